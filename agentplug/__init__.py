@@ -1,0 +1,116 @@
+"""agentplug: run untrusted agent plugins in confined worker processes, from a notebook.
+
+Names load on first use, so that `import agentplug` costs next to nothing and a worker, whose modules live in this
+package too, never loads the host's side. Nothing inside the package imports this module.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentplug.contract.plugin import AgentPlugin
+    from agentplug.contract.policy import Policy
+    from agentplug.contract.run import Run, Usage, Verdict
+    from agentplug.doctor import doctor
+    from agentplug.errors import (
+        AgentplugError,
+        AuditError,
+        BarrierUnavailable,
+        ContractError,
+        DuplicatePlugin,
+        HookDenied,
+        LimitExceeded,
+        PinMismatch,
+        PluginError,
+        PluginNotFound,
+        PluginQuarantined,
+        PolicyError,
+        ProtocolViolation,
+        SpecError,
+        UnknownHook,
+        WorkerDied,
+    )
+    from agentplug.jupyter import load_ipython_extension, unload_ipython_extension
+    from agentplug.manager import PluginManager
+    from agentplug.sandboxed import SandboxedPlugin, load_plugin_from_module
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AgentPlugin": "agentplug.contract.plugin",
+    "Policy": "agentplug.contract.policy",
+    "Run": "agentplug.contract.run",
+    "Usage": "agentplug.contract.run",
+    "Verdict": "agentplug.contract.run",
+    "doctor": "agentplug.doctor",
+    "load_ipython_extension": "agentplug.jupyter",
+    "unload_ipython_extension": "agentplug.jupyter",
+    "PluginManager": "agentplug.manager",
+    "SandboxedPlugin": "agentplug.sandboxed",
+    "load_plugin_from_module": "agentplug.sandboxed",
+} | dict.fromkeys(
+    (
+        "AgentplugError",
+        "AuditError",
+        "BarrierUnavailable",
+        "ContractError",
+        "DuplicatePlugin",
+        "HookDenied",
+        "LimitExceeded",
+        "PinMismatch",
+        "PluginError",
+        "PluginNotFound",
+        "PluginQuarantined",
+        "PolicyError",
+        "ProtocolViolation",
+        "SpecError",
+        "UnknownHook",
+        "WorkerDied",
+    ),
+    "agentplug.errors",
+)
+
+__all__ = [
+    "AgentPlugin",
+    "AgentplugError",
+    "AuditError",
+    "BarrierUnavailable",
+    "ContractError",
+    "DuplicatePlugin",
+    "HookDenied",
+    "LimitExceeded",
+    "PinMismatch",
+    "PluginError",
+    "PluginManager",
+    "PluginNotFound",
+    "PluginQuarantined",
+    "Policy",
+    "PolicyError",
+    "ProtocolViolation",
+    "Run",
+    "SandboxedPlugin",
+    "SpecError",
+    "UnknownHook",
+    "Usage",
+    "Verdict",
+    "WorkerDied",
+    "doctor",
+    "load_ipython_extension",
+    "load_plugin_from_module",
+    "unload_ipython_extension",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'agentplug' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

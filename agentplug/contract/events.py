@@ -1,0 +1,30 @@
+"""What the host saw happen, in order (host). A run's verdict is a function of its events alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing the host saw.
+
+    `t_s` counts seconds from the start of the run. Kinds, and what `detail` holds:
+
+    - `start`: the request was sent
+    - `reply`: a value came back and the worker confirmed that it is idle again
+    - `error`: the plugin raised (`type`; `limit` when a kernel refusal under that limit was the reason)
+    - `unserializable`: the reply has no place on the wire (`type`, `where`)
+    - `protocol`: the worker broke the protocol (`reason`)
+    - `limit`: a limit was reached (`by`, `measured`, `bound`, `unit`)
+    - `stop`: the user stopped the call (`by`)
+    - `kill`: the host sent SIGKILL (`reason`)
+    - `exit`: the worker's process ended (`status`: like `exit 3` or `SIGSEGV`)
+    - `dropped`: output or samples beyond what is kept (`what`, `count`)
+    """
+
+    t_s: float
+    kind: str
+    detail: Mapping[str, Any] = field(default_factory=dict)

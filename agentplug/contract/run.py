@@ -1,0 +1,188 @@
+"""What a call did: `Run`, its `Verdict` and its `Usage` (host).
+
+A run is a value: the verdict is judged from its events, tables and pictures are drawn from it by `report`.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agentplug.contract.events import Event
+from agentplug.contract.policy import Policy
+from agentplug.contract.text import printable
+from agentplug.errors import (
+    AgentplugError,
+    LimitExceeded,
+    PluginError,
+    ProtocolViolation,
+    WorkerDied,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KINDS = ("completed", "failed", "limited", "died", "broken", "stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a call ended, in one word, and by what. `str()` is like `limited:memory`; equal by value."""
+
+    kind: str
+    by: str | None = None
+
+    def __str__(self) -> str:
+        return self.kind if self.by is None else f"{self.kind}:{self.by}"
+
+    @classmethod
+    def parse(cls, text: str) -> Verdict:
+        """The verdict that `str()` wrote. Raises `ValueError` for an unknown kind."""
+        kind, _, by = text.partition(":")
+        if kind not in KINDS:
+            raise ValueError(f"unknown verdict {kind!r}; the kinds are {', '.join(KINDS)}")
+        return cls(kind, by or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a call cost, as the kernel counted it. Bytes and seconds; `calls` runs share these figures.
+
+    `peak_memory_bytes` is the worker's resident high-water mark in this call (VmHWM, reset as the call began),
+    `baseline_memory_bytes` its footprint as the call began. `read_bytes` and `write_bytes` passed through read
+    and write calls on files (rchar and wchar of proc(5), output not counted). `threads` is the most seen.
+    """
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    cpu_user_s: float = 0.0
+    cpu_system_s: float = 0.0
+    peak_memory_bytes: int = 0
+    baseline_memory_bytes: int = 0
+    calls: int = 1
+    request_bytes: int = 0
+    reply_bytes: int = 0
+    output_bytes: int = 0
+    read_bytes: int = 0
+    write_bytes: int = 0
+    threads: int = 0
+
+
+USAGE_FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Usage))
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorText:
+    """An exception of the plugin as text: its type's name, its message, its traceback. Claims, not objects."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class Sample(NamedTuple):
+    """One reading of a busy worker. Nanoseconds since the call began; CPU used since then."""
+
+    t_ns: int
+    rss_bytes: int
+    cpu_ns: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """Which bytes ran: spec, kind (file, module, cell, object), sha256 digest, and the plugin's own name."""
+
+    spec: str
+    kind: str
+    digest: str
+    plugin: str = ""
+    version: str = ""
+
+
+def judge(events: tuple[Event, ...]) -> Verdict:
+    """The verdict of these events: the first one that decides does."""
+    for event in events:
+        detail = event.detail
+        match event.kind:
+            case "limit":
+                return Verdict("limited", str(detail["by"]))
+            case "stop":
+                return Verdict("stopped", str(detail["by"]))
+            case "protocol":
+                return Verdict("broken", "protocol")
+            case "unserializable":
+                return Verdict("broken", "unserializable")
+            case "error":
+                if detail.get("limit"):
+                    return Verdict("limited", str(detail["limit"]))
+                return Verdict("failed", str(detail["type"]))
+            case "exit":
+                return Verdict("died", str(detail["status"]))
+            case "reply":
+                return Verdict("completed")
+    return Verdict("stopped", "close")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One call of a plugin: what came back, how it ended, what it cost, and everything the host saw."""
+
+    value: Any
+    usage: Usage
+    events: tuple[Event, ...]
+    policy: Policy
+    source: SourceInfo
+    number: int = 0
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    stdout: str = ""
+    stderr: str = ""
+    error: ErrorText | None = None
+    readings: tuple[Sample, ...] = ()
+
+    @functools.cached_property
+    def verdict(self) -> Verdict:
+        """How it ended, judged from `events`."""
+        return judge(self.events)
+
+    def check(self) -> Any:
+        """The value of a completed run.
+
+        Raises `PluginError`, `LimitExceeded`, `WorkerDied` or `ProtocolViolation`, by its verdict.
+        """
+        if self.verdict.kind == "completed":
+            return self.value
+        kind = {"failed": PluginError, "limited": LimitExceeded, "broken": ProtocolViolation}
+        error: AgentplugError = kind.get(self.verdict.kind, WorkerDied)(self.explain())
+        error.run = self
+        raise error
+
+    def explain(self) -> str:
+        """What happened, in a sentence with the fact, the limit and the remedy; safe to print."""
+        from agentplug.contract.explain import explain  # the sentences have a module of their own
+
+        return explain(self)
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """Readings while the call ran: TimedeltaIndex `t`, `rss_bytes`, `cpu_s`, `cpu_percent`, `threads`."""
+        from agentplug.report.frames import samples_frame
+
+        return samples_frame(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """This run as a calls frame of one row."""
+        from agentplug.report.frames import calls_frame
+
+        return calls_frame([self])
+
+    def __repr__(self) -> str:
+        name = printable(self.source.plugin or self.source.spec, 60)
+        return f"<Run of {name}: {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        from agentplug.report.cards import run_card
+
+        return run_card(self)
