@@ -1,0 +1,187 @@
+"""A run's verdict as one or two sentences: the fact, the limit, the remedy (host).
+
+Errors carry these sentences, and cards lead with them. Everything that came from a plugin (names, messages,
+types) goes through `printable`, so a sentence is safe in a terminal or a log; HTML escaping is the card's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from agentplug.contract.events import Event
+from agentplug.contract.policy import MAX_STRUCTURE_BYTES
+from agentplug.contract.run import Run, Usage
+from agentplug.contract.text import printable
+
+DECIDING = ("limit", "stop", "protocol", "unserializable", "error", "exit", "reply")
+"""The kinds of event that `judge` decides by; the first of them in a run is its reason."""
+
+_MIB = 1 << 20
+_MOST_DECIMALS = 6
+_BYTE_UNITS = {"": "bytes", "bytes": "bytes", "byte": "bytes", "B": "bytes", "s": "s", "seconds": "s"}
+_SIGNALS_OF_NATIVE_CODE = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT")
+
+
+class _Limit(NamedTuple):
+    """How people call a limit, the policy's field for it, and its unit."""
+
+    label: str
+    field: str
+    unit: str
+
+
+_LIMITS = {
+    "memory": _Limit("memory limit", "memory", "bytes"),
+    "cpu": _Limit("CPU limit", "cpu_s", "s"),
+    "wall": _Limit("time limit", "wall_s", "s"),
+    "processes": _Limit("process limit", "processes", ""),
+    "threads": _Limit("thread limit", "threads", ""),
+    "files": _Limit("open file limit", "open_files", ""),
+    "disk": _Limit("disk limit", "disk", "bytes"),
+    "reply": _Limit("reply limit", "reply", "bytes"),
+}
+
+
+def plugin_name(run: Run) -> str:
+    """The plugin's name, or its spec when it never told one; safe to print."""
+    return printable(run.source.plugin or run.source.spec, 100)
+
+
+def added_memory_bytes(usage: Usage) -> int:
+    """What a call added to its worker's footprint at its peak."""
+    return max(0, usage.peak_memory_bytes - usage.baseline_memory_bytes)
+
+
+def format_seconds(seconds: float) -> str:
+    """`seconds` for people: `0.4 ms`, `12 ms`, `1.03 s`, `125.0 s`."""
+    if seconds < 0.00095:
+        return f"{seconds * 1e3:.1f} ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1e3:.0f} ms"
+    return f"{seconds:.2f} s" if seconds < 99.995 else f"{seconds:.1f} s"
+
+
+def explain(run: Run) -> str:
+    """What happened in `run`: the fact, the limit and the remedy, safe to print."""
+    name = plugin_name(run)
+    event = next((e for e in run.events if e.kind in DECIDING), Event(0.0, "stop", {"by": "close"}))
+    detail = event.detail
+    match event.kind:
+        case "limit":
+            return _limited(run, name, str(detail["by"]), detail)
+        case "error" if detail.get("limit"):
+            return _limited(run, name, str(detail["limit"]), detail)
+        case "error":
+            return _raised(run, name, detail)
+        case "exit":
+            return _died(name, printable(str(detail["status"]), 60))
+        case "protocol":
+            reason = printable(str(detail.get("reason", "unreadable bytes")), 300)
+            return f"Plugin {name} broke the protocol: {reason}; its worker was ended, call it again for a fresh one."
+        case "unserializable":
+            return _unserializable(name, detail)
+        case "stop":
+            return _stopped(name, str(detail["by"]))
+    return _completed(name, run.usage)
+
+
+def _limited(run: Run, name: str, by: str, detail: Mapping[str, Any]) -> str:
+    limit = _LIMITS.get(by)
+    if limit is None:
+        return f"Plugin {name} exceeded {printable(by, 60)} limit."
+    measured, bound = detail.get("measured"), detail.get("bound")
+    if bound is None:
+        bound = getattr(run.policy, limit.field)
+    if measured is None and by == "memory":
+        measured = added_memory_bytes(run.usage)
+    amounts = _amounts(by, measured, bound, _unit(detail.get("unit"), limit.unit))
+    return f"Plugin {name} exceeded {limit.label}: {amounts}; {_remedy(by, limit.field, bound)}"
+
+
+def _unit(told: object, usual: str) -> str:
+    """The unit of an event: the limit's usual one, unless the event tells of another, like `inodes`."""
+    if not told or not usual:
+        return usual
+    return _BYTE_UNITS.get(str(told), printable(str(told), 20))
+
+
+def _amounts(by: str, measured: float | None, bound: float, unit: str) -> str:
+    """`300.0 MB > 64.0 MB`; or the bound alone, where the kernel refused the step over it."""
+    if unit == "bytes":
+        scale, word, decimals = _byte_scale(by, measured, bound)
+    elif unit == "s":
+        scale, word, decimals = 1, "s", 2 if round(bound, 2) == bound else 3
+    else:
+        scale, word, decimals = 1, unit, 0
+    space = f" {word}" if word else ""
+    if measured is None or measured <= bound:
+        return f"{bound / scale:.{decimals}f}{space} (the kernel refused it more)"
+    # 64.04 MB is over 64 MB: show the digit that tells them apart.
+    while f"{measured / scale:.{decimals}f}" == f"{bound / scale:.{decimals}f}" and decimals < _MOST_DECIMALS:
+        decimals += 1
+    return f"{measured / scale:.{decimals}f}{space} > {bound / scale:.{decimals}f}{space}"
+
+
+def _byte_scale(by: str, measured: float | None, bound: float) -> tuple[int, str, int]:
+    if by == "memory":
+        return _MIB, "MB", 1  # the wording of the course chapter, and its 1 MB is 2**20 bytes
+    size = bound or measured or 0
+    if size >= _MIB:
+        return _MIB, "MiB", 1
+    return (1024, "KiB", 1) if size >= 1024 else (1, "bytes", 0)
+
+
+def _remedy(by: str, field: str, bound: float) -> str:
+    if by == "wall":
+        return f"raise Policy({field}=…) if it may take longer."
+    if by == "reply" and bound == MAX_STRUCTURE_BYTES:
+        return "return arrays or bytes in place of so much plain structure."
+    if by == "reply":
+        return f"return less, or raise Policy({field}=…)."
+    return f"raise Policy({field}=…) if it should have more."
+
+
+def _raised(run: Run, name: str, detail: Mapping[str, Any]) -> str:
+    kind = printable(run.error.type if run.error else str(detail["type"]), 100)
+    message = printable(run.error.message, 500) if run.error else ""
+    fact = f"Plugin {name} raised {kind}: {message}" if message else f"Plugin {name} raised {kind}"
+    if kind == "PermissionError":
+        return f"{fact}; grant it with Policy(read=…, write=…, network=…) if it should have that right."
+    return fact
+
+
+def _died(name: str, status: str) -> str:
+    fact = f"Plugin {name}'s worker died: {status}"
+    if status in _SIGNALS_OF_NATIVE_CODE:
+        return f"{fact}; native code in it crashed and the next call gets a fresh worker."
+    if status == "SIGSYS":
+        return f"{fact}; it made a system call that no policy grants."
+    if status == "SIGKILL":
+        return f"{fact}; something else killed it, perhaps because the machine ran out of memory."
+    if status.startswith("exit"):
+        return f"{fact}; it ended its own process, where it should return or raise."
+    return f"{fact}; the next call gets a fresh worker."
+
+
+def _unserializable(name: str, detail: Mapping[str, Any]) -> str:
+    kind, where = printable(str(detail.get("type", "")), 100), printable(str(detail.get("where", "")), 200)
+    what = " at ".join(part for part in (kind, where) if part) or "an unknown type"
+    fact = f"Plugin {name} returned a value that can't leave its worker: {what}"
+    return f"{fact}; return plain data, arrays or DataFrames."
+
+
+def _stopped(name: str, by: str) -> str:
+    if by == "interrupt":
+        return f"Plugin {name} was stopped by an interrupt; call it again for a fresh worker."
+    if by == "kill":
+        return f"Plugin {name} was stopped by a kill from the notebook; call it again for a fresh worker."
+    if by == "close":
+        return f"Plugin {name} was stopped because it was closed during the call; load it again to go on."
+    return f"Plugin {name} was stopped by {printable(by, 60)}."
+
+
+def _completed(name: str, usage: Usage) -> str:
+    cost = f"{format_seconds(usage.cpu_s)} of CPU and {added_memory_bytes(usage) / _MIB:.1f} MiB of added memory"
+    shared = f" (shared by {usage.calls} calls)" if usage.calls > 1 else ""
+    return f"Plugin {name} completed in {format_seconds(usage.wall_s)}, with {cost}{shared}."

@@ -1,0 +1,93 @@
+"""Values on the wire, as the worker encodes and the host decodes them (host and worker).
+
+A value becomes a structure (msgpack) and blobs, the large bytes and arrays that travel beside it. Plain values
+are native msgpack, so decoding them is one call; everything else is an extension with a code of ours. Nothing is
+ever pickled, evaluated or imported by name. `decode` meets hostile bytes: it raises nothing but `DecodeError`, and
+its time and memory are bounded by the length of what came in.
+
+Types come back exactly, but: bytearray and memoryview as bytes, a namedtuple as tuple, a dataclass instance as
+dict, an aware datetime or time with the fixed offset it had in place of its zone, a table without those of its
+`attrs` that aren't plain. Subclasses of the listed types (an IntEnum, an OrderedDict) are refused: half of them
+would be lost.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.msgpack import Encoder
+
+from agentplug.contract.policy import MAX_STRUCTURE_BYTES
+from agentplug.contract.values_pack import Packer, plain
+from agentplug.contract.values_unpack import Unpacker, typed
+from agentplug.contract.values_wire import BYTES_PER_UNIT, MAX_DEPTH, DecodeError, Unserializable, type_name
+
+__all__ = ["MAX_DEPTH", "DecodeError", "Packed", "Unserializable", "decode", "encode", "type_name"]
+
+_encode = Encoder().encode
+_decode_plain = typed().decode
+
+
+class Packed(NamedTuple):
+    """A value on the wire: `structure` is msgpack, `blobs` the bytes laid out after one another beside it."""
+
+    structure: bytes
+    blobs: list[bytes | memoryview]
+
+    @property
+    def blob_bytes(self) -> int:
+        """The length of all blobs."""
+        return sum(map(len, self.blobs))
+
+
+def encode(value: object, *, structure_limit: int = MAX_STRUCTURE_BYTES) -> Packed:
+    """`value` as structure and blobs. Blobs may be views of it: send them before it changes.
+
+    `structure_limit` is what the reader will call `decode` with; it bounds the number of values that aren't plain
+    (the length of the structure is the caller's to check). Raises `Unserializable` for a type that has no place
+    on the wire, and for nesting beyond `MAX_DEPTH`, such as that of a list in itself.
+    """
+    try:
+        if plain(value, 0):
+            return Packed(_encode(value), [])
+    except (OverflowError, UnicodeEncodeError):
+        pass  # an int beyond 64 bits, a lone surrogate
+    packer = Packer(structure_limit // BYTES_PER_UNIT)
+    try:
+        return Packed(_encode(packer.value(value, 0)), packer.blobs)
+    except Unserializable as error:
+        error.within("value")
+        raise
+    except MemoryError:
+        raise  # the policy's limit, which has a verdict of its own
+    except Exception as error:  # whatever a plugin's dataclass or time zone raises
+        raise Unserializable(type_name(value), f"raised {type_name(error)} on its way", "value") from error
+
+
+def decode(
+    structure: bytes | memoryview,
+    blobs: bytes | bytearray | memoryview = b"",
+    *,
+    structure_limit: int = MAX_STRUCTURE_BYTES,
+) -> Any:
+    """The value that `encode` took. Raises nothing but `DecodeError`, whatever comes in."""
+    if len(structure) > structure_limit:
+        raise DecodeError(f"a structure of {len(structure)} bytes, more than {structure_limit}")
+    try:
+        if not blobs:
+            try:
+                return _decode_plain(structure)
+            except msgspec.ValidationError:
+                pass  # extensions, deep nesting, or an attack
+        beside = memoryview(blobs).cast("B")
+        unpacker = Unpacker(beside, structure_limit // BYTES_PER_UNIT)
+        value = unpacker.value(unpacker.native(structure), 0)
+        if unpacker.at != len(beside):
+            raise DecodeError("there are blob bytes that nothing refers to")
+        return value
+    except DecodeError:
+        raise
+    except Exception as error:
+        # Only its type is told: the text may quote what came in, at any length.
+        raise DecodeError(f"not a value: {type(error).__name__}") from None

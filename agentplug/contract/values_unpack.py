@@ -1,0 +1,188 @@
+"""The reading half of the value codec, on hostile bytes (host for replies, else worker).
+
+Its methods may raise anything: `values.decode` turns that into a `DecodeError`.
+"""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import Any, Union
+
+import msgspec
+from msgspec.msgpack import Decoder, Ext
+
+from agentplug.contract import values_arrays, values_frames
+from agentplug.contract.values_guard import crowded, scan
+from agentplug.contract.values_wire import BLOB, BYTES, INT, TEXT, TUPLE, DICT, SET, FROZENSET, COMPLEX, DECIMAL, UUID, DATETIME, DATE, TIME, TIMEDELTA, ARRAY, SCALAR, SERIES, FRAME, INDEX, STAMP, MAX_DEPTH, SLACK_DEPTH, MAX_KEY_INT_BYTES, MAX_DIGITS, MAX_EXPONENT, BLOB_LAYOUT, COMPLEX_LAYOUT, DATE_LAYOUT, TIME_LAYOUT, SPAN_LAYOUT, DecodeError
+
+_SCALARS = frozenset({type(None), bool, int, float, str})
+_UNTYPED: Decoder[Any] = Decoder()
+
+
+@functools.cache
+def typed(*extra: Any) -> Decoder[Any]:
+    """A decoder that takes text alone for keys, 8 levels deep: untyped ones build dicts of any key, in C.
+
+    It doesn't recurse further, whatever the recursion limit is; deeper structures are scanned first.
+    """
+    leaf = Union[(None, bool, int, float, str, *extra)]
+    tree: Any = leaf
+    for _ in range(8):
+        tree = Union[leaf, list[tree], dict[str, tree]]
+    return Decoder(tree)
+
+
+class Unpacker:
+    """One decoding of hostile bytes. Blobs must be referred to in their order, each byte once."""
+
+    def __init__(self, blobs: memoryview, units: int) -> None:
+        self.at = 0
+        self._blobs = blobs
+        self._units = units
+        self._keys = 0
+
+    def spend(self, units: int) -> None:
+        """Count work. Raises DecodeError when there is more than the structure may ask for."""
+        self._units -= units
+        if self._units < 0:
+            raise DecodeError("too many values that aren't plain")
+
+    def native(self, data: bytes | memoryview) -> Any:
+        """What msgpack reads, with extensions in it still packed."""
+        try:
+            return typed(Ext).decode(data)
+        except msgspec.ValidationError:
+            scan(data)
+            return _UNTYPED.decode(data)
+
+    def value(self, tree: Any, depth: int) -> Any:
+        """`tree` with every extension in it replaced by its value."""
+        kind = type(tree)
+        if kind is Ext:
+            self.spend(1)
+            unpack = _UNPACK.get(tree.code)
+            if unpack is None:
+                raise DecodeError("an extension that isn't ours")
+            if depth > MAX_DEPTH + SLACK_DEPTH:
+                raise DecodeError(f"nested deeper than {MAX_DEPTH} levels")
+            return unpack(self, tree.data, depth)
+        if kind is list:
+            return self.items(tree, depth)
+        if kind is dict:
+            if not _SCALARS.issuperset(map(type, tree.values())):
+                if depth > MAX_DEPTH + SLACK_DEPTH:
+                    raise DecodeError(f"nested deeper than {MAX_DEPTH} levels")
+                for key, item in tree.items():
+                    if type(item) not in _SCALARS:
+                        tree[key] = self.value(item, depth + 1)
+            return tree
+        return tree
+
+    def items(self, tree: Any, depth: int) -> list[Any]:
+        """A list whose items are values, in place."""
+        if type(tree) is not list:
+            raise DecodeError("no list where there must be one")
+        if not _SCALARS.issuperset(map(type, tree)):
+            if depth > MAX_DEPTH + SLACK_DEPTH:
+                raise DecodeError(f"nested deeper than {MAX_DEPTH} levels")
+            for at, item in enumerate(tree):
+                if type(item) not in _SCALARS:
+                    tree[at] = self.value(item, depth + 1)
+        return tree
+
+    def parts(self, data: bytes, count: int) -> list[Any]:
+        """The parts of an extension, still packed."""
+        tree = self.native(data)
+        if type(tree) is not list or len(tree) != count:
+            raise DecodeError("an extension with other parts than it must have")
+        return tree
+
+    def buffer(self, tree: Any) -> bytes | memoryview:
+        """The bytes that `Packer.buffer` wrote; a view when they came as a blob."""
+        if type(tree) is not Ext:
+            raise DecodeError("no bytes where there must be some")
+        self.spend(1)
+        if tree.code == BYTES:
+            data: bytes = tree.data
+            return data
+        if tree.code != BLOB:
+            raise DecodeError("no bytes where there must be some")
+        at, length = BLOB_LAYOUT.unpack(tree.data)
+        if at != self.at or length > len(self._blobs) - at:
+            raise DecodeError("a blob that isn't the next one, or is too long")
+        self.at = at + length
+        return self._blobs[at : self.at]
+
+    def hashed(self, tree: Any, depth: int) -> list[Any]:
+        """Values that are cheap to put into a dict or a set."""
+        self._keys += 1
+        keys = self.items(tree, depth)
+        self._keys -= 1
+        if crowded(keys):
+            raise DecodeError("keys that share too many hashes")
+        return keys
+
+    def _int(self, data: bytes, depth: int) -> int:
+        if self._keys and len(data) > MAX_KEY_INT_BYTES:
+            raise DecodeError("an int that is too long for a key")
+        return int.from_bytes(data, "little", signed=True)
+
+    def _dict(self, data: bytes, depth: int) -> dict[Any, Any]:
+        keys, values = self.parts(data, 2)
+        keys = self.hashed(keys, depth)
+        made = dict(zip(keys, self.items(values, depth), strict=True))
+        if len(made) != len(keys):
+            raise DecodeError("a key that is there twice")
+        return made
+
+    def _set(self, data: bytes, depth: int) -> set[Any]:
+        items = self.hashed(self.native(data), depth)
+        made = set(items)
+        if len(made) != len(items):
+            raise DecodeError("an item that is there twice")
+        return made
+
+    def _decimal(self, data: bytes, depth: int) -> Decimal:
+        if len(data) > MAX_DIGITS:
+            raise DecodeError("a decimal with too many digits")
+        value = Decimal(data.decode("ascii"))
+        exponent = value.as_tuple().exponent
+        if type(exponent) is int and abs(exponent) > MAX_EXPONENT:
+            raise DecodeError("a decimal with too large an exponent")
+        return value
+
+
+def _clock(data: bytes) -> dict[str, Any]:
+    hour, minute, second, microsecond, fold, aware, micros = TIME_LAYOUT.unpack(data)
+    zone = None if not aware else timezone(timedelta(microseconds=micros)) if micros else UTC
+    clock = {"hour": hour, "minute": minute, "second": second, "microsecond": microsecond}
+    return clock | {"fold": fold, "tzinfo": zone}
+
+
+_UNPACK: dict[int, Callable[[Unpacker, bytes, int], Any]] = {
+    BLOB: lambda unpacker, data, depth: bytes(unpacker.buffer(Ext(BLOB, data))),
+    BYTES: lambda unpacker, data, depth: data,
+    INT: Unpacker._int,
+    TEXT: lambda unpacker, data, depth: data.decode("utf-8", "surrogatepass"),
+    TUPLE: lambda unpacker, data, depth: tuple(unpacker.items(unpacker.native(data), depth)),
+    DICT: Unpacker._dict,
+    SET: Unpacker._set,
+    FROZENSET: lambda unpacker, data, depth: frozenset(unpacker._set(data, depth)),
+    COMPLEX: lambda unpacker, data, depth: complex(*COMPLEX_LAYOUT.unpack(data)),
+    DECIMAL: Unpacker._decimal,
+    UUID: lambda unpacker, data, depth: uuid.UUID(bytes=data),
+    DATETIME: lambda unpacker, data, depth: datetime(*DATE_LAYOUT.unpack(data[:4]), **_clock(data[4:])),
+    DATE: lambda unpacker, data, depth: date(*DATE_LAYOUT.unpack(data)),
+    TIME: lambda unpacker, data, depth: time(**_clock(data)),
+    TIMEDELTA: lambda unpacker, data, depth: timedelta(*SPAN_LAYOUT.unpack(data)),
+    ARRAY: lambda unpacker, data, depth: values_arrays.unpack_array(unpacker, unpacker.parts(data, 4)),
+    SCALAR: lambda unpacker, data, depth: values_arrays.unpack_scalar(unpacker, unpacker.native(data)),
+    SERIES: lambda unpacker, data, depth: values_frames.unpack_series(unpacker, unpacker.parts(data, 4), depth),
+    FRAME: lambda unpacker, data, depth: values_frames.unpack_frame(unpacker, unpacker.parts(data, 4), depth),
+    INDEX: lambda unpacker, data, depth: values_frames.unpack_index(unpacker, unpacker.native(data), depth),
+    STAMP: lambda unpacker, data, depth: values_frames.unpack_stamp(unpacker.native(data)),
+}

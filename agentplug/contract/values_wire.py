@@ -1,0 +1,78 @@
+"""What both ends of the value codec share (host and worker): codes, limits, layouts and its two errors."""
+
+from __future__ import annotations
+
+import struct
+from datetime import timedelta
+from typing import Any
+
+from agentplug.contract.text import printable
+
+BLOB, BYTES, INT, TEXT, TUPLE, DICT, SET, FROZENSET, COMPLEX, DECIMAL, UUID = range(1, 12)
+DATETIME, DATE, TIME, TIMEDELTA, ARRAY, SCALAR, SERIES, FRAME, INDEX, STAMP = range(12, 22)
+
+MAX_DEPTH = 64
+"""Containers within containers."""
+SLACK_DEPTH = 8
+"""What decoding allows beside, for the layers that a table is made of."""
+INLINE_BYTES = 256
+"""Longer bytes travel as blobs, beside the structure."""
+BYTES_PER_UNIT = 8
+"""A structure may ask for one unit of work, as one extension is, for so many of its bytes."""
+MAX_KEY_INT_BYTES = 256
+"""Ints as keys: comparing one with a Decimal of the same hash costs the square of its length."""
+MAX_DIGITS = 10_000
+MAX_EXPONENT = 2_000_000
+"""Decimals: the default context makes at most 28 digits and exponents of a million."""
+
+BLOB_LAYOUT = struct.Struct("<QQ")  # offset, length
+COMPLEX_LAYOUT = struct.Struct("<dd")
+DATE_LAYOUT = struct.Struct("<HBB")
+TIME_LAYOUT = struct.Struct("<BBBIB?q")  # hour, minute, second, microsecond, fold, aware, offset in microseconds
+SPAN_LAYOUT = struct.Struct("<iii")
+MICROSECOND = timedelta(microseconds=1)
+
+_NAME_LENGTH = 200
+
+
+class Unserializable(Exception):
+    """A value that has no place on the wire: `type` is its type's name, `where` it stands, `why` the reason."""
+
+    def __init__(self, type: str, why: str = "has no place on the wire", where: str = "") -> None:
+        super().__init__(type, why, where)
+        self.type = type
+        self.why = why
+        self.where = where
+
+    def within(self, step: str) -> None:
+        """Note, on the way out, that it happened below `step` (like `['rows']` or `[3]`)."""
+        self.where = (step + self.where)[:_NAME_LENGTH]
+
+    def __str__(self) -> str:
+        return f"{self.where or 'value'}: {self.type} {self.why}"
+
+
+class DecodeError(Exception):
+    """The bytes aren't what `encode` writes. The message holds no text from them."""
+
+
+def type_name(value: object) -> str:
+    """The qualified name of the type of `value`, at most 200 characters, escaped; runs none of its code."""
+    kind = type(value)
+    qualname: Any = type.__dict__["__qualname__"].__get__(kind)
+    module: Any = type.__dict__["__module__"].__get__(kind)  # whatever the class body has put there
+    if type(qualname) is not str:
+        qualname = "?"
+    if type(module) is not str:
+        module = "?"
+    name = qualname if module == "builtins" else f"{module[:_NAME_LENGTH]}.{qualname}"
+    return printable(name[:_NAME_LENGTH])[:_NAME_LENGTH]
+
+
+def key_step(key: object) -> str:
+    """How a path shows a dict's key. Only exact texts and small ints are shown, other keys by their type."""
+    if type(key) is str:
+        return f"[{printable(key[:40])!r}]"
+    if type(key) is int and key.bit_length() < 64:
+        return f"[{key}]"
+    return f"[<{type_name(key)}>]"

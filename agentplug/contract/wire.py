@@ -1,0 +1,155 @@
+"""The frames between host and worker (both sides): their header, their kinds, their typed bodies.
+
+A frame is a header of 16 bytes, a structure (MessagePack, at most 1 MiB) and blobs (raw bytes of arrays and
+`bytes` values, which the structure refers to). The host takes no other thing from a worker, and decodes each body
+into the one type that its kind allows, with every text and list bounded.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Annotated, NamedTuple
+
+import msgspec
+
+PROTOCOL = 1
+MAGIC = 0xA6
+HEADER = struct.Struct("<BBHIII")  # magic, kind, flags, call, structure bytes, blob bytes
+
+# host to worker
+LOAD, CALL, SETTLE, CLOSE = 1, 2, 3, 4
+# worker to host
+HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED = 16, 17, 18, 19, 20, 21
+FROM_WORKER = frozenset((HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED))
+
+# flags of CALL: which method, and whether the body is a pickle made by the host
+PROCESS, INITIALIZE = 0, 1
+METHOD_MASK = 0x0F
+PICKLED = 0x10
+
+MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, MAX_TRACEBACK = 200, 16_384, 65_536
+MAX_NAME, MAX_VERSION = 200, 100
+
+_Text = Annotated[str, msgspec.Meta(max_length=2_000)]
+
+
+class Frame(NamedTuple):
+    """One whole frame as received."""
+
+    kind: int
+    flags: int
+    call: int
+    structure: bytes
+    blobs: bytes | bytearray
+
+
+class BarrierReport(msgspec.Struct, frozen=True):
+    """What one barrier did in this worker. `status` is enforced, partial or unavailable; `lost` names the promises
+    it can't keep here (`files`, `network`, `host`, `disk`), `remedy` what would help."""
+
+    barrier: Annotated[str, msgspec.Meta(max_length=40)]
+    protects: _Text
+    status: Annotated[str, msgspec.Meta(pattern="^(enforced|partial|unavailable)$")]
+    detail: _Text
+    lost: Annotated[list[Annotated[str, msgspec.Meta(max_length=40)]], msgspec.Meta(max_length=16)] = []
+    remedy: _Text = ""
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """The worker is confined and waits for the plugin's bytes."""
+
+    protocol: int
+    barriers: Annotated[list[BarrierReport], msgspec.Meta(max_length=32)]
+
+
+class ModuleBytes(msgspec.Struct, frozen=True, array_like=True):
+    """One module to serve from memory."""
+
+    name: str
+    path: str
+    is_package: bool
+    code: bytes
+
+
+class Load(msgspec.Struct, frozen=True):
+    """The plugin's bytes: modules and where to begin, or a pickle made by the host."""
+
+    entry: str
+    attribute: str
+    modules: list[ModuleBytes]
+    pickled: bytes
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The plugin keeps the contract. All of it is the plugin's claim."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
+    version: Annotated[str, msgspec.Meta(max_length=MAX_VERSION)]
+    hooks: Annotated[
+        dict[Annotated[str, msgspec.Meta(max_length=40)], Annotated[str, msgspec.Meta(max_length=40)]],
+        msgspec.Meta(max_length=32),
+    ] = {}
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """An exception as text. `reason` is raised, not_found, contract or syntax; `limit` names the policy field that a
+    refusal of the kernel came from (a MemoryError: memory; EMFILE: open files; ...), or is empty."""
+
+    type: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_TYPE)]
+    message: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_MESSAGE)]
+    traceback: Annotated[str, msgspec.Meta(max_length=MAX_TRACEBACK)] = ""
+    reason: Annotated[str, msgspec.Meta(pattern="^(raised|not_found|contract|syntax)$")] = "raised"
+    limit: Annotated[str, msgspec.Meta(pattern="^(|memory|files|disk|processes|threads)$")] = ""
+
+
+class Misfit(msgspec.Struct, frozen=True):
+    """A reply that has no place on the wire: its type, and where in the value it sits."""
+
+    type: Annotated[str, msgspec.Meta(max_length=200)]
+    where: Annotated[str, msgspec.Meta(max_length=1_000)]
+
+
+encode_body = msgspec.msgpack.Encoder().encode
+decode_hello = msgspec.msgpack.Decoder(Hello).decode
+decode_load = msgspec.msgpack.Decoder(Load).decode
+decode_loaded = msgspec.msgpack.Decoder(Loaded).decode
+decode_failure = msgspec.msgpack.Decoder(Failure).decode
+decode_misfit = msgspec.msgpack.Decoder(Misfit).decode
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Everything a worker needs to confine itself before it sees a byte of the plugin."""
+
+    memory_bytes: int
+    cpu_s: float
+    processes: int
+    threads: int
+    open_files: int
+    disk_bytes: int
+    reply_bytes: int
+    network: bool | list[int]
+    read: list[str]
+    write: list[str]
+    env: dict[str, str]
+    cgroup: list[str] = []
+    scratch: str = ""
+    parent: int = 0
+
+
+class SpawnRequest(msgspec.Struct, frozen=True):
+    """Host to zygote: fork one worker. `plan` is for the worker, opaque to the zygote."""
+
+    token: int
+    plan: Plan
+
+
+class ZygoteNews(msgspec.Struct, frozen=True):
+    """Zygote to host. `what` is ready, spawned (a pidfd comes with it), refused, exited or wiped."""
+
+    what: str
+    token: int = 0
+    pid: int = 0
+    status: str = ""
+    user_s: float = 0.0
+    system_s: float = 0.0
+    out_of_memory: bool = False

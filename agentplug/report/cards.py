@@ -1,0 +1,223 @@
+"""Runs, plugins, verdicts and barriers as HTML for a notebook (host).
+
+Names, messages, output, types and tracebacks come from plugins, so every text goes through `html.esc`. Cards
+are built from plain values and never start, stop or ask a worker for anything.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agentplug.contract.explain import added_memory_bytes, explain, format_seconds, plugin_name
+from agentplug.contract.policy import Policy, format_size
+from agentplug.contract.run import Run, Verdict
+from agentplug.report.html import QUIET, bars, card, code, details, esc, figure, line, pill, table, tail
+from agentplug.report.marks import (
+    CPU_COLOR,
+    LIMIT_COLOR,
+    MEMORY_COLOR,
+    WALL_COLOR,
+    Mark,
+    is_missing,
+    status_mark,
+    verdict_mark,
+)
+
+_STATES = {
+    "new": Mark("#8C8C8C", "○"),
+    "ready": Mark("#009E73", "●"),
+    "busy": Mark("#56B4E9", "◑"),
+    "failed": Mark("#E69F00", "✗"),
+    "quarantined": Mark("#D55E00", "■"),
+    "closed": Mark("#8C8C8C", "□"),
+}
+
+_VALUE_REPR = reprlib.Repr()
+_VALUE_REPR.maxstring = _VALUE_REPR.maxother = 200
+
+
+def run_card(run: Run) -> str:
+    """One run: verdict and sentence, cost against limits; output, traceback and events folded below."""
+    mark = verdict_mark(run.verdict.kind)
+    return card(
+        mark.color,
+        line(f"{pill(mark, str(run.verdict))} &nbsp;<b>{esc(plugin_name(run))}</b> {_version(run.source.version)}"),
+        line(esc(explain(run)), "margin-top:6px"),
+        _cost_bars(run),
+        line(_small_costs(run), f"{QUIET};font-size:12px"),
+        line(f"value {code(_brief(run.value))}") if run.verdict.kind == "completed" else "",
+        tail("traceback, as the plugin told it", run.error.traceback if run.error else ""),
+        tail("stdout", run.stdout),
+        tail("stderr", run.stderr),
+        details(f"events ({len(run.events)})", _events(run)) if run.events else "",
+    )
+
+
+def plugin_card(
+    *,
+    name: str,
+    version: str = "",
+    digest: str = "",
+    spec: str = "",
+    state: str = "new",
+    policy: Policy | None = None,
+    barriers: Sequence[Mapping[str, Any]] = (),
+    calls: int = 0,
+    last_verdict: Verdict | None = None,
+    trusted: bool = False,
+) -> str:
+    """One plugin: what it is, its state, what it may do, and which barriers keep it to that.
+
+    `barriers` has rows of `barrier`, `protects`, `status` and `detail`. A barrier that `best_effort` goes on
+    without, or a trusted plugin that runs in the notebook's own process, is told in plain sight.
+    """
+    mark = _STATES.get(state, Mark("#8C8C8C", "?"))
+    policy = policy or Policy()
+    missing = [row for row in barriers if is_missing(str(row.get("status", "")))]
+    last = f" · last verdict {pill(verdict_mark(last_verdict.kind), str(last_verdict))}" if last_verdict else ""
+    parts = [
+        line(f"{pill(mark, state)} &nbsp;<b>{esc(name, 100)}</b> {_version(version)}"),
+        line(_origin(spec, digest), f"{QUIET};margin-top:6px"),
+    ]
+    if trusted:
+        parts.append(_warning("Trusted: runs in the notebook's own process, without limits and without barriers."))
+    elif policy.best_effort and missing:
+        gaps = "; ".join(f"{row.get('barrier', '')} ({row.get('protects', '')}): {row['status']}" for row in missing)
+        parts.append(
+            _warning(f"Not fully enforced on this machine: {gaps}. Policy(best_effort=True) goes on without.")
+        )
+    if not trusted:
+        parts += [line(f"limits: {_limits(policy)}", "margin-top:6px"), line(f"rights: {_rights(policy)}")]
+    parts.append(line(f"{calls:,} call{'' if calls == 1 else 's'}{last}", "margin-top:6px"))
+    if barriers and not trusted:
+        gap = f", {len(missing)} missing or partial" if missing else ""
+        summary = f"barriers ({len(barriers)}{gap})"
+        parts.append(details(summary, barriers_table(barriers), opened=bool(missing) and policy.best_effort))
+    return card(mark.color, *parts)
+
+
+def verdict_table(runs: Sequence[Run]) -> str:
+    """One row a run: plugin, verdict, wall time, CPU, added memory and its limit, output."""
+    rows = []
+    for run in runs:
+        usage = run.usage
+        added = f"{format_size(added_memory_bytes(usage))} of {format_size(float(run.policy.memory))}"
+        rows.append(
+            [
+                esc(plugin_name(run)),
+                pill(verdict_mark(run.verdict.kind), str(run.verdict)),
+                figure(format_seconds(usage.wall_s)),
+                figure(format_seconds(usage.cpu_s)),
+                figure(added),
+                figure(format_size(usage.output_bytes)),
+            ]
+        )
+    return table(["plugin", "verdict", "wall", "CPU", "added memory", "output"], rows)
+
+
+def barriers_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One row a barrier: `barrier`, `protects`, `status`, `detail`."""
+    cells = []
+    for row in rows:
+        status = str(row.get("status", ""))
+        barrier, protects, detail = (esc(row.get(key, ""), 300) for key in ("barrier", "protects", "detail"))
+        cells.append([f"<b>{barrier}</b>", protects, pill(status_mark(status), status), detail])
+    return table(["barrier", "protects", "status", "detail"], cells)
+
+
+def _version(version: str) -> str:
+    return f'<span style="{QUIET}">{esc(version, 100)}</span>' if version else ""
+
+
+def _origin(spec: str, digest: str) -> str:
+    shown = digest if len(digest) <= 19 else f"{digest[:19]}…"
+    return " · ".join(code(text) for text in (spec, shown) if text)
+
+
+def _warning(text: str) -> str:
+    style = (
+        f"margin:8px 0;padding:5px 10px;border:1px solid {LIMIT_COLOR};border-radius:4px;background:{LIMIT_COLOR}1f"
+    )
+    return f'<div role="note" style="{style}"><b>⚠</b> {esc(text)}</div>'
+
+
+def _cost_bars(run: Run) -> str:
+    usage, policy = run.usage, run.policy
+    added, memory = added_memory_bytes(usage), float(policy.memory)
+    return bars(
+        [
+            ("added memory", added, memory, f"{format_size(added)} of {format_size(memory)}", MEMORY_COLOR),
+            ("CPU", usage.cpu_s, policy.cpu_s, _of_seconds(usage.cpu_s, policy.cpu_s), CPU_COLOR),
+            ("wall", usage.wall_s, policy.wall_s, _of_seconds(usage.wall_s, policy.wall_s), WALL_COLOR),
+        ]
+    )
+
+
+def _of_seconds(used: float, limit: float) -> str:
+    return f"{format_seconds(used)} of {limit:g} s"
+
+
+def _small_costs(run: Run) -> str:
+    usage = run.usage
+    figures = [
+        f"footprint at its peak {format_size(usage.peak_memory_bytes)}",
+        f"request {format_size(usage.request_bytes)}",
+        f"reply {format_size(usage.reply_bytes)}",
+        f"output {format_size(usage.output_bytes)}",
+        f"read {format_size(usage.read_bytes)}",
+        f"written {format_size(usage.write_bytes)}",
+        f"{usage.threads} thread{'' if usage.threads == 1 else 's'}",
+    ]
+    if usage.calls > 1:
+        figures.append(f"figures shared by {usage.calls} calls")
+    return esc(" · ".join(figures))
+
+
+def _brief(value: object) -> str:
+    """A short text of a decoded value: its shape when it has one, else its repr, bounded."""
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape:
+        return f"{type(value).__name__} of {' × '.join(str(size) for size in shape)}"
+    if isinstance(value, (bytes, bytearray)) and len(value) > 60:
+        return f"{type(value).__name__} of {format_size(len(value))}"
+    try:
+        return _VALUE_REPR.repr(value)
+    except ValueError:  # an int of more digits than sys.get_int_max_str_digits()
+        return type(value).__name__
+
+
+def _events(run: Run) -> str:
+    rows = []
+    for event in run.events:
+        told = ", ".join(f"{key}={value}" for key, value in event.detail.items())
+        rows.append([figure(f"{event.t_s:.3f} s"), esc(event.kind, 60), esc(told, 300)])
+    return table(["at", "event", "detail"], rows)
+
+
+def _limits(policy: Policy) -> str:
+    figures = [
+        f"memory {format_size(float(policy.memory))}",
+        f"CPU {policy.cpu_s:g} s",
+        f"wall {policy.wall_s:g} s",
+        f"disk {format_size(float(policy.disk))}",
+        f"processes {policy.processes}",
+        f"threads {policy.threads}",
+        f"open files {policy.open_files}",
+        f"output {format_size(float(policy.output))}",
+        f"reply {format_size(float(policy.reply))}",
+    ]
+    return esc(" · ".join(figures))
+
+
+def _rights(policy: Policy) -> str:
+    rights = []
+    if isinstance(policy.network, tuple):
+        rights.append(f"network to TCP {', '.join(map(str, policy.network))}")
+    elif policy.network:
+        rights.append("network")
+    rights += [f"reads {path}" for path in policy.read] + [f"writes {path}" for path in policy.write]
+    rights += [f"env {name}" for name in policy.env]  # the values may be secrets
+    rights += [f"{kind} at {point}" for point, kind in policy.hooks.items()]
+    return esc(" · ".join(rights) or "none beside its interpreter and the installed packages, read-only")

@@ -1,0 +1,60 @@
+"""The few C library calls that Python lacks (worker side). Resolved before confinement; nothing spawns here."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+PR_SET_PDEATHSIG = 1
+PR_CAPBSET_DROP = 24
+PR_SET_SECUREBITS = 28
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+PR_GET_NO_NEW_PRIVS = 39
+PR_CAP_AMBIENT = 47
+PR_GET_SECCOMP = 21
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 16384, 1 << 18
+
+
+def prctl(option: int, value: int = 0, other: int = 0) -> int:
+    """prctl(2). Raises `OSError`."""
+    unsigned = ctypes.c_ulong
+    result: int = _libc.prctl(option, unsigned(value), unsigned(other), unsigned(0), unsigned(0))
+    return _checked(result, "prctl")
+
+
+def unshare(flags: int) -> None:
+    """unshare(2). Raises `OSError`."""
+    _checked(_libc.unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, kind: str, flags: int, options: str) -> None:
+    """mount(2). Raises `OSError`."""
+    words = [os.fsencode(word) for word in (source, target, kind)]
+    _checked(_libc.mount(*words, ctypes.c_ulong(flags), os.fsencode(options)), "mount")
+
+
+def drop_capabilities() -> None:
+    """Empty the effective, permitted and inheritable sets: capset(2) with nothing in it. Raises `OSError`."""
+
+    class Header(ctypes.Structure):
+        _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+    header = Header(0x20080522, 0)
+    sets = (ctypes.c_uint32 * 6)()
+    _checked(_libc.capset(ctypes.byref(header), ctypes.byref(sets)), "capset")
+
+
+def _checked(result: int, call: str) -> int:
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"{call}: {os.strerror(error)}")
+    return result

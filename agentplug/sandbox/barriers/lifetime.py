@@ -1,0 +1,26 @@
+"""A worker dies with its parent and shares no session or terminal with the host (worker side)."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from agentplug.contract.wire import BarrierReport, Plan
+from agentplug.sandbox.barriers import libc
+
+NAME = "lifetime"
+PROTECTS = "from workers that outlive the host, and the host's terminal and interrupts"
+
+
+def apply(plan: Plan) -> BarrierReport:
+    """Ask for SIGKILL when the zygote ends, start a session, and end at once if the zygote is gone already."""
+    die_with_parent()
+    os.setsid()
+    if os.getppid() != plan.parent:
+        os._exit(1)  # it ended between fork and prctl, so the signal will never come
+    return BarrierReport(NAME, PROTECTS, "enforced", "killed with its zygote, a session of its own")
+
+
+def die_with_parent() -> None:
+    """PR_SET_PDEATHSIG. A change of credentials clears it, so whoever changes them asks again."""
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)

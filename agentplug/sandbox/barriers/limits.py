@@ -1,0 +1,60 @@
+"""Resource limits of the kernel, soft = hard (worker side): setrlimit(2).
+
+They are the backstop of the watchdog, which holds the policy's figures. RLIMIT_DATA counts address space that is
+reserved, not memory in use, thread stacks among it, so it allows for those above the policy's memory.
+"""
+
+from __future__ import annotations
+
+import resource
+
+from agentplug.contract.wire import BarrierReport, Plan
+
+NAME = "limits"
+PROTECTS = "the machine's memory, descriptors and disk"
+
+STACK_BYTES = 8 << 20
+_ROOMY_BYTES = 4 << 30  # address space for shared maps of libraries and arenas
+
+
+def data_allowance_bytes(plan_memory_bytes: int, threads: int) -> int:
+    """How much private address space a plugin may reserve: its memory, and stacks for its threads."""
+    return plan_memory_bytes + threads * STACK_BYTES
+
+
+def apply(plan: Plan) -> BarrierReport:
+    """Set them, from what this process has now plus what the plugin may add."""
+    size, data = _pages("VmSize:"), _pages("VmData:")
+    reserve = data_allowance_bytes(plan.memory_bytes, plan.threads)
+    infinity = resource.RLIM_INFINITY
+    file_size = infinity if plan.write else plan.disk_bytes
+    wanted = {
+        "CORE": 0,
+        "FSIZE": file_size,
+        "NOFILE": plan.open_files,
+        "DATA": data + reserve,
+        "AS": size + reserve + _ROOMY_BYTES,
+        "STACK": STACK_BYTES,
+        "MEMLOCK": 0,
+        "MSGQUEUE": 0,
+        "NICE": 0,
+        "RTPRIO": 0,
+        "SIGPENDING": 1024,
+    }
+    for name, value in wanted.items():
+        number = getattr(resource, f"RLIMIT_{name}")
+        hard = resource.getrlimit(number)[1]
+        value = value if hard == infinity or value == infinity else min(value, hard)
+        value = hard if value == infinity else value
+        resource.setrlimit(number, (value, value))
+    # The host moves this soft limit along as calls come (a hard one could never be raised again).
+    resource.setrlimit(resource.RLIMIT_CPU, (int(plan.cpu_s) + 10, infinity))
+    return BarrierReport(NAME, PROTECTS, "enforced", ", ".join(sorted([*wanted, "CPU"])))
+
+
+def _pages(field: str) -> int:
+    with open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith(field):
+                return int(line.split()[1]) << 10
+    return 0

@@ -1,0 +1,161 @@
+"""Length-prefixed frames over a stream socket (both sides).
+
+The host reads through `FrameReader`, which never blocks, never holds more than the frame it was promised, and
+answers anything it doesn't expect with `Violation`. The worker, which trusts its host, reads with `read_frame`.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+
+from agentplug.contract.policy import MAX_STRUCTURE_BYTES
+from agentplug.contract.wire import FROM_WORKER, HEADER, MAGIC, Frame
+
+Buffer = bytes | bytearray | memoryview
+
+_CHUNK = 1 << 16
+_MAX_READS = 64  # reads a frame may take, beside one for every 4 KiB of it
+
+
+class Violation(Exception):
+    """The other side broke the protocol. `oversize` holds (announced, allowed) bytes of a reply over its limit."""
+
+    def __init__(self, reason: str, oversize: tuple[int, int] | None = None) -> None:
+        super().__init__(reason)
+        self.oversize = oversize
+
+
+def pack(kind: int, call: int, structure: Buffer = b"", blobs: Sequence[Buffer] = (), flags: int = 0) -> list[Buffer]:
+    """The buffers of one frame, to be sent in this order."""
+    if not blobs:
+        return [HEADER.pack(MAGIC, kind, flags, call, len(structure), 0) + structure]
+    total = sum(memoryview(blob).nbytes for blob in blobs)
+    head = HEADER.pack(MAGIC, kind, flags, call, len(structure), total)
+    return [head + structure, *blobs]
+
+
+class FrameReader:
+    """Takes frames off a non-blocking socket as they complete.
+
+    `reply_bytes` bounds a frame's structure and blobs together. `partial` is true while a frame has begun but isn't
+    whole, which the watchdog bounds in time.
+    """
+
+    def __init__(self, sock: socket.socket, reply_bytes: int) -> None:
+        self._sock = sock
+        self._reply_bytes = reply_bytes
+        self._held = bytearray()
+        self._body: bytearray | None = None
+        self._filled = 0
+        self._head: tuple[int, int, int, int] = (0, 0, 0, 0)
+        self._reads = 0
+        self.eof = False
+
+    @property
+    def partial(self) -> bool:
+        """A frame has begun and isn't whole."""
+        return self._body is not None or bool(self._held)
+
+    @property
+    def expected_bytes(self) -> int:
+        """The size of the frame that has begun, as far as it is known."""
+        return len(self._body) if self._body is not None else HEADER.size
+
+    def next(self) -> Frame | None:
+        """The next whole frame, or None when there is none yet (or `eof`). Raises `Violation`."""
+        while True:
+            if self._body is None:
+                frame = self._from_held()
+                if frame is not None:
+                    return frame
+            try:
+                if self._body is None:
+                    data = self._sock.recv(_CHUNK)
+                    count = len(data)
+                    self._held += data
+                else:
+                    count = self._sock.recv_into(memoryview(self._body)[self._filled :])
+                    self._filled += count
+            except BlockingIOError:
+                return None
+            except InterruptedError:
+                continue
+            except OSError:
+                count = 0
+            if count == 0:
+                self.eof = True
+                return None
+            self._reads += 1
+            if self._reads > _MAX_READS + self.expected_bytes // 4096:
+                raise Violation(f"one frame came in {self._reads} pieces")
+            if self._body is not None and self._filled == len(self._body):
+                return self._whole()
+
+    def _from_held(self) -> Frame | None:
+        held = self._held
+        if len(held) < HEADER.size:
+            if held and held[0] != MAGIC:
+                raise Violation("bytes on the channel that don't begin a frame")
+            return None
+        magic, kind, flags, call, structure, blobs = HEADER.unpack_from(held)
+        if magic != MAGIC or kind not in FROM_WORKER or flags:
+            raise Violation("bytes on the channel that don't begin a frame")
+        if structure + blobs > self._reply_bytes or structure > MAX_STRUCTURE_BYTES:
+            allowed = MAX_STRUCTURE_BYTES if structure > MAX_STRUCTURE_BYTES else self._reply_bytes
+            raise Violation(
+                f"a frame of {structure + blobs} bytes was announced", (max(structure, structure + blobs), allowed)
+            )
+        self._head = (kind, flags, call, structure)
+        total = structure + blobs
+        body = bytearray(total)
+        here = min(total, len(held) - HEADER.size)
+        body[:here] = held[HEADER.size : HEADER.size + here]
+        del held[: HEADER.size + here]
+        self._body, self._filled = body, here
+        return self._whole() if here == total else None
+
+    def _whole(self) -> Frame:
+        assert self._body is not None
+        kind, flags, call, structure = self._head
+        body = self._body
+        self._body, self._filled, self._reads = None, 0, 0
+        blobs = body[structure:] if len(body) > structure else b""
+        return Frame(kind, flags, call, bytes(body[:structure]) if blobs else bytes(body), blobs)
+
+
+def read_frame(sock: socket.socket) -> Frame | None:
+    """The next frame off a blocking socket, or None at its end (worker side: the host is trusted)."""
+    head = _read_exactly(sock, HEADER.size)
+    if head is None:
+        return None
+    magic, kind, flags, call, structure, blobs = HEADER.unpack(head)
+    if magic != MAGIC:
+        return None
+    body = _read_exactly(sock, structure + blobs)
+    if body is None:
+        return None
+    return Frame(kind, flags, call, bytes(body[:structure]), body[structure:])
+
+
+def _read_exactly(sock: socket.socket, count: int) -> bytes | bytearray | None:
+    data = sock.recv(count) if count else b""
+    if len(data) == count:
+        return data
+    if not data:
+        return None
+    body = bytearray(count)
+    body[: len(data)] = data
+    filled = len(data)
+    while filled < count:
+        got = sock.recv_into(memoryview(body)[filled:])
+        if got == 0:
+            return None
+        filled += got
+    return body
+
+
+def write_frame(sock: socket.socket, buffers: Sequence[Buffer]) -> None:
+    """Send all of a frame over a blocking socket (worker side)."""
+    for buffer in buffers:
+        sock.sendall(buffer)

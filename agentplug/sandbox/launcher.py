@@ -1,0 +1,288 @@
+"""The host's end of its zygotes (host): starts them, asks them for workers, passes on their news.
+
+One zygote serves each set of preloaded modules, from the first worker or `warm_up` on until the host ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import site
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import NamedTuple
+
+import msgspec
+
+from agentplug.contract.policy import Policy
+from agentplug.contract.wire import Plan, SpawnRequest, ZygoteNews
+from agentplug.errors import BarrierUnavailable, PolicyError
+from agentplug.sandbox.watchdog import watchdog
+
+_MAX_MESSAGE = 1 << 18
+_BOOTSTRAP = """
+import json, sys
+paths, prefixes, arguments = map(json.loads, sys.argv[1:4])
+sys.argv[1:] = []
+sys.path[:] = paths
+sys.prefix, sys.exec_prefix = prefixes
+from agentplug.sandbox.zygote import bootstrap
+bootstrap(arguments)
+"""
+_SYSTEM_FILES = (
+    "/lib /lib64 /usr/lib /usr/lib64 /usr/local/lib /usr/share/zoneinfo /usr/share/fonts /usr/local/share/fonts "
+    "/etc/fonts /etc/localtime /etc/ld.so.cache /etc/mime.types /etc/ssl/openssl.cnf /etc/ssl/certs "
+    "/proc/cpuinfo /proc/meminfo /sys/devices/system/cpu"
+).split()
+_NETWORK_FILES = (
+    "/etc/resolv.conf /etc/hosts /etc/nsswitch.conf /etc/host.conf /etc/gai.conf /etc/services /etc/protocols "
+    "/run/systemd/resolve/stub-resolv.conf /run/systemd/resolve/resolv.conf"
+).split()
+
+
+class Spawned(NamedTuple):
+    """A new worker: its pid, and a pidfd that names it for good."""
+
+    pid: int
+    pidfd: int
+
+
+class Zygote:
+    """One zygote process, and the workers it has been asked for."""
+
+    def __init__(self, preload: tuple[str, ...]) -> None:
+        self.preload = preload
+        self._lock = threading.Lock()
+        self._serial = 0
+        self._pending: dict[int, Future[Spawned]] = {}
+        self._listeners: dict[int, Callable[[ZygoteNews], None]] = {}
+        self.gone: str | None = None
+        self.scratch_root = tempfile.mkdtemp(prefix="agentplug-")
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        arguments = [theirs.fileno(), self.scratch_root, list(preload)]
+        prefixes = [sys.prefix, sys.exec_prefix]
+        command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP]
+        with theirs:
+            self.process = subprocess.Popen(
+                [*command, json.dumps(worker_path()), json.dumps(prefixes), json.dumps(arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=_zygote_environment(),
+                cwd="/",
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._control.setblocking(False)
+        watchdog().listen(self._control.fileno(), self._take_news)
+
+    def spawn(self, plan: Plan, fds: list[int], listener: Callable[[ZygoteNews], None]) -> Future[Spawned]:
+        """Ask for a worker that gets `fds` as channel, stdout and stderr. `listener` hears of its end."""
+        future: Future[Spawned] = Future()
+        with self._lock:
+            if self.gone is not None:
+                future.set_exception(_zygote_gone(self.preload, self.gone))
+                return future
+            self._serial += 1
+            token = self._serial
+            self._pending[token] = future
+            self._listeners[token] = listener
+            try:
+                message = msgspec.msgpack.encode(SpawnRequest(token, plan))
+                if len(message) > _MAX_MESSAGE:
+                    raise PolicyError(f"env, read and write hold {len(message)} bytes in all; at most {_MAX_MESSAGE}")
+                socket.send_fds(self._control, [message], fds)
+            except (OSError, PolicyError) as error:
+                del self._pending[token], self._listeners[token]
+                future.set_exception(
+                    error if isinstance(error, PolicyError) else _zygote_gone(self.preload, str(error))
+                )
+        return future
+
+    def _take_news(self) -> None:
+        while True:
+            try:
+                data, fds, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE, 1)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, fds = b"", []
+            if not data:
+                self._lost("its process ended")
+                return
+            news = msgspec.msgpack.decode(data, type=ZygoteNews)
+            self._pass_on(news, fds)
+
+    def _pass_on(self, news: ZygoteNews, fds: list[int]) -> None:
+        if news.what == "failed":
+            self._lost(news.status)
+        elif news.what in ("spawned", "refused"):
+            with self._lock:
+                future = self._pending.pop(news.token, None)
+            if news.what == "spawned":
+                if future is None or not future.set_running_or_notify_cancel():
+                    for fd in fds:
+                        os.close(fd)
+                    return
+                future.set_result(Spawned(news.pid, fds[0]))
+            elif future is not None and future.set_running_or_notify_cancel():
+                with self._lock:
+                    self._listeners.pop(news.token, None)
+                future.set_exception(BarrierUnavailable(f"No worker can be started: fork: {news.status}"))
+        elif news.what in ("exited", "wiped"):
+            with self._lock:
+                listener = self._listeners.get(news.token)
+                if news.what == "wiped":
+                    self._listeners.pop(news.token, None)
+            if listener is not None:
+                listener(news)
+
+    def _lost(self, reason: str) -> None:
+        with self._lock:
+            if self.gone is not None:
+                return
+            self.gone = reason
+            pending, self._pending = list(self._pending.values()), {}
+            listeners, self._listeners = list(self._listeners.values()), {}
+        watchdog().ignore(self._control.fileno())
+        self._control.close()
+        with _registry_lock:
+            if _registry.get(self.preload) is self:
+                del _registry[self.preload]
+        self._reap()
+        for future in pending:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(_zygote_gone(self.preload, reason))
+        for listener in listeners:  # its workers were killed with it: PDEATHSIG
+            listener(ZygoteNews("exited", status="SIGKILL"))
+            listener(ZygoteNews("wiped"))
+
+    def _reap(self) -> None:
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.scratch_root, ignore_errors=True)
+
+    def close(self) -> None:
+        """End it and every worker below it, and wait until that is done."""
+        self._lost("closed")
+
+    def abandon(self) -> None:
+        """In a forked child of the host: drop our copy of its socket, so that it notices when the host ends."""
+        with contextlib.suppress(OSError):
+            self._control.close()
+        self.gone = "belongs to the parent process"
+        self.process.returncode = 0  # not ours to wait for
+
+
+def _zygote_gone(preload: tuple[str, ...], reason: str) -> Exception:
+    if preload and reason.startswith("preload"):
+        return PolicyError(reason)
+    return BarrierUnavailable(f"No worker can be started: the zygote is gone ({reason}). The next start makes a new one")
+
+
+_registry: dict[tuple[str, ...], Zygote] = {}
+_registry_lock = threading.RLock()
+_all: weakref.WeakSet[Zygote] = weakref.WeakSet()
+
+
+def zygote_for(preload: tuple[str, ...] = ()) -> Zygote:
+    """The zygote that has `preload` loaded, started now if need be. Raises `BarrierUnavailable` off Linux."""
+    if sys.platform != "linux":
+        raise BarrierUnavailable(
+            f"Confined workers need Linux (Landlock, seccomp, pidfds); this is {sys.platform}. "
+            "Use a Linux machine, a container or Binder"
+        )
+    with _registry_lock:
+        zygote = _registry.get(preload)
+        if zygote is None:
+            if not _registry:
+                atexit.register(close_all)
+            zygote = _registry[preload] = Zygote(preload)
+            _all.add(zygote)
+        return zygote
+
+
+def warm_up(preload: tuple[str, ...] = ()) -> None:
+    """Start a zygote ahead of its first use; it gets ready in the background."""
+    zygote_for(preload)
+
+
+def close_all() -> None:
+    """End every zygote, and with them every worker."""
+    with _registry_lock:
+        zygotes = list(_registry.values())
+        _registry.clear()
+    for zygote in zygotes:
+        zygote.close()
+
+
+def _after_fork() -> None:
+    global _registry_lock
+    _registry_lock = threading.RLock()
+    for zygote in list(_all):
+        zygote.abandon()
+    _registry.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _zygote_environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    # One arena: RLIMIT_AS counts 64 MiB for each, and OpenBLAS threads in a zygote would not survive the fork.
+    return kept | {"PATH": os.defpath, "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def plan_for(policy: Policy) -> Plan:
+    """What a worker under `policy` needs to know to confine itself."""
+    network = policy.network if isinstance(policy.network, bool) else list(policy.network)
+    read = [*interpreter_paths(), *_SYSTEM_FILES, *(_NETWORK_FILES if policy.network else ()), *policy.read]
+    return Plan(
+        memory_bytes=int(policy.memory),
+        cpu_s=policy.cpu_s,
+        processes=policy.processes,
+        threads=policy.threads,
+        open_files=policy.open_files,
+        disk_bytes=int(policy.disk),
+        reply_bytes=int(policy.reply),
+        network=network,
+        read=read,
+        write=list(policy.write),
+        env=dict(policy.env),
+    )
+
+
+def interpreter_paths() -> list[str]:
+    """The folders of this interpreter's library and installed packages, this package's own among them."""
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    folders = [sysconfig.get_path(name) for name in names]
+    folders += [f"{prefix}/{lib}" for prefix in (sys.prefix, sys.base_prefix) for lib in ("lib", "lib64")]
+    folders += [*site.getsitepackages(), site.getusersitepackages()]
+    folders.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return [folder for folder in dict.fromkeys(folders) if os.path.isdir(folder)]
+
+
+def worker_path() -> list[str]:
+    """`sys.path` of workers: the host's, as far as it is the interpreter's; agentplug last if it isn't installed."""
+    allowed = tuple(f"{folder}/" for folder in interpreter_paths())
+    base = [path for path in sys.path if f"{os.path.abspath(path)}/".startswith(allowed) or path.endswith(".zip")]
+    spec = importlib.util.find_spec("agentplug")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    home = os.path.dirname(os.path.abspath(next(iter(spec.submodule_search_locations))))
+    return base if home in base else [*base, home]

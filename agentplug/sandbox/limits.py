@@ -1,0 +1,166 @@
+"""The policy's limits, held against kernel readings (host, called by the watchdog through `supervisor`)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from agentplug.contract.policy import Policy
+from agentplug.sandbox.barriers.namespaces import scratch_inodes
+from agentplug.sandbox.channel import FrameReader
+from agentplug.sandbox.exchange import Exchange
+from agentplug.sandbox.kernel import Gone, Readings, descendants, footprint_of
+
+if TYPE_CHECKING:
+    from agentplug.sandbox.supervisor import Worker
+
+IDLE_CPU_S = 1.0
+_MIB = 1 << 20
+_FRAME_S = 1.0
+_FRAME_BYTES_PER_S = 8 * _MIB
+_DISK_EVERY_NS = 50_000_000
+
+
+class Finding(NamedTuple):
+    """A limit that was reached: which, what was measured, what is allowed, in what unit."""
+
+    by: str
+    measured: float
+    bound: float
+    unit: str
+
+
+class Limits:
+    """One worker's limits and what has been counted against them."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._idle_ns = 0
+        self._idle_from_ns: int | None = None
+        self._last_tick_ns = 0
+        self._last_rss = 0
+        self._partial_ns = 0
+        self._disk_at_ns = 0
+
+    # ------------------------------------------------------------------ between calls
+
+    def enter_idle(self, cpu_ns: int) -> None:
+        """A call has ended with the worker's CPU clock at `cpu_ns`."""
+        self._idle_from_ns = cpu_ns or None
+
+    def leave_idle(self, cpu_ns: int) -> None:
+        """A call begins."""
+        if self._idle_from_ns is not None:
+            self._idle_ns += max(0, cpu_ns - self._idle_from_ns)
+        self._idle_from_ns = None
+
+    def check_idle(self, readings: Readings, floor_bytes: int) -> Finding | None:
+        """CPU used and memory grown while nobody called. Raises `Gone`."""
+        if self._idle_from_ns is None:
+            return None
+        used_s = (self._idle_ns + readings.cpu_ns() - self._idle_from_ns) / 1e9
+        if used_s > IDLE_CPU_S:
+            return Finding("cpu", used_s, IDLE_CPU_S, "s between calls")
+        memory = int(self._policy.memory)
+        growth = readings.footprint_bytes() - floor_bytes
+        if floor_bytes and growth > memory:
+            return Finding("memory", growth, memory, "bytes")
+        return None
+
+    # ------------------------------------------------------------------ during a call
+
+    def begin(self, exchange: Exchange) -> None:
+        """A call begins."""
+        self._last_tick_ns = self._disk_at_ns = exchange.started_ns
+        self._last_rss = exchange.baseline_bytes
+        self._partial_ns = 0
+
+    def check(
+        self, exchange: Exchange, readings: Readings, reader: FrameReader, worker: Worker, now_ns: int
+    ) -> tuple[Finding | None, float]:
+        """Read the kernel's counters: the first limit reached, and seconds until the next check. Raises `Gone`."""
+        policy = self._policy
+        cpu_ns = readings.cpu_ns()
+        rss = readings.footprint_bytes()
+        threads = readings.cpu_ticks()[2]
+        below = descendants(worker.pid) if policy.processes else []
+        for pid in below:
+            with contextlib.suppress(Gone):
+                more_rss, more_cpu_ns = footprint_of(pid)
+                rss, cpu_ns = rss + more_rss, cpu_ns + more_cpu_ns
+        exchange.sample(now_ns, rss, cpu_ns, threads)
+        cpu_s, wall_s = (cpu_ns - exchange.head_cpu_ns) / 1e9, (now_ns - exchange.head_ns) / 1e9
+        growth, memory = rss - worker.floor_bytes, int(policy.memory)
+        finding = None
+        if worker.floor_bytes and growth > memory:
+            finding = Finding("memory", growth, memory, "bytes")
+        elif cpu_s > policy.cpu_s:
+            finding = Finding("cpu", cpu_s, policy.cpu_s, "s")
+        elif wall_s > policy.wall_s:
+            finding = Finding("wall", wall_s, policy.wall_s, "s")
+        elif threads > policy.threads:
+            finding = Finding("threads", threads, policy.threads, "threads")
+        elif len(below) > policy.processes:
+            finding = Finding("processes", len(below), policy.processes, "processes")
+        else:
+            finding = self._slow_frame(reader, now_ns) or self._disk(worker, now_ns)
+        wait_s = self._next(exchange, rss, memory - growth, now_ns)
+        self._last_tick_ns, self._last_rss = now_ns, rss
+        return finding, min(wait_s, max(policy.wall_s - wall_s, 0.0), max(policy.cpu_s - cpu_s, 0.002))
+
+    def _next(self, exchange: Exchange, rss: int, headroom: int, now_ns: int) -> float:
+        """Denser at the start of a call and while memory grows towards its limit."""
+        grown = rss - self._last_rss
+        if grown > _MIB:
+            return 0.001 if headroom < 8 * grown or headroom < 64 * _MIB else 0.003
+        return 0.002 if now_ns - exchange.started_ns < 30_000_000 else 0.010
+
+    def _slow_frame(self, reader: FrameReader, now_ns: int) -> Finding | None:
+        """A frame that has begun must come to its end; only time in which we were looking counts."""
+        if not reader.partial:
+            self._partial_ns = 0
+            return None
+        self._partial_ns += min(now_ns - self._last_tick_ns, 50_000_000)
+        allowed_s = _FRAME_S + reader.expected_bytes / _FRAME_BYTES_PER_S
+        if self._partial_ns / 1e9 > allowed_s:
+            return Finding("protocol", 0, 0, f"a frame began {self._partial_ns / 1e9:.1f} s ago and isn't whole")
+        return None
+
+    def _disk(self, worker: Worker, now_ns: int) -> Finding | None:
+        """Count the scratch directory where no sized tmpfs bounds it."""
+        if not worker.scratch or now_ns - self._disk_at_ns < _DISK_EVERY_NS:
+            return None
+        self._disk_at_ns = now_ns
+        disk = int(self._policy.disk)
+        most = scratch_inodes(disk)
+        used, inodes = scratch_usage(worker.scratch, worker.pid, most)
+        if used > disk:
+            return Finding("disk", used, disk, "bytes")
+        return Finding("disk", inodes, most, "files") if inodes > most else None
+
+
+def scratch_usage(root: str, pid: int, most_inodes: int) -> tuple[int, int]:
+    """Bytes and inodes below `root`, files that were deleted but are still open included; stops past the bound."""
+    used = inodes = 0
+    folders = [root]
+    while folders and inodes <= most_inodes:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                inodes += 1
+                if inodes > most_inodes:
+                    break
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        used += entry.stat(follow_symlinks=False).st_blocks * 512
+    with contextlib.suppress(OSError):
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                found = os.stat(f"/proc/{pid}/fd/{fd}")
+                if stat.S_ISREG(found.st_mode) and found.st_nlink == 0:
+                    used += found.st_blocks * 512
+                    inodes += 1
+    return used, inodes

@@ -1,0 +1,354 @@
+"""The host's end of one worker (host): sends, receives, measures, holds the limits, ends it.
+
+One lock guards the state, so that the caller's thread and the watchdog can both make it go on: whoever finds a reply
+takes it. The descriptors stay open until `dispose`, which comes after the last waiter has let go of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from agentplug.contract.events import Event
+from agentplug.contract.policy import MAX_STRUCTURE_BYTES, Policy
+from agentplug.contract.wire import ZygoteNews
+from agentplug.errors import WorkerDied
+from agentplug.sandbox import limits
+from agentplug.sandbox.channel import FrameReader, Violation
+from agentplug.sandbox.exchange import Exchange, Request
+from agentplug.sandbox.kernel import Gone, Readings
+from agentplug.sandbox.launcher import Spawned, Zygote, plan_for
+from agentplug.sandbox.output import Output, Sink
+from agentplug.sandbox.watchdog import watchdog
+
+GRACE_S = 1.0
+_BUSY_TICK_S = 0.010
+_IDLE_TICK_S = 0.250
+_WARM_NS = 100_000_000
+_ERROR_BYTES = 1 << 18  # an error frame is always let through, however small the policy's reply limit
+
+
+class Worker:
+    """One confined process. Made by `spawn`; used by one exchange at a time."""
+
+    def __init__(self, policy: Policy, sock: socket.socket, output: Output) -> None:
+        self.policy = policy
+        self.lock = threading.RLock()
+        self.sock = sock
+        self.output = output
+        self.reader = FrameReader(sock, max(int(policy.reply), _ERROR_BYTES))
+        self.readings: Readings | None = None
+        self.pid = 0
+        self.pidfd = -1
+        self.floor_bytes = 0
+        self.status: str | None = None  # how it ended, once it has
+        self.ending = False  # told to end, or found dead: no exchange may begin
+        self.exchange: Exchange | None = None
+        self.on_lost: Callable[[Event], None] | None = None
+        self.scratch = ""
+        self.wiped: Future[None] = Future()
+        self.exited: Future[str] = Future()
+        self.limits = limits.Limits(policy)
+        self._last_active_ns = 0
+        self._cpu_armed_ns = 0
+
+    # ------------------------------------------------------------------ life
+
+    @classmethod
+    def spawn(cls, policy: Policy, zygote: Zygote) -> tuple[Worker, Future[Spawned]]:
+        """Ask `zygote` for a worker; `adopt` what the future brings."""
+        ours, theirs = socket.socketpair()
+        out, out_theirs = os.pipe2(os.O_CLOEXEC)
+        err, err_theirs = os.pipe2(os.O_CLOEXEC)
+        for fd in (out, err):
+            os.set_blocking(fd, False)
+        ours.setblocking(False)
+        worker = cls(policy, ours, Output(out, err, int(policy.output)))
+        future = zygote.spawn(plan_for(policy), [theirs.fileno(), out_theirs, err_theirs], worker.hear)
+        theirs.close()
+        os.close(out_theirs)
+        os.close(err_theirs)
+        return worker, future
+
+    def adopt(self, spawned: Spawned) -> None:
+        """Take charge of the process that the zygote forked."""
+        self.pid, self.pidfd = spawned
+        with contextlib.suppress(Gone):
+            self.readings = Readings(self.pid)
+        dog = watchdog()
+        for fd in self.output.fds:
+            dog.listen(fd, lambda fd=fd: self.output.drain(fd) or dog.ignore(fd))
+        dog.watch(self)
+
+    def hear(self, news: ZygoteNews) -> None:
+        """The zygote's word on how this worker ended (watchdog's thread)."""
+        if news.what == "wiped":
+            self.wiped.done() or self.wiped.set_result(None)
+            return
+        with self.lock:
+            if self.status is not None:
+                return
+            self.pump()  # what it sent before it ended still counts
+            self.status = news.status
+            self.ending = True
+            if news.out_of_memory:
+                self._emit_limit("memory", self._growth(), int(self.policy.memory), "bytes")
+            elif news.status == "SIGXCPU":
+                self._emit_limit("cpu", news.user_s + news.system_s, self.policy.cpu_s, "s")
+            exchange = self.exchange
+            if exchange is not None and not exchange.done:
+                exchange.emit("exit", status=news.status)
+                self._finish(exchange, (news.user_s, news.system_s))
+            elif self.on_lost is not None:
+                self.on_lost(Event(0.0, "exit", {"status": news.status}))
+        watchdog().forget(self)
+        self.exited.done() or self.exited.set_result(news.status)
+
+    def dispose(self) -> None:
+        """Close the descriptors. Only after it ended, and after every waiter has let go of `sock`."""
+        dog = watchdog()
+        dog.forget(self)
+        with self.lock:
+            for fd in list(self.output.fds):
+                dog.ignore(fd)
+            self.output.close()
+            self.sock.close()
+            if self.readings is not None:
+                self.readings.close()
+            if self.pidfd >= 0:
+                os.close(self.pidfd)
+                self.pidfd = -1
+
+    @property
+    def alive(self) -> bool:
+        """Fit for another exchange."""
+        return self.status is None and not self.ending
+
+    # ------------------------------------------------------------------ exchange
+
+    def begin(self, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
+        """Send `requests` as one exchange. Raises `WorkerDied` if it is gone already."""
+        exchange = Exchange(requests)
+        with self.lock:
+            self._look_for_stray_frames()
+            if not self.alive:
+                raise WorkerDied("The worker ended before this call")
+            self.output.begin(sink)
+            self.exchange = exchange
+            try:
+                if self.readings is not None and requests:
+                    exchange.begin(self.readings)
+                    self.limits.leave_idle(exchange.cpu0_ns)
+                    self._arm_cpu(exchange.cpu0_ns)
+            except Gone:
+                pass  # it is dying: its end is on its way
+            self.limits.begin(exchange)
+            exchange.emit("start")
+            self._send(exchange)
+        watchdog().nudge(_BUSY_TICK_S)
+        return exchange
+
+    def pump(self) -> bool:
+        """Send and receive what can be, without waiting; true once the exchange is done."""
+        with self.lock:
+            exchange = self.exchange
+            if exchange is None or exchange.done:
+                return True
+            self._send(exchange)
+            try:
+                while not exchange.done and (frame := self.reader.next()) is not None:
+                    answer = exchange.take(frame, self.readings if exchange.current.call else None)
+                    if answer is not None:
+                        exchange.outgoing.append(answer)
+                        self._send(exchange)
+                        assert self.readings is not None
+                        exchange.measure_end(self.readings)
+                        self._check_peak(exchange)
+            except Violation as violation:
+                self._violated(exchange, violation)
+            except Gone:
+                self.ending = True  # it ended in the middle of this: its end is on its way
+            if exchange.done:
+                self._finish(exchange, None)
+            return exchange.done
+
+    def _send(self, exchange: Exchange) -> None:
+        while exchange.outgoing:
+            buffer = memoryview(exchange.outgoing[0])
+            try:
+                sent = self.sock.send(buffer)
+            except BlockingIOError:
+                return
+            except OSError:
+                exchange.outgoing.clear()  # it hung up: its end is on its way
+                return
+            if sent == buffer.nbytes:
+                exchange.outgoing.pop(0)
+            else:
+                exchange.outgoing[0] = buffer.cast("B")[sent:]
+
+    def _finish(self, exchange: Exchange, cpu_total_s: tuple[float, float] | None) -> None:
+        exchange.stdout, exchange.stderr, exchange.output_bytes, dropped = self.output.take()
+        if dropped:
+            exchange.emit("dropped", what="output", count=dropped)
+        exchange.close_figures(cpu_total_s)
+        exchange.done = True
+        self.exchange = None
+        self._last_active_ns = time.perf_counter_ns()
+        self.limits.enter_idle(exchange.last_cpu_ns)
+        exchange.finished.set()
+        if exchange.wake is not None:
+            exchange.wake()
+
+    def _violated(self, exchange: Exchange, violation: Violation) -> None:
+        record = exchange.current
+        if violation.oversize is not None and record.call:
+            announced, allowed = violation.oversize
+            if announced <= int(self.policy.memory) + self.floor_bytes + MAX_STRUCTURE_BYTES:
+                exchange.emit("limit", by="reply", measured=announced, bound=allowed, unit="bytes")
+                self.kill("reply")
+                return
+        exchange.emit("protocol", reason=str(violation))
+        self.kill("protocol")
+
+    def _look_for_stray_frames(self) -> None:
+        """Between calls a worker has nothing to say."""
+        try:
+            if self.reader.next() is None and not self.reader.partial:
+                return
+            reason = "a frame between calls"
+        except Violation as violation:
+            reason = str(violation)
+        if self.status is None:
+            self._lose(Event(0.0, "protocol", {"reason": reason}))
+
+    # ------------------------------------------------------------------ limits and ends
+
+    def tick(self, now_ns: int) -> float:
+        """Called by the watchdog."""
+        with self.lock:
+            if self.status is not None or self.pid == 0:
+                return float("inf")
+            exchange = self.exchange
+            try:
+                if self.ending or self.readings is None:
+                    return _IDLE_TICK_S
+                if exchange is None:
+                    return self._tick_idle(now_ns)
+                if self.pump():
+                    return _BUSY_TICK_S
+                if exchange.grace_until_ns is not None and now_ns > exchange.grace_until_ns:
+                    self.kill("grace")
+                    return _IDLE_TICK_S
+                finding, wait_s = self.limits.check(exchange, self.readings, self.reader, self, now_ns)
+            except Gone:
+                return _IDLE_TICK_S
+            if finding is not None:
+                self._over(exchange, finding)
+            elif self.reader.eof:
+                exchange.emit("protocol", reason="it closed its end of the channel")
+                self.kill("protocol")
+            return wait_s
+
+    def _tick_idle(self, now_ns: int) -> float:
+        assert self.readings is not None
+        self._look_for_stray_frames()
+        if not self.ending:
+            finding = self.limits.check_idle(self.readings, self.floor_bytes)
+            if finding is not None:
+                self._lose(Event(0.0, "limit", finding._asdict()))
+        return _BUSY_TICK_S if now_ns - self._last_active_ns < _WARM_NS else _IDLE_TICK_S
+
+    def _over(self, exchange: Exchange, finding: limits.Finding) -> None:
+        if finding.by == "protocol":
+            exchange.emit("protocol", reason=finding.unit)
+        else:
+            exchange.emit("limit", **finding._asdict())
+        with contextlib.suppress(Gone):
+            assert self.readings is not None
+            exchange.measure_peak(self.readings)
+        self.kill(finding.by)
+
+    def _check_peak(self, exchange: Exchange) -> None:
+        """A peak that no tick saw still counts: the kernel saw it."""
+        growth = exchange.peak_bytes - self.floor_bytes
+        if self.floor_bytes and growth > int(self.policy.memory):
+            self._emit_limit("memory", growth, int(self.policy.memory), "bytes")
+            self.kill("memory")
+
+    def _emit_limit(self, by: str, measured: float, bound: float, unit: str) -> None:
+        if self.exchange is not None:
+            self.exchange.emit("limit", by=by, measured=measured, bound=bound, unit=unit)
+
+    def _growth(self) -> int:
+        peak = self.exchange.peak_bytes if self.exchange is not None else 0
+        return max(peak - self.floor_bytes, int(self.policy.memory))
+
+    def _arm_cpu(self, used_ns: int) -> None:
+        """Move the kernel's own CPU limit, the backstop, ahead of what this call may use."""
+        need_ns = used_ns + int(self.policy.cpu_s * 1e9) + 1_000_000_000
+        if need_ns > self._cpu_armed_ns:
+            armed_s = need_ns // 1_000_000_000 + 10
+            with contextlib.suppress(OSError, ValueError):
+                resource.prlimit(self.pid, resource.RLIMIT_CPU, (armed_s, resource.RLIM_INFINITY))
+            self._cpu_armed_ns = armed_s * 1_000_000_000
+
+    def interrupt(self) -> None:
+        """Ask the running call to stop, as Ctrl-C would; SIGKILL follows if it doesn't within the grace time."""
+        with self.lock:
+            exchange = self.exchange
+            if exchange is None or exchange.done or exchange.grace_until_ns is not None:
+                return
+            exchange.emit("stop", by="interrupt")
+            exchange.grace_until_ns = time.perf_counter_ns() + int(GRACE_S * 1e9)
+            self._signal(signal.SIGINT)
+        watchdog().nudge()
+
+    def stop(self, by: str) -> None:
+        """End it now; a call under way ends with verdict `stopped:BY`."""
+        with self.lock:
+            if self.exchange is not None and not self.exchange.done:
+                self.exchange.emit("stop", by=by)
+            self.kill(by)
+
+    def kill(self, reason: str) -> None:
+        """SIGKILL through the pidfd: it can't be caught, and can't hit another process."""
+        with self.lock:
+            if self.ending and reason != "grace" and self.status is not None:
+                return
+            self.ending = True
+            if self.exchange is not None and not self.exchange.done:
+                self.exchange.emit("kill", reason=reason)
+            self._signal(signal.SIGKILL)
+
+    def _lose(self, event: Event) -> None:
+        self.kill(event.kind)
+        if self.on_lost is not None:
+            self.on_lost(event)
+
+    def _signal(self, number: int) -> None:
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, number)
+
+    def settle_floor(self) -> None:
+        """Take the present footprint as the one that the plugin's memory is counted from."""
+        with contextlib.suppress(Gone):
+            if self.readings is not None:
+                self.floor_bytes = self.readings.footprint_bytes()
+
+    def __repr__(self) -> str:
+        return f"<Worker {'ended: ' + self.status if self.status else 'alive'}>"
+
+
+def describe(worker: Worker) -> dict[str, Any]:
+    """Its pid and whether it lives, for tests and cards."""
+    return {"pid": worker.pid, "status": worker.status}

@@ -1,0 +1,187 @@
+"""The life of one worker, from fork to exit (worker side).
+
+It confines itself, says so, takes the plugin's bytes, and then serves one call after another: read a frame, let the
+plugin work, answer, and confirm on request that it is idle again. What it says about itself is a claim; the host
+measures. Plugins with a coroutine `process` run inside one event loop that lives as long as the worker, so that
+their background tasks go on between calls; the others run without a loop in the main thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import cloudpickle
+
+from agentplug.contract import values, wire
+from agentplug.contract.wire import Failure, Frame, Plan
+from agentplug.sandbox import loading, reporting
+from agentplug.sandbox.barriers import confine
+from agentplug.sandbox.barriers.descriptors import CHANNEL_FD
+from agentplug.sandbox.channel import pack, read_frame, write_frame
+
+
+def main(plan: Plan) -> None:
+    """Be a worker. Runs in a child that the zygote forked, with the channel at `CHANNEL_FD`; never returns."""
+    reports = confine(plan)
+    _clean_streams()
+    sock = socket.socket(fileno=CHANNEL_FD)
+    hello = wire.Hello(wire.PROTOCOL, reports)
+    write_frame(sock, pack(wire.HELLO, 0, wire.encode_body(hello)))
+    worker = _Worker(sock, plan)
+    signal.signal(signal.SIGINT, worker.on_interrupt)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the host hung up
+        worker.serve()
+    _flush()
+    os._exit(0)
+
+
+def _clean_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+class _Worker:
+    def __init__(self, sock: socket.socket, plan: Plan) -> None:
+        self._sock = sock
+        self._plan = plan
+        self._plugin: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._in_call = False
+
+    def serve(self) -> None:
+        """Load the plugin, then answer calls until the host closes the channel."""
+        frame = read_frame(self._sock)
+        if frame is None or frame.kind != wire.LOAD:
+            return
+        self._load(frame)
+        _flush()
+        method = getattr(self._plugin, "process", None)
+        if inspect.iscoroutinefunction(method):
+            self._loop = asyncio.new_event_loop()
+            self._main = self._loop.create_task(self._serve_calls(self._next_frame_async))
+            with contextlib.suppress(asyncio.CancelledError):
+                self._loop.run_until_complete(self._main)
+        else:
+            _run_without_loop(self._serve_calls(self._next_frame))
+
+    # ------------------------------------------------------------------ frames
+
+    async def _next_frame(self) -> Frame | None:
+        return read_frame(self._sock)
+
+    async def _next_frame_async(self) -> Frame | None:
+        """The next frame; while the plugin has tasks of its own, the loop goes on turning for them."""
+        assert self._loop is not None
+        while len(asyncio.all_tasks(self._loop)) > 1 or threading.active_count() > 1:
+            readable = self._loop.create_future()
+            self._loop.add_reader(self._sock, lambda future=readable: future.done() or future.set_result(None))
+            try:
+                await readable
+                break
+            except asyncio.CancelledError:
+                continue  # an interrupt that came after its call had ended
+            finally:
+                self._loop.remove_reader(self._sock)
+        return read_frame(self._sock)
+
+    async def _serve_calls(self, next_frame: Callable[[], Coroutine[Any, Any, Frame | None]]) -> None:
+        while (frame := await next_frame()) is not None:
+            if frame.kind == wire.CALL:
+                answer = await self._call(frame)
+                write_frame(self._sock, answer)
+            elif frame.kind == wire.SETTLE:
+                write_frame(self._sock, pack(wire.SETTLED, frame.call))
+            elif frame.kind == wire.CLOSE:
+                with contextlib.suppress(BaseException):
+                    await self._shutdown()
+                return
+
+    # ------------------------------------------------------------------ calls
+
+    def _load(self, frame: Frame) -> None:
+        self._in_call = True
+        try:
+            self._plugin, loaded = loading.load(wire.decode_load(frame.structure))
+            answer = pack(wire.LOADED, frame.call, wire.encode_body(loaded))
+        except loading.CannotLoad as problem:
+            answer = pack(wire.ERROR, frame.call, wire.encode_body(Failure("", str(problem), "", problem.reason)))
+        except BaseException as error:
+            answer = pack(wire.ERROR, frame.call, wire.encode_body(reporting.failure(error)))
+        finally:
+            self._in_call = False
+        write_frame(self._sock, answer)
+
+    async def _call(self, frame: Frame) -> list[Any]:
+        self._in_call = True
+        try:
+            if frame.flags & wire.PICKLED:
+                value = cloudpickle.loads(frame.structure + frame.blobs)  # made by the host, which we trust
+            else:
+                value = values.decode(frame.structure, frame.blobs)
+            method = "process" if frame.flags & wire.METHOD_MASK == wire.PROCESS else "initialize"
+            result = getattr(self._plugin, method)(value)
+            if inspect.isawaitable(result):
+                result = await self._finish(result)
+            if method == "initialize":
+                result = None
+            structure, blobs = values.encode(result)
+            return pack(wire.REPLY, frame.call, structure, blobs)
+        except values.Unserializable as misfit:
+            body = wire.Misfit(misfit.type[:200], misfit.where[:1_000])
+            return pack(wire.UNSERIALIZABLE, frame.call, wire.encode_body(body))
+        except BaseException as error:  # SystemExit and a forged CancelledError among them: the plugin raised
+            return pack(wire.ERROR, frame.call, wire.encode_body(reporting.failure(error)))
+        finally:
+            self._in_call = False
+            while self._main is not None and self._main.cancelling():
+                self._main.uncancel()
+            _flush()
+
+    async def _finish(self, result: Any) -> Any:
+        if self._main is not None:
+            return await result
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        return self._loop.run_until_complete(_awaited(result))
+
+    async def _shutdown(self) -> None:
+        shutdown = getattr(self._plugin, "shutdown", None)
+        if callable(shutdown):
+            result = shutdown()
+            if inspect.isawaitable(result):
+                await self._finish(result)
+
+    def on_interrupt(self, signum: int, frame: object) -> None:
+        """SIGINT: end the running call. Between calls there is nothing to end."""
+        if not self._in_call:
+            return
+        if self._main is not None and self._loop is not None and asyncio.current_task(self._loop) is None:
+            self._main.cancel()  # it waits inside the loop, where a raised exception would end the loop itself
+        else:
+            raise KeyboardInterrupt
+
+
+async def _awaited(result: Any) -> Any:
+    return await result
+
+
+def _run_without_loop(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that never really waits."""
+    with contextlib.suppress(StopIteration):
+        coroutine.send(None)

@@ -1,0 +1,286 @@
+"""The zygote: a warm, single-threaded interpreter that forks workers (a process of its own, trusted, unconfined).
+
+It takes spawn requests off one socket, forks, reports pids and exits, ends whatever a dead worker left running,
+wipes scratch directories, and ends itself with everything below it when that socket closes: when its host ends,
+however that happens. It reads nothing that comes from a worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes.util
+import fcntl
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import stat
+import sys
+import traceback
+from typing import Any, NamedTuple
+
+import landlockpy
+import msgspec
+import seccompy
+
+from agentplug.contract.wire import SpawnRequest, ZygoteNews
+from agentplug.sandbox import cgroups
+from agentplug.sandbox.barriers import libc, seccomp
+from agentplug.sandbox.barriers.descriptors import CHANNEL_FD
+from agentplug.sandbox.worker import main as worker_main
+
+_MAX_MESSAGE = 1 << 18
+
+
+def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
+    """Serve the host at the other end of `control_fd` until it hangs up."""
+    control = socket.socket(fileno=control_fd)
+    _resolve_libraries()
+    for name in preload:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            text = f"preload: {name!r} can't be imported: {type(error).__name__}: {error}"
+            control.send(msgspec.msgpack.encode(ZygoteNews("failed", status=text[:4_000])))
+            return
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
+    gc.collect()
+    gc.freeze()
+    zygote = _Zygote(control, scratch_root)
+    try:
+        zygote.serve()
+    finally:
+        zygote.end_everything()
+
+
+def _resolve_libraries() -> None:
+    """Let the bindings find the C library now, without the compilers that `find_library` would spawn."""
+    find_library = ctypes.util.find_library
+    ctypes.util.find_library = lambda name: None  # then they take CDLL(None), which has all that is needed
+    try:
+        landlockpy.supported()
+        seccompy.supported()
+    finally:
+        ctypes.util.find_library = find_library
+
+
+class _Child(NamedTuple):
+    """A worker, or the janitor of a dead one."""
+
+    token: int
+    scratch: str
+    cgroup: list[str]
+
+
+class _Zygote:
+    def __init__(self, control: socket.socket, scratch_root: str) -> None:
+        self._control = control
+        self._scratch_root = scratch_root
+        self._host = os.getppid()
+        self._pid = os.getpid()
+        self._workers: dict[int, _Child] = {}
+        self._janitors: dict[int, _Child] = {}
+        self._decode = msgspec.msgpack.Decoder(SpawnRequest).decode
+        self._wake, waker = socket.socketpair()
+        for end in (self._wake, waker):
+            end.setblocking(False)
+        self._waker = waker
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def serve(self) -> None:
+        self._tell(ZygoteNews("ready", pid=os.getpid()))
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll(1_000):
+                if fd == self._control.fileno() and not self._take_request():
+                    return
+                if fd == self._wake.fileno():
+                    with contextlib.suppress(BlockingIOError):
+                        self._wake.recv(4096)
+            self._reap()
+            if os.getppid() != self._host:
+                return  # a copy of the host's end may live on in some child of the host's
+
+    # ------------------------------------------------------------------ spawn
+
+    def _take_request(self) -> bool:
+        message, fds, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE, 3)
+        if not message:
+            return False
+        request = self._decode(message)
+        scratch = f"{self._scratch_root}/{request.token}"
+        cgroup = cgroups.create(request.token, request.plan)
+        try:
+            os.mkdir(scratch, 0o700)
+            seccomp.compile_ahead(request.plan)
+            pid = os.fork()
+        except OSError as error:
+            cgroups.remove(cgroup)
+            with contextlib.suppress(OSError):
+                os.rmdir(scratch)
+            self._tell(ZygoteNews("refused", request.token, status=f"{error.strerror}"))
+        else:
+            if pid == 0:
+                self._become_worker(request, scratch, cgroup, fds)
+            self._workers[pid] = _Child(request.token, scratch, cgroup)
+            pidfd = os.pidfd_open(pid)
+            socket.send_fds(
+                self._control, [msgspec.msgpack.encode(ZygoteNews("spawned", request.token, pid))], [pidfd]
+            )
+            os.close(pidfd)
+        for fd in fds:
+            os.close(fd)
+        return True
+
+    def _become_worker(self, request: SpawnRequest, scratch: str, cgroup: list[str], fds: list[int]) -> None:
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            for source, target in zip(_above(fds, 16), (CHANNEL_FD, 1, 2), strict=True):
+                os.dup2(source, target)
+            worker_main(msgspec.structs.replace(request.plan, scratch=scratch, cgroup=cgroup, parent=self._pid))
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(125)
+        os._exit(0)
+
+    # ------------------------------------------------------------------ reap
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                break
+            if pid in self._workers:
+                child = self._workers.pop(pid)
+                oom = cgroups.out_of_memory(child.cgroup)
+                text = _status_text(status)
+                self._tell(ZygoteNews("exited", child.token, pid, text, usage.ru_utime, usage.ru_stime, oom))
+                self._wipe(child)
+            elif pid in self._janitors:
+                self._tell(ZygoteNews("wiped", self._janitors.pop(pid).token))
+        for pid in self._orphans():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _orphans(self) -> list[int]:
+        """Processes that a dead worker left behind: they are children of this subreaper now."""
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            children = [int(pid) for pid in file.read().split()]
+        return [pid for pid in children if pid not in self._workers and pid not in self._janitors]
+
+    def _wipe(self, child: _Child) -> None:
+        cgroups.remove(child.cgroup)
+        try:
+            os.rmdir(child.scratch)
+        except OSError:
+            janitor = os.fork()  # a plugin may have left thousands of files; spawning goes on meanwhile
+            if janitor == 0:
+                with contextlib.suppress(BaseException):
+                    remove_tree(child.scratch)
+                os._exit(0)
+            self._janitors[janitor] = child
+        else:
+            self._tell(ZygoteNews("wiped", child.token))
+
+    def end_everything(self) -> None:
+        """Kill and reap all that lives below, and leave no directory."""
+        signal.set_wakeup_fd(-1)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+                    children = [int(pid) for pid in file.read().split()]
+                for pid in children:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                os.wait()
+        for child in self._workers.values():
+            cgroups.remove(child.cgroup)
+        remove_tree(self._scratch_root)
+
+    def _tell(self, news: ZygoteNews) -> None:
+        with contextlib.suppress(OSError):  # the host is gone: the next poll will say so
+            self._control.send(msgspec.msgpack.encode(news))
+
+
+def _above(fds: list[int], least: int) -> list[int]:
+    """Copies of `fds` at numbers that the fixed targets don't reach."""
+    return [fcntl.fcntl(fd, fcntl.F_DUPFD, least) for fd in fds]
+
+
+def _status_text(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            return signal.Signals(number).name
+        except ValueError:
+            return f"signal {number}"
+    return f"exit {os.waitstatus_to_exitcode(status)}"
+
+
+def remove_tree(root: str) -> None:
+    """Remove a directory that a plugin filled: any depth, any permissions, no link followed, no recursion.
+
+    Deep trees are flattened (each directory is moved up beside the root's children before it is emptied), so that
+    neither path lengths nor the depth matter.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        top = os.open(root, flags)
+    except OSError:
+        return
+    serial = 0
+    moved = True
+    try:
+        while moved:
+            moved = False
+            for name in _empty(top):
+                with contextlib.suppress(OSError):
+                    os.chmod(name, 0o700, dir_fd=top)
+                    inner = os.open(name, flags, dir_fd=top)
+                    try:
+                        for child in _empty(inner):
+                            serial += 1
+                            os.chmod(child, 0o700, dir_fd=inner)  # or it couldn't get a new parent
+                            os.rename(child, f".wipe-{os.getpid()}-{serial}", src_dir_fd=inner, dst_dir_fd=top)
+                    finally:
+                        os.close(inner)
+                    os.rmdir(name, dir_fd=top)
+                    moved = True
+    finally:
+        os.close(top)
+    with contextlib.suppress(OSError):
+        os.rmdir(root)
+
+
+def _empty(folder: int) -> list[str]:
+    """Unlink every file in an open directory; the names of its directories."""
+    folders = []
+    for name in os.listdir(folder):
+        try:
+            if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                folders.append(name)
+            else:
+                os.unlink(name, dir_fd=folder)
+        except OSError:
+            continue
+    return folders
+
+
+def bootstrap(arguments: list[Any]) -> None:
+    """Start from the launcher's command line: control descriptor, scratch directory, preloaded modules."""
+    control_fd, scratch_root, preload = arguments
+    main(control_fd, scratch_root, preload)

@@ -1,0 +1,299 @@
+"""`python -m tests`: every check of the project, one after the other, and a table of how they went.
+
+The linters; the tests as the current user; then, started as root, the tests again as uid 1000 and as uid 1000 in a
+container-like environment (`tests/container.py`); the notebooks by nbval; the Binder layout. One failure doesn't stop
+the rest; the status is 1 if anything failed. What can't be run here is named with its reason.
+
+uid 1000 needs an interpreter and a copy of the project that it can read. Where it can't use those of this run (they
+may lie in root's home), both are made under /tmp: the tree is copied and installed, editable, in a new environment,
+so that the copy which the tests import is also the one that isolated worker processes find.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SUITES = ("unit", "escapes", "notebooks", "integrations", "browser")
+QUICK_SUITES = ("unit", "escapes")
+CONFINED_SUITES = ("unit", "escapes", "notebooks")
+NO_TESTS = 5  # pytest's exit status where it found none
+TIMEOUT_S = 1800
+WIDTH = 118
+
+# Exits with 1 where uid 1000 can't import what the tests need, or can't read a file of the tree it was started in.
+USABLE = """
+import os, sys
+import agentplug.errors, pytest, seccompy
+here = os.getcwd()
+files = [os.path.join(folder, name) for top in ("agentplug", "tests", "notebooks")
+         for folder, _, names in os.walk(os.path.join(here, top)) for name in names if not name.endswith(".pyc")]
+files.append(os.path.join(here, "pyproject.toml"))
+sys.exit(not agentplug.__file__.startswith(here) or not all(os.access(path, os.R_OK) for path in files))
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A user and an environment that tests run in, and what a machine can't offer there."""
+
+    name: str
+    python: str = sys.executable
+    tree: Path = ROOT
+    prefix: tuple[str, ...] = ()
+    lacks: frozenset[str] = frozenset()
+
+    def environment(self) -> dict[str, str]:
+        expected = [name.strip() for name in os.environ.get("AGENTPLUG_EXPECT", "").split(",")]
+        kept = [name for name in expected if name and name not in self.lacks]
+        # The path is for notebook kernels, which don't start in the tree but must import the one under test.
+        return os.environ | {"AGENTPLUG_EXPECT": ",".join(kept), "PYTHONPATH": str(self.tree)}
+
+
+@dataclass
+class Outcome:
+    """How one check went; a linter counts as one test."""
+
+    name: str
+    result: str
+    seconds: float = 0.0
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    note: str = ""
+
+
+@dataclass
+class Checks:
+    """Runs checks and keeps their outcomes."""
+
+    scratch: Path
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def leave_out(self, name: str, why: str) -> None:
+        heading(f"{name}: left out, {why}")
+        self.outcomes.append(Outcome(name, "left out", note=why))
+
+    def tool(self, name: str, *argv: str, says: Sequence[str] = ()) -> bool:
+        """Run a program whose status is the answer. With `says`, its output must hold those texts and is shown only
+        where it doesn't."""
+        heading(name)
+        started = time.monotonic()
+        if says:
+            done = subprocess.run(
+                argv,
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+            missing = [text for text in says if text not in done.stdout]
+            good = done.returncode == 0 and not missing
+            print("As expected." if good else f"{done.stdout}\nStatus {done.returncode}; missing: {missing}")
+        else:
+            good = subprocess.run(argv, cwd=ROOT, timeout=TIMEOUT_S, check=False).returncode == 0
+        result = "passed" if good else "FAILED"
+        self.outcomes.append(
+            Outcome(name, result, time.monotonic() - started, passed=int(good), failed=int(not good))
+        )
+        return good
+
+    def pytest(self, name: str, place: Place, *args: str) -> None:
+        """Run pytest in `place` and count its tests."""
+        heading(name)
+        started = time.monotonic()
+        report = self.scratch / f"results-{len(self.outcomes)}.xml"
+        argv = [*place.prefix, place.python, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}", *args]
+        try:
+            done = subprocess.run(argv, cwd=place.tree, env=place.environment(), timeout=TIMEOUT_S, check=False)
+            status, note = done.returncode, ""
+        except subprocess.TimeoutExpired:
+            status, note = 1, f"no end within {TIMEOUT_S} s"
+        outcome = Outcome(name, "passed", time.monotonic() - started, note=note)
+        if report.exists():
+            for suite in ET.parse(report).iter("testsuite"):
+                counts = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
+                outcome.failed += counts["failures"] + counts["errors"]
+                outcome.skipped += counts["skipped"]
+                outcome.passed += counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"]
+        if status == NO_TESTS:
+            outcome.result, outcome.note = "left out", "no tests there yet"
+        elif status != 0:
+            outcome.result = "FAILED"
+            outcome.failed = max(1, outcome.failed)
+            outcome.note = note or f"status {status}"
+        self.outcomes.append(outcome)
+
+    def summarize(self) -> int:
+        """Print the table and the sum, and return the exit status."""
+        heading("Summary")
+        for outcome in self.outcomes:
+            counts = f"{outcome.passed} passed, {outcome.failed} failed, {outcome.skipped} skipped"
+            told = (
+                outcome.note
+                if outcome.result == "left out"
+                else f"{counts}{'; ' if outcome.note else ''}{outcome.note}"
+            )
+            print(f"{outcome.name:<44} {outcome.result:<9} {outcome.seconds:>6.1f} s  {told}")
+        passed, failed, skipped = (
+            sum(getattr(outcome, key) for outcome in self.outcomes) for key in ("passed", "failed", "skipped")
+        )
+        print(f"\n{passed} passed, {failed} failed, {skipped} skipped", flush=True)
+        return 1 if failed else 0
+
+
+def heading(text: str) -> None:
+    print(f"\n{f' {text} ':=^{WIDTH}}", flush=True)
+
+
+def lint(checks: Checks) -> None:
+    scripts = Path(sys.executable).parent
+    checks.tool("ruff check", sys.executable, "-m", "ruff", "check", ".")
+    checks.tool("ruff format", sys.executable, "-m", "ruff", "format", "--check", ".")
+    checks.tool("mypy", sys.executable, "-m", "mypy")
+    checks.tool("import layers", str(scripts / "lint-imports"))
+
+
+def binder(checks: Checks) -> None:
+    """The layout is one that repo2docker builds with conda from the linked file, our Python and our postBuild."""
+    checks.tool(
+        "Binder layout",
+        *(sys.executable, "-m", "repo2docker", "--no-build", "--debug"),
+        *("--user-id", "1000", "--user-name", "jovyan", "."),
+        says=(
+            "Building conda environment for python=3.12",
+            'env update -p ${NB_PYTHON_PREFIX} --file "binder/environment.yml"',
+            "RUN ./binder/postBuild",
+        ),
+    )
+
+
+def suites(checks: Checks, place: Place, names: Sequence[str]) -> None:
+    folders = [f"tests/{name}" for name in names if any((place.tree / "tests" / name).rglob("test_*.py"))]
+    if folders:
+        told = ", ".join(folder.removeprefix("tests/") for folder in folders)
+        checks.pytest(f"{place.name}: {told}", place, "--hypothesis-profile=ci", *folders)
+    else:
+        checks.leave_out(f"{place.name}: tests", "no tests there yet")
+
+
+def notebooks(checks: Checks, place: Place) -> None:
+    name = f"{place.name}: notebooks by nbval"
+    if not any((place.tree / "notebooks").glob("*.ipynb")):
+        checks.leave_out(name, "no notebooks there yet")
+        return
+    sanitize = place.tree / "notebooks" / "sanitize.cfg"
+    cleaned = ["--nbval-sanitize-with", str(sanitize)] if sanitize.exists() else []
+    # The project's own options keep nbval out, and its warnings as errors are meant for our code, not for Jupyter's.
+    options = ["-o", "addopts=-ra", "-o", "filterwarnings=default"]
+    checks.pytest(
+        name, place, *options, "--nbval", "--nbval-current-env", "--nbval-cell-timeout=120", *cleaned, "notebooks"
+    )
+
+
+def as_user(*argv: str, tree: Path = ROOT, contained: bool = False) -> list[str]:
+    """A command line that runs `argv` as uid 1000."""
+    options = [] if contained else ["--no-container"]
+    return [sys.executable, str(tree / "tests" / "container.py"), *options, "--", *argv]
+
+
+def usable(python: str, code: str, tree: Path) -> bool:
+    """Whether uid 1000, in `tree`, can run `code` with `python`."""
+    argv = as_user(python, "-c", code, tree=ROOT)
+    return subprocess.run(argv, cwd=tree, capture_output=True, timeout=120, check=False).returncode == 0
+
+
+def provide(checks: Checks) -> tuple[str, Path] | None:
+    """An interpreter and a tree for uid 1000: those of this run if it can use them, else new ones."""
+    if usable(sys.executable, USABLE, ROOT):
+        return sys.executable, ROOT
+    fit = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"
+    candidates = [sys._base_executable, *(f"/usr/bin/python3.{minor}" for minor in (11, 12, 13))]
+    base = next((python for python in candidates if python and usable(python, fit, Path("/"))), None)
+    if base is None:
+        return None
+    tree, venv = checks.scratch / "tree", checks.scratch / "venv"
+    unwanted = shutil.ignore_patterns(
+        ".git", ".venv", "venv", "__pycache__", ".*_cache", ".hypothesis", "build", "dist"
+    )
+    shutil.copytree(ROOT, tree, symlinks=True, ignore=unwanted)
+    for path in (tree, *tree.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() else path.stat().st_mode & 0o777 | 0o444)
+    python = venv / "bin" / "python"
+    made = checks.tool("uid 1000: environment", base, "-m", "venv", str(venv)) and checks.tool(
+        "uid 1000: install", str(python), "-m", "pip", "install", "--quiet", "--editable", f"{tree}[test]"
+    )
+    return (str(python), tree) if made else None
+
+
+def unprivileged(checks: Checks) -> Iterator[Place]:
+    """uid 1000, plainly and in a container, as far as this run can give them."""
+    why = ""
+    found = None
+    if os.geteuid() != 0:
+        why = f"started as uid {os.geteuid()}, and only root can switch users"
+    else:
+        found = provide(checks)
+        if found is None:
+            why = "uid 1000 can use no Python from 3.11 on with venv; on Debian: apt-get install python3.11-venv"
+    for name, contained, lacks in (
+        ("uid 1000", False, {"root"}),
+        ("container", True, {"root", "userns", "cgroup"}),
+    ):
+        if found is None:
+            checks.leave_out(f"{name}: tests", why)
+            continue
+        python, tree = found
+        prefix = tuple(as_user(contained=contained))
+        yield Place(name, python, tree, prefix, frozenset(lacks))
+
+
+def everything(checks: Checks, quick: bool) -> None:
+    here = Place(f"here (uid {os.geteuid()})")
+    lint(checks)
+    suites(checks, here, QUICK_SUITES if quick else SUITES)
+    if quick:
+        return
+    notebooks(checks, here)
+    for place in unprivileged(checks):
+        suites(checks, place, CONFINED_SUITES)
+        if "userns" in place.lacks:
+            notebooks(checks, place)
+    binder(checks)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests", description="Run every check of the project.")
+    parser.add_argument(
+        "--quick", action="store_true", help="only the linters, and tests/unit and tests/escapes here"
+    )
+    options = parser.parse_args()
+    scratch = Path(tempfile.mkdtemp(prefix="ap-tests-", dir="/tmp" if os.geteuid() == 0 else None))
+    scratch.chmod(0o1777)  # uid 1000 writes its reports here
+    checks = Checks(scratch)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            everything(checks, options.quick)
+            return checks.summarize()
+        checks.summarize()
+        return 130
+    finally:
+        shutil.rmtree(scratch)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
