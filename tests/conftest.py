@@ -114,7 +114,7 @@ def demand(*features: str) -> None:
             told = f"needs {feature}: {reason}"
             if feature in expected:
                 pytest.fail(f"{told} (AGENTPLUG_EXPECT says that this machine has it)", pytrace=False)
-            pytest.skip(told)
+            raise pytest.skip.Exception(told, _use_item_location=True)  # else -ra names this file
 
 
 def pytest_configure(config: pytest.Config) -> None:

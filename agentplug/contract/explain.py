@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from agentplug.contract.events import Event
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES
-from agentplug.contract.run import Run, Usage
+from agentplug.contract.run import Run
 from agentplug.contract.text import printable
 
 DECIDING = ("limit", "stop", "protocol", "unserializable", "error", "exit", "reply")
@@ -48,9 +48,16 @@ def plugin_name(run: Run) -> str:
     return printable(run.source.plugin or run.source.spec, 100)
 
 
-def added_memory_bytes(usage: Usage) -> int:
-    """What a call added to its worker's footprint at its peak."""
-    return max(0, usage.peak_memory_bytes - usage.baseline_memory_bytes)
+def memory_floor_bytes(run: Run) -> int:
+    """The footprint that the memory limit counts from: `floor_bytes` of the start event, else the call's baseline."""
+    start = next((event for event in run.events if event.kind == "start"), None)
+    floor = start.detail.get("floor_bytes") if start else None
+    return int(floor) if floor else run.usage.baseline_memory_bytes
+
+
+def added_memory_bytes(run: Run) -> int:
+    """What the plugin had added to its worker's footprint at the peak of this call, as its limit counts it."""
+    return max(0, run.usage.peak_memory_bytes - memory_floor_bytes(run))
 
 
 def format_seconds(seconds: float) -> str:
@@ -83,7 +90,7 @@ def explain(run: Run) -> str:
             return _unserializable(name, detail)
         case "stop":
             return _stopped(name, str(detail["by"]))
-    return _completed(name, run.usage)
+    return _completed(run, name)
 
 
 def _limited(run: Run, name: str, by: str, detail: Mapping[str, Any]) -> str:
@@ -94,7 +101,7 @@ def _limited(run: Run, name: str, by: str, detail: Mapping[str, Any]) -> str:
     if bound is None:
         bound = getattr(run.policy, limit.field)
     if measured is None and by == "memory":
-        measured = added_memory_bytes(run.usage)
+        measured = added_memory_bytes(run)
     amounts = _amounts(by, measured, bound, _unit(detail.get("unit"), limit.unit))
     return f"Plugin {name} exceeded {limit.label}: {amounts}; {_remedy(by, limit.field, bound)}"
 
@@ -110,8 +117,8 @@ def _amounts(by: str, measured: float | None, bound: float, unit: str) -> str:
     """`300.0 MB > 64.0 MB`; or the bound alone, where the kernel refused the step over it."""
     if unit == "bytes":
         scale, word, decimals = _byte_scale(by, measured, bound)
-    elif unit == "s":
-        scale, word, decimals = 1, "s", 2 if round(bound, 2) == bound else 3
+    elif unit == "s" or unit.startswith("s "):  # also "s between calls"
+        scale, word, decimals = 1, unit, 2 if round(bound, 2) == bound else 3
     else:
         scale, word, decimals = 1, unit, 0
     space = f" {word}" if word else ""
@@ -136,7 +143,7 @@ def _remedy(by: str, field: str, bound: float) -> str:
     if by == "wall":
         return f"raise Policy({field}=…) if it may take longer."
     if by == "reply" and bound == MAX_STRUCTURE_BYTES:
-        return "return arrays or bytes in place of so much plain structure."
+        return "return arrays or bytes in place of plain structure."
     if by == "reply":
         return f"return less, or raise Policy({field}=…)."
     return f"raise Policy({field}=…) if it should have more."
@@ -181,7 +188,8 @@ def _stopped(name: str, by: str) -> str:
     return f"Plugin {name} was stopped by {printable(by, 60)}."
 
 
-def _completed(name: str, usage: Usage) -> str:
-    cost = f"{format_seconds(usage.cpu_s)} of CPU and {added_memory_bytes(usage) / _MIB:.1f} MiB of added memory"
+def _completed(run: Run, name: str) -> str:
+    usage = run.usage
+    cost = f"{format_seconds(usage.cpu_s)} of CPU and {added_memory_bytes(run) / _MIB:.1f} MiB of added memory"
     shared = f" (shared by {usage.calls} calls)" if usage.calls > 1 else ""
     return f"Plugin {name} completed in {format_seconds(usage.wall_s)}, with {cost}{shared}."

@@ -19,9 +19,9 @@ import msgspec
 from msgspec.msgpack import Encoder
 
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES
-from agentplug.contract.values_pack import Packer, plain
+from agentplug.contract.values_pack import Packer
 from agentplug.contract.values_unpack import Unpacker, typed
-from agentplug.contract.values_wire import BYTES_PER_UNIT, MAX_DEPTH, DecodeError, Unserializable, type_name
+from agentplug.contract.values_wire import BYTES_PER_UNIT, MAX_DEPTH, DecodeError, Unserializable, plain, type_name
 
 __all__ = ["MAX_DEPTH", "DecodeError", "Packed", "Unserializable", "decode", "encode", "type_name"]
 

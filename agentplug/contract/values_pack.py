@@ -18,7 +18,39 @@ from msgspec.msgpack import Encoder, Ext
 
 from agentplug.contract import values_arrays, values_frames
 from agentplug.contract.values_guard import crowded
-from agentplug.contract.values_wire import BLOB, BYTES, INT, TEXT, TUPLE, DICT, SET, FROZENSET, COMPLEX, DECIMAL, UUID, DATETIME, DATE, TIME, TIMEDELTA, ARRAY, SCALAR, SERIES, FRAME, INDEX, STAMP, MAX_DEPTH, INLINE_BYTES, MAX_KEY_INT_BYTES, MAX_DIGITS, MAX_EXPONENT, BLOB_LAYOUT, COMPLEX_LAYOUT, DATE_LAYOUT, TIME_LAYOUT, SPAN_LAYOUT, MICROSECOND, Unserializable, key_step, type_name
+from agentplug.contract.values_wire import (
+    ARRAY,
+    BLOB,
+    BLOB_LAYOUT,
+    BYTES,
+    COMPLEX,
+    COMPLEX_LAYOUT,
+    DATE,
+    DATE_LAYOUT,
+    DATETIME,
+    DECIMAL,
+    DICT,
+    FROZENSET,
+    INLINE_BYTES,
+    INT,
+    MAX_DEPTH,
+    MAX_DIGITS,
+    MAX_EXPONENT,
+    MAX_KEY_INT_BYTES,
+    MICROSECOND,
+    SCALAR,
+    SET,
+    SPAN_LAYOUT,
+    TEXT,
+    TIME,
+    TIME_LAYOUT,
+    TIMEDELTA,
+    TUPLE,
+    UUID,
+    Unserializable,
+    key_step,
+    type_name,
+)
 
 _CONTENT = (str, bytes, int, float, list, dict, tuple, set, frozenset, BaseException, enum.Enum)
 _ENCODER = Encoder()
@@ -152,11 +184,8 @@ class Packer:
                 return self.nested(ARRAY, values_arrays.pack_array(self, value), value)
             if isinstance(value, numpy.generic):
                 return self.nested(SCALAR, values_arrays.pack_scalar(self, value), value)
-        if (pandas := sys.modules.get("pandas")) is not None and hasattr(pandas, "DataFrame"):
-            parts = values_frames.pack(self, value, depth)
-            if parts is not None:
-                code = {"series": SERIES, "frame": FRAME, "index": INDEX}.get(parts[0], STAMP)
-                return self.nested(code, parts[1:] if code != STAMP else parts, value)
+        if "pandas" in sys.modules and (packed := values_frames.pack(self, value, depth)) is not None:
+            return self.nested(*packed, value)
         if isinstance(value, tuple) and type(getattr(kind, "_fields", None)) is tuple:
             return self._ext(*self._tuple(value, depth), value)
         if dataclasses.is_dataclass(kind) and not isinstance(value, _CONTENT):
@@ -181,6 +210,10 @@ def _pack_clock(value: Any, offset: timedelta | None) -> bytes:
     return TIME_LAYOUT.pack(*clock, offset is not None, micros)
 
 
+def _pack_span(packer: Packer, value: timedelta, depth: int) -> tuple[int, bytes]:
+    return TIMEDELTA, SPAN_LAYOUT.pack(value.days, value.seconds, value.microseconds)
+
+
 _PACK: dict[type, Callable[[Packer, Any, int], tuple[int, bytes]]] = {
     tuple: Packer._tuple,
     set: Packer._set,
@@ -191,5 +224,5 @@ _PACK: dict[type, Callable[[Packer, Any, int], tuple[int, bytes]]] = {
     datetime: _pack_datetime,
     date: lambda packer, value, depth: (DATE, DATE_LAYOUT.pack(value.year, value.month, value.day)),
     time: _pack_time,
-    timedelta: lambda packer, value, depth: (TIMEDELTA, SPAN_LAYOUT.pack(value.days, value.seconds, value.microseconds)),
+    timedelta: _pack_span,
 }

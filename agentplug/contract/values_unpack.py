@@ -10,16 +10,50 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Any, Union
+from types import GenericAlias
+from typing import Any
 
 import msgspec
 from msgspec.msgpack import Decoder, Ext
 
 from agentplug.contract import values_arrays, values_frames
 from agentplug.contract.values_guard import crowded, scan
-from agentplug.contract.values_wire import BLOB, BYTES, INT, TEXT, TUPLE, DICT, SET, FROZENSET, COMPLEX, DECIMAL, UUID, DATETIME, DATE, TIME, TIMEDELTA, ARRAY, SCALAR, SERIES, FRAME, INDEX, STAMP, MAX_DEPTH, SLACK_DEPTH, MAX_KEY_INT_BYTES, MAX_DIGITS, MAX_EXPONENT, BLOB_LAYOUT, COMPLEX_LAYOUT, DATE_LAYOUT, TIME_LAYOUT, SPAN_LAYOUT, DecodeError
+from agentplug.contract.values_wire import (
+    ARRAY,
+    BLOB,
+    BLOB_LAYOUT,
+    BYTES,
+    COMPLEX,
+    COMPLEX_LAYOUT,
+    DATE,
+    DATE_LAYOUT,
+    DATETIME,
+    DECIMAL,
+    DICT,
+    FRAME,
+    FROZENSET,
+    INDEX,
+    INT,
+    MAX_DEPTH,
+    MAX_DIGITS,
+    MAX_EXPONENT,
+    MAX_KEY_INT_BYTES,
+    SCALAR,
+    SCALARS,
+    SERIES,
+    SET,
+    SLACK_DEPTH,
+    SPAN_LAYOUT,
+    STAMP,
+    TEXT,
+    TIME,
+    TIME_LAYOUT,
+    TIMEDELTA,
+    TUPLE,
+    UUID,
+    DecodeError,
+)
 
-_SCALARS = frozenset({type(None), bool, int, float, str})
 _UNTYPED: Decoder[Any] = Decoder()
 
 
@@ -29,10 +63,12 @@ def typed(*extra: Any) -> Decoder[Any]:
 
     It doesn't recurse further, whatever the recursion limit is; deeper structures are scanned first.
     """
-    leaf = Union[(None, bool, int, float, str, *extra)]
-    tree: Any = leaf
+    leaf: Any = None | bool | int | float | str
+    for kind in extra:
+        leaf = leaf | kind
+    tree = leaf
     for _ in range(8):
-        tree = Union[leaf, list[tree], dict[str, tree]]
+        tree = leaf | GenericAlias(list, (tree,)) | GenericAlias(dict, (str, tree))
     return Decoder(tree)
 
 
@@ -73,11 +109,11 @@ class Unpacker:
         if kind is list:
             return self.items(tree, depth)
         if kind is dict:
-            if not _SCALARS.issuperset(map(type, tree.values())):
+            if not SCALARS.issuperset(map(type, tree.values())):
                 if depth > MAX_DEPTH + SLACK_DEPTH:
                     raise DecodeError(f"nested deeper than {MAX_DEPTH} levels")
                 for key, item in tree.items():
-                    if type(item) not in _SCALARS:
+                    if type(item) not in SCALARS:
                         tree[key] = self.value(item, depth + 1)
             return tree
         return tree
@@ -86,11 +122,11 @@ class Unpacker:
         """A list whose items are values, in place."""
         if type(tree) is not list:
             raise DecodeError("no list where there must be one")
-        if not _SCALARS.issuperset(map(type, tree)):
+        if not SCALARS.issuperset(map(type, tree)):
             if depth > MAX_DEPTH + SLACK_DEPTH:
                 raise DecodeError(f"nested deeper than {MAX_DEPTH} levels")
             for at, item in enumerate(tree):
-                if type(item) not in _SCALARS:
+                if type(item) not in SCALARS:
                     tree[at] = self.value(item, depth + 1)
         return tree
 
@@ -107,8 +143,7 @@ class Unpacker:
             raise DecodeError("no bytes where there must be some")
         self.spend(1)
         if tree.code == BYTES:
-            data: bytes = tree.data
-            return data
+            return bytes(tree.data)
         if tree.code != BLOB:
             raise DecodeError("no bytes where there must be some")
         at, length = BLOB_LAYOUT.unpack(tree.data)
@@ -184,5 +219,5 @@ _UNPACK: dict[int, Callable[[Unpacker, bytes, int], Any]] = {
     SERIES: lambda unpacker, data, depth: values_frames.unpack_series(unpacker, unpacker.parts(data, 4), depth),
     FRAME: lambda unpacker, data, depth: values_frames.unpack_frame(unpacker, unpacker.parts(data, 4), depth),
     INDEX: lambda unpacker, data, depth: values_frames.unpack_index(unpacker, unpacker.native(data), depth),
-    STAMP: lambda unpacker, data, depth: values_frames.unpack_stamp(unpacker.native(data)),
+    STAMP: lambda unpacker, data, depth: values_frames.unpack_stamp(unpacker, unpacker.native(data), depth),
 }

@@ -76,3 +76,28 @@ def key_step(key: object) -> str:
     if type(key) is int and key.bit_length() < 64:
         return f"[{key}]"
     return f"[<{type_name(key)}>]"
+
+
+SCALARS = frozenset({type(None), bool, int, float, str})
+_NATIVE = SCALARS | {list, dict}
+
+
+def plain(value: object, depth: int) -> bool:
+    """Whether msgpack has all the types in `value`, and gives them back as they are."""
+    kind = type(value)
+    items: Any
+    if kind is dict:
+        for key in value:  # type: ignore[attr-defined]
+            if type(key) is not str:
+                return False
+        items = value.values()  # type: ignore[attr-defined]
+    elif kind is list:
+        items = value
+    else:
+        return kind in SCALARS
+    kinds = set(map(type, items))
+    if kinds <= SCALARS:
+        return True
+    if depth >= MAX_DEPTH or not kinds <= _NATIVE:
+        return False
+    return all(plain(item, depth + 1) for item in items if type(item) in (list, dict))

@@ -20,8 +20,8 @@ from agentplug.report.marks import (
     MEMORY_COLOR,
     WALL_COLOR,
     Mark,
-    is_missing,
-    status_mark,
+    barrier_mark,
+    is_gap,
     verdict_mark,
 )
 
@@ -70,12 +70,13 @@ def plugin_card(
 ) -> str:
     """One plugin: what it is, its state, what it may do, and which barriers keep it to that.
 
-    `barriers` has rows of `barrier`, `protects`, `status` and `detail`. A barrier that `best_effort` goes on
-    without, or a trusted plugin that runs in the notebook's own process, is told in plain sight.
+    `barriers` has rows of `barrier`, `protects`, `status`, `detail`, and if known of `lost` (the promises that it
+    can't keep; none for an extra layer) and `remedy`. A promise that `best_effort` goes on without is told in plain
+    sight, and so is a trusted plugin, which runs in the notebook's own process.
     """
     mark = _STATES.get(state, Mark("#8C8C8C", "?"))
     policy = policy or Policy()
-    missing = [row for row in barriers if is_missing(str(row.get("status", "")))]
+    gaps = [row for row in barriers if is_gap(row)]
     last = f" · last verdict {pill(verdict_mark(last_verdict.kind), str(last_verdict))}" if last_verdict else ""
     parts = [
         line(f"{pill(mark, state)} &nbsp;<b>{esc(name, 100)}</b> {_version(version)}"),
@@ -83,18 +84,15 @@ def plugin_card(
     ]
     if trusted:
         parts.append(_warning("Trusted: runs in the notebook's own process, without limits and without barriers."))
-    elif policy.best_effort and missing:
-        gaps = "; ".join(f"{row.get('barrier', '')} ({row.get('protects', '')}): {row['status']}" for row in missing)
-        parts.append(
-            _warning(f"Not fully enforced on this machine: {gaps}. Policy(best_effort=True) goes on without.")
-        )
+    elif policy.best_effort and gaps:
+        told = "; ".join(_gap(row) for row in gaps)
+        parts.append(_warning(f"Not enforced on this machine: {told}. Policy(best_effort=True) goes on without."))
     if not trusted:
         parts += [line(f"limits: {_limits(policy)}", "margin-top:6px"), line(f"rights: {_rights(policy)}")]
     parts.append(line(f"{calls:,} call{'' if calls == 1 else 's'}{last}", "margin-top:6px"))
     if barriers and not trusted:
-        gap = f", {len(missing)} missing or partial" if missing else ""
-        summary = f"barriers ({len(barriers)}{gap})"
-        parts.append(details(summary, barriers_table(barriers), opened=bool(missing) and policy.best_effort))
+        summary = f"barriers ({len(barriers)}{f', {len(gaps)} missing or partial' if gaps else ''})"
+        parts.append(details(summary, barriers_table(barriers), opened=bool(gaps) and policy.best_effort))
     return card(mark.color, *parts)
 
 
@@ -103,7 +101,7 @@ def verdict_table(runs: Sequence[Run]) -> str:
     rows = []
     for run in runs:
         usage = run.usage
-        added = f"{format_size(added_memory_bytes(usage))} of {format_size(float(run.policy.memory))}"
+        added = f"{format_size(added_memory_bytes(run))} of {format_size(float(run.policy.memory))}"
         rows.append(
             [
                 esc(plugin_name(run)),
@@ -123,7 +121,7 @@ def barriers_table(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         status = str(row.get("status", ""))
         barrier, protects, detail = (esc(row.get(key, ""), 300) for key in ("barrier", "protects", "detail"))
-        cells.append([f"<b>{barrier}</b>", protects, pill(status_mark(status), status), detail])
+        cells.append([f"<b>{barrier}</b>", protects, pill(barrier_mark(row), status), detail])
     return table(["barrier", "protects", "status", "detail"], cells)
 
 
@@ -143,9 +141,16 @@ def _warning(text: str) -> str:
     return f'<div role="note" style="{style}"><b>⚠</b> {esc(text)}</div>'
 
 
+def _gap(row: Mapping[str, Any]) -> str:
+    """`landlock for files is unavailable (remedy)`, from the lost promises where they are known."""
+    protects = ", ".join(row.get("lost") or ()) or row.get("protects", "")
+    remedy = f" ({row['remedy']})" if row.get("remedy") else ""
+    return f"{row.get('barrier', '')} for {protects} is {row.get('status', 'missing')}{remedy}"
+
+
 def _cost_bars(run: Run) -> str:
     usage, policy = run.usage, run.policy
-    added, memory = added_memory_bytes(usage), float(policy.memory)
+    added, memory = added_memory_bytes(run), float(policy.memory)
     return bars(
         [
             ("added memory", added, memory, f"{format_size(added)} of {format_size(memory)}", MEMORY_COLOR),

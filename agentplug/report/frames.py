@@ -83,7 +83,8 @@ def samples_frame(run: Run) -> pd.DataFrame:
 def verdict_frame(runs: Sequence[Run]) -> pd.DataFrame:
     """A small table for people: `plugin`, `verdict` (like `limited:memory`), and what each call cost.
 
-    `peak_memory_mib` is the worker's footprint at its highest, `added_memory_mib` how much of it the call added.
+    `peak_memory_mib` is the worker's footprint at its highest, `added_memory_mib` how much of it counts against
+    the limit.
     """
     import pandas as pd
 
@@ -95,7 +96,7 @@ def verdict_frame(runs: Sequence[Run]) -> pd.DataFrame:
             "wall_s": pd.Series([round(usage.wall_s, 3) for usage in usages], dtype="float64"),
             "cpu_s": pd.Series([round(usage.cpu_s, 3) for usage in usages], dtype="float64"),
             "peak_memory_mib": pd.Series([_mib(usage.peak_memory_bytes) for usage in usages], dtype="float64"),
-            "added_memory_mib": pd.Series([_mib(added_memory_bytes(usage)) for usage in usages], dtype="float64"),
+            "added_memory_mib": pd.Series([_mib(added_memory_bytes(run)) for run in runs], dtype="float64"),
             "output_bytes": pd.Series([usage.output_bytes for usage in usages], dtype="int64"),
         }
     )

@@ -6,7 +6,8 @@ apart; an icon, a hatch and a word say the same again for greyscale and for scre
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 
 class Mark(NamedTuple):
@@ -35,19 +36,8 @@ VERDICTS: dict[str, Mark] = {
 _ENFORCED = Mark("#009E73", "✓")
 _PARTIAL = Mark("#E69F00", "◐")
 _MISSING = Mark("#D55E00", "✗")
-_UNUSED = Mark(_GREY, "–")
 
-_STATUS_WORDS: dict[str, Mark] = {
-    "enforced": _ENFORCED,
-    "full": _ENFORCED,
-    "active": _ENFORCED,
-    "ok": _ENFORCED,
-    "partial": _PARTIAL,
-    "granted": _UNUSED,
-    "unused": _UNUSED,
-    "unneeded": _UNUSED,
-    "off": _UNUSED,
-}
+_STATUSES = {"enforced": _ENFORCED, "partial": _PARTIAL, "unavailable": _MISSING}
 
 
 def verdict_mark(kind: str) -> Mark:
@@ -55,11 +45,16 @@ def verdict_mark(kind: str) -> Mark:
     return VERDICTS.get(kind, Mark(_GREY, "?"))
 
 
-def status_mark(status: str) -> Mark:
-    """The mark of a barrier's status; a word not known counts as missing, so that a gap is never green."""
-    return _STATUS_WORDS.get(status.strip().lower(), _MISSING)
+def barrier_mark(row: Mapping[str, Any]) -> Mark:
+    """The mark of a barrier's `status`, grey where nothing promised is `lost` without it: an extra layer.
+
+    A status not known counts as missing, so that a gap is never green.
+    """
+    mark = _STATUSES.get(str(row.get("status", "")), _MISSING)
+    return mark if mark is _ENFORCED or is_gap(row) else mark._replace(color=_GREY)
 
 
-def is_missing(status: str) -> bool:
-    """Whether a barrier of this status isn't there, in full or in part."""
-    return status_mark(status) in (_MISSING, _PARTIAL)
+def is_gap(row: Mapping[str, Any]) -> bool:
+    """Whether something promised isn't kept: by the row's `lost` promises, or by its status if it has no `lost`."""
+    lost = row.get("lost")
+    return bool(lost) if lost is not None else row.get("status") != "enforced"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from agentplug.contract.explain import added_memory_bytes, plugin_name
+from agentplug.contract.explain import added_memory_bytes, memory_floor_bytes, plugin_name
 from agentplug.contract.run import Run
 from agentplug.report.labels import SMALL, halo, mark_events, plot_text, width_pt
 from agentplug.report.marks import CPU_COLOR, LIMIT_COLOR, MEMORY_COLOR, verdict_mark
@@ -60,7 +60,7 @@ def plot_run(run: Run, axes: Sequence[Axes] | NDArray[Any] | None = None) -> NDA
 
 
 def plot_memory(run: Run, ax: Axes | None = None) -> Axes:
-    """Memory that the call added to its worker's footprint, in MiB over time, with the limit and the verdict."""
+    """Memory that the plugin added to its worker, in MiB over time, with the limit and the verdict."""
     ax = ax or _new_axes(8, 3.4)
     _draw(run, _memory_curve(run), ax)
     return ax
@@ -79,7 +79,7 @@ def compare_runs(runs: Sequence[Run], ax: Axes | None = None, by: Literal["memor
     Colour, hatch and word tell the verdict. Raises `ValueError` for another `by`.
     """
     if by == "memory":
-        used = [added_memory_bytes(run.usage) / _MIB for run in runs]
+        used = [added_memory_bytes(run) / _MIB for run in runs]
         limits, unit, label = [float(run.policy.memory) / _MIB for run in runs], "MiB", "Added memory at its peak"
     elif by == "cpu":
         used, limits = [run.usage.cpu_s for run in runs], [run.policy.cpu_s for run in runs]
@@ -122,25 +122,28 @@ def _limit_title(ax: Axes, limits: list[float], unit: str) -> None:
 
 
 def _memory_curve(run: Run) -> _Curve:
-    baseline, peak = run.usage.baseline_memory_bytes, added_memory_bytes(run.usage) / _MIB
-    readings = [(r.t_ns / 1e9, max(0, r.rss_bytes - baseline) / _MIB) for r in run.readings]
-    t_s, values = _points(run, readings, peak)
+    floor, peak = memory_floor_bytes(run), added_memory_bytes(run) / _MIB
+    readings = [(r.t_ns / 1e9, max(0, r.rss_bytes - floor) / _MIB) for r in run.readings]
+    held = max(0, run.usage.baseline_memory_bytes - floor) / _MIB
+    t_s, values = _points(run, readings, held, peak)
     return _Curve("Added memory", "MiB", MEMORY_COLOR, t_s, values, float(run.policy.memory) / _MIB, peak, "peak")
 
 
 def _cpu_curve(run: Run) -> _Curve:
     readings = [(reading.t_ns / 1e9, reading.cpu_ns / 1e9) for reading in run.readings]
-    t_s, values = _points(run, readings, run.usage.cpu_s)
+    t_s, values = _points(run, readings, 0.0, run.usage.cpu_s)
     scale, unit = _time_unit(_top(max([run.usage.cpu_s, *values]), run.policy.cpu_s))
     values, limit, final = [value * scale for value in values], run.policy.cpu_s * scale, run.usage.cpu_s * scale
     return _Curve("CPU time", unit, CPU_COLOR, t_s, values, limit, final, "total")
 
 
-def _points(run: Run, readings: list[tuple[float, float]], final: float) -> tuple[list[float], list[float]]:
+def _points(
+    run: Run, readings: list[tuple[float, float]], first: float, final: float
+) -> tuple[list[float], list[float]]:
     """The readings; where they are too few for a line, between the call's known start and end."""
     if len(readings) < _FEW_READINGS:
         inside = [(t, value) for t, value in readings if 0 < t < run.usage.wall_s]
-        readings = [(0.0, 0.0), *inside, (run.usage.wall_s, final)]
+        readings = [(0.0, first), *inside, (run.usage.wall_s, final)]
     return [t for t, _ in readings], [value for _, value in readings]
 
 

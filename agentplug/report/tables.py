@@ -13,7 +13,7 @@ from agentplug.contract.explain import added_memory_bytes, format_seconds, plugi
 from agentplug.contract.policy import format_size
 from agentplug.contract.run import Run
 from agentplug.contract.text import printable
-from agentplug.report.marks import Mark, status_mark, verdict_mark
+from agentplug.report.marks import Mark, barrier_mark, verdict_mark
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,7 +30,7 @@ def verdict_rich(runs: Sequence[Run]) -> Table:
             _marked(verdict_mark(run.verdict.kind), printable(str(run.verdict), 100)),
             _text(format_seconds(usage.wall_s)),
             _text(format_seconds(usage.cpu_s)),
-            _text(f"{format_size(added_memory_bytes(usage))} of {format_size(float(run.policy.memory))}"),
+            _text(f"{format_size(added_memory_bytes(run))} of {format_size(float(run.policy.memory))}"),
             _text(format_size(usage.output_bytes)),
         )
     return table
@@ -43,7 +43,7 @@ def barriers_rich(rows: Sequence[Mapping[str, Any]]) -> Table:
         barrier, protects, status, detail = (
             printable(str(row.get(key, "")), 300) for key in ("barrier", "protects", "status", "detail")
         )
-        table.add_row(_text(barrier), _text(protects), _marked(status_mark(status), status), _text(detail))
+        table.add_row(_text(barrier), _text(protects), _marked(barrier_mark(row), status), _text(detail))
     return table
 
 

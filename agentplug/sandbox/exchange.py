@@ -62,9 +62,10 @@ class Exchange:
     """State and figures of one exchange. Its worker's lock guards it; `done` and what follows it are final."""
 
     def __init__(self, requests: Sequence[Request]) -> None:
+        self.greeting = not requests  # the first exchange: it only waits for what the worker says of itself
         self.records = [
             Record(_draw(32), request.size_bytes, _ANSWERS[request.kind]) for request in requests
-        ] or [Record(0, 0, _HELLO_ONLY)]  # without a request: the worker's greeting
+        ] or [Record(0, 0, _HELLO_ONLY)]
         self.outgoing: list[Buffer] = []
         for request, record in zip(requests, self.records, strict=False):
             self.outgoing += pack(request.kind, record.call, request.structure, request.blobs, request.flags)
@@ -192,9 +193,11 @@ class Exchange:
         record.frame = frame
         self.head += 1
         self.head_ns = time.perf_counter_ns()
-        if readings is None:
-            self.done = True  # the greeting: nothing to settle before the plugin is there
+        if self.greeting:
+            self.done = True  # nothing to settle before the plugin is there
             return None
+        if readings is None:
+            raise Gone("no readings")
         self.head_cpu_ns = readings.cpu_ns()
         if self.head < len(self.records):
             return None

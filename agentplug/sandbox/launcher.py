@@ -52,10 +52,11 @@ _NETWORK_FILES = (
 
 
 class Spawned(NamedTuple):
-    """A new worker: its pid, and a pidfd that names it for good."""
+    """A new worker: its pid, a pidfd that names it for good, and its scratch directory."""
 
     pid: int
     pidfd: int
+    scratch: str
 
 
 class Zygote:
@@ -135,7 +136,7 @@ class Zygote:
                     for fd in fds:
                         os.close(fd)
                     return
-                future.set_result(Spawned(news.pid, fds[0]))
+                future.set_result(Spawned(news.pid, fds[0], f"{self.scratch_root}/{news.token}"))
             elif future is not None and future.set_running_or_notify_cancel():
                 with self._lock:
                     self._listeners.pop(news.token, None)

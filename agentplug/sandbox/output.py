@@ -84,3 +84,17 @@ class Output:
             for fd in self.fds:
                 os.close(fd)
             self.fds = {}
+
+
+_sink_maker: Callable[[], Sink | None] = lambda: None  # noqa: E731
+
+
+def current_sink() -> Sink | None:
+    """Where the output of a call that begins here should be streamed: a notebook's cell, or nowhere."""
+    return _sink_maker()
+
+
+def stream_to(maker: Callable[[], Sink | None] | None) -> None:
+    """Let `maker` choose the sink of each call from now on; None for no streaming."""
+    global _sink_maker
+    _sink_maker = maker or (lambda: None)

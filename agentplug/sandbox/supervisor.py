@@ -15,14 +15,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any
 
+from agentplug.contract import wire
 from agentplug.contract.events import Event
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES, Policy
 from agentplug.contract.wire import ZygoteNews
 from agentplug.errors import WorkerDied
 from agentplug.sandbox import limits
-from agentplug.sandbox.channel import FrameReader, Violation
+from agentplug.sandbox.channel import FrameReader, Violation, pack
 from agentplug.sandbox.exchange import Exchange, Request
 from agentplug.sandbox.kernel import Gone, Readings
 from agentplug.sandbox.launcher import Spawned, Zygote, plan_for
@@ -33,6 +33,7 @@ GRACE_S = 1.0
 _BUSY_TICK_S = 0.010
 _IDLE_TICK_S = 0.250
 _WARM_NS = 100_000_000
+_EOF_NS = 250_000_000
 _ERROR_BYTES = 1 << 18  # an error frame is always let through, however small the policy's reply limit
 
 
@@ -52,6 +53,7 @@ class Worker:
         self.status: str | None = None  # how it ended, once it has
         self.ending = False  # told to end, or found dead: no exchange may begin
         self.exchange: Exchange | None = None
+        self.last: Exchange | None = None  # the one that began most recently, also once it is done
         self.on_lost: Callable[[Event], None] | None = None
         self.scratch = ""
         self.wiped: Future[None] = Future()
@@ -59,6 +61,7 @@ class Worker:
         self.limits = limits.Limits(policy)
         self._last_active_ns = 0
         self._cpu_armed_ns = 0
+        self._eof_ns = 0
 
     # ------------------------------------------------------------------ life
 
@@ -80,7 +83,7 @@ class Worker:
 
     def adopt(self, spawned: Spawned) -> None:
         """Take charge of the process that the zygote forked."""
-        self.pid, self.pidfd = spawned
+        self.pid, self.pidfd, self.scratch = spawned
         with contextlib.suppress(Gone):
             self.readings = Readings(self.pid)
         dog = watchdog()
@@ -142,7 +145,7 @@ class Worker:
             if not self.alive:
                 raise WorkerDied("The worker ended before this call")
             self.output.begin(sink)
-            self.exchange = exchange
+            self.exchange = self.last = exchange
             try:
                 if self.readings is not None and requests:
                     exchange.begin(self.readings)
@@ -165,7 +168,7 @@ class Worker:
             self._send(exchange)
             try:
                 while not exchange.done and (frame := self.reader.next()) is not None:
-                    answer = exchange.take(frame, self.readings if exchange.current.call else None)
+                    answer = exchange.take(frame, self.readings)
                     if answer is not None:
                         exchange.outgoing.append(answer)
                         self._send(exchange)
@@ -210,7 +213,7 @@ class Worker:
 
     def _violated(self, exchange: Exchange, violation: Violation) -> None:
         record = exchange.current
-        if violation.oversize is not None and record.call:
+        if violation.oversize is not None and not exchange.greeting:
             announced, allowed = violation.oversize
             if announced <= int(self.policy.memory) + self.floor_bytes + MAX_STRUCTURE_BYTES:
                 exchange.emit("limit", by="reply", measured=announced, bound=allowed, unit="bytes")
@@ -254,8 +257,10 @@ class Worker:
             if finding is not None:
                 self._over(exchange, finding)
             elif self.reader.eof:
-                exchange.emit("protocol", reason="it closed its end of the channel")
-                self.kill("protocol")
+                self._eof_ns = self._eof_ns or now_ns
+                if now_ns - self._eof_ns > _EOF_NS:  # a process that is exiting closes it too, a moment earlier
+                    exchange.emit("protocol", reason="it closed its end of the channel")
+                    self.kill("protocol")
             return wait_s
 
     def _tick_idle(self, now_ns: int) -> float:
@@ -319,6 +324,13 @@ class Worker:
                 self.exchange.emit("stop", by=by)
             self.kill(by)
 
+    def ask_to_close(self) -> None:
+        """Let the plugin's `shutdown` run, and its process end by itself."""
+        with self.lock, contextlib.suppress(OSError):
+            if self.exchange is None:
+                self.limits.enter_idle(0)
+                self.sock.send(pack(wire.CLOSE, 0)[0])
+
     def kill(self, reason: str) -> None:
         """SIGKILL through the pidfd: it can't be caught, and can't hit another process."""
         with self.lock:
@@ -344,11 +356,3 @@ class Worker:
         with contextlib.suppress(Gone):
             if self.readings is not None:
                 self.floor_bytes = self.readings.footprint_bytes()
-
-    def __repr__(self) -> str:
-        return f"<Worker {'ended: ' + self.status if self.status else 'alive'}>"
-
-
-def describe(worker: Worker) -> dict[str, Any]:
-    """Its pid and whether it lives, for tests and cards."""
-    return {"pid": worker.pid, "status": worker.status}

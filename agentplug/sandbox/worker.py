@@ -45,8 +45,12 @@ def main(plan: Plan) -> None:
 
 
 def _clean_streams() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
+    """Fresh text streams on the pipes: the zygote's were made for /dev/null."""
+    out, err = (
+        open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False) for fd in (1, 2)
+    )
+    sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = err  # type: ignore[misc]
 
 
 def _flush() -> None:

@@ -19,7 +19,7 @@ from agentplug.contract.text import printable
 from agentplug.errors import PluginNotFound, SpecError
 from agentplug.sources.digest import text_digest
 from agentplug.sources.installed import is_under
-from agentplug.sources.names import identifier_of, near_match, python_files, quoted
+from agentplug.sources.names import identifier_of, near_match, python_files, quoted, quoted_path
 
 MAX_FILE_BYTES = 8 << 20
 
@@ -49,19 +49,19 @@ def read_once(path: str, *, within: str = "") -> bytes:
         try:
             _check_regular(os.fstat(descriptor), path)
             if within and not is_under(os.readlink(f"/proc/self/fd/{descriptor}"), (within,)):
-                raise OutsideTree(f"{quoted(path)} is a link that leads out of {quoted(within)}")
+                raise OutsideTree(f"{quoted_path(path)} is a link that leads out of {quoted_path(within)}")
             return _read_bounded(descriptor, path)
         finally:
             os.close(descriptor)
     except UnicodeEncodeError:
         raise SpecError(
-            f"{quoted(path)} can't be a file's name here; use characters of {sys.getfilesystemencoding()}"
+            f"{quoted_path(path)} can't be a file's name here; use characters of {sys.getfilesystemencoding()}"
         ) from None
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             raise PluginNotFound(_missing_message(path)) from None
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
-        raise SpecError(f"{quoted(path)} can't be read ({reason}); check its path and permissions") from None
+        raise SpecError(f"{quoted_path(path)} can't be read ({reason}); check its path and permissions") from None
 
 
 def _read_bounded(descriptor: int, path: str) -> bytes:
@@ -71,7 +71,7 @@ def _read_bounded(descriptor: int, path: str) -> bytes:
         size_bytes += len(chunk)
         if size_bytes > MAX_FILE_BYTES:
             raise SpecError(
-                f"{quoted(path)} is over {format_size(MAX_FILE_BYTES)}, the most a plugin's file may hold; "
+                f"{quoted_path(path)} is over {format_size(MAX_FILE_BYTES)}, the most a plugin's file may hold; "
                 "keep data in a file of its own and grant it with Policy(read=…)"
             )
     return b"".join(chunks)
@@ -93,16 +93,16 @@ def file_source(path: str, attribute: str, spec: str) -> Source:
 
 def _refuse_other_file(path: str) -> None:
     if os.path.isfile(path):
-        raise SpecError(f"{quoted(path)} isn't Python source; a plugin's file ends in .py")
+        raise SpecError(f"{quoted_path(path)} isn't Python source; a plugin's file ends in .py")
     if os.path.isfile(f"{path}.py"):
-        raise PluginNotFound(f"there is no file {quoted(path)}; did you mean {quoted(path + '.py')}?")
+        raise PluginNotFound(f"there is no file {quoted_path(path)}; did you mean {quoted_path(path + '.py')}?")
 
 
 def _check_regular(status: os.stat_result, path: str) -> None:
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFREG:
         return
-    message = f"{quoted(path)} is {_KINDS.get(kind, 'no regular file')}; a plugin is a .py file"
+    message = f"{quoted_path(path)} is {_KINDS.get(kind, 'no regular file')}; a plugin is a .py file"
     if kind == stat.S_IFDIR:
         message = _directory_message(path)
     raise SpecError(message)
@@ -111,14 +111,16 @@ def _check_regular(status: os.stat_result, path: str) -> None:
 def _directory_message(path: str) -> str:
     parent, name = os.path.split(os.path.normpath(path))
     if os.path.isfile(os.path.join(path, "__init__.py")) and name.isidentifier():
-        dotted = f"write the dotted name of its module, like {quoted(name)}, with {quoted(parent)} on sys.path"
-        return f"{quoted(path)} is the directory of a package; {dotted}, or name one of its files"
+        dotted = f"write the dotted name of its module, like {quoted(name)}, with {quoted_path(parent)} on sys.path"
+        return f"{quoted_path(path)} is the directory of a package; {dotted}, or name one of its files"
     if files := python_files(path):
-        return f"{quoted(path)} is a directory; name a file in it: {', '.join(quoted(file) for file in files[:8])}"
-    return f"{quoted(path)} is a directory without .py files; a plugin is a .py file"
+        return (
+            f"{quoted_path(path)} is a directory; name a file in it: {', '.join(quoted(file) for file in files[:8])}"
+        )
+    return f"{quoted_path(path)} is a directory without .py files; a plugin is a .py file"
 
 
 def _missing_message(path: str) -> str:
     directory, name = os.path.split(path)
     files = python_files(directory)
-    return f"there is no file {quoted(path)}{near_match(name, files) or '; check the path'}"
+    return f"there is no file {quoted_path(path)}{near_match(name, files) or '; check the path'}"

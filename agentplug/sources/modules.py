@@ -25,7 +25,7 @@ from agentplug.contract.text import printable
 from agentplug.errors import PluginNotFound, SpecError
 from agentplug.sources.digest import tree_digest
 from agentplug.sources.installed import installed_roots, is_under
-from agentplug.sources.names import modules_in, near_match, quoted
+from agentplug.sources.names import modules_in, near_match, quoted, quoted_path
 from agentplug.sources.tree import Place, package_modules, read_module
 
 _LOADERS: dict[type, str] = {
@@ -62,7 +62,7 @@ def _modules(found: _Found, top: str) -> list[Module]:
         return [read_module(wanted)]
     if top in sys.stdlib_module_names:
         raise SpecError(
-            f"{quoted(wanted.path)} would take the place of the standard library's {quoted(top)} in the worker; "
+            f"{quoted_path(wanted.path)} would take the place of the standard library's {quoted(top)} in the worker; "
             "rename it, or name the file by its path"
         )
     if not portions:  # a plain top-level module, or a link from an installed package to elsewhere
@@ -72,7 +72,7 @@ def _modules(found: _Found, top: str) -> list[Module]:
 
 def _find(dotted: str) -> _Found:
     PathFinder.invalidate_caches()  # a file written a moment ago is in no cache of its directory
-    directories = [path for path in sys.path if isinstance(path, str)]
+    directories = _search_path()
     chain: list[Place] = []
     top_directories: list[str] = []
     parts = dotted.split(".")
@@ -97,11 +97,20 @@ def _find(dotted: str) -> _Found:
     return _Found(chain, top_directories)
 
 
+def _search_path() -> list[str]:
+    """`sys.path`, the current directory by its name, and without it when it is gone."""
+    try:
+        here = os.getcwd()
+    except OSError:
+        here = ""
+    return [path or here for path in sys.path if isinstance(path, str) and (path or here)]
+
+
 def _directories_of(place: ModuleSpec, part: str, directories: list[str]) -> list[str]:
     """Where the modules of a package lie; none for a plain module."""
     if place.loader is None:  # a namespace package; its own list of portions may look at sys.modules
-        portions = [os.path.join(os.path.abspath(directory), part) for directory in directories]
-        return [portion for portion in portions if os.path.isdir(portion)]
+        portions = [os.path.join(directory, part) for directory in directories]
+        return [os.path.abspath(portion) for portion in portions if os.path.isdir(portion)]
     return [os.path.abspath(path) for path in place.submodule_search_locations or ()]
 
 
@@ -123,7 +132,7 @@ def _source_path(place: ModuleSpec, name: str) -> str:
     kinds = (text for kind, text in _LOADERS.items() if isinstance(place.loader, kind))
     what = next(kinds, f"loaded by {printable(type(place.loader).__name__, 60)}")
     raise SpecError(
-        f"{quoted(name)} is {what} ({printable(str(place.origin), 200)}); what gets verified is source, so a plugin "
+        f"{quoted(name)} is {what} ({quoted_path(str(place.origin))}); what gets verified is source, so a plugin "
         "and the packages around it have to be plain .py files"
     )
 
@@ -143,8 +152,8 @@ def _no_code(dotted: str, directories: list[str]) -> str:
 def _not_found(parts: list[str], depth: int, directories: list[str]) -> str:
     part, name = parts[depth - 1], ".".join(parts[:depth])
     where = f"in the package {quoted('.'.join(parts[: depth - 1]))}" if depth > 1 else "on sys.path"
-    hint = near_match(part, modules_in(directories))
+    hint = near_match(part, modules_in(directories), "".join(f"{parent}." for parent in parts[: depth - 1]))
     file = os.path.join(".", *parts) + ".py"
     if not hint and os.path.isfile(file):
-        hint = f"; to load that file, write {quoted(file)}"
+        hint = f"; to load that file, write {quoted_path(file)}"
     return f"there is no module {quoted(name)} {where}{hint or '; check its spelling, or name its file by path'}"

@@ -19,10 +19,15 @@ def quoted(text: str) -> str:
     return f"'{printable(text, 120)}'"
 
 
-def near_match(name: str, names: Iterable[str]) -> str:
-    """`; did you mean '…'?` when one of `names` is close to `name`, else nothing."""
+def quoted_path(path: str) -> str:
+    """`path` in quotes, escaped; of a very long one the end, where the file's name is."""
+    return f"'{printable(path if len(path) <= 500 else '…' + path[-500:], 501)}'"
+
+
+def near_match(name: str, names: Iterable[str], prefix: str = "") -> str:
+    """`; did you mean 'PREFIX…'?` when one of `names` is close to `name`, else nothing."""
     found = difflib.get_close_matches(name[:200], sorted(set(names) - {name}), 1, cutoff=0.7)
-    return f"; did you mean {quoted(found[0])}?" if found else ""
+    return f"; did you mean {quoted(prefix + found[0])}?" if found else ""
 
 
 def identifier_of(text: str) -> str:

@@ -155,7 +155,7 @@ def _pickled(obj: object, shown: str) -> bytes:
 
 @contextlib.contextmanager
 def _local_modules_by_value() -> Iterator[None]:
-    """Let cloudpickle send the code of modules that a worker couldn't import; its registry is as before afterwards."""
+    """Let cloudpickle send the code of modules that a worker couldn't import; its registry is left as it was."""
     before = set(cloudpickle.list_registry_pickle_by_value())
     added = []
     try:
@@ -210,3 +210,11 @@ def _attribute_of(obj: object, kind: str) -> str:
         if kind in (type(value).__name__, f"{type(value).__module__}.{type(value).__name__}"):
             return f" as self.{printable(str(name), 60)}"
     return ""
+
+
+def pickled_by_value(value: object) -> bytes:
+    """An input that a worker gets as a pickle, the code of local classes included. Raises what pickling raises."""
+    file = _BoundedFile()
+    with _registry, _local_modules_by_value():
+        _Pickler(file).dump(value)
+    return b"".join(file.chunks)

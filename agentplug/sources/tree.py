@@ -16,7 +16,7 @@ from agentplug.contract.source import Module
 from agentplug.contract.text import printable
 from agentplug.errors import PluginNotFound, SpecError
 from agentplug.sources.files import OutsideTree, read_once
-from agentplug.sources.names import quoted
+from agentplug.sources.names import quoted, quoted_path
 
 MAX_FILES = 2_000
 MAX_TREE_BYTES = 32 << 20
@@ -68,9 +68,9 @@ class _Collected:
 def package_modules(package: str, portions: list[str], named: list[Place], *, elsewhere: bool) -> list[Module]:
     """All modules of the top-level `package` in its directories `portions`, by name.
 
-    `named` are the wanted module and its ancestors: an import would follow a link there, and so it comes along, wherever
-    it leads. A namespace package has no file and is given an empty module, so that every parent of a module is there;
-    with `elsewhere`, when other portions are installed, the one of `package` looks for these too.
+    `named` are the wanted module and its ancestors: an import would follow a link there, and so it comes along,
+    wherever it leads. A namespace package has no file and is given an empty module, so that every parent of a module
+    is there; with `elsewhere`, when other portions are installed, the one of `package` looks for these too.
     """
     collected = _Collected(package)
     for portion in portions:
@@ -132,7 +132,7 @@ def _listing(collected: _Collected, directory: str) -> tuple[set[str], set[str]]
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         raise SpecError(
-            f"the directory {quoted(directory)} of package {quoted(collected.package)} can't be read ({reason}); "
+            f"the directory {quoted_path(directory)} of {quoted(collected.package)} can't be read ({reason}); "
             "check its permissions, or name the plugin's file instead"
         ) from None
     return files, directories

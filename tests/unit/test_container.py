@@ -236,7 +236,7 @@ def test_unreadable_directory_says_so(tmp_path: Path) -> None:
 
 def test_other_users_are_refused(container: Container, python: str) -> None:
     """Not root: status 2, and what to do."""
-    process = container("--no-container", "--", python, "-IS", str(SCRIPT), "--", "true")
+    process = container("--no-container", "--", python, "-ISc", SCRIPT.read_text(), "--", "true")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "started as uid 1000; only root can switch users and mount. Start it as root." in err

@@ -47,6 +47,13 @@ def a_limit(by: str, measured: float, bound: float, unit: str) -> dict[str, Any]
             "Plugin p exceeded CPU limit: 0.053 s > 0.005 s; raise Policy(cpu_s=…) if it should have more.",
         ),
         (
+            a_limit("cpu", 1.03, 1.0, "s between calls"),
+            (
+                "Plugin p exceeded CPU limit: 1.03 s between calls > 1.00 s between calls; "
+                "raise Policy(cpu_s=…) if it should have more."
+            ),
+        ),
+        (
             a_limit("wall", 2.04, 2, "s"),
             "Plugin p exceeded time limit: 2.04 s > 2.00 s; raise Policy(wall_s=…) if it may take longer.",
         ),
@@ -84,7 +91,7 @@ def a_limit(by: str, measured: float, bound: float, unit: str) -> dict[str, Any]
         ),
         (
             a_limit("reply", 3 * MIB, MIB, "bytes"),
-            "Plugin p exceeded reply limit: 3.0 MiB > 1.0 MiB; return arrays or bytes in place of so much plain structure.",
+            "Plugin p exceeded reply limit: 3.0 MiB > 1.0 MiB; return arrays or bytes in place of plain structure.",
         ),
         ({"by": "gpu\x1b[1m"}, "Plugin p exceeded gpu\\x1b[1m limit."),
     ],
@@ -166,15 +173,16 @@ def test_a_death_tells_its_status_and_a_likely_cause(status: str, rest: str) -> 
     [
         (
             "protocol",
-            {"reason": "a frame of 99 bytes, 64 at most"},
-            "Plugin p broke the protocol: a frame of 99 bytes, 64 at most; "
-            "its worker was ended, call it again for a fresh one.",
+            {"reason": "bad tag"},
+            "Plugin p broke the protocol: bad tag; its worker was ended, call it again for a fresh one.",
         ),
         (
             "unserializable",
             {"type": "socket", "where": "value['x']"},
-            "Plugin p returned a value that can't leave its worker: socket at value['x']; "
-            "return plain data, arrays or DataFrames.",
+            (
+                "Plugin p returned a value that can't leave its worker: socket at value['x']; "
+                "return plain data, arrays or DataFrames."
+            ),
         ),
         (
             "unserializable",
@@ -287,4 +295,11 @@ def test_seconds_read_naturally(seconds: float, text: str) -> None:
 
 def test_added_memory_is_never_negative() -> None:
     """A worker that shrank has added nothing."""
-    assert added_memory_bytes(Usage(peak_memory_bytes=10, baseline_memory_bytes=12)) == 0
+    assert added_memory_bytes(a_run("reply", peak_memory_bytes=10, baseline_memory_bytes=12)) == 0
+
+
+def test_added_memory_counts_from_where_the_limit_does() -> None:
+    """Memory held since earlier calls counts: the start event tells the footprint that the limit counts from."""
+    events = (Event(0.0, "start", {"floor_bytes": 20 * MIB}), Event(0.1, "reply"))
+    usage = Usage(peak_memory_bytes=90 * MIB, baseline_memory_bytes=80 * MIB)
+    assert added_memory_bytes(Run(None, usage, events, POLICY, SourceInfo("p", "file", ""))) == 70 * MIB

@@ -1,4 +1,4 @@
-"""`report`: frames with fixed dtypes, cards and tables that show hostile text as text, plots with units and limits."""
+"""`report`: frames with fixed dtypes, cards and tables where hostile text is text, plots with units and limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from agentplug.contract.run import KINDS, USAGE_FIELDS, ErrorText, Run, Sample, 
 from agentplug.report.cards import barriers_table, plugin_card, run_card, verdict_table
 from agentplug.report.frames import calls_frame, samples_frame, verdict_frame
 from agentplug.report.labels import plot_text
-from agentplug.report.marks import VERDICTS, is_missing, verdict_mark
+from agentplug.report.marks import VERDICTS, barrier_mark, is_gap, verdict_mark
 from agentplug.report.plots import compare_runs, plot_cpu, plot_memory, plot_run
 from agentplug.report.tables import barriers_rich, verdict_rich
 
@@ -253,7 +253,7 @@ def test_verdict_frame_is_small_and_in_units_for_people() -> None:
             spec=HOSTILE,
             digest=HOSTILE,
             state=HOSTILE,
-            policy=Policy(best_effort=True, env={HOSTILE: "x"}),
+            policy=Policy(best_effort=True, env={HOSTILE.replace("=", ""): "x"}),
             barriers=[dict.fromkeys(("barrier", "protects", "status", "detail"), HOSTILE)],
             last_verdict=Verdict("failed", HOSTILE),
         ),
@@ -308,7 +308,7 @@ def test_plugin_card_tells_missing_barriers_in_plain_sight() -> None:
     """What best_effort goes on without stands in the open, not in a folded part."""
     html = plugin_card(name="p", policy=Policy(best_effort=True), barriers=BARRIERS)
     warning = (
-        "⚠ Not fully enforced on this machine: landlock-net (TCP ports): unavailable. "
+        "⚠ Not enforced on this machine: landlock-net for TCP ports is unavailable. "
         "Policy(best_effort=True) goes on without."
     )
     assert warning in Elements(html.partition("<details")[0]).text
@@ -341,13 +341,43 @@ def test_every_verdict_kind_has_its_own_colour_icon_and_hatch() -> None:
     assert verdict_mark("new kind").icon == "?"
 
 
+def test_plugin_card_tells_lost_promises_and_remedies() -> None:
+    """Where barriers tell what is lost, the card tells that and the remedy, and leaves out extra layers."""
+    rows = [
+        {"barrier": "landlock", "status": "partial", "lost": ["network"], "remedy": "use Linux 6.7"},
+        {"barrier": "cgroup", "status": "unavailable", "lost": []},
+    ]
+    html = plugin_card(name="p", policy=Policy(best_effort=True), barriers=rows)
+    assert (
+        "⚠ Not enforced on this machine: landlock for network is partial (use Linux 6.7). Policy(best_effort=True)"
+    ) in Elements(html.partition("<details")[0]).text
+
+
 @pytest.mark.parametrize(
-    ("status", "missing"),
-    [("enforced", False), ("unused", False), ("partial", True), ("unavailable", True), ("a new word", True)],
+    ("row", "gap", "mark"),
+    [
+        ({"status": "enforced"}, False, ("#009E73", "✓")),
+        ({"status": "enforced", "lost": []}, False, ("#009E73", "✓")),
+        ({"status": "partial"}, True, ("#E69F00", "◐")),
+        ({"status": "unavailable", "lost": ["files"]}, True, ("#D55E00", "✗")),
+        ({"status": "unavailable", "lost": []}, False, ("#8C8C8C", "✗")),
+        ({"status": "a new word"}, True, ("#D55E00", "✗")),
+        ({}, True, ("#D55E00", "✗")),
+    ],
 )
-def test_an_unknown_status_counts_as_missing(status: str, missing: bool) -> None:
-    """A barrier is never shown as there because of a word that the report doesn't know."""
-    assert is_missing(status) is missing
+def test_a_barrier_is_never_shown_as_there_when_it_isnt(
+    row: dict[str, Any], gap: bool, mark: tuple[str, str]
+) -> None:
+    """Only `enforced` is green; an unknown status counts as a gap, a missing extra layer doesn't."""
+    assert (is_gap(row), barrier_mark(row)[:2]) == (gap, mark)
+
+
+def test_memory_is_drawn_from_where_the_limit_counts() -> None:
+    """Memory held since earlier calls lifts the curve, so that it meets the limit line where the limit struck."""
+    run = completed()
+    start = Event(0.0, "start", {"floor_bytes": BASE - 40 * MIB})
+    held = Run(None, run.usage, (start, *run.events[1:]), run.policy, run.source)
+    assert list(plot_memory(held).lines[0].get_ydata()) == [40.0, 44.0]
 
 
 def rich_text(renderable: object) -> str:
@@ -456,4 +486,4 @@ def test_plots_take_hostile_names() -> None:
     run = a_run(Event(0.1, "error", {"type": "$\\frac{$"}), name="$\\frac{$ 日本語 \U0001f600", readings=5)
     plot_run(run)[0].figure.canvas.draw()
     compare_runs([run, hostile()]).figure.canvas.draw()
-    assert plot_text("a\U0001f600" + "b" * 60, 5) == "a�bb…"
+    assert plot_text("a日" + "b" * 60, 5) == "a�bb…"

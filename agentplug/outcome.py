@@ -1,0 +1,118 @@
+"""From an exchange to runs (host): decode what came back, note what that shows, and make the values of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from agentplug.contract import values, wire
+from agentplug.contract.events import Event
+from agentplug.contract.policy import Policy
+from agentplug.contract.run import ErrorText, Run, SourceInfo
+from agentplug.contract.text import printable
+from agentplug.contract.wire import Frame
+from agentplug.errors import AgentplugError, ContractError, PluginNotFound, SpecError
+from agentplug.sandbox.barriers.limits import data_allowance_bytes
+from agentplug.sandbox.exchange import Exchange, Record
+from agentplug.sandbox.supervisor import Worker
+
+_REFUSED = {"not_found": PluginNotFound, "contract": ContractError, "syntax": SpecError}
+
+
+def runs_of(
+    exchange: Exchange, worker: Worker, source: SourceInfo, number: int = 0, started_at: datetime | None = None
+) -> list[Run]:
+    """A run for each call that was answered, and for the one that the exchange ended in.
+
+    Calls of a window behind the one that ended it were never begun: they have no run, and can be sent again.
+    """
+    begun = exchange.records[: exchange.head + (exchange.head < len(exchange.records) and exchange.done)]
+    started_at = started_at or datetime.now(UTC)
+    runs = []
+    for index, record in enumerate(begun):
+        value, error = _read(record, worker, exchange) if record.frame is not None else (None, None)
+        first = index == 0
+        runs.append(
+            Run(
+                value=value,
+                usage=exchange.usage,
+                events=tuple(record.events),
+                policy=worker.policy,
+                source=source,
+                number=number + index,
+                started_at=started_at,
+                stdout=exchange.stdout if first else "",
+                stderr=exchange.stderr if first else "",
+                error=error,
+                readings=tuple(exchange.samples),
+            )
+        )
+    return runs
+
+
+def _read(record: Record, worker: Worker, exchange: Exchange) -> tuple[Any, ErrorText | None]:
+    """The value or the error of an answered call; appends the event that decides its verdict."""
+    assert record.frame is not None
+    frame = record.frame
+    settled = exchange.nonce is None or record is not exchange.records[-1]
+    if not settled:
+        return None, None  # it answered, but never came back into its own loop: its end says why
+    try:
+        return _decoded(frame, record, worker, exchange)
+    except (values.DecodeError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        _note(record, exchange, "protocol", reason=f"a reply that can't be decoded: {printable(str(error), 300)}")
+        worker.stop("protocol")
+        return None, None
+
+
+def _decoded(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -> tuple[Any, ErrorText | None]:
+    if frame.kind == wire.REPLY:
+        value = values.decode(frame.structure, frame.blobs)
+        _note(record, exchange, "reply")
+        return value, None
+    if frame.kind == wire.LOADED:
+        wire.decode_loaded(frame.structure)
+        _note(record, exchange, "reply")
+        return None, None
+    if frame.kind == wire.UNSERIALIZABLE:
+        misfit = wire.decode_misfit(frame.structure)
+        _note(record, exchange, "unserializable", type=misfit.type, where=misfit.where)
+        return None, None
+    failure = wire.decode_failure(frame.structure)
+    detail: dict[str, Any] = {"type": failure.type}
+    if failure.limit:
+        detail["limit"] = failure.limit
+        detail |= _refusal(failure.limit, worker.policy)
+    _note(record, exchange, "error", **detail)
+    return None, ErrorText(failure.type, failure.message, failure.traceback)
+
+
+def _note(record: Record, exchange: Exchange, kind: str, **detail: Any) -> None:
+    record.events.append(Event((exchange.ended_ns - exchange.started_ns) / 1e9, kind, detail))
+
+
+def _refusal(limit: str, policy: Policy) -> dict[str, Any]:
+    """The bound at which the kernel refuses more, and the policy's."""
+    memory = int(policy.memory)
+    return {
+        "memory": {"measured": data_allowance_bytes(memory, policy.threads), "bound": memory, "unit": "bytes"},
+        "files": {"measured": policy.open_files, "bound": policy.open_files, "unit": "files"},
+        "disk": {"measured": int(policy.disk), "bound": int(policy.disk), "unit": "bytes"},
+        "processes": {"measured": policy.processes, "bound": policy.processes, "unit": "processes"},
+        "threads": {"measured": policy.threads, "bound": policy.threads, "unit": "threads"},
+    }[limit]
+
+
+def load_error(frame: Frame | None, run: Run) -> AgentplugError:
+    """The error to raise for a plugin that couldn't be loaded."""
+    if frame is not None and frame.kind == wire.ERROR and run.error is not None:
+        failure = wire.decode_failure(frame.structure)
+        if failure.reason in _REFUSED:
+            return _REFUSED[failure.reason](printable(failure.message, 4_000))
+    try:
+        run.check()
+    except AgentplugError as error:
+        return error
+    return ContractError("The worker answered without a plugin")

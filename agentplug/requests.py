@@ -1,0 +1,56 @@
+"""From what a user calls a plugin with to what goes over the wire (host)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentplug.contract import values, wire
+from agentplug.contract.policy import MAX_STRUCTURE_BYTES
+from agentplug.contract.source import Source
+from agentplug.contract.text import printable
+from agentplug.errors import ContractError
+from agentplug.sandbox.exchange import Request
+from agentplug.sources.objects import pickled_by_value
+
+_MAX_REQUEST_BYTES = 1 << 30
+
+
+def load_request(source: Source) -> Request:
+    """The plugin's bytes."""
+    modules = [wire.ModuleBytes(m.name, m.path, m.is_package, m.code) for m in source.modules]
+    body = wire.encode_body(wire.Load(source.entry, source.attribute, modules, source.pickled))
+    return Request(wire.LOAD, 0, body)
+
+
+def call_request(value: Any, method: int = wire.PROCESS) -> Request:
+    """One input. What the value codec can't carry travels as a pickle: the worker may trust its host.
+
+    Raises `ContractError` for what can't be pickled either, and for more than 1 GiB.
+    """
+    try:
+        structure, blobs = values.encode(value)
+    except values.Unserializable as misfit:
+        return _bounded(_pickled(value, method, misfit))
+    if len(structure) > MAX_STRUCTURE_BYTES:
+        return _bounded(_pickled(value, method, None))
+    return Request(wire.CALL, method, structure, blobs) if not blobs else _bounded(
+        Request(wire.CALL, method, structure, blobs)
+    )
+
+
+def _pickled(value: Any, method: int, misfit: values.Unserializable | None) -> Request:
+    try:
+        data = pickled_by_value(value)
+    except Exception as error:
+        what = f"{misfit.type} at {misfit.where}" if misfit is not None else "it"
+        raise ContractError(
+            f"This input can't be sent to a worker: {printable(what, 300)} has no plain form and can't be pickled "
+            f"({type(error).__name__}: {printable(str(error), 200)}). Send plain data, arrays or DataFrames"
+        ) from None
+    return Request(wire.CALL, method | wire.PICKLED, data)
+
+
+def _bounded(request: Request) -> Request:
+    if request.size_bytes > _MAX_REQUEST_BYTES:
+        raise ContractError(f"This input takes {request.size_bytes} bytes; at most {_MAX_REQUEST_BYTES} can be sent")
+    return request

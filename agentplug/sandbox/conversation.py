@@ -1,0 +1,172 @@
+"""Waiting for a worker from asyncio (host), and from everywhere else through one loop of our own.
+
+The caller's loop takes a reply the moment it comes; if that loop is blocked, the watchdog takes it at its next tick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import CancelledError, Future, wait
+from typing import Any, TypeVar
+
+from agentplug.sandbox.exchange import Exchange, Request
+from agentplug.sandbox.output import Sink
+from agentplug.sandbox.supervisor import Worker
+
+T = TypeVar("T")
+
+
+async def converse(worker: Worker, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
+    """One exchange, to its end. Cancelling interrupts the worker and waits for it: at most the grace time."""
+    exchange = worker.begin(requests, sink)
+    if worker.pump():
+        return exchange
+    try:
+        await _until_done(worker, exchange)
+    except asyncio.CancelledError:
+        worker.interrupt()
+        await _stopped(worker, exchange)
+        raise
+    return exchange
+
+
+async def _stopped(worker: Worker, exchange: Exchange) -> None:
+    try:
+        await _until_done(worker, exchange)
+    except asyncio.CancelledError:  # asked twice: no more patience
+        worker.stop("interrupt")
+        with contextlib.suppress(asyncio.CancelledError):
+            await _until_done(worker, exchange)
+
+
+async def _until_done(worker: Worker, exchange: Exchange) -> None:
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    fd = worker.sock.fileno()
+
+    def finish() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed under its waiter
+            loop.call_soon_threadsafe(finish)
+
+    def readable() -> None:
+        if worker.pump():
+            finish()
+        elif worker.reader.eof:
+            loop.remove_reader(fd)  # its end is on its way, by the watchdog
+
+    def writable() -> None:
+        worker.pump()
+        if not exchange.outgoing:
+            loop.remove_writer(fd)
+
+    with worker.lock:
+        if exchange.done:
+            return
+        exchange.wake = wake
+        if not worker.reader.eof:
+            loop.add_reader(fd, readable)
+        if exchange.outgoing:
+            loop.add_writer(fd, writable)
+    try:
+        await done
+    finally:
+        exchange.wake = None
+        if fd == worker.sock.fileno():
+            loop.remove_reader(fd)
+            loop.remove_writer(fd)
+
+
+class Turn:
+    """A lock that serves its waiters in the order they came, across threads and event loops."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = False
+        self._waiting: deque[Future[None]] = deque()
+
+    async def __aenter__(self) -> None:
+        with self._lock:
+            if not self._taken:
+                self._taken = True
+                return
+            ticket: Future[None] = Future()
+            self._waiting.append(ticket)
+        try:
+            await asyncio.wrap_future(ticket)
+        except asyncio.CancelledError:
+            if not ticket.cancelled() and ticket.done():
+                self._pass_on()  # it was our turn already
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        with self._lock:
+            while self._waiting:
+                ticket = self._waiting.popleft()
+                if ticket.set_running_or_notify_cancel():
+                    ticket.set_result(None)
+                    return
+            self._taken = False
+
+
+_loop: asyncio.AbstractEventLoop | None = None
+_loop_lock = threading.Lock()
+
+
+def our_loop() -> asyncio.AbstractEventLoop:
+    """A loop in a daemon thread of ours, for callers that have none or can't use theirs."""
+    global _loop
+    with _loop_lock:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_loop.run_forever, name="agentplug-loop", daemon=True).start()
+        return _loop
+
+
+def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run `coroutine` on our loop and wait for it here. Ctrl-C cancels it, waits for its end, and is raised on."""
+    loop = our_loop()
+    outcome: Future[T] = Future()
+    tasks: list[asyncio.Task[T]] = []
+
+    def start() -> None:
+        task = loop.create_task(coroutine)
+        tasks.append(task)
+        task.add_done_callback(lambda done: _hand_over(done, outcome))
+
+    loop.call_soon_threadsafe(start)
+    try:
+        return outcome.result()
+    except KeyboardInterrupt:
+        loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+        wait([outcome], timeout=5)
+        raise
+
+
+def _hand_over(done: asyncio.Task[T], outcome: Future[T]) -> None:
+    if done.cancelled():
+        outcome.set_exception(CancelledError())
+    elif (error := done.exception()) is not None:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(done.result())
+
+
+def _forget_in_child() -> None:
+    global _loop, _loop_lock
+    _loop, _loop_lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
