@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -28,36 +28,36 @@ def runs_of(
 
     Calls of a window behind the one that ended it were never begun: they have no run, and can be sent again.
     """
-    begun = exchange.records[: exchange.head + (exchange.head < len(exchange.records) and exchange.done)]
-    started_at = started_at or datetime.now(UTC)
+    records = exchange.records
+    if len(records) > 1:
+        records = records[: exchange.head + (exchange.head < len(records))]
+    readings = tuple(exchange.samples)
     runs = []
-    for index, record in enumerate(begun):
-        value, error = _read(record, worker, exchange) if record.frame is not None else (None, None)
-        first = index == 0
+    for record in records:
+        value, error = None, None
+        if record.frame is not None:
+            value, error = _read(record.frame, record, worker, exchange)
         runs.append(
             Run(
-                value=value,
-                usage=exchange.usage,
-                events=tuple(record.events),
-                policy=worker.policy,
-                source=source,
-                number=number + index,
-                started_at=started_at,
-                stdout=exchange.stdout if first else "",
-                stderr=exchange.stderr if first else "",
-                error=error,
-                readings=tuple(exchange.samples),
+                value,
+                exchange.usage,
+                tuple(record.events),
+                worker.policy,
+                source,
+                number + len(runs),
+                started_at,
+                exchange.stdout if not runs else "",
+                exchange.stderr if not runs else "",
+                error,
+                readings,
             )
         )
     return runs
 
 
-def _read(record: Record, worker: Worker, exchange: Exchange) -> tuple[Any, ErrorText | None]:
+def _read(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -> tuple[Any, ErrorText | None]:
     """The value or the error of an answered call; appends the event that decides its verdict."""
-    assert record.frame is not None
-    frame = record.frame
-    settled = exchange.nonce is None or record is not exchange.records[-1]
-    if not settled:
+    if exchange.nonce is not None and record is exchange.records[-1]:
         return None, None  # it answered, but never came back into its own loop: its end says why
     try:
         return _decoded(frame, record, worker, exchange)
@@ -70,7 +70,7 @@ def _read(record: Record, worker: Worker, exchange: Exchange) -> tuple[Any, Erro
 def _decoded(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -> tuple[Any, ErrorText | None]:
     if frame.kind == wire.REPLY:
         value = values.decode(frame.structure, frame.blobs)
-        _note(record, exchange, "reply")
+        record.events.append(Event((exchange.ended_ns - exchange.started_ns) / 1e9, "reply"))
         return value, None
     if frame.kind == wire.LOADED:
         wire.decode_loaded(frame.structure)

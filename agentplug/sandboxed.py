@@ -42,6 +42,8 @@ from agentplug.sandbox.output import Sink, current_sink
 from agentplug.sandbox.supervisor import GRACE_S, Worker
 from agentplug.sources.resolve import resolve
 
+import msgspec
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -74,6 +76,7 @@ class SandboxedPlugin:
         self._config = _checked_config(config)
         self.name, self.version = _first_guess(source, self.source)
         self.hooks: dict[str, str] = {}
+        self._info = self.source.info(self.name, self.version)
         self.runs: deque[Run] = deque(maxlen=RUNS_KEPT)
         self.events: deque[Event] = deque(maxlen=RUNS_KEPT)
         self._turn = Turn()
@@ -104,17 +107,9 @@ class SandboxedPlugin:
 
         return barriers_frame(self.barrier_rows())
 
-    def barrier_rows(self) -> list[dict[str, str]]:
-        """The rows of `barriers` as plain dicts."""
-        return [
-            {
-                "barrier": report.barrier,
-                "protects": report.protects,
-                "status": "missing" if report.lost else report.status,
-                "detail": report.detail,
-            }
-            for report in self._reports
-        ]
+    def barrier_rows(self) -> list[dict[str, Any]]:
+        """The rows of `barriers` as plain dicts, with the promises that are `lost` and the `remedy`."""
+        return [msgspec.structs.asdict(report) for report in self._reports]
 
     @property
     def trace(self) -> pd.DataFrame:
@@ -150,12 +145,14 @@ class SandboxedPlugin:
         """One call: a `Run`, whatever the plugin did. Raises only what no plugin can cause, and `PluginQuarantined`."""
         request = call_request(input_data)
         async with self._turn:
-            try:
-                worker = await self._ready()
-            except AgentplugError as error:
-                if error.run is None:
-                    raise
-                return self._kept([error.run])[0]
+            worker = self._worker
+            if worker is None or not self._initialized or not worker.alive:
+                try:
+                    worker = await self._ready()
+                except AgentplugError as error:
+                    if error.run is None:
+                        raise
+                    return self._kept([error.run])[0]
             return (await self._exchange(worker, [request]))[0]
 
     async def map(self, inputs: Iterable[Any] | AsyncIterable[Any], window: int = 1) -> AsyncIterator[Run]:
@@ -287,29 +284,30 @@ class SandboxedPlugin:
         worker.settle_floor()
 
     async def _load(self, worker: Worker) -> None:
-        exchange = await self._conversing(worker, [load_request(self.source)])
+        exchange = await converse(worker, [load_request(self.source)])
         frame = exchange.current.frame
-        runs = runs_of(exchange, worker, self.source.info(self.name, self.version))
+        runs = runs_of(exchange, worker, self._info)
         if frame is None or frame.kind != wire.LOADED or runs[0].verdict.kind != "completed":
             raise load_error(frame, runs[0])
         loaded = wire.decode_loaded(frame.structure)
         self.name, self.version, self.hooks = loaded.name, loaded.version, dict(loaded.hooks)
+        self._info = self.source.info(self.name, self.version)
 
     async def _initialize(self, worker: Worker) -> None:
         request = call_request(dict(self._config), wire.INITIALIZE)
-        exchange = await self._conversing(worker, [request])
-        run = runs_of(exchange, worker, self.source.info(self.name, self.version))[0]
+        exchange = await converse(worker, [request])
+        run = runs_of(exchange, worker, self._info)[0]
         self._after(worker, [run])
         run.check()
         self._initialized = True
 
     async def _exchange(self, worker: Worker, requests: Sequence[Request]) -> list[Run]:
         started_at = datetime.now(UTC)
-        info = self.source.info(self.name, self.version)
+        info = self._info
         self._state = "busy"
         sink = current_sink()
         try:
-            exchange = await self._conversing(worker, requests, sink)
+            exchange = await converse(worker, requests, sink)
         except asyncio.CancelledError:
             if worker.last is not None:
                 runs = runs_of(worker.last, worker, info, self._count, started_at)
@@ -318,9 +316,6 @@ class SandboxedPlugin:
         runs = runs_of(exchange, worker, info, self._count, started_at)
         self._after(worker, runs)
         return self._kept(runs)
-
-    async def _conversing(self, worker: Worker, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
-        return await converse(worker, requests, sink)
 
     def _kept(self, runs: list[Run]) -> list[Run]:
         self._count += len(runs)

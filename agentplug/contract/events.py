@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One thing the host saw.
 
     `t_s` counts seconds from the start of the run. Kinds, and what `detail` holds:
 
-    - `start`: the request was sent
+    - `start`: the request was sent (`floor_bytes`: the footprint that its memory limit counts from)
     - `reply`: a value came back and the worker confirmed that it is idle again
     - `error`: the plugin raised (`type`; `limit` when a kernel refusal under that limit was the reason)
     - `unserializable`: the reply has no place on the wire (`type`, `where`)
@@ -27,4 +25,4 @@ class Event:
 
     t_s: float
     kind: str
-    detail: Mapping[str, Any] = field(default_factory=dict)
+    detail: Mapping[str, Any] = {}

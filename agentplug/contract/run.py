@@ -6,7 +6,7 @@ A run is a value: the verdict is judged from its events, tables and pictures are
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,8 +46,7 @@ class Verdict:
         return cls(kind, by or None)
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What a call cost, as the kernel counted it. Bytes and seconds; `calls` runs share these figures.
 
     `peak_memory_bytes` is the worker's resident high-water mark in this call (VmHWM, reset as the call began),
@@ -70,7 +69,7 @@ class Usage:
     threads: int = 0
 
 
-USAGE_FIELDS: tuple[str, ...] = tuple(f.name for f in fields(Usage))
+USAGE_FIELDS: tuple[str, ...] = Usage._fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +125,55 @@ def judge(events: tuple[Event, ...]) -> Verdict:
     return Verdict("stopped", "close")
 
 
-@dataclass(frozen=True, eq=False)
 class Run:
-    """One call of a plugin: what came back, how it ended, what it cost, and everything the host saw."""
+    """One call of a plugin: what came back, how it ended, what it cost, and everything the host saw. Immutable.
+
+    `number` counts the plugin's calls from 0; `readings` are the samples as plain tuples.
+    """
 
     value: Any
     usage: Usage
     events: tuple[Event, ...]
     policy: Policy
     source: SourceInfo
-    number: int = 0
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    stdout: str = ""
-    stderr: str = ""
-    error: ErrorText | None = None
-    readings: tuple[Sample, ...] = ()
+    number: int
+    started_at: datetime
+    stdout: str
+    stderr: str
+    error: ErrorText | None
+    readings: tuple[Sample, ...]
+
+    def __init__(
+        self,
+        value: Any,
+        usage: Usage,
+        events: tuple[Event, ...],
+        policy: Policy,
+        source: SourceInfo,
+        number: int = 0,
+        started_at: datetime | None = None,
+        stdout: str = "",
+        stderr: str = "",
+        error: ErrorText | None = None,
+        readings: tuple[Sample, ...] = (),
+    ) -> None:
+        # One update of the dict: a frozen dataclass would take microseconds of every call here.
+        self.__dict__.update(
+            value=value,
+            usage=usage,
+            events=events,
+            policy=policy,
+            source=source,
+            number=number,
+            started_at=started_at or datetime.now(UTC),
+            stdout=stdout,
+            stderr=stderr,
+            error=error,
+            readings=readings,
+        )
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Run can't be changed (its {name!r} was to be set)")
 
     @functools.cached_property
     def verdict(self) -> Verdict:

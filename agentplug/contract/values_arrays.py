@@ -10,7 +10,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from agentplug.contract.values_wire import DecodeError, Unserializable
+from agentplug.contract.values_wire import DecodeError, Unserializable, type_name
 
 if TYPE_CHECKING:
     from agentplug.contract.values_pack import Packer
@@ -53,7 +53,7 @@ def pack_scalar(packer: Packer, value: Any) -> Any:
     if kind is np.bytes_:
         return ["S", packer.buffer(bytes(value))]
     if value.dtype.type is not kind:
-        raise Unserializable(f"{kind.__module__}.{kind.__qualname__}"[:200], "is a subclass of a numpy scalar")
+        raise Unserializable(type_name(value), "is a subclass of a numpy scalar")
     return pack_array(packer, np.asarray(value))
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from agentplug.contract.values_pack import Packer
     from agentplug.contract.values_unpack import Unpacker
 
-_FRAME_UNITS, _COLUMN_UNITS = 100, 30
+_FRAME_UNITS, _COLUMN_UNITS, _STAMP_UNITS = 100, 30, 8
 _MAX_CATEGORIES = 32_768  # pandas puts them in a table whose hash anyone can foresee
 _MAX_FREQ_LENGTH = 10_000
 _MAX_RANGE = 1 << 24
@@ -65,16 +65,26 @@ def pack(packer: Packer, value: Any, depth: int) -> tuple[int, Any] | None:
         return SERIES, [column, index, packer.value(value.name, depth + 1), _pack_attrs(packer, value, depth)]
     if kind in [getattr(pd, name) for name in _INDEXES]:
         return INDEX, _pack_index(packer, value, depth)
+    stamp = _pack_stamp(packer, value, depth)
+    if stamp is None:
+        return None
+    packer.spend(_STAMP_UNITS, value)
+    return STAMP, stamp
+
+
+def _pack_stamp(packer: Packer, value: Any, depth: int) -> list[Any] | None:
+    pd = sys.modules["pandas"]
+    kind = type(value)
     if value is pd.NaT or value is pd.NA:
-        return STAMP, ["NaT" if value is pd.NaT else "NA"]
+        return ["NaT" if value is pd.NaT else "NA"]
     if kind is pd.Timestamp:
-        return STAMP, ["timestamp", int(value.asm8.view("i8")), value.unit, _pack_zone(value.tzinfo)]
+        return ["timestamp", int(value.asm8.view("i8")), value.unit, _pack_zone(value.tzinfo)]
     if kind is pd.Timedelta:
-        return STAMP, ["timedelta", int(value.asm8.view("i8")), value.unit]
+        return ["timedelta", int(value.asm8.view("i8")), value.unit]
     if kind is pd.Period and _FREQ.fullmatch(value.freqstr):
-        return STAMP, ["period", value.ordinal, value.freqstr]
+        return ["period", value.ordinal, value.freqstr]
     if kind is pd.Interval:
-        return STAMP, ["interval", packer.items([value.left, value.right], depth), value.closed]
+        return ["interval", packer.items([value.left, value.right], depth), value.closed]
     return None
 
 
@@ -190,7 +200,7 @@ def unpack_series(unpacker: Unpacker, parts: list[Any], depth: int) -> Any:
     index = _unpack_index(unpacker, parts[1], depth, len(column))
     name = unpacker.value(parts[2], depth + 1)
     series = pd.Series(column, index=index, dtype=column.dtype, name=name, copy=False)
-    _attrs(series, parts[3])
+    _attrs(unpacker, series, parts[3], depth)
     return series
 
 
@@ -218,7 +228,7 @@ def unpack_frame(unpacker: Unpacker, parts: list[Any], depth: int) -> Any:
         series = {at: pd.Series(array, index=index, dtype=array.dtype, copy=False) for at, array in enumerate(arrays)}
         frame = pd.DataFrame(series, index=index, copy=False)
     frame.columns = columns
-    _attrs(frame, parts[3])
+    _attrs(unpacker, frame, parts[3], depth)
     return frame
 
 
@@ -235,6 +245,7 @@ def unpack_stamp(unpacker: Unpacker, parts: Any, depth: int) -> Any:
     import numpy as np
     import pandas as pd
 
+    unpacker.spend(_STAMP_UNITS)
     if parts in (["NaT"], ["NA"]):
         return pd.NaT if parts == ["NaT"] else pd.NA
     kind, count, unit, *zone = parts
@@ -253,9 +264,10 @@ def unpack_stamp(unpacker: Unpacker, parts: Any, depth: int) -> Any:
     raise DecodeError("a timestamp that isn't ours")
 
 
-def _attrs(table: Any, attrs: Any) -> None:
-    if type(attrs) is not dict or not plain(attrs, 0):
-        raise DecodeError("a table whose attrs aren't plain")
+def _attrs(unpacker: Unpacker, table: Any, packed: Any, depth: int) -> None:
+    attrs = unpacker.value(packed, depth + 1)
+    if type(attrs) is not dict:
+        raise DecodeError("a table whose attrs are no dict")
     if attrs:
         table.attrs = attrs
 

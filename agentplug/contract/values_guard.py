@@ -11,110 +11,99 @@ from typing import Any
 
 from agentplug.contract.values_wire import MAX_DEPTH, SLACK_DEPTH, DecodeError
 
+KEY_UNITS = 8
+"""What a key costs whose hash anyone can foresee (a number, or a tuple of them), in units of work.
+
+Keys of different hashes can still walk one long chain through the table: a dict of 160,000 chosen ints took 7
+seconds, in one call that lets no other thread run. With 16,384 of them, all that 1 MiB may hold, it's 0.1.
+"""
 MAX_SHARED_HASH = 16
 """Keys of one dict or set that may share one hash: numbers make a few by chance, an attacker thousands."""
 
 _KEYED = frozenset({str, bytes})  # types whose hash Python salts anew in every process
-_UNSIMULATED = 4096  # with fewer keys the worst chain takes some milliseconds
-_STEPS_PER_KEY = 64
+
+
+def key_units(keys: list[Any]) -> int:
+    """What it costs to put these keys into a dict or a set."""
+    return 0 if _KEYED.issuperset(map(type, keys)) else KEY_UNITS * len(keys)
 
 
 def crowded(keys: list[Any]) -> bool:
-    """Whether a dict or a set of these keys would take far more than linear time to build.
+    """Whether too many of these keys share one hash, as all multiples of 2**61 - 1 do.
 
-    Two attacks: many keys with one hash (all multiples of 2**61 - 1 hash to 0), and keys of different hashes that
-    walk one long chain of the table. For the second, large ones are placed in tables of CPython's design first,
-    counting steps. Raises TypeError for an unhashable key.
+    Raises TypeError for an unhashable key.
     """
-    hashes = list(map(hash, keys))
     if len(keys) <= MAX_SHARED_HASH or _KEYED.issuperset(map(type, keys)):
         return False
-    ordered = sorted(hashes)
-    if any(map(eq, ordered, islice(ordered, MAX_SHARED_HASH, None))):
-        return True
-    size = 2 * _UNSIMULATED
-    while 2 * size < 3 * len(keys) and size > _UNSIMULATED:
-        size *= 2
-    return len(keys) > _UNSIMULATED and any(
-        _chained(hashes[: 2 * table // 3], table, linear)
-        for table in (size, size // 2, size // 4)  # the final table, and those it grew from
-        if table >= _UNSIMULATED
-        for linear in (0, 9)  # dicts jump at once, sets look at 9 neighbours before they do
-    )
+    hashes = sorted(map(hash, keys))
+    return any(map(eq, hashes, islice(hashes, MAX_SHARED_HASH, None)))
 
 
-def _chained(hashes: list[int], size: int, linear: int) -> bool:
-    mask = size - 1
-    taken = bytearray(size)
-    left = _STEPS_PER_KEY * len(hashes)
-    for hashed in hashes:
-        at = hashed & mask
-        perturb = hashed & 0xFFFF_FFFF_FFFF_FFFF
-        while taken[at]:
-            if linear and at + linear <= mask:
-                free = taken.find(0, at, at + linear + 1)
-                if free >= 0:
-                    at = free
-                    break
-            left -= 1 + linear
-            if left < 0:
-                return True
-            perturb >>= 5
-            at = (at * 5 + 1 + perturb) & mask
-        taken[at] = 1
-    return False
+_SCALAR, _TEXT, _LIST, _MAP, _EXT, _FOREIGN = range(6)
 
 
-_WIDTH = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
-_WIDTH |= {0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
-_LENGTH = {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4}
-_FIXED_EXT = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
+def _table() -> list[tuple[int, int, int]]:
+    """For each first byte of msgpack: the kind, the width of the length after it, and the length if there is none."""
+    table = [(_FOREIGN, 0, 0)] * 256
+    table[0x00:0x80] = [(_SCALAR, 0, 0)] * 128
+    table[0xE0:] = [(_SCALAR, 0, 0)] * 32
+    table[0x80:0x90] = [(_MAP, 0, count) for count in range(16)]
+    table[0x90:0xA0] = [(_LIST, 0, count) for count in range(16)]
+    table[0xA0:0xC0] = [(_TEXT, 0, count) for count in range(32)]
+    widths = {_EXT: (0xC7, 0xC8, 0xC9), _TEXT: (0xD9, 0xDA, 0xDB), _LIST: (0, 0xDC, 0xDD), _MAP: (0, 0xDE, 0xDF)}
+    for kind, tags in widths.items():
+        for width, tag in zip((1, 2, 4), tags, strict=True):
+            if tag:
+                table[tag] = (kind, width, 0)
+    sizes = {0: (0xC0, 0xC2, 0xC3), 1: (0xCC, 0xD0), 2: (0xCD, 0xD1), 4: (0xCA, 0xCE, 0xD2), 8: (0xCB, 0xCF, 0xD3)}
+    for size, tags in sizes.items():
+        for tag in tags:
+            table[tag] = (_SCALAR, 0, size)
+    for power in range(5):
+        table[0xD4 + power] = (_EXT, 0, 1 << power)
+    return table
 
 
-def scan(data: bytes | memoryview) -> None:
+_TABLE = _table()
+
+
+def scan(data: bytes | memoryview, most: int) -> None:
     """Walk msgpack that nests deeper than the typed decoder looks, before an untyped one may see it.
 
-    Raises DecodeError unless nesting is bounded, every key is text, and there are only types we write. Cut or
-    trailing data is left to the decoder.
+    Raises DecodeError unless nesting is bounded, there are at most `most` containers, every key is text, and there
+    are only types that we write. What is cut off or left over is the decoder's to find.
     """
+    table = _TABLE
     at, end = 0, len(data)
-    todo: list[list[int]] = [[1, 0]]  # items left, and whether they are keys and values in turn
-    while todo:
-        frame = todo[-1]
-        if not frame[0]:
-            todo.pop()
-            continue
-        frame[0] -= 1
+    left, keyed = 1, False  # items left in this container; whether they are keys and values in turn
+    outer: list[tuple[int, bool]] = []
+    while True:
+        while not left:
+            if not outer:
+                return
+            left, keyed = outer.pop()
         if at >= end:
             raise DecodeError("the structure is cut off")
-        tag = data[at]
+        left -= 1
+        kind, width, count = table[data[at]]
         at += 1
-        is_key = frame[1] and frame[0] & 1
-        if is_key and not (0xA0 <= tag <= 0xBF or 0xD9 <= tag <= 0xDB):
+        if keyed and left & 1 and kind != _TEXT:
             raise DecodeError("a plain map has a key that isn't text")
-        if tag < 0x80 or tag >= 0xE0:
+        if kind == _SCALAR:
+            at += count
             continue
-        if tag in _WIDTH:
-            at += _WIDTH[tag]
-            continue
-        if tag in _FIXED_EXT:
-            count, what = _FIXED_EXT[tag], 0xC7
-        elif tag in _LENGTH:
-            width = _LENGTH[tag]
-            count, what = int.from_bytes(data[at : at + width], "big"), tag
+        if width:
+            count = int.from_bytes(data[at : at + width], "big")
             at += width
-        elif tag < 0xC0:
-            count, what = tag & (0x1F if tag >= 0xA0 else 0x0F), tag
+        if kind == _TEXT:
+            at += count
+        elif kind in (_LIST, _MAP):
+            outer.append((left, keyed))
+            left, keyed = (count, False) if kind == _LIST else (2 * count, True)
+            most -= 1
+            if most < 0 or len(outer) > MAX_DEPTH + 2 * SLACK_DEPTH:
+                raise DecodeError(f"nested deeper than {MAX_DEPTH} levels, or too much of that")
+        elif kind == _EXT and (at >= end or data[at] < 0x80):  # codes below zero are msgpack's, as its timestamp
+            at += count + 1
         else:
             raise DecodeError("the structure holds a type that isn't ours")
-        if 0xC7 <= what <= 0xC9:
-            if at < end and data[at] >= 0x80:  # codes below zero are msgpack's own, a timestamp for one
-                raise DecodeError("the structure holds an extension that isn't ours")
-            at += count + 1
-        elif 0xA0 <= what <= 0xBF or 0xD9 <= what <= 0xDB:
-            at += count
-        else:
-            is_map = what < 0x90 or what >= 0xDE
-            todo.append([count * 2, 1] if is_map else [count, 0])
-            if len(todo) > MAX_DEPTH + 2 * SLACK_DEPTH:
-                raise DecodeError(f"nested deeper than {MAX_DEPTH} levels")

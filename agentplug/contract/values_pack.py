@@ -17,7 +17,7 @@ from typing import Any
 from msgspec.msgpack import Encoder, Ext
 
 from agentplug.contract import values_arrays, values_frames
-from agentplug.contract.values_guard import crowded
+from agentplug.contract.values_guard import crowded, key_units
 from agentplug.contract.values_wire import (
     ARRAY,
     BLOB,
@@ -89,8 +89,10 @@ class Packer:
         if depth > MAX_DEPTH:
             raise Unserializable(type_name(value), f"is nested deeper than {MAX_DEPTH} levels, or in itself")
         if kind is list:
+            self.spend(1, value)
             return self.items(value, depth)
         if kind is dict:
+            self.spend(1, value)
             return self._dict(value, depth)
         pack = _PACK.get(kind)
         if pack is not None:
@@ -154,6 +156,7 @@ class Packer:
         return packed
 
     def _hashed(self, keys: list[Any], depth: int) -> list[Any]:
+        self.spend(key_units(keys), keys)
         if crowded(keys):
             raise Unserializable(type_name(keys[0]), "and the keys beside it share too many hashes")
         self._keys += 1

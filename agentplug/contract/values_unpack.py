@@ -17,7 +17,7 @@ import msgspec
 from msgspec.msgpack import Decoder, Ext
 
 from agentplug.contract import values_arrays, values_frames
-from agentplug.contract.values_guard import crowded, scan
+from agentplug.contract.values_guard import crowded, key_units, scan
 from agentplug.contract.values_wire import (
     ARRAY,
     BLOB,
@@ -38,10 +38,12 @@ from agentplug.contract.values_wire import (
     MAX_DIGITS,
     MAX_EXPONENT,
     MAX_KEY_INT_BYTES,
+    PLAIN_DEPTH,
     SCALAR,
     SCALARS,
     SERIES,
     SET,
+    SLACK_CONTAINERS,
     SLACK_DEPTH,
     SPAN_LAYOUT,
     STAMP,
@@ -59,7 +61,7 @@ _UNTYPED: Decoder[Any] = Decoder()
 
 @functools.cache
 def typed(*extra: Any) -> Decoder[Any]:
-    """A decoder that takes text alone for keys, 8 levels deep: untyped ones build dicts of any key, in C.
+    """A decoder that takes text alone for keys, `PLAIN_DEPTH` levels deep: untyped ones build dicts of any key, in C.
 
     It doesn't recurse further, whatever the recursion limit is; deeper structures are scanned first.
     """
@@ -67,7 +69,7 @@ def typed(*extra: Any) -> Decoder[Any]:
     for kind in extra:
         leaf = leaf | kind
     tree = leaf
-    for _ in range(8):
+    for _ in range(PLAIN_DEPTH):
         tree = leaf | GenericAlias(list, (tree,)) | GenericAlias(dict, (str, tree))
     return Decoder(tree)
 
@@ -92,7 +94,7 @@ class Unpacker:
         try:
             return typed(Ext).decode(data)
         except msgspec.ValidationError:
-            scan(data)
+            scan(data, self._units + SLACK_CONTAINERS)
             return _UNTYPED.decode(data)
 
     def value(self, tree: Any, depth: int) -> Any:
@@ -107,8 +109,10 @@ class Unpacker:
                 raise DecodeError(f"nested deeper than {MAX_DEPTH} levels")
             return unpack(self, tree.data, depth)
         if kind is list:
+            self.spend(1)
             return self.items(tree, depth)
         if kind is dict:
+            self.spend(1)
             if not SCALARS.issuperset(map(type, tree.values())):
                 if depth > MAX_DEPTH + SLACK_DEPTH:
                     raise DecodeError(f"nested deeper than {MAX_DEPTH} levels")
@@ -157,6 +161,7 @@ class Unpacker:
         self._keys += 1
         keys = self.items(tree, depth)
         self._keys -= 1
+        self.spend(key_units(keys))
         if crowded(keys):
             raise DecodeError("keys that share too many hashes")
         return keys

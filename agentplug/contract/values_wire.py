@@ -15,6 +15,9 @@ MAX_DEPTH = 64
 """Containers within containers."""
 SLACK_DEPTH = 8
 """What decoding allows beside, for the layers that a table is made of."""
+SLACK_CONTAINERS = 64
+PLAIN_DEPTH = 8
+"""How deep a structure may nest and be decoded in one call. Beyond, each container costs a unit of work."""
 INLINE_BYTES = 256
 """Longer bytes travel as blobs, beside the structure."""
 BYTES_PER_UNIT = 8
@@ -83,7 +86,7 @@ _NATIVE = SCALARS | {list, dict}
 
 
 def plain(value: object, depth: int) -> bool:
-    """Whether msgpack has all the types in `value`, and gives them back as they are."""
+    """Whether `value` is no deeper than `PLAIN_DEPTH`, and of types that msgpack gives back as they are."""
     kind = type(value)
     items: Any
     if kind is dict:
@@ -98,6 +101,6 @@ def plain(value: object, depth: int) -> bool:
     kinds = set(map(type, items))
     if kinds <= SCALARS:
         return True
-    if depth >= MAX_DEPTH or not kinds <= _NATIVE:
+    if depth + 1 >= PLAIN_DEPTH or not kinds <= _NATIVE:
         return False
     return all(plain(item, depth + 1) for item in items if type(item) in (list, dict))

@@ -6,7 +6,7 @@ Columns and dtypes are the same for no runs as for a thousand, and the same on p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.explain import added_memory_bytes, plugin_name
@@ -113,3 +113,11 @@ def _category(values: Iterable[str | None], categories: Iterable[str] | None = N
     if categories is None:
         categories = sorted({value for value in values if value is not None})
     return pd.Categorical(values, categories=pd.Index(list(categories), dtype=str))
+
+
+def barriers_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a barrier: barrier, protects, status, detail."""
+    import pandas as pd
+
+    columns = ("barrier", "protects", "status", "detail")
+    return pd.DataFrame({name: [str(row[name]) for row in rows] for name in columns}, columns=list(columns), dtype="str")

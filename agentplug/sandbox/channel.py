@@ -1,7 +1,7 @@
 """Length-prefixed frames over a stream socket (both sides).
 
 The host reads through `FrameReader`, which never blocks, never holds more than the frame it was promised, and
-answers anything it doesn't expect with `Violation`. The worker, which trusts its host, reads with `read_frame`.
+answers anything it doesn't expect with `Violation`. The worker, which trusts its host, reads with `FrameSource`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from agentplug.contract.wire import FROM_WORKER, HEADER, MAGIC, Frame
 
 Buffer = bytes | bytearray | memoryview
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 14
 _MAX_READS = 64  # reads a frame may take, beside one for every 4 KiB of it
 
 
@@ -65,18 +65,20 @@ class FrameReader:
     def next(self) -> Frame | None:
         """The next whole frame, or None when there is none yet (or `eof`). Raises `Violation`."""
         while True:
-            if self._body is None:
-                frame = self._from_held()
-                if frame is not None:
-                    return frame
+            if self._body is None and self._held and (frame := self._from_held()) is not None:
+                return frame
             try:
-                if self._body is None:
-                    data = self._sock.recv(_CHUNK)
-                    count = len(data)
-                    self._held += data
-                else:
+                if self._body is not None:
                     count = self._sock.recv_into(memoryview(self._body)[self._filled :])
                     self._filled += count
+                else:
+                    data = self._sock.recv(_CHUNK)
+                    count = len(data)
+                    if not self._held and count >= HEADER.size:
+                        frame = self._whole_at_once(data)
+                        if frame is not None:
+                            return frame
+                    self._held += data
             except BlockingIOError:
                 return None
             except InterruptedError:
@@ -91,6 +93,16 @@ class FrameReader:
                 raise Violation(f"one frame came in {self._reads} pieces")
             if self._body is not None and self._filled == len(self._body):
                 return self._whole()
+
+    def _whole_at_once(self, data: bytes) -> Frame | None:
+        """The frame that `data` is, if it is just one: the way of nearly every reply."""
+        magic, kind, flags, call, structure, blobs = HEADER.unpack_from(data)
+        end = HEADER.size + structure
+        if end + blobs != len(data) or magic != MAGIC or kind not in FROM_WORKER or flags:
+            return None
+        if structure + blobs > self._reply_bytes:
+            return None
+        return Frame(kind, flags, call, data[HEADER.size : end], data[end:])
 
     def _from_held(self) -> Frame | None:
         held = self._held
@@ -124,35 +136,43 @@ class FrameReader:
         return Frame(kind, flags, call, bytes(body[:structure]) if blobs else bytes(body), blobs)
 
 
-def read_frame(sock: socket.socket) -> Frame | None:
-    """The next frame off a blocking socket, or None at its end (worker side: the host is trusted)."""
-    head = _read_exactly(sock, HEADER.size)
-    if head is None:
-        return None
-    magic, kind, flags, call, structure, blobs = HEADER.unpack(head)
-    if magic != MAGIC:
-        return None
-    body = _read_exactly(sock, structure + blobs)
-    if body is None:
-        return None
-    return Frame(kind, flags, call, bytes(body[:structure]), body[structure:])
+class FrameSource:
+    """Reads frames off a blocking socket whose other side is trusted (worker side)."""
 
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._held = b""
 
-def _read_exactly(sock: socket.socket, count: int) -> bytes | bytearray | None:
-    data = sock.recv(count) if count else b""
-    if len(data) == count:
-        return data
-    if not data:
-        return None
-    body = bytearray(count)
-    body[: len(data)] = data
-    filled = len(data)
-    while filled < count:
-        got = sock.recv_into(memoryview(body)[filled:])
-        if got == 0:
-            return None
-        filled += got
-    return body
+    def next(self) -> Frame | None:
+        """The next frame, or None at the end of the stream."""
+        held = self._held or self._sock.recv(_CHUNK)
+        while len(held) < HEADER.size:
+            more = self._sock.recv(_CHUNK)
+            if not more:
+                return None
+            held += more
+        _, kind, flags, call, structure, blobs = HEADER.unpack_from(held)
+        end = HEADER.size + structure + blobs
+        if len(held) < end:
+            body = bytearray(end)
+            body[: len(held)] = held
+            filled = len(held)
+            while filled < end:
+                got = self._sock.recv_into(memoryview(body)[filled:])
+                if got == 0:
+                    return None
+                filled += got
+            self._held = b""
+            start = HEADER.size
+            return Frame(kind, flags, call, bytes(body[start : start + structure]), body[start + structure :])
+        self._held = held[end:]
+        middle = HEADER.size + structure
+        return Frame(kind, flags, call, held[HEADER.size : middle], held[middle:end])
+
+    @property
+    def waiting(self) -> bool:
+        """A frame, or the beginning of one, has been read already."""
+        return bool(self._held)
 
 
 def write_frame(sock: socket.socket, buffers: Sequence[Buffer]) -> None:

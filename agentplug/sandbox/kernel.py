@@ -6,11 +6,16 @@ Files of proc(5) stay open, so that a reading costs one pread of 1 to 7 microsec
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
 import time
 from typing import NamedTuple
 
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+HZ = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+_HARDLY_NS = 150_000
+_RECVFROM = {"x86_64": 45, "aarch64": 207}.get(platform.machine(), -1)
 
 
 class Gone(Exception):
@@ -25,6 +30,17 @@ class Memory(NamedTuple):
     threads: int
 
 
+class Counters(NamedTuple):
+    """Of /proc/PID/stat and /proc/PID/io, since the process began (`threads`: now)."""
+
+    threads: int
+    faults: int
+    user_ticks: int
+    system_ticks: int
+    read_bytes: int
+    write_bytes: int
+
+
 class Readings:
     """The counters of one process. Close it after use. Raises `Gone` once the process has ended."""
 
@@ -32,6 +48,9 @@ class Readings:
         self._fds: dict[str, int] = {}
         self._clock = (~pid << 3) | 2  # the kernel's clockid of a process's CPU time, see clock_getcpuclockid(3)
         self.pid = pid
+        self._statm = self._status = self._stat = self._io = self._clear_refs = self._syscall = -1
+        self._last = Counters(0, 0, 0, 0, 0, 0)
+        self._last_ns = -_HARDLY_NS - 1
         try:
             for name in ("statm", "status", "stat", "io"):
                 self._fds[name] = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
@@ -40,36 +59,37 @@ class Readings:
             self.close()
             raise Gone(f"process {pid}: {error.strerror}") from None
         self._fds["clear_refs"] = self._clear_refs
+        with contextlib.suppress(OSError):  # a kernel may hide it; then the worker is asked instead
+            self._syscall = self._fds["syscall"] = os.open(f"/proc/{pid}/syscall", os.O_RDONLY | os.O_CLOEXEC)
         self._statm, self._status = self._fds["statm"], self._fds["status"]
         self._stat, self._io = self._fds["stat"], self._fds["io"]
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; from then on every reading is `Gone`."""
         for fd in self._fds.values():
             os.close(fd)
         self._fds = {}
+        self._statm = self._status = self._stat = self._io = self._clear_refs = self._syscall = -1
 
-    def _read(self, name: str, fd: int) -> bytes:
-        if name not in self._fds:
-            raise Gone("closed")
+    def _read(self, fd: int, most: int = 1024) -> bytes:
         try:
-            data = os.pread(fd, 4096, 0)
+            data = os.pread(fd, most, 0)
         except OSError:
-            raise Gone(name) from None
+            raise Gone("no readings") from None
         if not data:
-            raise Gone(name)
+            raise Gone("no readings")
         return data
 
     def footprint_bytes(self) -> int:
         """Resident memory now: private, shared and mapped files."""
-        pages = int(self._read("statm", self._statm).split(b" ", 2)[1])
+        pages = int(self._read(self._statm).split(b" ", 2)[1])
         if pages == 0:
             raise Gone("statm")
         return pages * _PAGE
 
     def memory(self) -> Memory:
         """Resident high-water mark since `reset_peak`, resident memory now, threads now."""
-        text = self._read("status", self._status)
+        text = self._read(self._status, 4096)
         try:
             peak = text.index(b"VmHWM:") + 6
             rss = text.index(b"VmRSS:", peak) + 6
@@ -86,8 +106,6 @@ class Readings:
 
     def reset_peak(self) -> None:
         """Start the high-water mark anew at the present footprint (`5` to clear_refs, see proc(5))."""
-        if "clear_refs" not in self._fds:
-            raise Gone("closed")
         try:
             os.pwrite(self._clear_refs, b"5", 0)
         except OSError:
@@ -100,15 +118,41 @@ class Readings:
         except OSError:
             raise Gone("clock") from None
 
-    def cpu_ticks(self) -> tuple[int, int, int]:
-        """User and system CPU in clock ticks (their sum is less exact than `cpu_ns`), and threads."""
-        rest = self._read("stat", self._stat).rpartition(b")")[2].split()
-        return int(rest[11]), int(rest[12]), int(rest[17])
+    def threads(self) -> int:
+        """How many threads it has now."""
+        return int(self._stat_fields()[17])
 
-    def io_bytes(self) -> tuple[int, int]:
-        """Bytes that went through its read and write calls (rchar, wchar)."""
-        lines = self._read("io", self._io).split(b"\n", 2)
-        return int(lines[0][7:]), int(lines[1][7:])
+    def _stat_fields(self) -> list[bytes]:
+        """Of /proc/PID/stat, what follows the name: state first, threads at 17."""
+        stat = self._read(self._stat)
+        return stat[stat.rindex(b")") + 2 :].split(b" ", 18)
+
+    def counters(self, cpu_ns: int) -> Counters:
+        """Threads, page faults, user and system ticks, bytes through read and write calls, at CPU time `cpu_ns`."""
+        fields = self._stat_fields()
+        read, written, _ = self._read(self._io).split(b"\n", 2)
+        self._last_ns = cpu_ns
+        self._statm = self._status = self._stat = self._io = self._clear_refs = self._syscall = -1
+        self._last = Counters(
+            int(fields[17]),
+            int(fields[7]) + int(fields[9]),
+            int(fields[11]),
+            int(fields[12]),
+            int(read[7:]),
+            int(written[7:]),
+        )
+        return self._last
+
+    def counters_since_idle(self, cpu_ns: int) -> Counters:
+        """`counters`, or the last ones if the process has hardly run since: then nothing worth a count has moved."""
+        return self._last if cpu_ns - self._last_ns < _HARDLY_NS else self.counters(cpu_ns)
+
+    def receives_on(self, fd: int) -> bool:
+        """Its main thread waits in recv(2) on its descriptor `fd`, as the kernel sees it. False when hidden."""
+        try:
+            return os.pread(self._syscall, 24, 0).startswith(b"%d 0x%x " % (_RECVFROM, fd))
+        except OSError:
+            return False
 
 
 def descendants(pid: int) -> list[int]:

@@ -50,12 +50,6 @@ class Limits:
         """A call has ended with the worker's CPU clock at `cpu_ns`."""
         self._idle_from_ns = cpu_ns or None
 
-    def leave_idle(self, cpu_ns: int) -> None:
-        """A call begins."""
-        if self._idle_from_ns is not None:
-            self._idle_ns += max(0, cpu_ns - self._idle_from_ns)
-        self._idle_from_ns = None
-
     def check_idle(self, readings: Readings, floor_bytes: int) -> Finding | None:
         """CPU used and memory grown while nobody called. Raises `Gone`."""
         if self._idle_from_ns is None:
@@ -72,7 +66,10 @@ class Limits:
     # ------------------------------------------------------------------ during a call
 
     def begin(self, exchange: Exchange) -> None:
-        """A call begins."""
+        """A call has begun."""
+        if self._idle_from_ns is not None:
+            self._idle_ns += exchange.cpu0_ns - self._idle_from_ns
+            self._idle_from_ns = None
         self._last_tick_ns = self._disk_at_ns = exchange.started_ns
         self._last_rss = exchange.baseline_bytes
         self._partial_ns = 0
@@ -84,7 +81,7 @@ class Limits:
         policy = self._policy
         cpu_ns = readings.cpu_ns()
         rss = readings.footprint_bytes()
-        threads = readings.cpu_ticks()[2]
+        threads = readings.threads()
         below = descendants(worker.pid) if policy.processes else []
         for pid in below:
             with contextlib.suppress(Gone):

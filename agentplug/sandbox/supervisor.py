@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import select
 import signal
 import socket
 import threading
@@ -30,6 +31,7 @@ from agentplug.sandbox.output import Output, Sink
 from agentplug.sandbox.watchdog import watchdog
 
 GRACE_S = 1.0
+BRISK_S = 0.000_2
 _BUSY_TICK_S = 0.010
 _IDLE_TICK_S = 0.250
 _WARM_NS = 100_000_000
@@ -46,11 +48,16 @@ class Worker:
         self.sock = sock
         self.output = output
         self.reader = FrameReader(sock, max(int(policy.reply), _ERROR_BYTES))
+        self.ready = select.poll()
+        for fd in (sock.fileno(), *output.fds):
+            self.ready.register(fd, select.POLLIN)
         self.readings: Readings | None = None
+        self._dog = watchdog()
         self.pid = 0
         self.pidfd = -1
         self.floor_bytes = 0
         self.status: str | None = None  # how it ended, once it has
+        self.brisk = False  # its last call took no longer than a turn of the caller's loop
         self.ending = False  # told to end, or found dead: no exchange may begin
         self.exchange: Exchange | None = None
         self.last: Exchange | None = None  # the one that began most recently, also once it is done
@@ -60,7 +67,7 @@ class Worker:
         self.exited: Future[str] = Future()
         self.limits = limits.Limits(policy)
         self._last_active_ns = 0
-        self._cpu_armed_ns = 0
+        self._cpu_armed_ns = -1
         self._eof_ns = 0
 
     # ------------------------------------------------------------------ life
@@ -86,10 +93,9 @@ class Worker:
         self.pid, self.pidfd, self.scratch = spawned
         with contextlib.suppress(Gone):
             self.readings = Readings(self.pid)
-        dog = watchdog()
         for fd in self.output.fds:
-            dog.listen(fd, lambda fd=fd: self.output.drain(fd) or dog.ignore(fd))
-        dog.watch(self)
+            self._dog.listen(fd, lambda fd=fd: self.output.drain(fd) or self._dog.ignore(fd))
+        self._dog.watch(self)
 
     def hear(self, news: ZygoteNews) -> None:
         """The zygote's word on how this worker ended (watchdog's thread)."""
@@ -112,16 +118,15 @@ class Worker:
                 self._finish(exchange, (news.user_s, news.system_s))
             elif self.on_lost is not None:
                 self.on_lost(Event(0.0, "exit", {"status": news.status}))
-        watchdog().forget(self)
+        self._dog.forget(self)
         self.exited.done() or self.exited.set_result(news.status)
 
     def dispose(self) -> None:
         """Close the descriptors. Only after it ended, and after every waiter has let go of `sock`."""
-        dog = watchdog()
-        dog.forget(self)
+        self._dog.forget(self)
         with self.lock:
             for fd in list(self.output.fds):
-                dog.ignore(fd)
+                self._dog.ignore(fd)
             self.output.close()
             self.sock.close()
             if self.readings is not None:
@@ -139,24 +144,22 @@ class Worker:
 
     def begin(self, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
         """Send `requests` as one exchange. Raises `WorkerDied` if it is gone already."""
-        exchange = Exchange(requests)
+        exchange = Exchange(requests, self.floor_bytes)
         with self.lock:
-            self._look_for_stray_frames()
-            if not self.alive:
+            if self.status is not None or self.ending:
                 raise WorkerDied("The worker ended before this call")
             self.output.begin(sink)
             self.exchange = self.last = exchange
             try:
                 if self.readings is not None and requests:
                     exchange.begin(self.readings)
-                    self.limits.leave_idle(exchange.cpu0_ns)
-                    self._arm_cpu(exchange.cpu0_ns)
+                    if exchange.cpu0_ns > self._cpu_armed_ns:
+                        self._arm_cpu(exchange.cpu0_ns)
             except Gone:
                 pass  # it is dying: its end is on its way
-            self.limits.begin(exchange)
-            exchange.emit("start")
             self._send(exchange)
-        watchdog().nudge(_BUSY_TICK_S)
+            self.limits.begin(exchange)
+        self._dog.nudge(_BUSY_TICK_S)
         return exchange
 
     def pump(self) -> bool:
@@ -168,13 +171,11 @@ class Worker:
             self._send(exchange)
             try:
                 while not exchange.done and (frame := self.reader.next()) is not None:
-                    answer = exchange.take(frame, self.readings)
-                    if answer is not None:
-                        exchange.outgoing.append(answer)
-                        self._send(exchange)
+                    if exchange.take(frame, self.readings):
                         assert self.readings is not None
-                        exchange.measure_end(self.readings)
+                        exchange.settle(self.readings)
                         self._check_peak(exchange)
+                        self._send(exchange)
             except Violation as violation:
                 self._violated(exchange, violation)
             except Gone:
@@ -199,15 +200,16 @@ class Worker:
                 exchange.outgoing[0] = buffer.cast("B")[sent:]
 
     def _finish(self, exchange: Exchange, cpu_total_s: tuple[float, float] | None) -> None:
-        exchange.stdout, exchange.stderr, exchange.output_bytes, dropped = self.output.take()
-        if dropped:
-            exchange.emit("dropped", what="output", count=dropped)
+        if self.output.count or self.ready.poll(0):
+            exchange.stdout, exchange.stderr, exchange.output_bytes, dropped = self.output.take()
+            if dropped:
+                exchange.emit("dropped", what="output", count=dropped)
         exchange.close_figures(cpu_total_s)
         exchange.done = True
+        self.brisk = exchange.usage.wall_s < BRISK_S and exchange.head == 1
         self.exchange = None
         self._last_active_ns = time.perf_counter_ns()
         self.limits.enter_idle(exchange.last_cpu_ns)
-        exchange.finished.set()
         if exchange.wake is not None:
             exchange.wake()
 
@@ -224,6 +226,8 @@ class Worker:
 
     def _look_for_stray_frames(self) -> None:
         """Between calls a worker has nothing to say."""
+        if self.last is None or not self.ready.poll(0):
+            return  # its greeting is still to be taken; or no frame is there, and no output either
         try:
             if self.reader.next() is None and not self.reader.partial:
                 return
@@ -299,12 +303,11 @@ class Worker:
 
     def _arm_cpu(self, used_ns: int) -> None:
         """Move the kernel's own CPU limit, the backstop, ahead of what this call may use."""
-        need_ns = used_ns + int(self.policy.cpu_s * 1e9) + 1_000_000_000
-        if need_ns > self._cpu_armed_ns:
-            armed_s = need_ns // 1_000_000_000 + 10
-            with contextlib.suppress(OSError, ValueError):
-                resource.prlimit(self.pid, resource.RLIMIT_CPU, (armed_s, resource.RLIM_INFINITY))
-            self._cpu_armed_ns = armed_s * 1_000_000_000
+        slack_s = 10
+        armed_s = int(used_ns / 1e9 + self.policy.cpu_s) + 1 + slack_s
+        with contextlib.suppress(OSError, ValueError):
+            resource.prlimit(self.pid, resource.RLIMIT_CPU, (armed_s, resource.RLIM_INFINITY))
+        self._cpu_armed_ns = used_ns + slack_s * 1_000_000_000  # until then, there is room for a whole call
 
     def interrupt(self) -> None:
         """Ask the running call to stop, as Ctrl-C would; SIGKILL follows if it doesn't within the grace time."""
@@ -315,7 +318,7 @@ class Worker:
             exchange.emit("stop", by="interrupt")
             exchange.grace_until_ns = time.perf_counter_ns() + int(GRACE_S * 1e9)
             self._signal(signal.SIGINT)
-        watchdog().nudge()
+        self._dog.nudge()
 
     def stop(self, by: str) -> None:
         """End it now; a call under way ends with verdict `stopped:BY`."""

@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from types import CoroutineType
 from typing import Any
 
 import cloudpickle
@@ -26,7 +27,7 @@ from agentplug.contract.wire import Failure, Frame, Plan
 from agentplug.sandbox import loading, reporting
 from agentplug.sandbox.barriers import confine
 from agentplug.sandbox.barriers.descriptors import CHANNEL_FD
-from agentplug.sandbox.channel import pack, read_frame, write_frame
+from agentplug.sandbox.channel import FrameSource, pack, write_frame
 
 
 def main(plan: Plan) -> None:
@@ -36,7 +37,7 @@ def main(plan: Plan) -> None:
     sock = socket.socket(fileno=CHANNEL_FD)
     hello = wire.Hello(wire.PROTOCOL, reports)
     write_frame(sock, pack(wire.HELLO, 0, wire.encode_body(hello)))
-    worker = _Worker(sock, plan)
+    worker = _Worker(sock)
     signal.signal(signal.SIGINT, worker.on_interrupt)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the host hung up
         worker.serve()
@@ -54,23 +55,26 @@ def _clean_streams() -> None:
 
 
 def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except Exception:
+        return  # the plugin put something else there
 
 
 class _Worker:
-    def __init__(self, sock: socket.socket, plan: Plan) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._plan = plan
+        self._frames = FrameSource(sock)
         self._plugin: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._in_call = False
+        self._has_tasks = False
 
     def serve(self) -> None:
         """Load the plugin, then answer calls until the host closes the channel."""
-        frame = read_frame(self._sock)
+        frame = self._frames.next()
         if frame is None or frame.kind != wire.LOAD:
             return
         self._load(frame)
@@ -78,6 +82,7 @@ class _Worker:
         method = getattr(self._plugin, "process", None)
         if inspect.iscoroutinefunction(method):
             self._loop = asyncio.new_event_loop()
+            self._loop.set_task_factory(self._new_task)
             self._main = self._loop.create_task(self._serve_calls(self._next_frame_async))
             with contextlib.suppress(asyncio.CancelledError):
                 self._loop.run_until_complete(self._main)
@@ -86,13 +91,20 @@ class _Worker:
 
     # ------------------------------------------------------------------ frames
 
+    def _new_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        self._has_tasks = self._main is not None
+        return asyncio.Task(coroutine, loop=loop, **options)
+
     async def _next_frame(self) -> Frame | None:
-        return read_frame(self._sock)
+        return self._frames.next()
 
     async def _next_frame_async(self) -> Frame | None:
-        """The next frame; while the plugin has tasks of its own, the loop goes on turning for them."""
+        """The next frame; while the plugin has tasks or threads of its own, the loop goes on turning for them."""
         assert self._loop is not None
-        while len(asyncio.all_tasks(self._loop)) > 1 or threading.active_count() > 1:
+        while (self._has_tasks or threading.active_count() > 1) and not self._frames.waiting:
+            if len(asyncio.all_tasks(self._loop)) == 1 and threading.active_count() == 1:
+                self._has_tasks = False
+                break
             readable = self._loop.create_future()
             self._loop.add_reader(self._sock, lambda future=readable: future.done() or future.set_result(None))
             try:
@@ -102,7 +114,7 @@ class _Worker:
                 continue  # an interrupt that came after its call had ended
             finally:
                 self._loop.remove_reader(self._sock)
-        return read_frame(self._sock)
+        return self._frames.next()
 
     async def _serve_calls(self, next_frame: Callable[[], Coroutine[Any, Any, Frame | None]]) -> None:
         while (frame := await next_frame()) is not None:
@@ -140,8 +152,8 @@ class _Worker:
                 value = values.decode(frame.structure, frame.blobs)
             method = "process" if frame.flags & wire.METHOD_MASK == wire.PROCESS else "initialize"
             result = getattr(self._plugin, method)(value)
-            if inspect.isawaitable(result):
-                result = await self._finish(result)
+            if type(result) is CoroutineType or inspect.isawaitable(result):
+                result = await result if self._main is not None else self._finish(result)
             if method == "initialize":
                 result = None
             structure, blobs = values.encode(result)
@@ -153,13 +165,13 @@ class _Worker:
             return pack(wire.ERROR, frame.call, wire.encode_body(reporting.failure(error)))
         finally:
             self._in_call = False
-            while self._main is not None and self._main.cancelling():
-                self._main.uncancel()
+            if self._main is not None:
+                while self._main.cancelling():
+                    self._main.uncancel()
             _flush()
 
-    async def _finish(self, result: Any) -> Any:
-        if self._main is not None:
-            return await result
+    def _finish(self, result: Any) -> Any:
+        """The result of a coroutine of a plugin that otherwise works without a loop."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         return self._loop.run_until_complete(_awaited(result))
@@ -169,7 +181,7 @@ class _Worker:
         if callable(shutdown):
             result = shutdown()
             if inspect.isawaitable(result):
-                await self._finish(result)
+                await result if self._main is not None else self._finish(result)
 
     def on_interrupt(self, signum: int, frame: object) -> None:
         """SIGINT: end the running call. Between calls there is nothing to end."""

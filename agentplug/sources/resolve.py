@@ -84,7 +84,7 @@ def _from_path(text: str, base: str | None) -> Source:
             f"spec {quoted(text)} is an address, and plugins aren't downloaded; save the file and name it"
         )
     try:
-        absolute = os.path.abspath(os.path.join(base or os.getcwd(), os.path.expanduser(path)))
+        absolute = os.path.abspath(os.path.join(base or "", os.path.expanduser(path)))
     except OSError:
         raise SpecError(
             f"spec {quoted(text)} counts from the current directory, which is gone; write an absolute path"

@@ -1,331 +1,233 @@
-"""Specs to bytes: which files are read, under which names they go to the worker, and what a bad spec says.
-
-After every test, no module of the project it made may have been imported by the host.
-"""
+"""Specs: what a user may name a plugin by, what is refused, entry points, cells and digests."""
 
 from __future__ import annotations
 
-import os
-import py_compile
-import socket
-import subprocess
-import sys
-import zipfile
+import json
 from collections.abc import Iterator
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentplug.contract.source import Module, Source
-from agentplug.errors import ContractError, PluginNotFound, SpecError
-from agentplug.sources import files, tree
+from agentplug.contract.text import printable
+from agentplug.errors import PluginNotFound, SpecError
 from agentplug.sources.cell import cell_source
-from agentplug.sources.digest import digest_of, text_digest, tree_digest
+from agentplug.sources.digest import digest_of, text_digest
 from agentplug.sources.resolve import resolve
-
-BOMB = "raise SystemExit('the host ran the plugin')\n"
+from tests.sources_project import BOMB, announce, project_at, write
 
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory that is the current one and first on `sys.path`; nothing in it may ever be imported."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    yield tmp_path
-    imported = [name for name, m in list(sys.modules.items()) if str(tmp_path) in str(getattr(m, "__file__", ""))]
-    assert imported == []
+    with project_at(tmp_path, monkeypatch) as root:
+        yield root
 
 
-def write(root: Path, texts: dict[str, str]) -> None:
-    for name, text in texts.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+class BytesPath:
+    def __fspath__(self) -> bytes:
+        return b"./greeter.py"
 
 
-def names(source: Source) -> list[str]:
-    return [module.name for module in source.modules]
-
-
-def announce(root: Path, package: str, lines: str) -> None:
-    """The metadata of an installed package with these entry points."""
-    info = f"{package}-1.0.dist-info"
-    write(root, {f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n"})
-    write(root, {f"{info}/entry_points.txt": f"[agentplug.plugins]\n{lines}\n"})
-
-
-# A file
-
-
-@pytest.mark.parametrize("spec", ["./greeter.py", "greeter.py", "sub/../greeter.py", Path("greeter.py")])
-def test_file_is_one_module_with_its_bytes(project: Path, spec: object) -> None:
-    """A path gives the file's own bytes, a name of their own, the absolute path for tracebacks, and their digest."""
-    write(project, {"greeter.py": BOMB, "sub/x.txt": ""})
-
-    source = resolve(spec)
-
-    code = BOMB.encode()
-    module = Module("plugin_greeter", str(project / "greeter.py"), code)
-    assert source == Source(str(spec), "file", text_digest(code), "plugin_greeter", "", (module,))
-
-
-def test_file_with_class(project: Path) -> None:
-    """What follows the colon of a path is the class."""
-    write(project, {"a dir:x/greeter.py": BOMB})
-    source = resolve("./a dir:x/greeter.py:Greeter")
-    assert (source.entry, source.attribute) == ("plugin_greeter", "Greeter")
-
-
-def test_home_and_base_are_where_a_path_counts_from(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`~` is the home directory, and a relative path counts from `base` when there is one."""
-    write(project, {"home/one.py": "1", "base/two.py": "2"})
-    monkeypatch.setenv("HOME", str(project / "home"))
-    found = [resolve("~/one.py"), resolve("./two.py", base=str(project / "base")), resolve("two.py", base="base")]
-    assert [source.modules[0].code for source in found] == [b"1", b"2", b"2"]
+class BrokenPath:
+    def __fspath__(self) -> int:
+        return 3
 
 
 @pytest.mark.parametrize(
-    ("file", "entry"),
+    ("spec", "error", "words"),
     [
-        ("json.py", "plugin_json"),
-        ("my-plugin 2.py", "plugin_my_plugin_2"),
-        ("3d.py", "plugin_3d"),
-        ("class.py", "plugin_class"),
-        ("größe.py", "plugin_größe"),
-        ("x².py", "plugin_x2"),
-        (".py", "plugin_"),
-        ("b\udcff.py", "plugin_b_"),
-        ("a\u202eb.py", "plugin_a_b"),
-        ("n" * 200 + ".py", "plugin_" + "n" * 60),
+        ("", SpecError, "spec is empty; write 'pkg.mod'"),
+        (" \t\n", SpecError, "spec is empty"),
+        ("a\0b", SpecError, r"'a\\x00b' holds a NUL"),
+        ("./a\0b.py", SpecError, "holds a NUL"),
+        ("x" * 4_097, SpecError, "spec has 4,097 characters, the most is 4,096"),
+        ("x." * 1_000_000, SpecError, "the most is 4,096"),
+        ("a..b", SpecError, "empty name between or after its dots"),
+        ("a.b.", SpecError, "empty name between or after its dots"),
+        (".", SpecError, "is relative"),
+        (".mod", SpecError, "is relative"),
+        ("..pkg.mod:Class", SpecError, "is relative"),
+        (":Class", SpecError, "names no module before its colon"),
+        ("mod:", SpecError, "names no class after its colon"),
+        ("./greeter.py:", SpecError, "names no class after its colon"),
+        ("mod:not an identifier", SpecError, "'not an identifier' can't be a class's name"),
+        ("./greeter.py:1st", SpecError, "'1st' can't be a class's name"),
+        ("mod:A:B", SpecError, "'A:B' can't be a class's name"),
+        ("mod:Outer.Inner", SpecError, "'Outer.Inner' can't be a class's name"),
+        ("a b.c", SpecError, "'a b' can't be a module's name"),
+        (" greeter:Greeter", SpecError, "' greeter' can't be a module's name"),
+        ("not-a-module", PluginNotFound, "no entry point, and can't be a module's name"),
+        ("\ud800", PluginNotFound, r"'\\ud800' is no entry point"),
+        ("./\ud800.py", SpecError, "can't be a file's name here"),
+        ("\x1b[31mred\x1b[0m", PluginNotFound, r"'\\x1b\[31mred"),
+        ("./\u202egnp.py", PluginNotFound, r"\\u202egnp.py"),
+        ("__main__:Greeter", SpecError, "pass the class or the instance"),
+        ("https://example.org/greeter.py", SpecError, "plugins aren't downloaded; save the file"),
+        ("./no/such/dir/greeter.py", PluginNotFound, "there is no file"),
+        ("./greeter.py/x.py", PluginNotFound, "there is no file"),
+        ("./" + "n" * 300 + ".py", SpecError, "File name too long"),
+        ("./loop.py", SpecError, "Too many levels of symbolic links"),
+        ("./notes.txt", SpecError, "isn't Python source; a plugin's file ends in .py"),
+        ("./greeter.pyc", SpecError, "isn't Python source"),
+        ("/dev/null", SpecError, "is a device; a plugin is a .py file"),
+        (BytesPath(), SpecError, "os.fsdecode"),
+        (BrokenPath(), SpecError, "the path has no text"),
+        (None, SpecError, "of type NoneType; name the plugin by a spec"),
+        (0, SpecError, "of type int"),
+        (True, SpecError, "of type bool"),
+        (2.5, SpecError, "of type float"),
+        (b"pkg.mod", SpecError, "of type bytes"),
+        (["pkg.mod"], SpecError, "of type list"),
+        ({"spec": "pkg.mod"}, SpecError, "of type dict"),
+        (json, SpecError, "a module object can't be sent to a worker; pass its name, 'json'"),
+        (resolve, SpecError, "a function is no plugin; write a class around it"),
+        (len, SpecError, "a builtin_function_or_method is no plugin"),
     ],
+    ids=lambda value: ascii(value)[:30] if isinstance(value, str) else type(value).__name__,
 )
-def test_file_never_takes_the_name_of_another_module(project: Path, file: str, entry: str) -> None:
-    """Any file name becomes an identifier of its own, so `json.py` can't replace `json` in the worker."""
-    write(project, {file: BOMB})
-    source = resolve(f"./{file}")
-    assert source.entry == entry
-    assert source.entry.isidentifier()
-    assert source.modules[0].path.isprintable()
-    source.spec.encode()
+def test_bad_spec_says_what_is_wrong_and_what_to_write(
+    project: Path, spec: object, error: type[SpecError], words: str
+) -> None:
+    """Every spec that makes no sense has an error of its kind, with the fact and the remedy, short and escaped."""
+    write(project, {"greeter.py": BOMB, "notes.txt": "", "greeter.pyc": ""})
+    (project / "loop.py").symlink_to("loop.py")
+
+    with pytest.raises(SpecError, match=words) as caught:
+        resolve(spec)
+
+    assert type(caught.value) is error
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1_000
 
 
-def test_file_is_read_once(project: Path) -> None:
-    """What is written to the path after resolving has no part in the source: the verified bytes are the ones kept."""
-    write(project, {"greeter.py": "good"})
-    source = resolve("./greeter.py")
-
-    write(project, {"evil.py": "evil"})
-    os.replace("evil.py", "greeter.py")
-
-    assert source.modules[0].code == b"good"
-    assert source.digest == text_digest(b"good") != resolve("./greeter.py").digest
-
-
-def test_bytes_of_any_kind_are_only_read(project: Path) -> None:
-    """The host parses and decodes nothing: broken, binary and hostile source is bytes to it, the worker's to refuse."""
-    for code in (b"\0\xff", b"def", b"# coding: no-such\n", b"f'" + b"{x}" * 400_000 + b"'", b"(" * 10_000, b""):
-        (project / "odd.py").write_bytes(code)
-        assert resolve("./odd.py").modules[0].code == code
+@settings(max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.text(max_size=30), st.text("./:~ab\0\ud800é", max_size=12), st.binary(max_size=9)))
+def test_any_text_is_a_source_or_a_spec_error(spec: object) -> None:
+    """No text whatever makes `resolve` raise anything but a SpecError, and that is escaped."""
+    try:
+        said = resolve(spec).spec
+    except SpecError as error:
+        said = str(error)
+    assert said == printable(said) or said == spec
 
 
-def test_largest_file(project: Path) -> None:
-    """8 MiB are read, one byte more is refused."""
-    with open("big.py", "wb") as file:
-        file.truncate(files.MAX_FILE_BYTES)
-    assert len(resolve("./big.py").modules[0].code) == files.MAX_FILE_BYTES
-    os.truncate("big.py", files.MAX_FILE_BYTES + 1)
-    with pytest.raises(SpecError, match="over 8 MiB"):
-        resolve("./big.py")
+def test_source_is_given_back() -> None:
+    """A source that was resolved and verified before isn't read again."""
+    source = cell_source("x", "a")
+    assert resolve(source) is source
 
 
-def test_special_files_are_refused_at_once(project: Path) -> None:
-    """A FIFO without a writer, a socket and a device are refused, not waited for."""
-    os.mkfifo("fifo.py")
-    os.symlink("/dev/zero", "zero.py")
-    with socket.socket(socket.AF_UNIX) as unix:
-        unix.bind("sock.py")
-        for name, kind in (("fifo", "a FIFO"), ("zero", "a device"), ("sock", "a socket")):
-            with pytest.raises(SpecError, match=kind):
-                resolve(f"./{name}.py")
+def test_entry_point_names_a_plugin(project: Path) -> None:
+    """A bare name is the entry point that an installed package announces; its package isn't imported."""
+    announce(project, "greetings", "hello-world = pkg.mod:Greeter\nwhole = pkg.mod [extra]")
+    write(project, {"pkg/__init__.py": BOMB, "pkg/mod.py": BOMB})
+
+    source = resolve("hello-world")
+
+    assert (source.spec, source.kind, source.entry, source.attribute) == (
+        "hello-world",
+        "module",
+        "pkg.mod",
+        "Greeter",
+    )
+    assert source.modules == resolve("pkg.mod").modules
+    assert resolve("whole").attribute == ""
 
 
-def test_unreadable_file(project: Path) -> None:
-    """A file without read permission says so."""
-    if os.geteuid() == 0:
-        pytest.skip("root reads every file")
-    write(project, {"secret.py": ""})
-    os.chmod("secret.py", 0)
-    with pytest.raises(SpecError, match=r"Permission denied.*check its path and permissions"):
-        resolve("./secret.py")
+def test_bare_name_is_the_entry_point_and_with_a_class_the_module(project: Path) -> None:
+    """An entry point goes before a module of its name; a colon always means the module."""
+    announce(project, "greetings", "greeter = pkg.mod:Greeter")
+    write(project, {"greeter.py": BOMB, "pkg/mod.py": BOMB})
+    assert resolve("greeter").entry == "pkg.mod"
+    assert resolve("greeter:Greeter").entry == "greeter"
 
 
-def test_missing_file_names_its_neighbour(project: Path) -> None:
-    """A misspelt path is answered with the file that was probably meant."""
-    write(project, {"greeter.py": ""})
-    with pytest.raises(PluginNotFound, match="did you mean 'greeter.py'"):
-        resolve("./greter.py")
-    with pytest.raises(PluginNotFound, match=r"did you mean '.*/greeter.py'"):
-        resolve("./greeter")
+def test_entry_point_announced_twice(project: Path) -> None:
+    """Two packages that announce different plugins by one name leave the choice to the user; the same one is fine."""
+    announce(project, "first", "hello = one:Plugin\nsame = one:Plugin")
+    announce(project, "second", "hello = two:Plugin\nsame = one:Plugin")
+    write(project, {"one.py": BOMB})
+    with pytest.raises(PluginNotFound, match="more than once: 'one:Plugin' of 'first', 'two:Plugin' of 'second'"):
+        resolve("hello")
+    assert resolve("same").entry == "one"
 
 
-def test_directories_are_not_plugins(project: Path) -> None:
-    """A directory is refused with what to write instead: the dotted name of a package, or a file that is in it."""
-    write(project, {"pkg/__init__.py": "", "plain/one.py": ""})
-    (project / "empty").mkdir()
-    with pytest.raises(SpecError, match="directory of a package; write the dotted name of its module, like 'pkg'"):
-        resolve("./pkg/")
-    with pytest.raises(SpecError, match="name a file in it: 'one.py'"):
-        resolve(Path("plain"))
-    with pytest.raises(SpecError, match=r"without \.py files"):
-        resolve("./empty")
-
-
-def test_current_directory_that_is_gone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a current directory, relative paths say so and modules are still found."""
-    write(project, {"mod.py": "x"})
-    (project / "gone").mkdir()
-    monkeypatch.chdir("gone")
-    os.rmdir(project / "gone")
-    with pytest.raises(SpecError, match="current directory, which is gone"):
-        resolve("./x.py")
-    monkeypatch.setattr(sys, "path", ["", *sys.path])
-    assert names(resolve("mod")) == ["mod"]
-    monkeypatch.chdir(project)
-
-
-# A dotted module
-
-
-def test_plain_module_comes_alone(project: Path) -> None:
-    """A module at the top is sent by itself, under its own name."""
-    write(project, {"greeter.py": BOMB, "other.py": BOMB})
-    source = resolve("greeter:Greeter")
-    module = Module("greeter", str(project / "greeter.py"), BOMB.encode())
-    assert source == Source("greeter:Greeter", "module", tree_digest([module]), "greeter", "Greeter", (module,))
-
-
-def test_package_brings_all_its_modules(project: Path) -> None:
-    """A package that isn't installed goes whole and in stable order, without what no import could name."""
-    write(project, {"pkg/__init__.py": "0", "pkg/mod.py": "1", "pkg/sub/__init__.py": "2", "pkg/sub/deep.py": "3"})
-    write(project, {"pkg/data/table.py": "4", "pkg/__pycache__/mod.py": "", "pkg/.hidden/x.py": "", "pkg/a-b.py": ""})
-    write(project, {"pkg/notes.txt": "", "pkg/sub.py": "shadowed by the package", "outside.py": ""})
-    write(project, {"pkg/mod/x.py": "shadowed by the module"})
-
-    source = resolve("pkg.mod")
-
-    assert [(m.name, m.code, m.is_package) for m in source.modules] == [
-        ("pkg", b"0", True),
-        ("pkg.data", b"", True),
-        ("pkg.data.table", b"4", False),
-        ("pkg.mod", b"1", False),
-        ("pkg.sub", b"2", True),
-        ("pkg.sub.deep", b"3", False),
-    ]
-    assert source.entry == "pkg.mod"
-    assert resolve("pkg").entry == "pkg"
-    assert resolve("pkg.sub.deep").digest == source.digest
-
-
-def test_digest_is_of_the_whole_package(project: Path) -> None:
-    """A change in any module of the package changes the digest; where the package lies doesn't."""
-    write(project, {"pkg/__init__.py": "", "pkg/mod.py": "", "pkg/helper.py": "1"})
-    before = resolve("pkg.mod").digest
-    write(project, {"pkg/helper.py": "2"})
-    assert resolve("pkg.mod").digest != before
-    write(project, {"pkg/helper.py": "1"})
-    os.mkdir("moved")
-    os.rename("pkg", "moved/pkg")
-    sys.path.insert(0, str(project / "moved"))
-    assert resolve("pkg.mod").digest == before
-
-
-def test_namespace_package_is_joined_from_its_portions(project: Path) -> None:
-    """Packages without `__init__.py` work, at the top and below, in several directories, parents included."""
-    write(project, {"ns/one/a.py": "1", "other/ns/two.py": "2", "other/ns/one/b.py": "3"})
-    sys.path.append(str(project / "other"))
-
-    source = resolve("ns.one.a")
-
-    assert names(source) == ["ns", "ns.one", "ns.one.a", "ns.one.b", "ns.two"]
-    assert [m.code for m in source.modules if m.is_package] == [b"", b""]
-    assert resolve("ns.two").digest == source.digest
-    with pytest.raises(PluginNotFound, match=r"has no code; name a module in it: 'ns.one.a', 'ns.one.b'"):
-        resolve("ns.one")
-
-
-def test_links_stay_in_the_package(project: Path) -> None:
-    """A link to a file in the package is followed; one that leads out, to a directory or nowhere isn't."""
-    write(project, {"pkg/__init__.py": "", "pkg/real.py": "in", "secret.py": "out", "away/mod.py": "out"})
-    for name, target in (("same.py", "real.py"), ("leak.py", "../secret.py"), ("away", "../away"), ("no.py", "none")):
-        os.symlink(target, f"pkg/{name}")
-    os.mkfifo("pkg/fifo.py")
-
-    assert [(m.name, m.code) for m in resolve("pkg.real").modules] == [("pkg", b""), ("pkg.real", b"in"), ("pkg.same", b"in")]
-    assert ("pkg.leak", b"out") in [(m.name, m.code) for m in resolve("pkg.leak").modules], "named outright: as an import"
-
-
-def test_package_bounds(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package of over 2,000 files, over 32 MiB or over 100,000 entries is refused with what to do."""
-    write(project, {"pkg/__init__.py": ""} | {f"pkg/m{number}.py": "" for number in range(1_999)})
-    assert len(resolve("pkg").modules) == 2_000
-    write(project, {"pkg/one_more.py": ""})
-    with pytest.raises(SpecError, match=r"more than 2,000 \.py files.*move the plugin into a smaller package"):
-        resolve("pkg")
-    monkeypatch.setattr(tree, "MAX_ENTRIES", 1_000)
-    with pytest.raises(SpecError, match="more than 1,000 files and directories"):
-        resolve("pkg")
-
-    write(project, {f"heavy/m{number}.py": "" for number in range(5)})
-    for number in range(5):
-        os.truncate(f"heavy/m{number}.py", 7 << 20)
-    with pytest.raises(SpecError, match=r"more than 32 MiB of \.py files"):
-        resolve("heavy.m0")
-
-
-def test_installed_module_comes_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an installed package only the module itself is sent: the worker can import the rest of it."""
-    write(project, {"site/pkg/__init__.py": "0", "site/pkg/mod.py": "1", "ns/mine.py": "2", "site/ns/theirs.py": "3"})
-    monkeypatch.setattr("site.getsitepackages", lambda: [str(project / "site")])
-    sys.path.append(str(project / "site"))
-
-    assert names(resolve("pkg.mod")) == ["pkg.mod"]
-    assert names(resolve("hypothesis.strategies")) == ["hypothesis.strategies"]
-    assert names(resolve("agentplug.sources.cell")) == ["agentplug.sources.cell"], "from a checkout too"
-    joined = resolve("ns.mine")
-    assert names(joined) == ["ns", "ns.mine"]
-    assert b"extend_path" in joined.modules[0].code, "or the installed portion would be out of sight"
-
-
-def test_module_written_just_now_is_found(project: Path) -> None:
-    """No cache of a directory hides a file that was made after the last look."""
-    with pytest.raises(PluginNotFound):
-        resolve("late")
-    write(project, {"late.py": ""})
-    assert names(resolve("late")) == ["late"]
-
-
-def test_only_source_counts(project: Path) -> None:
-    """Bytecode, extensions and zip archives are refused; a stale .pyc next to its source is never looked at."""
-    write(project, {"cold.py": "1", "pkg/mod.py": "1"})
-    py_compile.compile("cold.py", "cold.pyc")
-    py_compile.compile("pkg/mod.py", "pkg/__init__.pyc")
-    py_compile.compile("pkg/mod.py")
-    assert resolve("cold").modules[0].code == b"1"
-    os.remove("cold.py")
-    (project / f"ext{EXTENSION_SUFFIXES[0]}").touch()
-    with zipfile.ZipFile("lib.zip", "w") as archive:
-        archive.writestr("zipped.py", "")
-    sys.path.append(str(project / "lib.zip"))
-    for name, what in (
-        ("cold", "bytecode without its source"),
-        ("pkg.mod", "'pkg' is compiled bytecode"),
-        ("ext", "a compiled extension"),
-        ("zipped", "in a zip archive"),
-        ("sys", "built into the interpreter"),
-        ("zipimport", "frozen into the interpreter"),
-    ):
-        with pytest.raises(SpecError, match=what):
+def test_broken_metadata_hides_nothing(project: Path) -> None:
+    """A package whose entry points can't be read or make no sense doesn't get in the way of the others."""
+    write(project, {"broken-1.0.dist-info/entry_points.txt": "[agentplug.plugins]\nno equals sign"})
+    write(project, {"nameless-1.0.dist-info/entry_points.txt": "[agentplug.plugins]\nnameless = one"})
+    announce(project, "sound", "hello = one:Plugin\nodd = one:two:three\nworse = not a module\nnested = one:A.B")
+    write(project, {"one.py": BOMB})
+    assert [resolve("hello").entry, resolve("nameless").entry] == ["one", "one"]
+    for name in ("odd", "worse", "nested"):
+        with pytest.raises(SpecError, match=f"entry point '{name}' of 'sound' has the value .* is no MODULE:Class"):
             resolve(name)
+
+
+def test_missing_name_suggests_an_entry_point(project: Path) -> None:
+    """A misspelt entry point is answered with the nearest one."""
+    announce(project, "greetings", "hello-world = one\nsalutation = one")
+    with pytest.raises(PluginNotFound, match="did you mean 'hello-world'"):
+        resolve("hello-wrld")
+    with pytest.raises(PluginNotFound, match="no module or entry point 'salutatoin'; did you mean 'salutation'"):
+        resolve("salutatoin")
+
+
+def test_cell_is_one_module() -> None:
+    """A cell's text goes as UTF-8 under a name of its own, and tracebacks show the cell."""
+    source = cell_source("x = 'é'\n", "my cell-1")
+    code = "x = 'é'\n".encode()
+    module = Module("cell_my_cell_1", "<cell my cell-1>", code)
+    assert source == Source("<cell my cell-1>", "cell", text_digest(code), "cell_my_cell_1", "", (module,))
+
+
+def test_cell_has_the_digest_of_its_text(project: Path) -> None:
+    """The same text has the same digest as a cell of any name and as a file, so a pin outlives the move to a file."""
+    write(project, {"saved.py": "x = 1"})
+    digests = {cell_source("x = 1", "a").digest, cell_source("x = 1", "b").digest, resolve("./saved.py").digest}
+    assert len(digests) == 1
+    assert cell_source("x = 2", "a").digest not in digests
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "words"),
+    [
+        ("", "a", "cell 'a' is empty"),
+        (" \n", "a", "cell 'a' is empty"),
+        ("x", " ", "needs a name"),
+        (None, "a", "both str, not NoneType"),
+        (b"x", "a", "both str, not bytes"),
+        ("x", 3, "both str, not int"),
+        ("x = '\ud800'", "a", r"lone surrogate \(character 5\)"),
+        ("#" * (8 << 20) + "#", "a", "over the 8 MiB"),
+        ("# -*- coding: latin-1 -*-\nx", "a", "declares the encoding 'latin-1'"),
+        ("\r\n# vim: set fileencoding=koi8-r :\r\nx", "a\x1b[0m", "declares the encoding 'koi8-r'"),
+    ],
+    ids=lambda value: ascii(value)[:30] if isinstance(value, str) else type(value).__name__,
+)
+def test_bad_cell_says_so(text: str, name: str, words: str) -> None:
+    """A cell that can't be sent as it was meant is refused with the reason, escaped."""
+    with pytest.raises(SpecError, match=words) as caught:
+        cell_source(text, name)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["# coding: utf-8\nx", "x\n# coding: latin-1", "#\n\n# coding: latin-1"])
+def test_cell_may_talk_about_encodings(text: str) -> None:
+    """Only a declaration that Python would obey is refused: not UTF-8's own, nor one further down."""
+    assert cell_source(text, "a").modules[0].code == text.encode()
+
+
+def test_digest_frames_its_parts() -> None:
+    """No two lists of parts have one digest: names, contents, their order and their borders all count."""
+    lists = [[], [("", b"")], [("a", b"bc")], [("ab", b"c")], [("a", b"b"), ("c", b"")], [("c", b""), ("a", b"b")]]
+    digests = [digest_of(parts) for parts in lists]
+    assert len(set(digests)) == len(lists)
+    assert digests == [digest_of(iter(parts)) for parts in lists]
+
+
+def test_digest_stays_the_same_from_version_to_version() -> None:
+    """Pins outlive an upgrade: the digest of given parts never changes."""
+    assert digest_of([("a", b"bc")]) == "sha256:38e67f91dd056e2ee2e8d44e08dc1471147adf63d7a7c2378cae1bc46f970686"
