@@ -132,7 +132,6 @@ class Readings:
         fields = self._stat_fields()
         read, written, _ = self._read(self._io).split(b"\n", 2)
         self._last_ns = cpu_ns
-        self._statm = self._status = self._stat = self._io = self._clear_refs = self._syscall = -1
         self._last = Counters(
             int(fields[17]),
             int(fields[7]) + int(fields[9]),

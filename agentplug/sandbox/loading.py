@@ -72,6 +72,8 @@ def load(request: Load) -> tuple[Any, Loaded]:
         found = cloudpickle.loads(request.pickled)  # made by the host from an object of the user's
         plugin = found() if isinstance(found, type) else found
     else:
+        for sent in request.modules:
+            sys.modules.pop(sent.name, None)  # a preloaded module of that name isn't what was verified
         sys.meta_path.insert(0, _MemoryLoader(request.modules))  # type: ignore[arg-type]
         module = importlib.import_module(request.entry)
         plugin = _plugin_class(module, request.attribute)()

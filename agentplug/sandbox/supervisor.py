@@ -155,8 +155,8 @@ class Worker:
                     exchange.begin(self.readings)
                     if exchange.cpu0_ns > self._cpu_armed_ns:
                         self._arm_cpu(exchange.cpu0_ns)
-            except Gone:
-                pass  # it is dying: its end is on its way
+            except Gone as gone:
+                self._vanished(gone)
             self._send(exchange)
             self.limits.begin(exchange)
         self._dog.nudge(_BUSY_TICK_S)
@@ -178,8 +178,8 @@ class Worker:
                         self._send(exchange)
             except Violation as violation:
                 self._violated(exchange, violation)
-            except Gone:
-                self.ending = True  # it ended in the middle of this: its end is on its way
+            except Gone as gone:
+                self._vanished(gone)
             if exchange.done:
                 self._finish(exchange, None)
             return exchange.done
@@ -256,7 +256,8 @@ class Worker:
                     self.kill("grace")
                     return _IDLE_TICK_S
                 finding, wait_s = self.limits.check(exchange, self.readings, self.reader, self, now_ns)
-            except Gone:
+            except Gone as gone:
+                self._vanished(gone)
                 return _IDLE_TICK_S
             if finding is not None:
                 self._over(exchange, finding)
@@ -266,6 +267,10 @@ class Worker:
                     exchange.emit("protocol", reason="it closed its end of the channel")
                     self.kill("protocol")
             return wait_s
+
+    def _vanished(self, gone: Gone) -> None:
+        """No reading can be had: it has ended, and word of that is on its way; or it must, unmeasured as it is."""
+        self.kill(f"gone: {gone}")
 
     def _tick_idle(self, now_ns: int) -> float:
         assert self.readings is not None
