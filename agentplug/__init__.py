@@ -97,9 +97,7 @@ __all__ = [
     "Verdict",
     "WorkerDied",
     "doctor",
-    "load_ipython_extension",
     "load_plugin_from_module",
-    "unload_ipython_extension",
 ]
 
 

@@ -32,7 +32,7 @@ def runs_of(
     if len(records) > 1:
         records = records[: exchange.head + (exchange.head < len(records))]
     readings = tuple(exchange.samples)
-    runs = []
+    runs: list[Run] = []
     for record in records:
         value, error = None, None
         if record.frame is not None:

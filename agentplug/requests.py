@@ -33,8 +33,10 @@ def call_request(value: Any, method: int = wire.PROCESS) -> Request:
         return _bounded(_pickled(value, method, misfit))
     if len(structure) > MAX_STRUCTURE_BYTES:
         return _bounded(_pickled(value, method, None))
-    return Request(wire.CALL, method, structure, blobs) if not blobs else _bounded(
+    return (
         Request(wire.CALL, method, structure, blobs)
+        if not blobs
+        else _bounded(Request(wire.CALL, method, structure, blobs))
     )
 
 

@@ -13,12 +13,12 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
 
 from agentplug.contract import wire
 from agentplug.contract.events import Event
-from agentplug.contract.plugin import AgentPlugin
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import Run
 from agentplug.contract.source import Source
@@ -30,7 +30,6 @@ from agentplug.errors import (
     ContractError,
     PluginQuarantined,
     PolicyError,
-    SpecError,
     WorkerDied,
 )
 from agentplug.outcome import load_error, runs_of
@@ -38,11 +37,9 @@ from agentplug.requests import call_request, load_request
 from agentplug.sandbox.conversation import Turn, converse, wait_for
 from agentplug.sandbox.exchange import Exchange, Request
 from agentplug.sandbox.launcher import zygote_for
-from agentplug.sandbox.output import Sink, current_sink
+from agentplug.sandbox.output import current_sink
 from agentplug.sandbox.supervisor import GRACE_S, Worker
 from agentplug.sources.resolve import resolve
-
-import msgspec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +69,7 @@ class SandboxedPlugin:
         config: Mapping[str, Any] | None = None,
     ) -> None:
         self.policy = _policy_with(policy, memory_limit_mb)
+        self.given = source  # what to resolve again on a reload
         self.source: Source = resolve(source)
         self._config = _checked_config(config)
         self.name, self.version = _first_guess(source, self.source)
@@ -101,6 +99,11 @@ class SandboxedPlugin:
         return self._worker.pid if self._worker is not None and self._worker.alive else None
 
     @property
+    def calls(self) -> int:
+        """How many calls it has had, also where `runs` keeps only the latest."""
+        return self._count
+
+    @property
     def barriers(self) -> pd.DataFrame:
         """What confines the worker: barrier, protects, status, detail. Empty until it has started once."""
         from agentplug.report.frames import barriers_frame
@@ -124,7 +127,7 @@ class SandboxedPlugin:
         """Start the worker, confine it and load the plugin; nothing to do if it runs.
 
         Raises `BarrierUnavailable` if this machine can't keep the policy, `PluginNotFound`, `ContractError` or
-        `SpecError` for what the bytes hold, and the error of the verdict if the plugin's own code fails or is stopped.
+        `SpecError` for what the bytes hold, and the error of the verdict if the plugin's own code fails.
         """
         async with self._turn:
             await self._started()
@@ -142,7 +145,7 @@ class SandboxedPlugin:
         return (await self.run(input_data)).check()
 
     async def run(self, input_data: Any) -> Run:
-        """One call: a `Run`, whatever the plugin did. Raises only what no plugin can cause, and `PluginQuarantined`."""
+        """One call: a `Run`, whatever the plugin did. Raises `PluginQuarantined`, and what no plugin can cause."""
         request = call_request(input_data)
         async with self._turn:
             worker = self._worker
@@ -468,10 +471,7 @@ def _release(worker: Worker) -> None:
 def _abandon(worker: Worker, future: Any) -> None:
     """Nobody waits for this worker any more."""
     if future.cancelled() or future.exception() is not None:
-        worker.exited.done() or worker.exited.set_result("never started")
-        worker.dispose()
+        worker.never_started()
     else:
         worker.adopt(future.result())
         _release(worker)
-
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -35,7 +36,7 @@ def parse_size(value: object, name: str = "size") -> int:
         if match is None:
             raise PolicyError(f"{name}={value!r} isn't a size; write bytes, or text like '256M' or '1G'")
         value = float(match[1]) * _UNITS[match[2].upper()]
-    if value != value or value in (float("inf"), float("-inf")) or value != int(value):
+    if not math.isfinite(value) or value != int(value):
         raise PolicyError(f"{name}={value!r}: a size is a whole, finite number of bytes")
     return int(value)
 
@@ -143,7 +144,8 @@ class Policy:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Policy:
         """The policy that `to_dict` wrote."""
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**fields)
 
     def __hash__(self) -> int:
         return hash(repr(self))

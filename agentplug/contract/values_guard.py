@@ -51,8 +51,8 @@ def _table() -> list[tuple[int, int, int]]:
     table[0x90:0xA0] = [(_LIST, 0, count) for count in range(16)]
     table[0xA0:0xC0] = [(_TEXT, 0, count) for count in range(32)]
     widths = {_EXT: (0xC7, 0xC8, 0xC9), _TEXT: (0xD9, 0xDA, 0xDB), _LIST: (0, 0xDC, 0xDD), _MAP: (0, 0xDE, 0xDF)}
-    for kind, tags in widths.items():
-        for width, tag in zip((1, 2, 4), tags, strict=True):
+    for kind, wide in widths.items():
+        for width, tag in zip((1, 2, 4), wide, strict=True):
             if tag:
                 table[tag] = (kind, width, 0)
     sizes = {0: (0xC0, 0xC2, 0xC3), 1: (0xCC, 0xD0), 2: (0xCD, 0xD1), 4: (0xCA, 0xCE, 0xD2), 8: (0xCB, 0xCF, 0xD3)}

@@ -115,6 +115,14 @@ def verdict_table(runs: Sequence[Run]) -> str:
     return table(["plugin", "verdict", "wall", "CPU", "added memory", "output"], rows)
 
 
+def plugins_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """One row a plugin; the keys of the first row are the headings."""
+    if not rows:
+        return '<p>No plugin is loaded; <code>%load_plugin SPEC</code> loads one.</p>'
+    cells = [[f"<b>{esc(row['name'])}</b>", *(esc(row[key]) for key in row if key != "name")] for row in rows]
+    return table(list(rows[0]), cells)
+
+
 def barriers_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """One row a barrier: `barrier`, `protects`, `status`, `detail`."""
     cells = []

@@ -120,4 +120,6 @@ def barriers_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
     columns = ("barrier", "protects", "status", "detail")
-    return pd.DataFrame({name: [str(row[name]) for row in rows] for name in columns}, columns=list(columns), dtype="str")
+    return pd.DataFrame(
+        {name: [str(row[name]) for row in rows] for name in columns}, columns=list(columns), dtype="str"
+    )

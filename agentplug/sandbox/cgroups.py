@@ -48,7 +48,9 @@ def _own_folder(controller: str) -> str | None:
     for _, controllers, path in lines:
         for mount in mounts:
             kind = mount[mount.index("-") + 1]
-            version_1 = kind == "cgroup" and controller in controllers.split(",") and controller in mount[-1].split(",")
+            version_1 = (
+                kind == "cgroup" and controller in controllers.split(",") and controller in mount[-1].split(",")
+            )
             if version_1 or (kind == "cgroup2" and controllers == ""):
                 inside = os.path.relpath(path, mount[3]) if path.startswith(mount[3]) else "."
                 folder = os.path.normpath(f"{mount[4]}/{inside}")

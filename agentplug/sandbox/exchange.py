@@ -130,8 +130,7 @@ class Exchange:
         counters = self._counters = readings.counters(cpu_ns)
         if counters.faults != self._counters0.faults:  # without a page fault nothing was added to the footprint
             self.peak_bytes = max(self.peak_bytes, readings.memory().peak_bytes)
-        if counters.threads > self.threads:
-            self.threads = counters.threads
+        self.threads = max(self.threads, counters.threads)
         t_ns = self.ended_ns - self.started_ns
         if t_ns > _WORTH_A_SAMPLE_NS:
             self.samples.append(Sample(t_ns, readings.footprint_bytes(), cpu_ns - self.cpu0_ns, counters.threads))
@@ -183,7 +182,7 @@ class Exchange:
         self.current.events.append(Event(t_s, kind, detail))
 
     def take(self, frame: Frame, readings: Readings | None) -> bool:
-        """Accept one frame; true if it was the last reply and the end is to be settled. Raises `Violation`, `Gone`."""
+        """Accept one frame; true if it was the last reply and has to settle. Raises `Violation`, `Gone`."""
         if self.nonce is not None:
             if frame.kind != wire.SETTLED or frame.call != self.nonce:
                 raise Violation("a second reply to a call that was answered already")

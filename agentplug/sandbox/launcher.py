@@ -192,7 +192,7 @@ class Zygote:
 def _zygote_gone(preload: tuple[str, ...], reason: str) -> Exception:
     if preload and reason.startswith("preload"):
         return PolicyError(reason)
-    return BarrierUnavailable(f"No worker can be started: the zygote is gone ({reason}). The next start makes a new one")
+    return BarrierUnavailable(f"No worker can be started: the zygote is gone ({reason}); the next start makes one")
 
 
 _registry: dict[tuple[str, ...], Zygote] = {}

@@ -74,7 +74,7 @@ def load(request: Load) -> tuple[Any, Loaded]:
     else:
         for sent in request.modules:
             sys.modules.pop(sent.name, None)  # a preloaded module of that name isn't what was verified
-        sys.meta_path.insert(0, _MemoryLoader(request.modules))  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _MemoryLoader(request.modules))
         module = importlib.import_module(request.entry)
         plugin = _plugin_class(module, request.attribute)()
     return plugin, check_contract(plugin)
@@ -131,7 +131,9 @@ def check_contract(plugin: Any) -> Loaded:
     if not isinstance(version, str) or len(version) > MAX_VERSION:
         problems.append(f"version must be text of at most {MAX_VERSION} characters")
     problems += [
-        f"{method}() is missing" for method in ("initialize", "process") if not callable(getattr(plugin, method, None))
+        f"{method}() is missing"
+        for method in ("initialize", "process")
+        if not callable(getattr(plugin, method, None))
     ]
     hooks = getattr(plugin, "hooks", {})
     if not isinstance(hooks, dict) or not all(isinstance(x, str) for pair in hooks.items() for x in pair):

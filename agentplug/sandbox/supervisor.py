@@ -7,6 +7,7 @@ takes it. The descriptors stay open until `dispose`, which comes after the last 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import resource
 import select
@@ -64,7 +65,7 @@ class Worker:
         self.on_lost: Callable[[Event], None] | None = None
         self.scratch = ""
         self.wiped: Future[None] = Future()
-        self.exited: Future[str] = Future()
+        self.exited: Future[None] = Future()
         self.limits = limits.Limits(policy)
         self._last_active_ns = 0
         self._cpu_armed_ns = -1
@@ -94,13 +95,25 @@ class Worker:
         with contextlib.suppress(Gone):
             self.readings = Readings(self.pid)
         for fd in self.output.fds:
-            self._dog.listen(fd, lambda fd=fd: self.output.drain(fd) or self._dog.ignore(fd))
+            self._dog.listen(fd, functools.partial(self._drain, fd))
         self._dog.watch(self)
+
+    def _drain(self, fd: int) -> None:
+        if not self.output.drain(fd):
+            self._dog.ignore(fd)
+
+    def never_started(self) -> None:
+        """No process came of it: let go of everything."""
+        for future in (self.exited, self.wiped):
+            if not future.done():
+                future.set_result(None)
+        self.dispose()
 
     def hear(self, news: ZygoteNews) -> None:
         """The zygote's word on how this worker ended (watchdog's thread)."""
         if news.what == "wiped":
-            self.wiped.done() or self.wiped.set_result(None)
+            if not self.wiped.done():
+                self.wiped.set_result(None)
             return
         with self.lock:
             if self.status is not None:
@@ -119,7 +132,8 @@ class Worker:
             elif self.on_lost is not None:
                 self.on_lost(Event(0.0, "exit", {"status": news.status}))
         self._dog.forget(self)
-        self.exited.done() or self.exited.set_result(news.status)
+        if not self.exited.done():
+            self.exited.set_result(None)
 
     def dispose(self) -> None:
         """Close the descriptors. Only after it ended, and after every waiter has let go of `sock`."""
@@ -214,7 +228,6 @@ class Worker:
             exchange.wake()
 
     def _violated(self, exchange: Exchange, violation: Violation) -> None:
-        record = exchange.current
         if violation.oversize is not None and not exchange.greeting:
             announced, allowed = violation.oversize
             if announced <= int(self.policy.memory) + self.floor_bytes + MAX_STRUCTURE_BYTES:

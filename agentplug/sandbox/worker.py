@@ -48,7 +48,8 @@ def main(plan: Plan) -> None:
 def _clean_streams() -> None:
     """Fresh text streams on the pipes: the zygote's were made for /dev/null."""
     out, err = (
-        open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False) for fd in (1, 2)
+        open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+        for fd in (1, 2)
     )
     sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = err  # type: ignore[misc]
@@ -106,7 +107,7 @@ class _Worker:
                 self._has_tasks = False
                 break
             readable = self._loop.create_future()
-            self._loop.add_reader(self._sock, lambda future=readable: future.done() or future.set_result(None))
+            self._loop.add_reader(self._sock, _resolve, readable)
             try:
                 await readable
                 break
@@ -191,6 +192,11 @@ class _Worker:
             self._main.cancel()  # it waits inside the loop, where a raised exception would end the loop itself
         else:
             raise KeyboardInterrupt
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 async def _awaited(result: Any) -> Any:

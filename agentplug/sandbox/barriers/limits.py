@@ -44,8 +44,8 @@ def apply(plan: Plan) -> BarrierReport:
     for name, value in wanted.items():
         number = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(number)[1]
-        value = value if hard == infinity or value == infinity else min(value, hard)
-        value = hard if value == infinity else value
+        if value == infinity or (hard != infinity and hard < value):
+            value = hard
         resource.setrlimit(number, (value, value))
     # The host moves this soft limit along as calls come (a hard one could never be raised again).
     resource.setrlimit(resource.RLIMIT_CPU, (int(plan.cpu_s) + 10, infinity))

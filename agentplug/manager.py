@@ -1,0 +1,261 @@
+"""`PluginManager`: the plugins of a session by name, and the hooks around them (host)."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Generator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
+
+from agentplug.contract.policy import Policy
+from agentplug.contract.run import Run
+from agentplug.contract.text import printable
+from agentplug.errors import ContractError, DuplicatePlugin, PluginNotFound, PolicyError
+from agentplug.hooks import HookHandle, HookTable
+from agentplug.sandbox.conversation import our_loop
+from agentplug.sandboxed import SandboxedPlugin
+from agentplug.trusted import TrustedPlugin
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AnyPlugin = SandboxedPlugin | TrustedPlugin
+
+
+class Registration:
+    """A plugin whose initialization has begun. Await it for the plugin, or for the error."""
+
+    def __init__(
+        self, plugin: AnyPlugin, future: concurrent.futures.Future[None] | asyncio.Task[None], config: Any
+    ) -> None:
+        self.plugin = plugin
+        self.config = config
+        self.error_was_seen = False
+        self._future = future
+
+    def __await__(self) -> Generator[Any, None, AnyPlugin]:
+        future = self._future if isinstance(self._future, asyncio.Task) else asyncio.wrap_future(self._future)
+        self.error_was_seen = True
+        yield from asyncio.shield(future).__await__()
+        return self.plugin
+
+    def failure(self) -> BaseException | None:
+        """The error of an initialization that has failed, else None."""
+        if not self._future.done() or self._future.cancelled():
+            return None
+        return self._future.exception()
+
+
+class PluginManager:
+    """Loads, registers, calls, reloads and unloads plugins. An async context manager: leaving it closes them all.
+
+    `policy` holds for every plugin that comes without one of its own.
+    """
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        if policy is not None and not isinstance(policy, Policy):
+            raise PolicyError(f"policy is a {type(policy).__name__}; write a Policy, as in Policy(memory='256M')")
+        self.policy = policy or Policy()
+        self._registered: dict[str, Registration] = {}
+        self._hooks = HookTable()
+
+    # ------------------------------------------------------------------ plugins
+
+    @property
+    def plugins(self) -> Mapping[str, AnyPlugin]:
+        """The registered plugins by name, in the order in which they are called."""
+        return MappingProxyType({name: entry.plugin for name, entry in self._settled().items()})
+
+    async def load(
+        self,
+        spec: object,
+        name: str | None = None,
+        policy: Policy | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> SandboxedPlugin:
+        """Load, start and initialize a plugin, under `name` or its own. One of that name is replaced, and closed.
+
+        Raises what `SandboxedPlugin` and its `start` raise; then nothing has changed.
+        """
+        if name is not None and (not isinstance(name, str) or not name):
+            raise ContractError(f"name={name!r}: write a text of at least one character")
+        plugin = SandboxedPlugin(spec, policy or self.policy, config=config)
+        try:
+            await plugin.initialize()
+        except BaseException:
+            await plugin.close()
+            raise
+        key = name or plugin.name
+        before = self._registered.get(key)
+        self._registered[key] = Registration(plugin, _finished(), config)
+        if before is not None:
+            await before.plugin.close()
+        return plugin
+
+    def register(
+        self, plugin: Any, config: Mapping[str, Any] | None = None, *, trusted: bool = False
+    ) -> Registration:
+        """Register an object (or a `SandboxedPlugin`) and begin to initialize it; await the result, or don't.
+
+        A plain object is shipped into a worker of its own, unless `trusted`, which runs it in the host. `process`
+        waits for the initialization. If that fails the plugin isn't registered any more, and the error is raised
+        where this is awaited, or else by the next `process` or by leaving the manager.
+
+        Raises `DuplicatePlugin` for a name that is taken, and `ContractError`, `SpecError` for what is no plugin.
+        """
+        if trusted:
+            ready: AnyPlugin = TrustedPlugin(plugin, config)
+        elif isinstance(plugin, SandboxedPlugin):
+            ready = plugin
+        else:
+            ready = SandboxedPlugin(plugin, self.policy, config=config)
+        if ready.name in self._settled():
+            raise DuplicatePlugin(f"Plugin {printable(ready.name, 100)} already registered")
+        entry = Registration(ready, _begin(ready, config, here=trusted), config)
+        self._registered[ready.name] = entry
+        return entry
+
+    async def unregister(self, name: str) -> None:
+        """Close the plugin and forget it. Raises `PluginNotFound`."""
+        entry = self._named(name)
+        del self._registered[name]
+        await entry.plugin.close()
+
+    async def reload(self, name: str) -> AnyPlugin:
+        """The plugin anew, from what its spec holds now, with the same policy and configuration.
+
+        Also ends a quarantine. If the new one can't be started the old one stays. Raises `PluginNotFound`.
+        """
+        entry = self._named(name)
+        if isinstance(entry.plugin, TrustedPlugin):
+            await entry.plugin.initialize(entry.config)
+            return entry.plugin
+        return await self.load(entry.plugin.given, name, entry.plugin.policy, entry.config)
+
+    async def close(self) -> None:
+        """Close every plugin; raises the error of an initialization that nobody has seen."""
+        failed = self._unseen_failure()
+        entries, self._registered = list(self._registered.values()), {}
+        await asyncio.gather(*(entry.plugin.close() for entry in entries))
+        if failed is not None:
+            raise failed
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # ------------------------------------------------------------------ calls
+
+    async def process(self, input_data: Any) -> Any:
+        """`pre_process` hooks, each plugin in order, `post_process` hooks; each gets what the one before returned."""
+        value, _ = await self._hooks.run("pre_process", (input_data,), {})
+        failed = self._unseen_failure()
+        if failed is not None:
+            raise failed
+        for entry in list(self._registered.values()):
+            await entry
+            value = await entry.plugin.process(value)
+        value, _ = await self._hooks.run("post_process", (value,), {})
+        return value
+
+    def register_hook(self, point: str, callback: Callable[..., Any]) -> HookHandle:
+        """Call `callback`, a function or a coroutine function, at `point`. Raises `UnknownHook`."""
+        return self._hooks.register(point, callback)
+
+    async def run_hooks(self, point: str, *args: Any, **kwargs: Any) -> list[Any]:
+        """Run the callbacks at `point`: what each returned, in order.
+
+        A value other than None replaces the first argument for those that follow. Raises `UnknownHook`, and an
+        `ExceptionGroup` of what callbacks raised once all have run.
+        """
+        return (await self._hooks.run(point, args, kwargs))[1]
+
+    @property
+    def trace(self) -> pd.DataFrame:
+        """One row a call, of all sandboxed plugins, oldest first."""
+        from agentplug.report.frames import calls_frame
+
+        return calls_frame(sorted(self.runs, key=lambda run: run.started_at))
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of all sandboxed plugins that are registered."""
+        plugins = [p for p in self.plugins.values() if isinstance(p, SandboxedPlugin)]
+        return [run for plugin in plugins for run in plugin.runs]
+
+    # ------------------------------------------------------------------ inside
+
+    def _settled(self) -> dict[str, Registration]:
+        """The registrations, without those whose initialization failed and whose error was seen."""
+        for name, entry in list(self._registered.items()):
+            if entry.error_was_seen and entry.failure() is not None:
+                del self._registered[name]
+        return {name: entry for name, entry in self._registered.items() if entry.failure() is None}
+
+    def _unseen_failure(self) -> BaseException | None:
+        for name, entry in list(self._registered.items()):
+            if entry.failure() is not None:
+                del self._registered[name]
+                if not entry.error_was_seen:
+                    return entry.failure()
+        return None
+
+    def _named(self, name: object) -> Registration:
+        entry = self._settled().get(name) if isinstance(name, str) else None
+        if entry is None:
+            known = ", ".join(printable(key, 60) for key in self._settled()) or "none"
+            raise PluginNotFound(f"No plugin {printable(str(name), 100)!r} is registered; there are: {known}")
+        return entry
+
+    def __repr__(self) -> str:
+        names = ", ".join(printable(name, 60) for name in self.plugins)
+        return f"<PluginManager of {names or 'no plugin'}>"
+
+    def _repr_html_(self) -> str:
+        from agentplug.report.cards import plugins_table
+
+        return plugins_table([plugin_row(name, plugin) for name, plugin in self.plugins.items()])
+
+
+def plugin_row(name: str, plugin: AnyPlugin) -> dict[str, str]:
+    """What a list of plugins says of one."""
+    confined = isinstance(plugin, SandboxedPlugin)
+    last = str(plugin.runs[-1].verdict) if isinstance(plugin, SandboxedPlugin) and plugin.runs else ""
+    calls = str(plugin.calls) if isinstance(plugin, SandboxedPlugin) else ""
+    return {
+        "name": name,
+        "version": plugin.version,
+        "state": plugin.state,
+        "runs in": "a confined worker" if confined else "the host, trusted and unconfined",
+        "calls": calls,
+        "last verdict": last,
+    }
+
+
+def _finished() -> concurrent.futures.Future[None]:
+    future: concurrent.futures.Future[None] = concurrent.futures.Future()
+    future.set_result(None)
+    return future
+
+
+def _begin(
+    plugin: AnyPlugin, config: Mapping[str, Any] | None, *, here: bool
+) -> concurrent.futures.Future[None] | asyncio.Task[None]:
+    """Start `initialize`, whether or not a loop is running. A trusted object stays on the user's own loop."""
+    if here:
+        try:
+            return asyncio.get_running_loop().create_task(_initialized(plugin, config))
+        except RuntimeError:
+            pass
+    return asyncio.run_coroutine_threadsafe(_initialized(plugin, config), our_loop())
+
+
+async def _initialized(plugin: AnyPlugin, config: Mapping[str, Any] | None) -> None:
+    try:
+        await plugin.initialize(config)
+    except BaseException:
+        await plugin.close()
+        raise

@@ -1,0 +1,243 @@
+"""Where attacks are run: freely in a capped subprocess, and confined with the host under watch.
+
+An attack is Python text that defines `attack(given)`. The same text runs in both places, so that what was seen to work
+is what is then stopped. `given` and what `attack` returns are JSON values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agentplug.contract.policy import Policy
+from agentplug.contract.run import Run
+from agentplug.sandbox import cgroups, launcher
+from agentplug.sandboxed import SandboxedPlugin
+
+T = TypeVar("T")
+MIB = 1 << 20
+TICK_S = 0.005
+
+PLUGIN = """
+
+class AttackPlugin:
+    name, version = "attack", "1"
+
+    async def initialize(self, config):
+        pass
+
+    {kind}def process(self, given):
+        return {wait}attack(given)
+"""
+
+UNCONFINED = """
+import json, resource, sys
+reply_fd, given, memory, seconds, code = map(json.loads, sys.argv[1:])
+for limit, most in (("AS", memory), ("CPU", seconds), ("FSIZE", 64 << 20), ("NOFILE", 1024), ("CORE", 0)):
+    hard = getattr(resource, f"RLIMIT_{limit}")
+    resource.setrlimit(hard, (most, most))
+scope = {"__name__": "attack"}
+exec(compile(code, "attack.py", "exec"), scope)
+result = scope["attack"](given)
+if hasattr(result, "__await__"):
+    import asyncio
+    async def awaited():
+        return await result
+    result = asyncio.run(awaited())
+with open(reply_fd, "w") as reply:
+    json.dump(result, reply)
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an unconfined attack did. `status` is an exit code, minus a signal's number, or None: it had to be killed
+    when its time was over. `value` is what it returned, if it came to that."""
+
+    status: int | None
+    value: Any
+    stdout: bytes
+    stderr: str
+    peak_bytes: int
+
+
+def run_unconfined(code: str, given: Any = None, *, memory: int = 1 << 30, seconds: int = 10) -> Seen:
+    """Run an attack in a plain subprocess of this user, under a safe outer cap, and end all that it began."""
+    reply, reply_end = os.pipe()
+    arguments = [json.dumps(value) for value in (reply_end, given, memory, seconds, code)]
+    before = set(children(os.getpid()))
+    process = subprocess.Popen(
+        [sys.executable, "-Ic", UNCONFINED, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=[reply_end],
+        start_new_session=True,
+    )
+    os.close(reply_end)
+    status: int | None
+    with process, open(reply, "rb") as replies:
+        try:
+            stdout, stderr = process.communicate(timeout=seconds)
+            status = process.returncode
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            stdout, stderr = process.communicate()
+            status = None
+        kill_below(before)
+        text = replies.read()
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
+    return Seen(status, json.loads(text) if text else None, stdout, stderr.decode(errors="replace"), peak)
+
+
+def children(pid: int) -> list[int]:
+    """The living or unreaped children of a process."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, task.read_text().split())
+        except OSError:
+            continue
+    return found
+
+
+def kill_below(kept: set[int]) -> None:
+    """End every child of this process (a subreaper) that isn't in `kept`, until none is left."""
+    while left := set(children(os.getpid())) - kept:
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        for pid in left:
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                continue
+
+
+@dataclass
+class Arena:
+    """Runs attacks in `SandboxedPlugin`s and keeps the longest time that the host's loop was held up."""
+
+    folder: Path
+    gap_s: float = 0.0
+    _count: int = field(default=0, repr=False)
+
+    def plugin(self, code: str, policy: Policy | None = None, *, coroutine: bool = False) -> SandboxedPlugin:
+        """A plugin whose `process` (a coroutine function, if asked) is the `attack` of `code`."""
+        self._count += 1
+        path = self.folder / f"attack_{self._count}.py"
+        path.write_text(code + PLUGIN.format(kind="async " * coroutine, wait="await " * coroutine))
+        return SandboxedPlugin(path, policy)
+
+    def confined(
+        self, code: str, given: Any = None, *, policy: Policy | None = None, coroutine: bool = False
+    ) -> Run:
+        """Run an attack as the one call of a confined plugin, close it, and give back what the host saw."""
+
+        async def call() -> Run:
+            async with self.plugin(code, policy, coroutine=coroutine) as plugin:
+                return await plugin.run(given)
+
+        return self.watched(call)
+
+    def watched(self, main: Callable[[], Awaitable[T]]) -> T:
+        """`asyncio.run(main())`, while a ticking task of the same loop measures how long it is held up."""
+
+        async def both() -> T:
+            ticking = asyncio.create_task(self._tick())
+            try:
+                return await main()
+            finally:
+                ticking.cancel()
+
+        return asyncio.run(both())
+
+    async def _tick(self) -> None:
+        """Time between ticks, less what the kernel says this thread was ready but waited for a processor."""
+        while True:
+            began, queued = time.monotonic(), _queued_s()
+            await asyncio.sleep(TICK_S)
+            gap = time.monotonic() - began - TICK_S - (_queued_s() - queued)
+            self.gap_s = max(self.gap_s, gap)
+
+
+def _queued_s() -> float:
+    """Seconds that this thread has waited in the run queue, from schedstat(5) of its task."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
+
+
+def overshoot(run: Run) -> int:
+    """Bytes by which a run's peak exceeded what its policy allows above the floor."""
+    floor = run.events[0].detail["floor_bytes"]
+    return int(run.usage.peak_memory_bytes - floor - int(run.policy.memory))
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the host holds and is: everything that an attack could leave behind or change."""
+
+    processes: frozenset[int]
+    files: tuple[str, ...]
+    threads: tuple[str, ...]
+    scratch: tuple[str, ...]
+    cgroups: tuple[str, ...]
+    settings: tuple[Any, ...]
+
+    @classmethod
+    def look(cls) -> Host:
+        """Take stock. Zygotes count with everything below them."""
+        zygotes = [zygote for zygote in launcher._registry.values() if zygote.gone is None]
+        below, queue = [], [os.getpid()]
+        while queue:
+            found = children(queue.pop())
+            below += found
+            queue += found
+        names = {f"agentplug-{zygote.process.pid}-" for zygote in zygotes}
+        groups = [folder for parent in cgroups.parents().values() for folder in os.scandir(parent)]
+        return cls(
+            frozenset(below),
+            tuple(sorted(_open_files())),
+            tuple(sorted(_threads())),
+            tuple(sorted(f"{z.scratch_root}/{name}" for z in zygotes for name in os.listdir(z.scratch_root))),
+            tuple(sorted(entry.path for entry in groups if entry.name.startswith(tuple(names)))),
+            _settings(),
+        )
+
+
+def _open_files() -> list[str]:
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            found.append(f"{fd}: {os.readlink(f'/proc/self/fd/{fd}')}")
+        except FileNotFoundError:
+            continue  # the one that lists the folder
+    return found
+
+
+def _threads() -> list[str]:
+    return [f"{task.name} {(task / 'comm').read_text().strip()}" for task in Path("/proc/self/task").iterdir()]
+
+
+def _settings() -> tuple[Any, ...]:
+    """What others may set for a process: limits, priorities, affinity, tracer."""
+    limits = [(name, resource.getrlimit(getattr(resource, name))) for name in dir(resource) if "RLIMIT_" in name]
+    tracer = next(line for line in Path("/proc/self/status").read_text().splitlines() if "TracerPid" in line)
+    return (
+        *limits,
+        ("priority", os.getpriority(os.PRIO_PROCESS, 0)),
+        ("scheduler", os.sched_getscheduler(0), tuple(sorted(os.sched_getaffinity(0)))),
+        ("oom_score_adj", Path("/proc/self/oom_score_adj").read_text()),
+        tracer,
+    )

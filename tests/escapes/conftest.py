@@ -1,0 +1,95 @@
+"""Fixtures of the escape tests: run an attack freely or confined, and look whether the host came out unharmed."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arena import Arena, Host, run_unconfined
+
+from agentplug.contract.run import Run
+from agentplug.sandbox.launcher import zygote_for
+
+PR_SET_CHILD_SUBREAPER = 36
+LONGEST_GAP_S = 0.100
+
+VICTIM = """
+import ctypes, signal
+ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)  # PR_SET_PTRACER: where Yama asks for it
+secret = bytes(reversed(b"5412-7395-tercesdleh"))
+buffer = ctypes.create_string_buffer(secret)
+print(ctypes.addressof(buffer), flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.fixture(scope="session")
+def _warm() -> None:
+    """The zygote, the watchdog and what a first call imports: there before the first stock-taking."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        Arena(Path(folder)).confined("def attack(given): return given")
+    zygote_for()
+
+
+@pytest.fixture
+def arena(tmp_path: Path) -> Arena:
+    """Runs plugins and measures the host's loop meanwhile."""
+    return Arena(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def unharmed(_warm: None, arena: Arena) -> Iterator[None]:
+    """After each test, the host is as it was: no process, descriptor, thread, file or cgroup more, its settings and
+    its zygote the same, its loop never held up for 100 ms.
+
+    The test process adopts orphans meanwhile, so that a daemon can't hide by losing its parents.
+    """
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    before = Host.look()
+    yield
+    after = Host.look()
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    assert after == before
+    assert arena.gap_s < LONGEST_GAP_S
+
+
+@pytest.fixture
+def unconfined() -> Callable[..., Any]:
+    """`unconfined(code, given, memory=..., seconds=...)`: what the attack does where nothing stops it."""
+    return run_unconfined
+
+
+@pytest.fixture
+def confined(arena: Arena) -> Callable[..., Run]:
+    """`confined(code, given, policy=..., coroutine=False)`: the run of the attack in a confined plugin."""
+    return arena.confined
+
+
+class Victim(subprocess.Popen[str]):
+    """A process of this user, for attacks on others to be shown on. `address` is where its secret lies."""
+
+    address: int
+
+    @property
+    def alive(self) -> bool:
+        """It hasn't ended."""
+        return self.poll() is None
+
+
+@pytest.fixture
+def victim() -> Iterator[Victim]:
+    """A sleeping process with a secret in its memory."""
+    with Victim([sys.executable, "-Ic", VICTIM], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.address = int(process.stdout.readline())
+        yield process
+        process.kill()
