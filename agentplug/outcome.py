@@ -14,7 +14,7 @@ from agentplug.contract.run import ErrorText, Run, SourceInfo
 from agentplug.contract.text import printable
 from agentplug.contract.wire import Frame
 from agentplug.errors import AgentplugError, ContractError, PluginNotFound, SpecError
-from agentplug.sandbox.barriers.limits import data_allowance_bytes
+from agentplug.sandbox.bounds import data_allowance_bytes
 from agentplug.sandbox.exchange import Exchange, Record
 from agentplug.sandbox.supervisor import Worker
 

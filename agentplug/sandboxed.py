@@ -12,6 +12,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -38,7 +39,7 @@ from agentplug.sandbox.conversation import Turn, converse, wait_for
 from agentplug.sandbox.exchange import Exchange, Request
 from agentplug.sandbox.launcher import zygote_for
 from agentplug.sandbox.output import current_sink
-from agentplug.sandbox.supervisor import GRACE_S, Worker
+from agentplug.sandbox.supervisor import GRACE_S, AlreadyEnded, Worker
 from agentplug.sources.resolve import resolve
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 LOSSES_ALLOWED = 3
 LOSSES_WITHIN_S = 300.0
 RUNS_KEPT = 1_000
+DECODED_HERE_BYTES = 1 << 16
+
+_decoder = ThreadPoolExecutor(1, "agentplug-decoder")  # large replies are decoded there, so that no loop waits
 
 
 class SandboxedPlugin:
@@ -148,15 +152,7 @@ class SandboxedPlugin:
         """One call: a `Run`, whatever the plugin did. Raises `PluginQuarantined`, and what no plugin can cause."""
         request = call_request(input_data)
         async with self._turn:
-            worker = self._worker
-            if worker is None or not self._initialized or not worker.alive:
-                try:
-                    worker = await self._ready()
-                except AgentplugError as error:
-                    if error.run is None:
-                        raise
-                    return self._kept([error.run])[0]
-            return (await self._exchange(worker, [request]))[0]
+            return (await self._answered([request]))[0]
 
     async def map(self, inputs: Iterable[Any] | AsyncIterable[Any], window: int = 1) -> AsyncIterator[Run]:
         """Runs of `inputs`, in order. A window over 1 sends that many at once, and they share one measurement."""
@@ -169,13 +165,7 @@ class SandboxedPlugin:
             left = [call_request(item) for item in batch]
             while left:
                 async with self._turn:
-                    try:
-                        worker = await self._ready()
-                        runs = await self._exchange(worker, left)
-                    except AgentplugError as error:
-                        if error.run is None:
-                            raise
-                        runs = self._kept([error.run])
+                    runs = await self._answered(left)
                 left = left[len(runs) :]
                 for run in runs:
                     yield run
@@ -219,6 +209,21 @@ class SandboxedPlugin:
 
     # ------------------------------------------------------------------ inside a turn
 
+    async def _answered(self, requests: Sequence[Request]) -> list[Run]:
+        """Runs of as many of `requests` as were begun: one at least."""
+        while True:
+            worker = self._worker
+            try:
+                if worker is None or not self._initialized or not worker.alive:
+                    worker = await self._ready()
+                return await self._exchange(worker, requests)
+            except AlreadyEnded:
+                continue  # between two calls: nothing was sent, and another worker takes it
+            except AgentplugError as error:
+                if error.run is None:
+                    raise
+                return self._kept([error.run])  # its code or its `initialize` failed in the new worker
+
     async def _ready(self) -> Worker:
         worker = await self._started()
         if not self._initialized:
@@ -256,7 +261,7 @@ class SandboxedPlugin:
             raise
         self._worker = worker
         self._initialized = False
-        worker.on_lost = self._lost_between_calls
+        worker.on_lost = weakref.WeakMethod(self._lost_between_calls)
         self._finalizer = weakref.finalize(self, _release, worker)
         try:
             exchange = await converse(worker, ())
@@ -316,7 +321,11 @@ class SandboxedPlugin:
                 runs = runs_of(worker.last, worker, info, self._count, started_at)
                 self._after(worker, self._kept(runs))
             raise
-        runs = runs_of(exchange, worker, info, self._count, started_at)
+        if exchange.usage.reply_bytes > DECODED_HERE_BYTES:
+            loop = asyncio.get_running_loop()
+            runs = await loop.run_in_executor(_decoder, runs_of, exchange, worker, info, self._count, started_at)
+        else:
+            runs = runs_of(exchange, worker, info, self._count, started_at)
         self._after(worker, runs)
         return self._kept(runs)
 

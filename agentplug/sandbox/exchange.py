@@ -16,7 +16,7 @@ from agentplug.contract import wire
 from agentplug.contract.events import Event
 from agentplug.contract.run import Sample, Usage
 from agentplug.contract.wire import Frame
-from agentplug.sandbox.barriers.descriptors import CHANNEL_FD
+from agentplug.sandbox.bounds import CHANNEL_FD
 from agentplug.sandbox.channel import Buffer, Violation, pack
 from agentplug.sandbox.kernel import HZ, Counters, Gone, Readings
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import sys
 import time
 from typing import NamedTuple
 
@@ -152,6 +153,15 @@ class Readings:
             return os.pread(self._syscall, 24, 0).startswith(b"%d 0x%x " % (_RECVFROM, fd))
         except OSError:
             return False
+
+
+def arm_cpu_limit(pid: int, seconds: int) -> None:
+    """Set the soft RLIMIT_CPU of another process of ours: prlimit(2). Best effort, as a backstop is."""
+    if sys.platform == "linux":
+        import resource
+
+        with contextlib.suppress(OSError, ValueError):
+            resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
 
 
 def descendants(pid: int) -> list[int]:

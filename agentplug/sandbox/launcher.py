@@ -19,6 +19,7 @@ import sysconfig
 import tempfile
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import NamedTuple
@@ -68,6 +69,7 @@ class Zygote:
         self._serial = 0
         self._pending: dict[int, Future[Spawned]] = {}
         self._listeners: dict[int, Callable[[ZygoteNews], None]] = {}
+        self._outbox: deque[tuple[bytes, list[int]]] = deque()
         self.gone: str | None = None
         self.scratch_root = tempfile.mkdtemp(prefix="agentplug-")
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -99,17 +101,30 @@ class Zygote:
             token = self._serial
             self._pending[token] = future
             self._listeners[token] = listener
-            try:
-                message = msgspec.msgpack.encode(SpawnRequest(token, plan))
-                if len(message) > _MAX_MESSAGE:
-                    raise PolicyError(f"env, read and write hold {len(message)} bytes in all; at most {_MAX_MESSAGE}")
-                socket.send_fds(self._control, [message], fds)
-            except (OSError, PolicyError) as error:
+            message = msgspec.msgpack.encode(SpawnRequest(token, plan))
+            if len(message) > _MAX_MESSAGE:
                 del self._pending[token], self._listeners[token]
                 future.set_exception(
-                    error if isinstance(error, PolicyError) else _zygote_gone(self.preload, str(error))
+                    PolicyError(f"env, read and write hold {len(message)} bytes in all; at most {_MAX_MESSAGE}")
                 )
+                return future
+            self._outbox.append((message, [os.dup(fd) for fd in fds]))
+            self._send()
         return future
+
+    def _send(self) -> None:
+        """Send what can be sent without waiting; the zygote's next news brings us back here."""
+        while self._outbox:
+            message, fds = self._outbox[0]
+            try:
+                socket.send_fds(self._control, [message], fds)
+            except BlockingIOError:
+                return
+            except OSError:
+                pass  # it is gone: `_lost` answers every request
+            self._outbox.popleft()
+            for fd in fds:
+                os.close(fd)
 
     def _take_news(self) -> None:
         while True:
@@ -126,6 +141,8 @@ class Zygote:
             self._pass_on(news, fds)
 
     def _pass_on(self, news: ZygoteNews, fds: list[int]) -> None:
+        with self._lock:
+            self._send()
         if news.what == "failed":
             self._lost(news.status)
         elif news.what in ("spawned", "refused"):
@@ -156,6 +173,10 @@ class Zygote:
             self.gone = reason
             pending, self._pending = list(self._pending.values()), {}
             listeners, self._listeners = list(self._listeners.values()), {}
+            for _, fds in self._outbox:
+                for fd in fds:
+                    os.close(fd)
+            self._outbox.clear()
         watchdog().ignore(self._control.fileno())
         self._control.close()
         with _registry_lock:

@@ -8,7 +8,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentplug.contract.policy import Policy
-from agentplug.sandbox.barriers.namespaces import scratch_inodes
+from agentplug.sandbox.bounds import scratch_inodes
 from agentplug.sandbox.channel import FrameReader
 from agentplug.sandbox.exchange import Exchange
 from agentplug.sandbox.kernel import Gone, Readings, descendants, footprint_of

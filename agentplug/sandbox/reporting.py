@@ -5,6 +5,7 @@ Runs the plugin's own `__str__`, which may raise, lie or hang: all inside the ca
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import traceback
 
@@ -62,10 +63,11 @@ def _traceback(error: BaseException) -> str:
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith(_HERE)
+    return filename.startswith(_OURS)
 
 
-_HERE = __file__.rpartition("/")[0]
+# Frames of the worker, of the loop it runs a coroutine in, and of a notebook cell's runner, up to the plugin's first.
+_OURS = (__file__.rpartition("/")[0], asyncio.__path__[0], "<agentplug ")
 
 
 def _clip(text: str, most: int) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import resource
 import select
 import signal
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
@@ -22,11 +22,11 @@ from agentplug.contract import wire
 from agentplug.contract.events import Event
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES, Policy
 from agentplug.contract.wire import ZygoteNews
-from agentplug.errors import WorkerDied
+from agentplug.errors import BarrierUnavailable
 from agentplug.sandbox import limits
 from agentplug.sandbox.channel import FrameReader, Violation, pack
 from agentplug.sandbox.exchange import Exchange, Request
-from agentplug.sandbox.kernel import Gone, Readings
+from agentplug.sandbox.kernel import Gone, Readings, arm_cpu_limit
 from agentplug.sandbox.launcher import Spawned, Zygote, plan_for
 from agentplug.sandbox.output import Output, Sink
 from agentplug.sandbox.watchdog import watchdog
@@ -38,6 +38,10 @@ _IDLE_TICK_S = 0.250
 _WARM_NS = 100_000_000
 _EOF_NS = 250_000_000
 _ERROR_BYTES = 1 << 18  # an error frame is always let through, however small the policy's reply limit
+
+
+class AlreadyEnded(Exception):
+    """The worker ended between two calls; another one can take this call."""
 
 
 class Worker:
@@ -62,7 +66,7 @@ class Worker:
         self.ending = False  # told to end, or found dead: no exchange may begin
         self.exchange: Exchange | None = None
         self.last: Exchange | None = None  # the one that began most recently, also once it is done
-        self.on_lost: Callable[[Event], None] | None = None
+        self.on_lost: weakref.WeakMethod[Callable[[Event], None]] | None = None
         self.scratch = ""
         self.wiped: Future[None] = Future()
         self.exited: Future[None] = Future()
@@ -76,18 +80,30 @@ class Worker:
     @classmethod
     def spawn(cls, policy: Policy, zygote: Zygote) -> tuple[Worker, Future[Spawned]]:
         """Ask `zygote` for a worker; `adopt` what the future brings."""
-        ours, theirs = socket.socketpair()
-        out, out_theirs = os.pipe2(os.O_CLOEXEC)
-        err, err_theirs = os.pipe2(os.O_CLOEXEC)
-        for fd in (out, err):
-            os.set_blocking(fd, False)
-        ours.setblocking(False)
-        worker = cls(policy, ours, Output(out, err, int(policy.output)))
-        future = zygote.spawn(plan_for(policy), [theirs.fileno(), out_theirs, err_theirs], worker.hear)
-        theirs.close()
-        os.close(out_theirs)
-        os.close(err_theirs)
-        return worker, future
+        with contextlib.ExitStack() as if_it_fails, contextlib.ExitStack() as theirs:
+            try:
+                ours, channel = socket.socketpair()
+                theirs.callback(channel.close)
+                if_it_fails.callback(ours.close)
+                ends = [channel.fileno()]
+                pipes = []
+                for _ in ("stdout", "stderr"):
+                    reader, writer = os.pipe2(os.O_CLOEXEC)
+                    theirs.callback(os.close, writer)
+                    if_it_fails.callback(os.close, reader)
+                    os.set_blocking(reader, False)
+                    ends.append(writer)
+                    pipes.append(reader)
+            except OSError as error:
+                raise BarrierUnavailable(
+                    f"No worker can be started: {error.strerror}. Each takes about ten descriptors of this process; "
+                    "close plugins, or raise its limit (ulimit -n)"
+                ) from None
+            ours.setblocking(False)
+            worker = cls(policy, ours, Output(pipes[0], pipes[1], int(policy.output)))
+            future = zygote.spawn(plan_for(policy), ends, worker.hear)
+            if_it_fails.pop_all()
+            return worker, future
 
     def adopt(self, spawned: Spawned) -> None:
         """Take charge of the process that the zygote forked."""
@@ -129,8 +145,8 @@ class Worker:
             if exchange is not None and not exchange.done:
                 exchange.emit("exit", status=news.status)
                 self._finish(exchange, (news.user_s, news.system_s))
-            elif self.on_lost is not None:
-                self.on_lost(Event(0.0, "exit", {"status": news.status}))
+            else:
+                self._tell_lost(Event(0.0, "exit", {"status": news.status}))
         self._dog.forget(self)
         if not self.exited.done():
             self.exited.set_result(None)
@@ -157,11 +173,11 @@ class Worker:
     # ------------------------------------------------------------------ exchange
 
     def begin(self, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
-        """Send `requests` as one exchange. Raises `WorkerDied` if it is gone already."""
+        """Send `requests` as one exchange. Raises `AlreadyEnded` if it is gone: then nothing was sent."""
         exchange = Exchange(requests, self.floor_bytes)
         with self.lock:
             if self.status is not None or self.ending:
-                raise WorkerDied("The worker ended before this call")
+                raise AlreadyEnded
             self.output.begin(sink)
             self.exchange = self.last = exchange
             try:
@@ -323,8 +339,7 @@ class Worker:
         """Move the kernel's own CPU limit, the backstop, ahead of what this call may use."""
         slack_s = 10
         armed_s = int(used_ns / 1e9 + self.policy.cpu_s) + 1 + slack_s
-        with contextlib.suppress(OSError, ValueError):
-            resource.prlimit(self.pid, resource.RLIMIT_CPU, (armed_s, resource.RLIM_INFINITY))
+        arm_cpu_limit(self.pid, armed_s)
         self._cpu_armed_ns = used_ns + slack_s * 1_000_000_000  # until then, there is room for a whole call
 
     def interrupt(self) -> None:
@@ -355,7 +370,7 @@ class Worker:
     def kill(self, reason: str) -> None:
         """SIGKILL through the pidfd: it can't be caught, and can't hit another process."""
         with self.lock:
-            if self.ending and reason != "grace" and self.status is not None:
+            if self.status is not None:
                 return
             self.ending = True
             if self.exchange is not None and not self.exchange.done:
@@ -364,8 +379,12 @@ class Worker:
 
     def _lose(self, event: Event) -> None:
         self.kill(event.kind)
-        if self.on_lost is not None:
-            self.on_lost(event)
+        self._tell_lost(event)
+
+    def _tell_lost(self, event: Event) -> None:
+        tell = self.on_lost() if self.on_lost is not None else None
+        if tell is not None:
+            tell(event)
 
     def _signal(self, number: int) -> None:
         if self.pidfd >= 0:

@@ -26,7 +26,7 @@ from agentplug.contract import values, wire
 from agentplug.contract.wire import Failure, Frame, Plan
 from agentplug.sandbox import loading, reporting
 from agentplug.sandbox.barriers import confine
-from agentplug.sandbox.barriers.descriptors import CHANNEL_FD
+from agentplug.sandbox.bounds import CHANNEL_FD
 from agentplug.sandbox.channel import FrameSource, pack, write_frame
 
 

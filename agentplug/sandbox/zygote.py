@@ -28,7 +28,7 @@ import seccompy
 from agentplug.contract.wire import SpawnRequest, ZygoteNews
 from agentplug.sandbox import cgroups
 from agentplug.sandbox.barriers import libc, seccomp
-from agentplug.sandbox.barriers.descriptors import CHANNEL_FD
+from agentplug.sandbox.bounds import CHANNEL_FD
 from agentplug.sandbox.worker import main as worker_main
 
 _MAX_MESSAGE = 1 << 18

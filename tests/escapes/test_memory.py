@@ -114,7 +114,7 @@ def attack(megabytes):
 
 BURST = """
 def attack(megabytes):
-    block = b"x" * (megabytes << 20)
+    block = b"x" * (megabytes << 20)  # one request, faulted in without a Python instruction between
     return len(block) >> 20
 """
 
@@ -129,13 +129,65 @@ def attack(megabytes):
     return len(held)
 """
 
+KEEPING = """
+held = []
 
-@pytest.mark.parametrize("code", [HEAP, SHARED, ONE_SHARED, THREADS, SWALLOWING], ids=["heap", "shared", "one_shared", "threads", "swallowing"])
+def attack(megabytes):
+    held.append(b"x" * (megabytes << 20))
+    return len(held)
+"""
+
+
+@pytest.mark.parametrize("code", [HEAP, SHARED, ONE_SHARED, THREADS, SWALLOWING, BURST])
 def test_growing_memory_of_any_kind_is_stopped_while_it_grows(unconfined, confined, code):
-    """Private and shared pages, by one thread or four, count alike; the peak stays near the limit."""
+    """Private and shared pages, in pieces or at once, by one thread or four, count alike; the peak stays near."""
     assert unconfined(code, 200).value == 200
 
-    run = confined(code, 4_000, policy=SMALL)
+    run = confined(code, 400, policy=SMALL)
 
     assert run.verdict == Verdict("limited", "memory")
     assert overshoot(run) <= SLACK_BYTES
+
+
+def test_a_request_beyond_the_address_space_is_refused_as_memory(unconfined, confined):
+    """A MemoryError under the memory limit is the limit's doing, and the verdict says so."""
+    assert unconfined(BURST, 300).value == 300
+
+    assert confined(BURST, 8_000, policy=SMALL).verdict == Verdict("limited", "memory")
+
+
+@pytest.mark.parametrize("code", [MEMFD, SYSV])
+def test_memory_that_no_process_maps_is_refused(unconfined, confined, code):
+    """What shows in no footprint can't be counted: the kernel refuses it as it refuses memory."""
+    assert unconfined(code, 50).value == 50
+
+    run = confined(code, 50, policy=SMALL)
+
+    assert run.verdict == Verdict("limited", "memory")
+    assert overshoot(run) < 0
+
+
+def test_files_in_shared_memory_are_out_of_reach(unconfined, confined):
+    """/dev/shm is a file system like any other: not granted."""
+    assert unconfined(SHM_FILE, 20).value == 20
+
+    assert confined(SHM_FILE, 20, policy=SMALL).verdict == Verdict("failed", "PermissionError")
+
+
+def test_memory_in_pipes_ends_with_the_descriptors(unconfined, confined):
+    """The kernel's own buffers are no way around the limit: descriptors run out long before."""
+    assert unconfined(PIPES, 20).value == 20
+
+    assert confined(PIPES, 400, policy=SMALL).verdict == Verdict("limited", "files")
+
+
+def test_memory_that_grows_from_call_to_call_is_counted_from_the_same_floor(arena):
+    """The limit holds for the worker's whole growth, not for each call anew."""
+
+    async def calls():
+        async with arena.plugin(KEEPING, SMALL) as plugin:
+            return [(await plugin.run(25)).verdict for _ in range(3)]
+
+    verdicts = arena.watched(calls)
+
+    assert verdicts == [Verdict("completed"), Verdict("completed"), Verdict("limited", "memory")]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from agentplug.contract.wire import BarrierReport, Plan
+from agentplug.sandbox.bounds import CHANNEL_FD
 
 NAME = "descriptors"
 PROTECTS = "open files and sockets of the host"
-CHANNEL_FD = 3
 
 
 def apply(plan: Plan) -> BarrierReport:

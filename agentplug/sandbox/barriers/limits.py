@@ -9,17 +9,12 @@ from __future__ import annotations
 import resource
 
 from agentplug.contract.wire import BarrierReport, Plan
+from agentplug.sandbox.bounds import STACK_BYTES, data_allowance_bytes
 
 NAME = "limits"
 PROTECTS = "the machine's memory, descriptors and disk"
 
-STACK_BYTES = 8 << 20
 _ROOMY_BYTES = 4 << 30  # address space for shared maps of libraries and arenas
-
-
-def data_allowance_bytes(plan_memory_bytes: int, threads: int) -> int:
-    """How much private address space a plugin may reserve: its memory, and stacks for its threads."""
-    return plan_memory_bytes + threads * STACK_BYTES
 
 
 def apply(plan: Plan) -> BarrierReport:

@@ -12,14 +12,10 @@ import os
 from agentplug.contract.wire import BarrierReport, Plan
 from agentplug.sandbox.barriers import libc
 from agentplug.sandbox.barriers.lifetime import die_with_parent
+from agentplug.sandbox.bounds import scratch_inodes
 
 NAME = "namespaces"
 PROTECTS = "the disk (a sized tmpfs), the network, IPC"
-
-
-def scratch_inodes(disk_bytes: int) -> int:
-    """How many files and directories a scratch directory of `disk_bytes` may hold."""
-    return min(64 + disk_bytes // 4096, 65_536)
 
 
 def apply(plan: Plan) -> BarrierReport:

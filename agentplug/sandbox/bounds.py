@@ -1,0 +1,18 @@
+"""Figures that host and worker agree on (both sides; imports nothing, so that it loads on every system)."""
+
+from __future__ import annotations
+
+CHANNEL_FD = 3
+"""The worker's descriptor of its channel; 0 is /dev/null, 1 and 2 are capped pipes."""
+
+STACK_BYTES = 8 << 20
+
+
+def data_allowance_bytes(memory_bytes: int, threads: int) -> int:
+    """How much private address space a plugin may reserve: its memory, and stacks for its threads."""
+    return memory_bytes + threads * STACK_BYTES
+
+
+def scratch_inodes(disk_bytes: int) -> int:
+    """How many files and directories a scratch directory of `disk_bytes` may hold."""
+    return min(64 + disk_bytes // 4096, 65_536)

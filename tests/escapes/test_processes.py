@@ -1,0 +1,315 @@
+"""Attacks by and through processes: crashing, forking, hiding, turning into something else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from agentplug.contract.policy import Policy
+from agentplug.contract.run import Verdict
+
+SEGFAULT = """
+import ctypes
+
+def attack(given):
+    ctypes.string_at(0)
+"""
+
+ABORT = """
+import os
+
+def attack(given):
+    os.abort()
+"""
+
+EXIT = """
+import os
+
+def attack(given):
+    os._exit(3)
+"""
+
+SYS_EXIT = """
+import sys
+
+def attack(given):
+    sys.exit(3)
+"""
+
+FORGED_CANCELLATION = """
+import asyncio
+
+async def attack(given):
+    raise asyncio.CancelledError
+"""
+
+# Children that only wait: as many as are asked for.
+FORKS = """
+import os, signal
+
+def attack(most):
+    for count in range(most):
+        if os.fork() == 0:
+            while True:
+                signal.pause()
+    return most
+"""
+
+# Every child forks on, as fast as it can; only for where something stops it.
+FORK_BOMB = """
+import os
+
+def attack(given):
+    while True:
+        try:
+            os.fork()
+        except OSError:
+            pass
+"""
+
+# Each generation ends as soon as it has a child: a moving target.
+HOPPING = """
+import os, time
+
+def attack(seconds):
+    until = time.monotonic() + seconds
+    if os.fork() == 0:
+        while time.monotonic() < until:
+            if os.fork():
+                os._exit(0)
+        os._exit(0)
+    time.sleep(seconds)
+"""
+
+DAEMON = """
+import os, signal
+
+def attack(given):
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+            os.write(writer, str(os.getpid()).encode())
+            while True:
+                signal.pause()
+        os._exit(0)
+    os.wait()
+    return int(os.read(reader, 100))
+"""
+
+DAEMONS = """
+import os, signal, time
+
+def attack(most):
+    for _ in range(most):
+        child = os.fork()
+        if child == 0:
+            if os.fork() == 0:
+                while True:
+                    signal.pause()
+            os._exit(0)
+        os.waitpid(child, 0)
+    time.sleep(0.3)
+    return most
+"""
+
+EXEC = """
+import os
+
+def attack(given):
+    os.execv("/bin/sh", ["sh", "-c", "exit 7"])
+"""
+
+SHELL = """
+import subprocess
+
+def attack(given):
+    return subprocess.run(["/bin/sh", "-c", "echo out"], capture_output=True, text=True).stdout
+"""
+
+MEMFD_EXEC = """
+import os
+
+def attack(given):
+    fd = os.open("/bin/sh", os.O_RDONLY)
+    os.execve(fd, ["sh", "-c", "exit 7"], {})
+"""
+
+CHILDREN_CPU = """
+import os, signal, time
+
+def attack(ignore):
+    if ignore:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # then the kernel drops what the children used
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
+            until = time.process_time() + 0.1
+            while time.process_time() < until:
+                pass
+            os._exit(0)
+        try:
+            os.waitpid(child, 0)
+        except ChildProcessError:
+            pass
+    return 20
+"""
+
+NAMESPACES = """
+import ctypes, os
+
+def attack(flags):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(flags):
+        raise OSError(ctypes.get_errno(), "unshare")
+    return "a root of its own"
+"""
+
+CLONE_NAMESPACE = """
+import ctypes, os
+
+def attack(number):
+    libc = ctypes.CDLL(None, use_errno=True)
+    pid = libc.syscall(number, 0x10000000 | 17, 0, 0, 0, 0)  # clone(CLONE_NEWUSER | SIGCHLD)
+    if pid < 0:
+        raise OSError(ctypes.get_errno(), "clone")
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return "a child in a root of its own"
+"""
+
+CLONE = {"x86_64": 56, "aarch64": 220}[os.uname().machine]
+CLONE_NEWUSER = 0x10000000
+FEW = Policy(processes=4)
+
+
+def alive(pid: int) -> bool:
+    """The process is there, be it as a zombie."""
+    return Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize(("code", "number"), [(SEGFAULT, signal.SIGSEGV), (ABORT, signal.SIGABRT)])
+def test_a_crash_is_the_workers_own(unconfined, confined, code, number):
+    """A crash in C ends the worker, and the verdict names the signal that its parent saw."""
+    assert unconfined(code).status == -number
+
+    assert confined(code).verdict == Verdict("died", number.name)
+
+
+def test_an_exit_ends_the_worker_alone(unconfined, confined):
+    """`os._exit` takes its process down, which isn't the host's."""
+    assert unconfined(EXIT).status == 3
+
+    assert confined(EXIT).verdict == Verdict("died", "exit 3")
+
+
+def test_sys_exit_is_an_exception_like_others(unconfined, confined):
+    """The worker catches what would end an in-process host."""
+    assert unconfined(SYS_EXIT).status == 3
+
+    assert confined(SYS_EXIT).verdict == Verdict("failed", "SystemExit")
+
+
+def test_a_forged_cancellation_cancels_nothing_of_the_hosts(unconfined, confined):
+    """A CancelledError of the plugin's own making is an exception of the plugin's."""
+    assert "CancelledError" in unconfined(FORGED_CANCELLATION).stderr
+
+    assert confined(FORGED_CANCELLATION, coroutine=True).verdict == Verdict("failed", "CancelledError")
+
+
+def test_a_fork_is_refused_where_no_process_is_granted(unconfined, confined):
+    """By default there is no child at all, so a fork bomb ends with its first fork."""
+    assert unconfined(FORKS, 30).value == 30
+
+    assert confined(FORKS, 30).verdict == Verdict("limited", "processes")
+
+
+def test_granted_processes_are_counted(unconfined, confined):
+    """Four children are four children; the fifth is one too many."""
+    assert unconfined(FORKS, 30).value == 30
+
+    assert confined(FORKS, 4, policy=FEW).verdict == Verdict("completed")
+    assert confined(FORKS, 30, policy=FEW).verdict == Verdict("limited", "processes")
+
+
+def test_a_fork_bomb_is_put_out(unconfined, confined):
+    """Children that fork on faster than anyone can list them are bounded by the kernel, and all of them end."""
+    assert unconfined(FORKS, 60).value == 60
+
+    assert confined(FORK_BOMB, policy=FEW).verdict == Verdict("limited", "processes")
+
+
+def test_a_process_that_hops_from_fork_to_fork_is_caught(unconfined, confined):
+    """A chain in which every process ends after its fork can't outrun the end of its worker."""
+    assert unconfined(HOPPING, 0.3).status == 0
+
+    assert confined(HOPPING, 30, policy=FEW.replace(wall_s=0.5)).verdict.kind == "limited"
+
+
+def test_a_daemon_ends_with_its_worker(unconfined, arena):
+    """Two forks and a session of its own don't hide a process from the one who looks after orphans."""
+    assert unconfined(DAEMON).value > 0
+
+    async def leave_a_daemon():
+        async with arena.plugin(DAEMON, FEW) as plugin:
+            run = await plugin.run(None)
+            assert run.verdict == Verdict("completed")
+            assert alive(run.value)
+            await asyncio.sleep(1.5)
+            lived_on = alive(run.value)
+        return lived_on, alive(run.value)
+
+    assert arena.watched(leave_a_daemon) == (True, False)
+
+
+def test_daemons_count_as_processes_though_they_left_their_parents(unconfined, confined):
+    """An orphan stays below its worker, so that its number, memory and CPU go on being counted."""
+    assert unconfined(DAEMONS, 10).value == 10
+
+    assert confined(DAEMONS, 10, policy=FEW).verdict == Verdict("limited", "processes")
+
+
+@pytest.mark.parametrize("ignore", [False, True])
+def test_cpu_of_children_that_ended_still_counts(unconfined, confined, ignore):
+    """Work handed to a row of short-lived children is the plugin's work."""
+    assert unconfined(CHILDREN_CPU, ignore).value == 20
+
+    run = confined(CHILDREN_CPU, ignore, policy=FEW.replace(cpu_s=0.5))
+
+    assert run.verdict == Verdict("limited", "cpu")
+    assert run.usage.cpu_s < 0.8
+
+
+@pytest.mark.parametrize("code", [EXEC, MEMFD_EXEC])
+def test_no_other_program_can_be_run(unconfined, confined, code):
+    """Without granted processes there is no exec, be it of a path or of an open file."""
+    assert unconfined(code).status == 7
+
+    assert confined(code).verdict == Verdict("failed", "PermissionError")
+
+
+def test_a_shell_needs_a_granted_process(unconfined, confined):
+    """`subprocess` ends at its fork; with processes granted, system programs run, as confined as the plugin."""
+    assert unconfined(SHELL).value == "out\n"
+
+    assert confined(SHELL).verdict == Verdict("limited", "processes")
+    assert confined(SHELL, policy=FEW).value == "out\n"
+
+
+@pytest.mark.need("userns")
+@pytest.mark.parametrize("policy", [Policy(), FEW])
+@pytest.mark.parametrize(("code", "given"), [(NAMESPACES, CLONE_NEWUSER), (CLONE_NAMESPACE, CLONE)])
+def test_no_namespace_opens_inside(unconfined, confined, code, given, policy):
+    """A user namespace would bring capabilities, and with them mounts and much of the kernel to attack."""
+    assert "root of its own" in unconfined(code, given).value
+
+    verdict = confined(code, given, policy=policy).verdict
+
+    assert verdict in (Verdict("failed", "PermissionError"), Verdict("limited", "processes"))
