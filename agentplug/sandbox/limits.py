@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agentplug.sandbox.supervisor import Worker
 
 IDLE_CPU_S = 1.0
+_SETTLING_NS = 1_000_000  # what the worker itself may take to get from one call to the next
 _MIB = 1 << 20
 _FRAME_S = 1.0
 _FRAME_BYTES_PER_S = 8 * _MIB
@@ -68,7 +69,8 @@ class Limits:
     def begin(self, exchange: Exchange) -> None:
         """A call has begun."""
         if self._idle_from_ns is not None:
-            self._idle_ns += exchange.cpu0_ns - self._idle_from_ns
+            used_ns = exchange.cpu0_ns - self._idle_from_ns
+            self._idle_ns += used_ns if used_ns > _SETTLING_NS else 0
             self._idle_from_ns = None
         self._last_tick_ns = self._disk_at_ns = exchange.started_ns
         self._last_rss = exchange.baseline_bytes

@@ -189,7 +189,8 @@ class _Worker:
         if not self._in_call:
             return
         if self._main is not None and self._loop is not None and asyncio.current_task(self._loop) is None:
-            self._main.cancel()  # it waits inside the loop, where a raised exception would end the loop itself
+            # It waits inside the loop, which an exception raised here would end, and which has to be woken.
+            self._loop.call_soon_threadsafe(self._main.cancel)
         else:
             raise KeyboardInterrupt
 
