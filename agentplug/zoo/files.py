@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pwd
 import os
+import pwd
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

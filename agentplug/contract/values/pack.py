@@ -16,9 +16,9 @@ from typing import Any
 
 from msgspec.msgpack import Encoder, Ext
 
-from agentplug.contract import values_arrays, values_frames
-from agentplug.contract.values_guard import crowded, key_units
-from agentplug.contract.values_wire import (
+from agentplug.contract.values import arrays, frames
+from agentplug.contract.values.guard import crowded, key_units
+from agentplug.contract.values.wire import (
     ARRAY,
     BLOB,
     BLOB_LAYOUT,
@@ -184,10 +184,10 @@ class Packer:
             return self.buffer(bytes(value))
         if (numpy := sys.modules.get("numpy")) is not None:
             if kind is numpy.ndarray:
-                return self.nested(ARRAY, values_arrays.pack_array(self, value), value)
+                return self.nested(ARRAY, arrays.pack_array(self, value), value)
             if isinstance(value, numpy.generic):
-                return self.nested(SCALAR, values_arrays.pack_scalar(self, value), value)
-        if "pandas" in sys.modules and (packed := values_frames.pack(self, value, depth)) is not None:
+                return self.nested(SCALAR, arrays.pack_scalar(self, value), value)
+        if "pandas" in sys.modules and (packed := frames.pack(self, value, depth)) is not None:
             return self.nested(*packed, value)
         if isinstance(value, tuple) and type(getattr(kind, "_fields", None)) is tuple:
             return self._ext(*self._tuple(value, depth), value)

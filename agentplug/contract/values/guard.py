@@ -9,7 +9,7 @@ from itertools import islice
 from operator import eq
 from typing import Any
 
-from agentplug.contract.values_wire import MAX_DEPTH, SLACK_DEPTH, DecodeError
+from agentplug.contract.values.wire import MAX_DEPTH, SLACK_DEPTH, DecodeError
 
 KEY_UNITS = 8
 """What a key costs whose hash anyone can foresee (a number, or a tuple of them), in units of work.

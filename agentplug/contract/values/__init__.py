@@ -23,9 +23,9 @@ import msgspec
 from msgspec.msgpack import Encoder
 
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES
-from agentplug.contract.values_pack import Packer
-from agentplug.contract.values_unpack import Unpacker, typed
-from agentplug.contract.values_wire import BYTES_PER_UNIT, MAX_DEPTH, DecodeError, Unserializable, plain, type_name
+from agentplug.contract.values.pack import Packer
+from agentplug.contract.values.unpack import Unpacker, typed
+from agentplug.contract.values.wire import BYTES_PER_UNIT, MAX_DEPTH, DecodeError, Unserializable, plain, type_name
 
 __all__ = ["MAX_DEPTH", "DecodeError", "Packed", "Unserializable", "decode", "encode", "type_name"]
 

@@ -10,11 +10,11 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from agentplug.contract.values_wire import DecodeError, Unserializable, type_name
+from agentplug.contract.values.wire import DecodeError, Unserializable, type_name
 
 if TYPE_CHECKING:
-    from agentplug.contract.values_pack import Packer
-    from agentplug.contract.values_unpack import Unpacker
+    from agentplug.contract.values.pack import Packer
+    from agentplug.contract.values.unpack import Unpacker
 
 _UNIT = r"(\[\d{0,6}(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?"
 _DTYPE = re.compile(

@@ -15,9 +15,9 @@ from datetime import UTC, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from agentplug.contract.values_arrays import pack_array, unpack_array
-from agentplug.contract.values_guard import crowded
-from agentplug.contract.values_wire import (
+from agentplug.contract.values.arrays import pack_array, unpack_array
+from agentplug.contract.values.guard import crowded
+from agentplug.contract.values.wire import (
     FRAME,
     INDEX,
     MICROSECOND,
@@ -31,8 +31,8 @@ from agentplug.contract.values_wire import (
 )
 
 if TYPE_CHECKING:
-    from agentplug.contract.values_pack import Packer
-    from agentplug.contract.values_unpack import Unpacker
+    from agentplug.contract.values.pack import Packer
+    from agentplug.contract.values.unpack import Unpacker
 
 _FRAME_UNITS, _COLUMN_UNITS, _STAMP_UNITS = 100, 30, 8
 _MAX_CATEGORIES = 32_768  # pandas puts them in a table whose hash anyone can foresee

@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 from msgspec.msgpack import Decoder, Ext
 
-from agentplug.contract import values_arrays, values_frames
-from agentplug.contract.values_guard import crowded, key_units, scan
-from agentplug.contract.values_wire import (
+from agentplug.contract.values import arrays, frames
+from agentplug.contract.values.guard import crowded, key_units, scan
+from agentplug.contract.values.wire import (
     ARRAY,
     BLOB,
     BLOB_LAYOUT,
@@ -219,10 +219,10 @@ _UNPACK: dict[int, Callable[[Unpacker, bytes, int], Any]] = {
     DATE: lambda unpacker, data, depth: date(*DATE_LAYOUT.unpack(data)),
     TIME: lambda unpacker, data, depth: time(**_clock(data)),
     TIMEDELTA: lambda unpacker, data, depth: timedelta(*SPAN_LAYOUT.unpack(data)),
-    ARRAY: lambda unpacker, data, depth: values_arrays.unpack_array(unpacker, unpacker.parts(data, 4)),
-    SCALAR: lambda unpacker, data, depth: values_arrays.unpack_scalar(unpacker, unpacker.native(data)),
-    SERIES: lambda unpacker, data, depth: values_frames.unpack_series(unpacker, unpacker.parts(data, 4), depth),
-    FRAME: lambda unpacker, data, depth: values_frames.unpack_frame(unpacker, unpacker.parts(data, 4), depth),
-    INDEX: lambda unpacker, data, depth: values_frames.unpack_index(unpacker, unpacker.native(data), depth),
-    STAMP: lambda unpacker, data, depth: values_frames.unpack_stamp(unpacker, unpacker.native(data), depth),
+    ARRAY: lambda unpacker, data, depth: arrays.unpack_array(unpacker, unpacker.parts(data, 4)),
+    SCALAR: lambda unpacker, data, depth: arrays.unpack_scalar(unpacker, unpacker.native(data)),
+    SERIES: lambda unpacker, data, depth: frames.unpack_series(unpacker, unpacker.parts(data, 4), depth),
+    FRAME: lambda unpacker, data, depth: frames.unpack_frame(unpacker, unpacker.parts(data, 4), depth),
+    INDEX: lambda unpacker, data, depth: frames.unpack_index(unpacker, unpacker.native(data), depth),
+    STAMP: lambda unpacker, data, depth: frames.unpack_stamp(unpacker, unpacker.native(data), depth),
 }
