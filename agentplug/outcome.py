@@ -84,7 +84,7 @@ def _decoded(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -
     detail: dict[str, Any] = {"type": failure.type}
     if failure.limit:
         detail["limit"] = failure.limit
-        detail |= _refusal(failure.limit, worker.policy)
+        detail |= _refusal(failure, worker.policy)
     _note(record, exchange, "error", **detail)
     return None, ErrorText(failure.type, failure.message, failure.traceback)
 
@@ -93,16 +93,17 @@ def _note(record: Record, exchange: Exchange, kind: str, **detail: Any) -> None:
     record.events.append(Event((exchange.ended_ns - exchange.started_ns) / 1e9, kind, detail))
 
 
-def _refusal(limit: str, policy: Policy) -> dict[str, Any]:
+def _refusal(failure: wire.Failure, policy: Policy) -> dict[str, Any]:
     """The bound at which the kernel refuses more, and the policy's."""
     memory = int(policy.memory)
+    reserved = data_allowance_bytes(memory, policy.threads) if failure.type.endswith("MemoryError") else memory
     return {
-        "memory": {"measured": data_allowance_bytes(memory, policy.threads), "bound": memory, "unit": "bytes"},
+        "memory": {"measured": reserved, "bound": memory, "unit": "bytes"},
         "files": {"measured": policy.open_files, "bound": policy.open_files, "unit": "files"},
         "disk": {"measured": int(policy.disk), "bound": int(policy.disk), "unit": "bytes"},
         "processes": {"measured": policy.processes, "bound": policy.processes, "unit": "processes"},
         "threads": {"measured": policy.threads, "bound": policy.threads, "unit": "threads"},
-    }[limit]
+    }[failure.limit]
 
 
 def load_error(frame: Frame | None, run: Run) -> AgentplugError:

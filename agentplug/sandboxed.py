@@ -292,7 +292,7 @@ class SandboxedPlugin:
         worker.settle_floor()
 
     async def _load(self, worker: Worker) -> None:
-        exchange = await converse(worker, [load_request(self.source)])
+        exchange = await converse(worker, [load_request(self.source)], current_sink())
         frame = exchange.current.frame
         runs = runs_of(exchange, worker, self._info)
         if frame is None or frame.kind != wire.LOADED or runs[0].verdict.kind != "completed":
@@ -303,7 +303,7 @@ class SandboxedPlugin:
 
     async def _initialize(self, worker: Worker) -> None:
         request = call_request(dict(self._config), wire.INITIALIZE)
-        exchange = await converse(worker, [request])
+        exchange = await converse(worker, [request], current_sink())
         run = runs_of(exchange, worker, self._info)[0]
         self._after(worker, [run])
         run.check()

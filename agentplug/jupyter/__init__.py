@@ -1,9 +1,9 @@
 """The notebook side (host): `%load_ext agentplug` and what it brings.
 
 `extension` puts it all in and takes it all out again; `magics` are the commands, over `options` (their command
-lines), `session` (the plugins of this kernel) and `sandbox_cell` (a cell in a worker, where `cell_runner` is sent to);
-`streaming` writes what plugins print into the cell that called them, `completion` offers options and names, `failures`
-makes errors short. IPython is imported nowhere else in the package.
+lines), `session` (the plugins of this kernel) and `sandbox_cell` (a cell in a worker, where `cell_runner` is sent).
+`streaming` writes what plugins print into the cell that called them, `live` a line of progress, `completion` offers
+options and names, `failures` makes errors short. IPython is imported nowhere else in the package.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A notebook cell, run as a plugin (worker side). Never imported by the host: this file's text is sent.
 
-`sandbox_cell` appends the assignments of `CELL` (the user's text), `SHOWN_AS` and `WANTED` to it. The cell is compiled
-as it is, without IPython's syntax; a last expression is the value, unless a semicolon follows it.
+`sandbox_cell` appends the assignments of `CELL` (the user's text) and `WANTED` to it. The cell is compiled as it is,
+without IPython's syntax; a last expression is the value, unless a semicolon follows it.
 """
 
 import ast
@@ -41,7 +41,7 @@ class SandboxCellPlugin:
 
 def _compiled(cell: str) -> tuple[CodeType, CodeType | None]:
     """The cell's statements, and its last expression if it ends in one that is to be shown."""
-    tree = ast.parse(cell, SHOWN_AS)
+    tree = compile(cell, SHOWN_AS, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True)
     last = None
     if tree.body and isinstance(tree.body[-1], ast.Expr) and not _silenced(cell, tree.body[-1]):
         expression = tree.body.pop()

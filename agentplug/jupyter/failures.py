@@ -6,6 +6,7 @@ plugin did; the plugin's own traceback does, and that is text, made harmless.
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 
 from agentplug.contract.run import Run, Verdict
@@ -29,7 +30,7 @@ def shortened(error: E) -> E:
 
 def rendered(error: AgentplugError) -> list[str]:
     """The lines to show for `error`."""
-    lines = [f"{type(error).__name__}: {printable(str(error), 4_000, lines=True)}"]
+    lines = [f"{type(error).__name__}: {_as_options(printable(str(error), 4_000, lines=True))}"]
     told = error.run.error.traceback.rstrip() if error.run is not None and error.run.error is not None else ""
     if told:
         tail = [printable(line, 500) for line in told.splitlines()]
@@ -49,3 +50,17 @@ def unexpected(run: Run, expected: Verdict) -> UnexpectedVerdict:
 def fits(verdict: Verdict, expected: Verdict) -> bool:
     """Whether it is the expected one; an expectation without `by` takes any."""
     return verdict.kind == expected.kind and expected.by in (None, verdict.by)
+
+
+def _as_options(text: str) -> str:
+    """Remedies as a magic's user writes them: `--memory` for `Policy(memory=…)`."""
+    return re.sub(r"Policy\(((?:\w+=(?:…|True)(?:, )?)+)\)", lambda found: _options(found[0], found[1]), text)
+
+
+def _options(whole: str, fields: str) -> str:
+    names = re.findall(r"(\w+)=", fields)
+    return whole if _NO_OPTION & set(names) else ", ".join(f"--{_OPTION.get(name, name)}" for name in names)
+
+
+_OPTION = {"cpu_s": "cpu", "wall_s": "wall", "best_effort": "best-effort"}
+_NO_OPTION = {"open_files", "reply", "hooks", "preload"}

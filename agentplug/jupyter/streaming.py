@@ -1,8 +1,8 @@
 """What plugins print, written into the cell that called them (host).
 
-A sink is called on the watchdog's thread. It writes inside a copy of the calling cell's context, where every ipykernel
-keeps the cell's identity, so the text lands in that cell however late it comes, and nobody else's output moves. The
-kernel's streams buffer and send a few times a second; a terminal is written at once.
+A sink is called on the watchdog's thread. It writes inside a copy of the calling cell's context, where ipykernel
+(from 6.29 on) keeps the cell's identity, so the text lands in that cell however late it comes, and nobody else's
+output moves. The kernel's streams buffer and send a few times a second; a terminal is written at once.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class CellSink:
         self._cut = False
 
     def __call__(self, name: str, text: str) -> None:
-        """Write `text` to the stream `name`, made harmless; what is over the allowance is left out, and that is said."""
+        """Write `text` to the stream `name`, made harmless; past the allowance it says so, once, and stops."""
         if self._cut:
             return
         granted = self._allowance.take(len(text))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -273,7 +274,6 @@ def _zygote_environment() -> dict[str, str]:
 def plan_for(policy: Policy) -> Plan:
     """What a worker under `policy` needs to know to confine itself."""
     network = policy.network if isinstance(policy.network, bool) else list(policy.network)
-    read = [*interpreter_paths(), *_SYSTEM_FILES, *(_NETWORK_FILES if policy.network else ()), *policy.read]
     return Plan(
         memory_bytes=int(policy.memory),
         cpu_s=policy.cpu_s,
@@ -283,20 +283,33 @@ def plan_for(policy: Policy) -> Plan:
         disk_bytes=int(policy.disk),
         reply_bytes=int(policy.reply),
         network=network,
-        read=read,
+        read=[*_read_by_all(policy.network is not False), *policy.read],
         write=list(policy.write),
         env=dict(policy.env),
     )
 
 
-def interpreter_paths() -> list[str]:
+@functools.cache
+def _read_by_all(network: bool) -> tuple[str, ...]:
+    """What every worker may read: each place once, and none that lies below another."""
+    places = [*interpreter_paths(), *_SYSTEM_FILES, *(_NETWORK_FILES if network else ())]
+    found = sorted({os.path.realpath(place) for place in places if os.path.exists(place)})
+    kept: list[str] = []
+    for path in found:
+        if not (kept and path.startswith(f"{kept[-1].rstrip('/')}/")):
+            kept.append(path)
+    return tuple(kept)
+
+
+@functools.cache
+def interpreter_paths() -> tuple[str, ...]:
     """The folders of this interpreter's library and installed packages, this package's own among them."""
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     folders = [sysconfig.get_path(name) for name in names]
     folders += [f"{prefix}/{lib}" for prefix in (sys.prefix, sys.base_prefix) for lib in ("lib", "lib64")]
     folders += [*site.getsitepackages(), site.getusersitepackages()]
     folders.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return [folder for folder in dict.fromkeys(folders) if os.path.isdir(folder)]
+    return tuple(folder for folder in dict.fromkeys(folders) if os.path.isdir(folder))
 
 
 def worker_path() -> list[str]:

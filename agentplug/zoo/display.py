@@ -7,13 +7,13 @@ from typing import Any
 
 
 class Impostor:
-    """Bears a name that would run a script in a notebook, and clear and recolour a terminal.
+    """Bears a name that would run a script in a notebook, and recolour a terminal.
 
     Stopped wherever text from a plugin is shown: it is escaped, and shows as what it is. The call itself is harmless:
     `completed`.
     """
 
-    name = "<img src=x onerror=alert(1)>\x1b[2J\x1b[32m[bold]trusted"
+    name = "<img src=x onerror=alert(1)>\x1b[32m"
     version = "<script>alert(1)</script>"
 
     async def initialize(self, config: Mapping[str, Any]) -> None:

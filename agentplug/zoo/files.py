@@ -10,10 +10,10 @@ from typing import Any
 
 
 class Snoop:
-    """Reads the private keys of whoever started the notebook, then would send them home.
+    """Reads the private keys of everybody on this machine, to send them home.
 
-    HOME leads it to its own scratch directory, so it asks the password database for the real one. Stopped by
-    Landlock, which shows a plugin no files beside the interpreter's: `failed:PermissionError`.
+    Stopped by Landlock, which opens no file to a plugin but the interpreter's and what the policy grants:
+    `failed:PermissionError`. And there is no network to send them over.
     """
 
     name = "snoop"
@@ -23,11 +23,9 @@ class Snoop:
         """Nothing to set up."""
 
     async def process(self, input_data: Any) -> Any:
-        """Read the key that `input_data` names, or every file of `~/.ssh`."""
-        if isinstance(input_data, str):
-            return Path(input_data).read_text()
-        folder = Path(pwd.getpwuid(os.getuid()).pw_dir) / ".ssh"
-        return {path.name: path.read_text() for path in folder.iterdir()}
+        """Read every file in `.ssh` of the home directory `input_data`, or else of all of them."""
+        homes = [Path(input_data)] if isinstance(input_data, str) else [*Path("/home").iterdir(), Path("/root")]
+        return {str(key): key.read_text() for home in homes for key in (home / ".ssh").iterdir()}
 
 
 class DiskFiller:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from agentplug.contract.wire import BarrierReport, Plan
 
 NAME = "cgroup"
@@ -13,6 +15,11 @@ def apply(plan: Plan) -> BarrierReport:
     if not plan.cgroup:
         return BarrierReport(NAME, PROTECTS, "unavailable", "no cgroup is writable here (an extra layer)")
     for folder in plan.cgroup:
-        with open(f"{folder}/cgroup.procs", "w") as file:
+        with open(f"{folder}/{_entrance(folder)}", "w") as file:
             file.write("0")
     return BarrierReport(NAME, PROTECTS, "enforced", f"{len(plan.cgroup)} of memory and pids")
+
+
+def _entrance(folder: str) -> str:
+    """Version 1 lets a process with one thread in as that thread, without the lock that waits 15 ms for the kernel."""
+    return "tasks" if os.path.exists(f"{folder}/tasks") else "cgroup.procs"

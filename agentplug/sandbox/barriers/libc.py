@@ -15,6 +15,8 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_GET_NO_NEW_PRIVS = 39
 PR_CAP_AMBIENT = 47
 PR_GET_SECCOMP = 21
+PR_SET_SECCOMP = 22
+SECCOMP_MODE_FILTER = 2
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
@@ -42,13 +44,26 @@ def mount(source: str, target: str, kind: str, flags: int, options: str) -> None
     _checked(_libc.mount(*words, ctypes.c_ulong(flags), os.fsencode(options)), "mount")
 
 
+class _CapHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = (("instructions", ctypes.c_ushort), ("program", ctypes.c_char_p))
+
+
+def install_filter(program: bytes) -> None:
+    """PR_SET_SECCOMP with a compiled BPF program. Needs no_new_privs. Raises `OSError`."""
+    filter_program = _FilterProgram(len(program) // 8, program)
+    unused = ctypes.c_ulong(0)
+    mode = ctypes.c_ulong(SECCOMP_MODE_FILTER)
+    _checked(_libc.prctl(PR_SET_SECCOMP, mode, ctypes.byref(filter_program), unused, unused), "seccomp")
+
+
 def drop_capabilities() -> None:
     """Empty the effective, permitted and inheritable sets: capset(2) with nothing in it. Raises `OSError`."""
 
-    class Header(ctypes.Structure):
-        _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
-
-    header = Header(0x20080522, 0)
+    header = _CapHeader(0x20080522, 0)
     sets = (ctypes.c_uint32 * 6)()
     _checked(_libc.capset(ctypes.byref(header), ctypes.byref(sets)), "capset")
 

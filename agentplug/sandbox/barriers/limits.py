@@ -19,7 +19,7 @@ _ROOMY_BYTES = 4 << 30  # address space for shared maps of libraries and arenas
 
 def apply(plan: Plan) -> BarrierReport:
     """Set them, from what this process has now plus what the plugin may add."""
-    size, data = _pages("VmSize:"), _pages("VmData:")
+    size, data = _address_space()
     reserve = data_allowance_bytes(plan.memory_bytes, plan.threads)
     infinity = resource.RLIM_INFINITY
     file_size = infinity if plan.write else plan.disk_bytes
@@ -47,9 +47,9 @@ def apply(plan: Plan) -> BarrierReport:
     return BarrierReport(NAME, PROTECTS, "enforced", ", ".join(sorted([*wanted, "CPU"])))
 
 
-def _pages(field: str) -> int:
-    with open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith(field):
-                return int(line.split()[1]) << 10
-    return 0
+def _address_space() -> tuple[int, int]:
+    """Bytes of it that this process has reserved, and how many of those RLIMIT_DATA counts."""
+    with open("/proc/self/status", "rb") as file:
+        status = dict(line.split(b":", 1) for line in file.read().splitlines())
+    size, data = (int(status[field].split()[0]) << 10 for field in (b"VmSize", b"VmData"))
+    return size, data

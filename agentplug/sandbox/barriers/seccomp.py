@@ -1,7 +1,8 @@
 """System calls by seccomp (worker side): seccomp(2). What isn't on the list is refused, x32 and new calls included.
 
-Two filters, of which the stricter answer holds: `base_filter` depends on the policy alone and is compiled once in
-the zygote; the second knows this worker's own pid, and lets signals and limits concern nobody else. Conditions
+Two filters, of which the stricter answer holds: `base_filter` depends on the policy alone; `own_filter` knows this
+worker's pid, and lets signals and limits concern nobody else. Both are compiled in the zygote, the second with a
+pid that isn't one, in whose place the worker writes its own. Conditions
 compare whole 64-bit arguments when they allow, so that garbage in the upper half never opens a door.
 """
 
@@ -11,13 +12,14 @@ import errno
 import functools
 import os
 import socket
+import sys
 
 import seccompy
 from seccompy import Action, ArgCmp, CmpOp, Filter
 from seccompy.syscalls import syscall_nr
 
 from agentplug.contract.wire import BarrierReport, Plan
-from agentplug.sandbox.barriers import landlock
+from agentplug.sandbox.barriers import landlock, libc
 
 NAME = "seccomp"
 PROTECTS = "other processes and the kernel: fork, exec, sockets, ptrace, prlimit, mounts, namespaces, memfd, …"
@@ -48,13 +50,14 @@ _CLONE_THREAD = 0x00010000
 _MSG_FASTOPEN = 0x20000000
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _LOW = 0xFFFFFFFF
+_NO_PID = 0x7E57ABCD  # above the most that pid_max allows (2**22), and no other number in the filter
 
 
 def apply(plan: Plan) -> BarrierReport:
     """Install both filters; nothing later in this process can take them off."""
     scoped = landlock.abi() >= 6
     try:
-        _own_filter(os.getpid(), anyone_in_scope=bool(plan.processes) and scoped).load()
+        libc.install_filter(_own_program(os.getpid(), bool(plan.processes) and scoped))
         _compiled(plan).load()
     except OSError as error:
         return BarrierReport(
@@ -69,8 +72,9 @@ def apply(plan: Plan) -> BarrierReport:
 
 
 def compile_ahead(plan: Plan) -> None:
-    """Compile this plan's filter now (in the zygote, so that every worker forked later finds it ready)."""
+    """Compile this plan's filters now (in the zygote, so that every worker forked later finds them ready)."""
     _compiled(plan).program  # noqa: B018  (a property that compiles and keeps the program)
+    _own_template(bool(plan.processes) and landlock.abi() >= 6)
 
 
 def _compiled(plan: Plan) -> Filter:
@@ -148,7 +152,20 @@ def _sockets(rules: Filter, network: bool | None) -> None:
     _try(rules.allow, "connect")
 
 
-def _own_filter(pid: int, *, anyone_in_scope: bool) -> Filter:
+def _own_program(pid: int, anyone_in_scope: bool) -> bytes:
+    """The compiled filter for `pid`: the template with the pid in place of the one that isn't."""
+    template = _own_template(anyone_in_scope)
+    words = [template[at : at + 4] for at in range(0, len(template), 4)]
+    nobody, own = (number.to_bytes(4, sys.byteorder) for number in (_NO_PID, pid))
+    return b"".join(own if word == nobody else word for word in words)
+
+
+@functools.cache
+def _own_template(anyone_in_scope: bool) -> bytes:
+    return own_filter(_NO_PID, anyone_in_scope).program
+
+
+def own_filter(pid: int, anyone_in_scope: bool) -> Filter:
     """Signals, limits and affinity of this process alone (or, for signals, of its Landlock domain)."""
     rules = Filter(default=Action.ALLOW)
     for name in ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"):

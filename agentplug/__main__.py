@@ -1,0 +1,5 @@
+"""`python -m agentplug`: the command line."""
+
+from agentplug.cli import main
+
+main()

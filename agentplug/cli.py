@@ -1,0 +1,250 @@
+"""The command line (host): `agentplug demo | run | doctor | lab`.
+
+Exit status 0 for the good answer (every verdict as expected, a completed run, a fit machine), 1 for the other one, 2
+for what could not be begun: a wrong option, no such plugin, a barrier that this machine lacks. What a command needs
+is imported inside it, so that `--help` and a typo are answered at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agentplug.contract.options import OPTIONS, policy_from_options
+from agentplug.contract.text import printable
+from agentplug.errors import AgentplugError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from agentplug.contract.run import Run
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Run untrusted agent plugins in confined worker processes.",
+)
+_RIGHTS = "Rights and limits"
+_HELP = {option.key: option for option in OPTIONS}
+
+
+def main() -> None:
+    """The entry point `agentplug`."""
+    app(prog_name="agentplug")
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """An error of ours as one red line, without a traceback, and status 2."""
+    try:
+        yield
+    except AgentplugError as error:
+        _say(str(error))
+        raise typer.Exit(2) from None
+
+
+def _say(text: str) -> None:
+    from rich.text import Text
+
+    _console(stderr=True).print(Text(printable(text, 4_000), style="red"), soft_wrap=True)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"agentplug {version('agentplug')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options that come before a command."""
+
+
+# ---------------------------------------------------------------------- demo
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Where to save the picture.")] = Path("agentplug-demo.png"),
+) -> None:
+    """Watch a good plugin and fifteen bad ones be run, judged and measured (about five seconds)."""
+    from agentplug.demo import show
+
+    if not output.parent.is_dir():
+        _say(f"--output {output}: there is no directory {output.parent}; make it, or name another")
+        raise typer.Exit(2)
+    with _told():
+        good = show(_console(), output, _shown(_first_notebook()))
+    raise typer.Exit(0 if good else 1)
+
+
+# ---------------------------------------------------------------------- run
+
+
+def _limit(name: str) -> Any:
+    option = _HELP[name]
+    metavar = None if option.flag else option.metavar
+    return typer.Option(f"--{option.name}", metavar=metavar, help=option.help, rich_help_panel=_RIGHTS)
+
+
+@app.command()
+def run(
+    spec: Annotated[str, typer.Argument(help="pkg.mod, pkg.mod:Class, ./file.py:Class or an entry point's name.")],
+    given: Annotated[str | None, typer.Argument(metavar="[INPUT]", help="Its input; - reads standard input.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="INPUT is JSON, and not just text.")] = False,
+    config: Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object for its initialize().")] = None,
+    memory: Annotated[str | None, _limit("memory")] = None,
+    cpu: Annotated[str | None, _limit("cpu")] = None,
+    wall: Annotated[str | None, _limit("wall")] = None,
+    disk: Annotated[str | None, _limit("disk")] = None,
+    processes: Annotated[str | None, _limit("processes")] = None,
+    threads: Annotated[str | None, _limit("threads")] = None,
+    output: Annotated[str | None, _limit("output")] = None,
+    network: Annotated[str | None, _limit("network")] = None,
+    read: Annotated[list[str] | None, _limit("read")] = None,
+    write: Annotated[list[str] | None, _limit("write")] = None,
+    env: Annotated[list[str] | None, _limit("env")] = None,
+    best_effort: Annotated[bool, _limit("best_effort")] = False,
+) -> None:
+    """Call one plugin once. The value goes to standard output as JSON, all else to standard error."""
+    limits = {key: value for key, value in locals().items() if key in _HELP}
+    with _told():
+        policy = policy_from_options(limits)
+        value = _input(given, as_json)
+        configuration = _parsed("--config", config) if config is not None else None
+        from agentplug.sandbox.output import stream_to
+        from agentplug.sandboxed import SandboxedPlugin
+
+        stream_to(lambda: _show_output)
+        plugin = SandboxedPlugin(spec, policy, config=configuration)
+        try:
+            result = plugin.run_sync(value)
+        except KeyboardInterrupt:
+            if not plugin.runs:
+                raise
+            result = plugin.runs[-1]
+        finally:
+            plugin.close_sync()
+            stream_to(None)
+    _show_run(result)
+    raise typer.Exit(0 if result.verdict.kind == "completed" else 1)
+
+
+def _input(given: str | None, as_json: bool) -> Any:
+    text = sys.stdin.read() if given == "-" else given
+    return text if text is None or not as_json else _parsed("INPUT", text)
+
+
+def _parsed(what: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        _say(f"{what} isn't JSON: {error}")
+        raise typer.Exit(2) from None
+
+
+def _show_output(stream: str, text: str) -> None:
+    """What the plugin prints, as it comes, on standard error (the watchdog's thread)."""
+    sys.stderr.write(printable(text, len(text), lines=True))
+    sys.stderr.flush()
+
+
+def _show_run(result: Run) -> None:
+    from agentplug.report.tables import verdict_rich
+
+    if result.verdict.kind == "completed":
+        sys.stdout.write(_as_json(result.value) + "\n")
+        sys.stdout.flush()
+    console = _console(stderr=True)
+    console.print(verdict_rich([result]))
+    if result.error is not None and result.error.traceback and result.verdict.kind == "failed":
+        console.print(printable(result.error.traceback, 20_000, lines=True), markup=False, style="dim", soft_wrap=True)
+    console.print(result.explain(), markup=False, soft_wrap=True)
+
+
+def _as_json(value: Any) -> str:
+    """`value` as JSON, what has no place there as its repr; nothing in it can steer a terminal."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, indent=2, default=repr)
+    except (TypeError, ValueError, RecursionError):  # a key that JSON can't have
+        text = json.dumps(repr(value), ensure_ascii=False)
+    return "".join(c if c == "\n" or not unicodedata.category(c).startswith(("C", "Zl", "Zp")) else json.dumps(c)[1:-1] for c in text)
+
+
+# ---------------------------------------------------------------------- doctor
+
+
+@app.command()
+def doctor() -> None:
+    """Start a throwaway worker and show which barriers this machine gave it."""
+    from agentplug.doctor import doctor as examine
+    from agentplug.report.tables import barriers_rich
+
+    diagnosis = examine()
+    console = _console()
+    console.print(f"\n{diagnosis.machine}", markup=False)
+    if diagnosis.rows:
+        console.print(barriers_rich(diagnosis.rows))
+    for row in diagnosis.rows:
+        if row["lost"]:
+            remedy = row["remedy"] or "none known"
+            console.print(f"{row['barrier']} can't protect {', '.join(row['lost'])}: {remedy}", markup=False, style="red")
+    console.print(diagnosis.summary(), markup=False, style="green" if diagnosis.fit else "red", soft_wrap=True)
+    raise typer.Exit(0 if diagnosis.fit else 1)
+
+
+# ---------------------------------------------------------------------- lab
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context) -> None:
+    """Open JupyterLab on the notebooks; more arguments are JupyterLab's own."""
+    from importlib.util import find_spec
+
+    if find_spec("jupyterlab") is None:
+        _say("JupyterLab isn't installed here; pip install 'agentplug[lab]', or in a checkout pip install -e '.[lab]'")
+        raise typer.Exit(2)
+    command = [sys.executable, "-m", "jupyterlab", str(_notebooks()), *context.args]
+    sys.stdout.flush()
+    os.execv(sys.executable, command)
+
+
+def _notebooks() -> Path:
+    """The notebooks of the checkout that this package lies in, or of the current directory, or that directory."""
+    places = [Path(__file__).resolve().parents[1] / "notebooks", Path.cwd() / "notebooks"]
+    return next((place for place in places if any(place.glob("*.ipynb"))), Path.cwd())
+
+
+def _first_notebook() -> Path:
+    """The quickstart, wherever it is."""
+    found = sorted(_notebooks().glob("*.ipynb"))
+    return next((path for path in found if "quickstart" in path.name), Path("notebooks/quickstart.ipynb"))
+
+
+def _shown(path: Path) -> Path:
+    """`path` as seen from the current directory, if it is below that."""
+    with contextlib.suppress(ValueError):
+        return path.relative_to(Path.cwd())
+    return path

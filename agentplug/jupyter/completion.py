@@ -1,0 +1,61 @@
+"""Completion behind our magics (host): their own options, the names of loaded plugins, the kinds of verdict."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from IPython.core.completer import CompletionContext, SimpleCompletion
+
+from agentplug.contract.run import KINDS
+from agentplug.jupyter import decorators
+from agentplug.jupyter.options import EXPECTED_BY, known_options
+from agentplug.jupyter.session import Session
+
+_LINE = re.compile(r"(?:^|[=(;])\s*%(load_plugin|unload_plugin|reload_plugin)\s(.*)$")
+_CELL = re.compile(r"^%%(load_plugin|sandbox)\s(.*)$")
+_NAMED = ("unload_plugin", "reload_plugin")
+_TAKE_PLUGIN_NAMES = ("--plugin",)
+
+
+def matcher(session: Session, magics: Any) -> Callable[[CompletionContext], dict[str, Any]]:
+    """A matcher for `ip.Completer.custom_matchers`."""
+    of_line = {
+        "load_plugin": known_options(magics.load_plugin),
+        "unload_plugin": known_options(magics.unload_plugin),
+        "reload_plugin": known_options(magics.reload_plugin),
+    }
+    of_cell = {"load_plugin": known_options(magics.load_plugin_cell), "sandbox": known_options(magics.sandbox)}
+
+    @decorators.matcher
+    def offered(context: CompletionContext) -> dict[str, Any]:
+        words = _words(context, of_line, of_cell, session)
+        found = [SimpleCompletion(text=word, type="magic") for word in words if word.startswith(context.token)]
+        return {"completions": found, "suppress": bool(found)}
+
+    return offered
+
+
+def _words(
+    context: CompletionContext, of_line: dict[str, list[str]], of_cell: dict[str, list[str]], session: Session
+) -> Iterable[str]:
+    """What may stand at the cursor, as far as it is ours to say; in place of the completer's token."""
+    text = context.text_until_cursor
+    above = "".join(context.full_text.split("\n")[: context.cursor_line]).strip()
+    if not above and (cell := _CELL.match(text)):
+        magic, known, rest = cell[1], of_cell[cell[1]], cell[2]
+    elif line := _LINE.search(text):
+        magic, known, rest = line[1], of_line[line[1]], line[2]
+    else:
+        return ()
+    *before, word = rest.split(" ")
+    behind = next((earlier for earlier in reversed(before) if earlier), "")
+    if word.startswith("-"):
+        return known
+    if behind == "--expect":
+        kind, colon, _ = word.partition(":")
+        return EXPECTED_BY.get(kind, ()) if colon else KINDS
+    if behind in _TAKE_PLUGIN_NAMES or magic in _NAMED:
+        return tuple(session.manager.plugins)
+    return ()

@@ -1,0 +1,236 @@
+"""The magics (host). Each parses its line, asks the session, and hands back a value that a notebook can show.
+
+They are plain functions: IPython has no async magics, so what must be awaited runs on a loop of agentplug's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics
+
+from agentplug.contract.run import Run, Verdict
+from agentplug.doctor import Diagnosis, doctor
+from agentplug.errors import AgentplugError
+from agentplug.jupyter import options
+from agentplug.jupyter.decorators import argument, cell_magic, line_magic, magic_arguments, magics_class
+from agentplug.jupyter.failures import fits, shortened, unexpected
+from agentplug.jupyter.sandbox_cell import run_bound, run_cell
+from agentplug.jupyter.session import PluginList, Session
+from agentplug.manager import AnyPlugin
+from agentplug.sandboxed import SandboxedPlugin
+from agentplug.sources.cell import cell_source
+from agentplug.sources.names import near_match, quoted
+
+NAMES = {
+    "line": ("load_plugin", "plugins", "unload_plugin", "reload_plugin", "sandbox_doctor"),
+    "cell": ("load_plugin", "sandbox"),
+}
+
+
+@magics_class
+class AgentplugMagics(Magics):
+    """What `%load_ext agentplug` adds."""
+
+    def __init__(self, ip: InteractiveShell, session: Session) -> None:
+        super().__init__(ip)
+        self.session = session
+
+    @magic_arguments()
+    @argument("spec", metavar="SPEC", help="pkg.mod, pkg.mod:Class, ./file.py, or the name of an entry point")
+    @argument("--as", dest="name", metavar="NAME", help="the variable to bind; by default one made from SPEC")
+    @options.limits
+    @argument("--config", metavar="EXPR", help="a dict for the plugin's initialize(), as a Python expression")
+    @line_magic("load_plugin")
+    def load_plugin(self, line: str) -> SandboxedPlugin:
+        """Load a plugin into a confined worker, bind it to a variable, and show its card.
+
+        ::
+
+            %load_plugin ./greeter.py
+            %load_plugin ./greeter.py:PoliteGreeterPlugin --as polite --memory 64M --cpu 2
+            %load_plugin my_package.greeter --config {"language": "en"} --network 443
+
+        Then `await greeter.process("hello")` in any cell. A plugin loaded under a name that is taken replaces the
+        one before. The kernel never imports the plugin: it reads its source, and a worker runs it.
+        """
+        found = options.parse(self.load_plugin, line)
+        name = options.variable_name(found.name or options.name_for(found.spec), "--as NAME")
+        return self._load(found.spec, name, found)
+
+    @magic_arguments()
+    @argument("name", metavar="NAME", help="the plugin's name, and the variable to bind")
+    @options.limits
+    @argument("--config", metavar="EXPR", help="a dict for the plugin's initialize(), as a Python expression")
+    @cell_magic("load_plugin")
+    def load_plugin_cell(self, line: str, cell: str) -> SandboxedPlugin:
+        """Load the plugin that this cell defines into a confined worker, and bind it to NAME.
+
+        ::
+
+            %%load_plugin shouter --memory 64M
+            class ShouterPlugin:
+                name = "shouter"
+                version = "1.0"
+                async def initialize(self, config): ...
+                async def process(self, text): return text.upper()
+
+        The cell runs in the worker and nowhere else. It needs one class whose name ends in `Plugin`. Running the
+        cell again replaces the plugin.
+        """
+        found = options.parse(self.load_plugin_cell, line)
+        name = options.variable_name(found.name, "NAME")
+        try:
+            source = cell_source(cell, name)
+        except AgentplugError as error:
+            raise shortened(error) from None
+        return self._load(source, name, found)
+
+    @magic_arguments()
+    @options.limits
+    @argument("-i", dest="given", metavar="NAME", action="append", help="a variable to send in; may be repeated")
+    @argument("-o", dest="wanted", metavar="NAME", action="append", help="a variable to bring back; may be repeated")
+    @argument("--run", metavar="NAME", default="_run", help="the variable to bind the Run to (default: _run)")
+    @argument("--expect", metavar="KIND[:BY]", help="the verdict that this cell must end with")
+    @argument("--plugin", metavar="NAME", help="call this loaded plugin with the cell's last value")
+    @argument("--live", action="store_true", help="show time, CPU and memory while it runs")
+    @cell_magic("sandbox")
+    def sandbox(self, line: str, cell: str) -> Any:
+        """Run this cell in a fresh confined worker, and show its last value.
+
+        ::
+
+            %%sandbox --memory 64M --cpu 1 -i numbers -o total
+            total = sum(numbers)
+            total / len(numbers)
+
+            %%sandbox --memory 64M --expect limited:memory
+            hog = bytearray(1 << 30)
+
+        The worker knows nothing of the notebook but the variables sent with -i; what the cell defines ends with
+        it, but for the variables named with -o. Values come back as plain data, arrays or DataFrames. `await`
+        works, a final semicolon hides the value, IPython's own syntax (%magics, !commands) doesn't work here.
+
+        The Run (verdict, cost, output) is bound to `_run`, or as --run says. A verdict other than completed raises;
+        with --expect, any other than that raises, and that one shows the run. Verdicts: completed, failed (:the
+        exception's name), limited (:memory, cpu, wall, …), died (:SIGSEGV, 'exit 3', …), broken (:protocol,
+        unserializable), stopped (:interrupt).
+
+        With --plugin the last value is what that plugin is called with, in its own worker and under its own limits:
+        its reply is shown, its Run bound, its verdict judged. The cell itself must then complete.
+        """
+        found = options.parse(self.sandbox, line)
+        expected = options.expected_verdict(found.expect)
+        bound = options.variable_name(found.run, "--run")
+        wanted = tuple(options.variable_name(name, "-o") for name in found.wanted or ())
+        given = {name: self._variable(name) for name in found.given or ()}
+        policy = options.policy_from(found)
+        target = self._confined(found.plugin) if found.plugin else None
+        names = self.session.names
+        names.pop(bound, None)  # so that a cell which never came to run leaves no old Run behind
+
+        def bind(run: Run) -> None:
+            names[bound] = run
+
+        try:
+            run, left = run_cell(cell, policy, given, wanted, bind, live=found.live)
+            if target is not None:
+                run.check()
+                run = run_bound(target, run.value, bind, live=found.live)
+        except AgentplugError as error:
+            raise shortened(error) from None
+        names.update(left)
+        return _judged(run, expected)
+
+    @line_magic("plugins")
+    def plugins(self, line: str) -> PluginList:
+        """List the plugins of this session: name, version, state, where they run, calls, last verdict.
+
+        ::
+
+            %plugins
+            loaded = %plugins
+
+        `loaded.manager` is then the session's `PluginManager`, and its `trace` a table with one row a call.
+        """
+        _nothing_in(line, "%plugins")
+        return PluginList(self.session.manager)
+
+    @magic_arguments()
+    @argument("name", metavar="NAME", help="a loaded plugin")
+    @line_magic("unload_plugin")
+    def unload_plugin(self, line: str) -> None:
+        """Close a plugin and its worker, and drop its variable.
+
+        ::
+
+            %unload_plugin greeter
+        """
+        self.session.unload(options.parse(self.unload_plugin, line).name)
+
+    @magic_arguments()
+    @argument("name", metavar="NAME", help="a loaded plugin")
+    @line_magic("reload_plugin")
+    def reload_plugin(self, line: str) -> AnyPlugin:
+        """Load a plugin anew, from what its file or module holds now, with the same limits and configuration.
+
+        ::
+
+            %reload_plugin greeter
+
+        Also takes a plugin out of quarantine. If the new one can't be loaded the old one stays.
+        """
+        name = options.parse(self.reload_plugin, line).name
+        try:
+            return self.session.reload(name)
+        except AgentplugError as error:
+            raise shortened(error) from None
+
+    @line_magic("sandbox_doctor")
+    def sandbox_doctor(self, line: str) -> Diagnosis:
+        """Say which barriers this machine has, each proved by raising it in a throwaway worker."""
+        _nothing_in(line, "%sandbox_doctor")
+        return doctor()
+
+    # ------------------------------------------------------------------ inside
+
+    def _load(self, source: object, name: str, found: Any) -> SandboxedPlugin:
+        policy = options.policy_from(found)
+        config = options.evaluated(found.config, self.session.names)
+        try:
+            return self.session.load(source, name, policy, config)
+        except AgentplugError as error:
+            raise shortened(error) from None
+
+    def _variable(self, name: str) -> Any:
+        names = self.session.names
+        if name not in names:
+            raise UsageError(f"-i: there is no variable {quoted(name)}{near_match(name, names)}")
+        return names[name]
+
+    def _confined(self, name: str) -> SandboxedPlugin:
+        plugin = self.session.plugin(name)
+        if not isinstance(plugin, SandboxedPlugin):
+            raise UsageError(f"--plugin: {quoted(name)} is trusted and runs in the kernel; call it with await")
+        return plugin
+
+
+def _judged(run: Run, expected: Verdict | None) -> Any:
+    """The value of a run that ended as expected, or the run itself where it has none. Raises otherwise."""
+    if expected is None or expected.kind == "completed":
+        if expected is not None and not fits(run.verdict, expected):
+            raise shortened(unexpected(run, expected))
+        try:
+            return run.check()
+        except AgentplugError as error:
+            raise shortened(error) from None
+    if not fits(run.verdict, expected):
+        raise shortened(unexpected(run, expected))
+    return run
+
+
+def _nothing_in(line: str, magic: str) -> None:
+    if line.strip():
+        raise UsageError(f"{magic} takes no arguments, got {quoted(line.strip())}")

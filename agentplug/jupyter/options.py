@@ -1,0 +1,208 @@
+"""The command lines of the magics (host): their options, split, parsed and made into a `Policy`.
+
+A typo is a `UsageError`, which IPython shows without a traceback: it names the nearest right option. Lines are split
+as a shell would, except that the expression behind `--config` may hold spaces and quotes of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import keyword
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from IPython.core.error import UsageError
+
+from agentplug.contract.policy import Policy
+from agentplug.contract.run import KINDS, Verdict
+from agentplug.contract.text import printable
+from agentplug.errors import PolicyError
+from agentplug.jupyter.decorators import argument
+from agentplug.sources.names import identifier_of, near_match, quoted
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXPECTED_BY: dict[str, tuple[str, ...]] = {
+    "completed": (),
+    "failed": (),
+    "limited": ("memory", "cpu", "wall", "processes", "threads", "files", "disk", "reply"),
+    "died": (),
+    "broken": ("protocol", "unserializable"),
+    "stopped": ("interrupt", "kill", "close"),
+}
+"""What can follow each kind of verdict; empty where anything can, or nothing."""
+
+_FIELDS = {"cpu": "cpu_s", "wall": "wall_s"}
+_LIMITS = ("memory", "cpu", "wall", "disk", "processes", "threads", "output", "network", "best_effort")
+
+
+def limits(function: F) -> F:
+    """Give a magic the options that make its policy."""
+    for add in reversed(
+        (
+            argument("--memory", metavar="SIZE", help="memory it may add, like 256M"),
+            argument("--cpu", metavar="S", type=float, help="CPU seconds a call"),
+            argument("--wall", metavar="S", type=float, help="elapsed seconds a call"),
+            argument("--disk", metavar="SIZE", help="bytes in its private scratch directory"),
+            argument("--processes", metavar="N", type=int, help="child processes"),
+            argument("--threads", metavar="N", type=int, help="threads"),
+            argument("--output", metavar="SIZE", help="stdout and stderr kept a call"),
+            argument("--network", metavar="PORTS", type=_ports, help="TCP ports like 80,443; or all; or none"),
+            argument("--read", metavar="PATH", action="append", help="a path it may read; may be repeated"),
+            argument("--write", metavar="PATH", action="append", help="a path it may write; may be repeated"),
+            argument("--env", metavar="NAME", action="append", help="NAME=VALUE, or NAME for the kernel's own value"),
+            argument("--best-effort", action="store_true", help="go on without what this machine can't enforce"),
+        )
+    ):
+        function = add(function)
+    return function
+
+
+def parse(magic: Any, line: str) -> argparse.Namespace:
+    """The arguments in `line`, as the decorators of `magic` say. Raises `UsageError`."""
+    expression = None
+    known = known_options(magic)
+    if "--config" in known:
+        line, expression = _take_expression(line, "--config")
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"{quoted(line)}: {error}") from None
+    for word in words:
+        name = word.partition("=")[0]
+        if name.startswith("--") and name not in known:
+            hint = near_match(name, known) or f"; the options are {', '.join(known)}"
+            raise UsageError(f"there is no option {quoted(name)}{hint}")
+    found: argparse.Namespace = magic.parser.parse_args(words)
+    if "--config" in known:
+        found.config = expression
+    return found
+
+
+def known_options(magic: Any) -> list[str]:
+    """The long and short options of a magic."""
+    return [option for action in magic.parser._actions for option in action.option_strings]
+
+
+def policy_from(options: argparse.Namespace) -> Policy | None:
+    """The policy that the options ask for; None where none of them does. Raises `UsageError`."""
+    fields = {name: getattr(options, name) for name in _LIMITS}
+    fields |= {name: tuple(getattr(options, name) or ()) for name in ("read", "write")}
+    fields["env"] = _environment(options.env or ())
+    given = {_FIELDS.get(name, name): value for name, value in fields.items() if _is_given(value)}
+    if not given:
+        return None
+    try:
+        return Policy(**given)
+    except PolicyError as error:
+        raise UsageError(_with_option_names(str(error))) from None
+
+
+def variable_name(name: str, option: str) -> str:
+    """`name`, if it can be a variable's. Raises `UsageError`."""
+    if name.isidentifier() and not keyword.iskeyword(name):
+        return name
+    near = identifier_of(name)
+    hint = f", {near} would do" if near.isidentifier() and not keyword.iskeyword(near) else ""
+    raise UsageError(f"{option}: {quoted(name)} can't be a variable's name{hint}")
+
+
+def expected_verdict(text: str | None) -> Verdict | None:
+    """The verdict behind `--expect`. Raises `UsageError` for one that can't be."""
+    if text is None:
+        return None
+    kind, colon, by = text.partition(":")
+    if kind not in KINDS:
+        hint = near_match(kind, KINDS) or f"; the kinds are {', '.join(KINDS)}"
+        raise UsageError(f"--expect: there is no verdict {quoted(kind)}{hint}")
+    choice = EXPECTED_BY[kind]
+    if (colon and not by) or (by and kind == "completed"):
+        raise UsageError(f"--expect {quoted(text)}: write {kind}{'' if kind == 'completed' else f', or {kind}:BY'}")
+    if by and choice and by not in choice:
+        hint = near_match(by, choice, f"{kind}:") or f"; it is one of {', '.join(choice)}"
+        raise UsageError(f"--expect: nothing is {quoted(text)}{hint}")
+    return Verdict(kind, by or None)
+
+
+def evaluated(expression: str | None, names: dict[str, Any]) -> dict[str, Any] | None:
+    """The dict that the user's expression behind `--config` stands for. Raises `UsageError`."""
+    if expression is None:
+        return None
+    try:
+        value = eval(expression, names)
+    except Exception as error:
+        raise UsageError(
+            f"--config {quoted(expression)}: {type(error).__name__}: {printable(str(error), 300)}"
+        ) from None
+    if not isinstance(value, Mapping):
+        raise UsageError(f"--config {quoted(expression)} is a {type(value).__name__}; write a dict")
+    return dict(value)
+
+
+def name_for(spec: str) -> str:
+    """The variable that a plugin loaded from `spec` is bound to: its class, its file or its module, in snake case.
+
+    The plugin's own name isn't asked: a stranger doesn't choose what it hides in the user's notebook.
+    """
+    base = spec.rpartition("/")[2]
+    stem, colon, attribute = base.rpartition(":")
+    last = attribute if colon and attribute.isidentifier() else (stem or base).removesuffix(".py").rpartition(".")[2]
+    return identifier_of(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", last).lower())
+
+
+def _take_expression(line: str, option: str) -> tuple[str, str | None]:
+    """The line without `option` and the Python expression behind it, which ends at the first space where it can."""
+    found = re.search(rf"(?:^|\s){option}(?:=|\s+|$)", line)
+    if found is None:
+        return line, None
+    rest = line[found.end() :]
+    for end in [*(match.start() for match in re.finditer(r"\s", rest)), len(rest)]:
+        text = rest[:end]
+        try:
+            tree = ast.parse(text, mode="eval").body
+        except (SyntaxError, ValueError):
+            continue
+        if isinstance(tree, ast.Constant) and isinstance(tree.value, str):
+            text = tree.value  # an expression in quotes, as for a shell
+        return f"{line[: found.start()]} {rest[end:]}", text
+    raise UsageError(f"{option}: {quoted(rest)} is no Python expression; write a dict, like {option} {{'key': 1}}")
+
+
+def _ports(text: str) -> bool | tuple[int, ...]:
+    if text in ("all", "none"):
+        return text == "all"
+    try:
+        return tuple(int(port) for port in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text)} is neither TCP ports like 80,443 nor 'all' nor 'none'"
+        ) from None
+
+
+def _environment(words: Iterable[str]) -> dict[str, str]:
+    given = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            if name not in os.environ:
+                raise UsageError(
+                    f"--env {quoted(name)}: the kernel has no such variable; write {printable(name, 60)}=VALUE"
+                )
+            value = os.environ[name]
+        given[name] = value
+    return given
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and value is not False and value not in ((), {})
+
+
+def _with_option_names(message: str) -> str:
+    """A PolicyError's message with the option in front, where its field has another name."""
+    field = re.match(r"\w+", message)
+    option = {field: option for option, field in _FIELDS.items()}.get(field[0]) if field else None
+    return f"--{option}: {message}" if option else f"--{message}"

@@ -1,0 +1,89 @@
+"""The plugins of one notebook session (host): their manager, and the variables that they are bound to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+
+from agentplug.contract.text import printable
+from agentplug.manager import AnyPlugin, PluginManager, plugin_row
+from agentplug.sandbox.conversation import wait_for
+from agentplug.sandboxed import SandboxedPlugin
+from agentplug.sources.names import near_match, quoted
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+
+class Session:
+    """What the magics of one shell share."""
+
+    def __init__(self, ip: InteractiveShell) -> None:
+        self.ip = ip
+        self.manager = PluginManager()
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """The user's variables."""
+        names: dict[str, Any] = self.ip.user_ns
+        return names
+
+    def plugin(self, name: str) -> AnyPlugin:
+        """The plugin of that name. Raises `UsageError`."""
+        plugins = self.manager.plugins
+        if name not in plugins:
+            known = ", ".join(printable(key, 60) for key in plugins) or "none"
+            hint = near_match(name, plugins) or f"; there are: {known}"
+            raise UsageError(f"no plugin {quoted(name)} is loaded{hint}")
+        return plugins[name]
+
+    def load(self, source: object, name: str, policy: Any, config: dict[str, Any] | None) -> SandboxedPlugin:
+        """Load a plugin, register and bind it; raises what `PluginManager.load` does."""
+        plugin = wait_for(self.manager.load(source, name, policy, config))
+        self.names[name] = plugin
+        return plugin
+
+    def unload(self, name: str) -> None:
+        """Close a plugin, forget it, and drop the variable if that is still the plugin."""
+        plugin = self.plugin(name)
+        wait_for(self.manager.unregister(name))
+        if self.names.get(name) is plugin:
+            del self.names[name]
+
+    def reload(self, name: str) -> AnyPlugin:
+        """Load a plugin anew; its variable follows if it still was the plugin."""
+        before = self.plugin(name)
+        plugin = wait_for(self.manager.reload(name))
+        if self.names.get(name) is before:
+            self.names[name] = plugin
+        return plugin
+
+    def close(self) -> None:
+        """Close every plugin and drop their variables."""
+        plugins = dict(self.manager.plugins)
+        wait_for(self.manager.close())
+        for name, plugin in plugins.items():
+            if self.names.get(name) is plugin:
+                del self.names[name]
+
+
+class PluginList:
+    """What `%plugins` shows: one row a plugin, as they are now. `manager` is the session's `PluginManager`."""
+
+    def __init__(self, manager: PluginManager) -> None:
+        self.manager = manager
+        self._rows = [plugin_row(name, plugin) for name, plugin in manager.plugins.items()]
+
+    def __repr__(self) -> str:
+        if not self._rows:
+            return "No plugin is loaded; load one with %load_plugin SPEC."
+        table = [list(self._rows[0]), *([printable(text, 60) for text in row.values()] for row in self._rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in table]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _repr_html_(self) -> str:
+        from agentplug.report.cards import plugins_table
+
+        return plugins_table(self._rows) if self._rows else ""
