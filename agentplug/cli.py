@@ -111,8 +111,8 @@ def _limit(name: str) -> Any:
 
 @app.command()
 def run(
-    spec: Annotated[str, typer.Argument(help="pkg.mod, pkg.mod:Class, ./file.py:Class or an entry point's name.")],
-    given: Annotated[str | None, typer.Argument(metavar="[INPUT]", help="Its input; - reads standard input.")] = None,
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="pkg.mod, pkg.mod:Class, ./file.py:Class or an entry point's name.")],
+    given: Annotated[str | None, typer.Argument(metavar="INPUT", help="Its input; - reads standard input.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="INPUT is JSON, and not just text.")] = False,
     config: Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object for its initialize().")] = None,
     memory: Annotated[str | None, _limit("memory")] = None,
@@ -153,7 +153,11 @@ def run(
 
 
 def _input(given: str | None, as_json: bool) -> Any:
-    text = sys.stdin.read() if given == "-" else given
+    try:
+        text = sys.stdin.read() if given == "-" else given
+    except UnicodeDecodeError as error:
+        _say(f"standard input isn't text: {error}")
+        raise typer.Exit(2) from None
     return text if text is None or not as_json else _parsed("INPUT", text)
 
 
@@ -172,16 +176,29 @@ def _show_output(stream: str, text: str) -> None:
 
 
 def _show_run(result: Run) -> None:
-    from agentplug.report.tables import verdict_rich
+    """The value on standard output; the verdict with its cost, and what happened in a sentence, on standard error."""
+    from rich.text import Text
+
+    from agentplug.contract.explain import added_memory_bytes, format_seconds
+    from agentplug.contract.policy import format_size
+    from agentplug.report.marks import verdict_mark
 
     if result.verdict.kind == "completed":
         sys.stdout.write(_as_json(result.value) + "\n")
         sys.stdout.flush()
-    console = _console(stderr=True)
-    console.print(verdict_rich([result]))
+    console, usage, policy = _console(stderr=True), result.usage, result.policy
     if result.error is not None and result.error.traceback and result.verdict.kind == "failed":
-        console.print(printable(result.error.traceback, 20_000, lines=True), markup=False, style="dim", soft_wrap=True)
-    console.print(result.explain(), markup=False, soft_wrap=True)
+        console.print(Text(printable(result.error.traceback, 20_000, lines=True), style="dim"), soft_wrap=True)
+    mark = verdict_mark(result.verdict.kind)
+    costs = (
+        f"wall {format_seconds(usage.wall_s)} of {policy.wall_s:g} s",
+        f"CPU {format_seconds(usage.cpu_s)} of {policy.cpu_s:g} s",
+        f"memory {format_size(added_memory_bytes(result))} of {format_size(float(policy.memory))}",
+        f"output {format_size(usage.output_bytes)}",
+    )
+    shown = Text(f"{mark.icon} {printable(str(result.verdict), 100)}", style=f"bold {mark.color}")
+    console.print(shown.append(f"  {' · '.join(costs)}", style="not bold default"), soft_wrap=True)
+    console.print(Text(result.explain()), soft_wrap=True)
 
 
 def _as_json(value: Any) -> str:
@@ -190,7 +207,10 @@ def _as_json(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False, indent=2, default=repr)
     except (TypeError, ValueError, RecursionError):  # a key that JSON can't have
         text = json.dumps(repr(value), ensure_ascii=False)
-    return "".join(c if c == "\n" or not unicodedata.category(c).startswith(("C", "Zl", "Zp")) else json.dumps(c)[1:-1] for c in text)
+    return "".join(
+        c if c == "\n" or not unicodedata.category(c).startswith(("C", "Zl", "Zp")) else json.dumps(c)[1:-1]
+        for c in text
+    )
 
 
 # ---------------------------------------------------------------------- doctor
@@ -210,7 +230,9 @@ def doctor() -> None:
     for row in diagnosis.rows:
         if row["lost"]:
             remedy = row["remedy"] or "none known"
-            console.print(f"{row['barrier']} can't protect {', '.join(row['lost'])}: {remedy}", markup=False, style="red")
+            console.print(
+                f"{row['barrier']} can't protect {', '.join(row['lost'])}: {remedy}", markup=False, style="red"
+            )
     console.print(diagnosis.summary(), markup=False, style="green" if diagnosis.fit else "red", soft_wrap=True)
     raise typer.Exit(0 if diagnosis.fit else 1)
 
@@ -224,7 +246,9 @@ def lab(context: typer.Context) -> None:
     from importlib.util import find_spec
 
     if find_spec("jupyterlab") is None:
-        _say("JupyterLab isn't installed here; pip install 'agentplug[lab]', or in a checkout pip install -e '.[lab]'")
+        _say(
+            "JupyterLab isn't installed here; pip install 'agentplug[lab]', or in a checkout pip install -e '.[lab]'"
+        )
         raise typer.Exit(2)
     command = [sys.executable, "-m", "jupyterlab", str(_notebooks()), *context.args]
     sys.stdout.flush()

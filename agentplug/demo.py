@@ -140,10 +140,13 @@ def show(console: Console, output: Path, notebook: Path) -> bool:
     acts = programme()
     console.print(
         f"\n[bold]agentplug[/] loads {len(acts)} plugins, each into a confined worker process that may add "
-        f"{format_size(float(POLICY.memory))} of memory\nand use {POLICY.cpu_s:g} s of CPU and {POLICY.wall_s:g} s "
-        "in all. Most of them have other plans.\n",
+        f"{format_size(float(POLICY.memory))} of memory and use {POLICY.cpu_s:g} s of CPU and {POLICY.wall_s:g} s "
+        "in all. Most of them have other plans.",
         highlight=False,
+        soft_wrap=not console.is_terminal,
     )
+    if not console.is_terminal:
+        console.print()
     host = _play_live(console, acts) if console.is_terminal else _play_plainly(console, acts)
     good = all(act.as_expected for act in acts) and not host.left
     for line in _findings(acts, host):
@@ -186,17 +189,16 @@ def _play_plainly(console: Console, acts: list[Act]) -> Host:
 def _table(acts: list[Act], width: int) -> Table:
     """One row an act; the ones to come are dim, and the one under way spins."""
     from rich import box
-    from rich.spinner import Spinner
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column("plugin", max_width=20, overflow="fold")
+    table.add_column("plugin", max_width=22, overflow="fold")
     if width >= _WIDE:
         table.add_column("what it tries", no_wrap=True)
     table.add_column("verdict", no_wrap=True, min_width=24)
-    for heading in ("wall", "CPU", "memory"):
-        table.add_column(heading, justify="right", no_wrap=True, min_width=8)
+    for heading, least in (("wall", 6), ("CPU", 6), ("memory", 8)):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=least)
     waiting = [act for act in acts if act.run is None]
     for act in acts:
         tries = [Text(act.tries, style="" if act.run else "dim")] if width >= _WIDE else []
@@ -226,14 +228,15 @@ def _findings(acts: list[Act], host: Host) -> list[str]:
         _finding(right == len(acts), f"{right} of {len(acts)} verdicts are the expected ones"),
         _finding(
             host.longest_gap_s < 0.1,
-            f"this process went on all the time: its event loop never lagged more than "
-            f"{format_seconds(host.longest_gap_s)}",
+            f"this process went on: its event loop was never late by more than {format_seconds(host.longest_gap_s)}",
         ),
-        _finding(host.good_calls > 0, f"word_count, in a worker of its own, answered {host.good_calls} calls meanwhile"),
+        _finding(
+            host.good_calls > 0, f"word_count, in a worker of its own, answered {host.good_calls} calls meanwhile"
+        ),
         _finding(
             not host.left,
-            f"no process is left of them{': but ' + ', '.join(host.left) if host.left else ''}, and this one has "
-            f"grown by {format_size(max(0, host.grown_bytes >> 20 << 20))}",
+            f"{'processes ' + ', '.join(host.left) + ' are' if host.left else 'no process is'} left of them, "
+            f"and this one has grown by {max(0, host.grown_bytes) / (1 << 20):.0f} MiB",
         ),
     ]
     lines += [

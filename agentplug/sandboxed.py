@@ -35,7 +35,7 @@ from agentplug.errors import (
 )
 from agentplug.outcome import load_error, runs_of
 from agentplug.requests import call_request, load_request
-from agentplug.sandbox.conversation import Turn, converse, wait_for
+from agentplug.sandbox.conversation import Turn, converse, our_loop, wait_for
 from agentplug.sandbox.exchange import Exchange, Request
 from agentplug.sandbox.launcher import zygote_for
 from agentplug.sandbox.output import current_sink
@@ -178,9 +178,25 @@ class SandboxedPlugin:
         worker = self._worker
         if worker is not None and worker.exchange is not None:
             worker.stop("close")
-        async with self._turn:
+        try:
+            await asyncio.wait_for(self._turn.__aenter__(), GRACE_S)
+        except TimeoutError:
+            # The call that has the turn waits on a loop that stands still, perhaps because our caller blocks it: a
+            # notebook's magic does. End the worker now; its descriptors close when that call has let go of them.
+            if worker is not None:
+                worker.stop("close")
+                await asyncio.shield(asyncio.wrap_future(worker.exited))
+                await asyncio.shield(asyncio.wrap_future(worker.wiped))
+            asyncio.run_coroutine_threadsafe(self._let_go(), our_loop())
+            return
+        try:
             await self._drop_worker(gently=True)
-        self._state = "closed"
+        finally:
+            await self._turn.__aexit__()
+
+    async def _let_go(self) -> None:
+        async with self._turn:
+            await self._drop_worker(gently=False)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -18,7 +18,7 @@ _NO = frozenset(("no", "false", "off", "none"))
 
 
 class Option(NamedTuple):
-    """`--NAME METAVAR`, which sets the policy's `field`. `many` may be given more than once, a `flag` takes no value."""
+    """`--NAME METAVAR`, which sets the policy's `field`. `many` may come more than once, a `flag` takes no value."""
 
     name: str
     field: str
@@ -44,7 +44,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("network", "network", "PORTS", "TCP ports that it may connect to, like 443,8080; or yes, or no"),
     Option("read", "read", "PATH", "a path that it may read", many=True),
     Option("write", "write", "PATH", "a path that it may read and write", many=True),
-    Option("env", "env", "NAME[=VALUE]", "a variable that it sees; without a value, the one that is set here", many=True),
+    Option(
+        "env", "env", "NAME[=VALUE]", "a variable that it sees; without a value, the one that is set here", many=True
+    ),
     Option("best-effort", "best_effort", "", "start even where this machine can't enforce everything", flag=True),
 )
 

@@ -214,6 +214,8 @@ class AgentplugMagics(Magics):
         plugin = self.session.plugin(name)
         if not isinstance(plugin, SandboxedPlugin):
             raise UsageError(f"--plugin: {quoted(name)} is trusted and runs in the kernel; call it with await")
+        if plugin.state == "busy":  # waiting here would block the kernel's loop, and with it that call
+            raise UsageError(f"--plugin: {quoted(name)} is busy with another call; await that one first")
         return plugin
 
 

@@ -75,7 +75,7 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
     def readable() -> None:
         if worker.pump():
             finish()
-        elif worker.reader.eof:
+        elif worker.reader.eof or worker.ending:
             loop.remove_reader(fd)  # its end is on its way, by the watchdog
 
     def writable() -> None:

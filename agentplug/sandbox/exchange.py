@@ -73,7 +73,8 @@ class Exchange:
     output_bytes = 0
     usage = Usage()
     ended_ns = 0
-    cpu0_ns = head_cpu_ns = last_cpu_ns = 0
+    cpu0_ns = head_cpu_ns = last_cpu_ns = 0  # the worker's own clock
+    children_ns = 0  # what its child processes have used in this exchange
     baseline_bytes = peak_bytes = threads = 0
     _counters0 = _counters = Counters(0, 0, 0, 0, 0, 0)
     _stride, _skipped = 1, 0
@@ -105,7 +106,7 @@ class Exchange:
 
     def sample(self, now_ns: int, rss_bytes: int, cpu_ns: int, threads: int) -> None:
         """Keep one reading; past the bound every second one goes, and from then on every second is kept."""
-        self.last_cpu_ns = max(self.last_cpu_ns, cpu_ns)
+        self.last_cpu_ns = max(self.last_cpu_ns, cpu_ns - self.children_ns)
         self.peak_bytes = max(self.peak_bytes, rss_bytes)
         self.threads = max(self.threads, threads)
         self._skipped += 1
@@ -133,13 +134,14 @@ class Exchange:
         self.threads = max(self.threads, counters.threads)
         t_ns = self.ended_ns - self.started_ns
         if t_ns > _WORTH_A_SAMPLE_NS:
-            self.samples.append(Sample(t_ns, readings.footprint_bytes(), cpu_ns - self.cpu0_ns, counters.threads))
+            used_ns = cpu_ns - self.cpu0_ns + self.children_ns
+            self.samples.append(Sample(t_ns, readings.footprint_bytes(), used_ns, counters.threads))
 
     def close_figures(self, cpu_total_s: tuple[float, float] | None = None) -> None:
         """Make `usage`. `cpu_total_s` is a dead worker's whole user and system time, from its parent's wait4(2)."""
         if not self.ended_ns:
             self.ended_ns = time.perf_counter_ns()
-        cpu_ns = self.last_cpu_ns - self.cpu0_ns
+        cpu_ns = self.last_cpu_ns - self.cpu0_ns + self.children_ns
         before, after = self._counters0, self._counters
         if cpu_total_s is not None:
             cpu_ns = max(cpu_ns, int(sum(cpu_total_s) * 1e9) - self.cpu0_ns)

@@ -119,6 +119,11 @@ class Readings:
         except OSError:
             raise Gone("clock") from None
 
+    def waited_cpu_ns(self) -> int:
+        """CPU time of the children that it has waited for, in ticks' precision."""
+        fields = self._stat_fields()
+        return (int(fields[13]) + int(fields[14])) * (1_000_000_000 // HZ)
+
     def threads(self) -> int:
         """How many threads it has now."""
         return int(self._stat_fields()[17])

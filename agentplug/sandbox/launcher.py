@@ -293,9 +293,9 @@ def plan_for(policy: Policy) -> Plan:
 def _read_by_all(network: bool) -> tuple[str, ...]:
     """What every worker may read: each place once, and none that lies below another."""
     places = [*interpreter_paths(), *_SYSTEM_FILES, *(_NETWORK_FILES if network else ())]
-    found = sorted({os.path.realpath(place) for place in places if os.path.exists(place)})
+    real = {os.path.realpath(place) for place in places if os.path.exists(place)}
     kept: list[str] = []
-    for path in found:
+    for path in sorted(real, key=lambda path: path.split("/")):
         if not (kept and path.startswith(f"{kept[-1].rstrip('/')}/")):
             kept.append(path)
     return tuple(kept)

@@ -33,11 +33,44 @@ class Finding(NamedTuple):
     unit: str
 
 
+class _Family:
+    """What a worker's child processes use, those that ended included; free where the policy grants none."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._granted = policy.processes > 0
+        self._seen_ns: dict[int, int] = {}
+        self._ended_ns = 0
+        self.count = 0
+        self.rss_bytes = 0
+        self.cpu_ns = 0  # since the worker began
+
+    def read(self, readings: Readings) -> None:
+        """Count what is there now. Raises `Gone`."""
+        if not self._granted:
+            return
+        below = descendants(readings.pid)
+        now: dict[int, int] = {}
+        self.count, self.rss_bytes = len(below), 0
+        for pid in below:
+            with contextlib.suppress(Gone):
+                rss, now[pid] = footprint_of(pid)
+                self.rss_bytes += rss
+        for pid, cpu_ns in self._seen_ns.items():
+            if now.get(pid, -1) < cpu_ns:
+                self._ended_ns += cpu_ns
+        self._seen_ns = now
+        # The kernel's own sum is exact, but empty where the worker ignores SIGCHLD.
+        ended_ns = max(self._ended_ns, readings.waited_cpu_ns())
+        self.cpu_ns = max(self.cpu_ns, ended_ns + sum(now.values()))
+
+
 class Limits:
     """One worker's limits and what has been counted against them."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
+        self._family = _Family(policy)
+        self._family0_ns = 0
         self._idle_ns = 0
         self._idle_from_ns: int | None = None
         self._last_tick_ns = 0
@@ -50,18 +83,24 @@ class Limits:
     def enter_idle(self, cpu_ns: int) -> None:
         """A call has ended with the worker's CPU clock at `cpu_ns`."""
         self._idle_from_ns = cpu_ns or None
+        self._family0_ns = self._family.cpu_ns
 
     def check_idle(self, readings: Readings, floor_bytes: int) -> Finding | None:
         """CPU used and memory grown while nobody called. Raises `Gone`."""
         if self._idle_from_ns is None:
             return None
-        used_s = (self._idle_ns + readings.cpu_ns() - self._idle_from_ns) / 1e9
+        family = self._family
+        family.read(readings)
+        used_ns = self._idle_ns + readings.cpu_ns() - self._idle_from_ns + family.cpu_ns - self._family0_ns
+        used_s = used_ns / 1e9
         if used_s > IDLE_CPU_S:
             return Finding("cpu", used_s, IDLE_CPU_S, "s between calls")
         memory = int(self._policy.memory)
-        growth = readings.footprint_bytes() - floor_bytes
+        growth = readings.footprint_bytes() + family.rss_bytes - floor_bytes
         if floor_bytes and growth > memory:
             return Finding("memory", growth, memory, "bytes")
+        if family.count > self._policy.processes:
+            return Finding("processes", family.count, self._policy.processes, "processes")
         return None
 
     # ------------------------------------------------------------------ during a call
@@ -69,9 +108,10 @@ class Limits:
     def begin(self, exchange: Exchange) -> None:
         """A call has begun."""
         if self._idle_from_ns is not None:
-            used_ns = exchange.cpu0_ns - self._idle_from_ns
+            used_ns = exchange.cpu0_ns - self._idle_from_ns + self._family.cpu_ns - self._family0_ns
             self._idle_ns += used_ns if used_ns > _SETTLING_NS else 0
             self._idle_from_ns = None
+        self._family0_ns = self._family.cpu_ns
         self._last_tick_ns = self._disk_at_ns = exchange.started_ns
         self._last_rss = exchange.baseline_bytes
         self._partial_ns = 0
@@ -80,15 +120,12 @@ class Limits:
         self, exchange: Exchange, readings: Readings, reader: FrameReader, worker: Worker, now_ns: int
     ) -> tuple[Finding | None, float]:
         """Read the kernel's counters: the first limit reached, and seconds until the next check. Raises `Gone`."""
-        policy = self._policy
-        cpu_ns = readings.cpu_ns()
-        rss = readings.footprint_bytes()
+        policy, family = self._policy, self._family
+        family.read(readings)
+        exchange.children_ns = family.cpu_ns - self._family0_ns
+        cpu_ns = readings.cpu_ns() + exchange.children_ns
+        rss = readings.footprint_bytes() + family.rss_bytes
         threads = readings.threads()
-        below = descendants(worker.pid) if policy.processes else []
-        for pid in below:
-            with contextlib.suppress(Gone):
-                more_rss, more_cpu_ns = footprint_of(pid)
-                rss, cpu_ns = rss + more_rss, cpu_ns + more_cpu_ns
         exchange.sample(now_ns, rss, cpu_ns, threads)
         cpu_s, wall_s = (cpu_ns - exchange.head_cpu_ns) / 1e9, (now_ns - exchange.head_ns) / 1e9
         growth, memory = rss - worker.floor_bytes, int(policy.memory)
@@ -101,8 +138,8 @@ class Limits:
             finding = Finding("wall", wall_s, policy.wall_s, "s")
         elif threads > policy.threads:
             finding = Finding("threads", threads, policy.threads, "threads")
-        elif len(below) > policy.processes:
-            finding = Finding("processes", len(below), policy.processes, "processes")
+        elif family.count > policy.processes:
+            finding = Finding("processes", family.count, policy.processes, "processes")
         else:
             finding = self._slow_frame(reader, now_ns) or self._disk(worker, now_ns)
         wait_s = self._next(exchange, rss, memory - growth, now_ns)

@@ -53,7 +53,7 @@ def _message(error: BaseException) -> str:
 def _traceback(error: BaseException) -> str:
     """The traceback from the plugin's first frame on."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     try:
         lines = traceback.TracebackException(type(error), error, trace, limit=30).format()

@@ -198,6 +198,8 @@ class Worker:
             exchange = self.exchange
             if exchange is None or exchange.done:
                 return True
+            if self.ending:
+                return False  # whatever it says now comes too late
             self._send(exchange)
             try:
                 while not exchange.done and (frame := self.reader.next()) is not None:

@@ -18,6 +18,7 @@ import signal
 import socket
 import stat
 import sys
+import time
 import traceback
 from typing import Any, NamedTuple
 
@@ -29,9 +30,11 @@ from agentplug.contract.wire import SpawnRequest, ZygoteNews
 from agentplug.sandbox import cgroups
 from agentplug.sandbox.barriers import libc, seccomp
 from agentplug.sandbox.bounds import CHANNEL_FD
+from agentplug.sandbox.kernel import descendants
 from agentplug.sandbox.worker import main as worker_main
 
 _MAX_MESSAGE = 1 << 18
+_SWEEP_S = 2.0  # then the rest waits for the next turn: a process deep in the kernel takes its time to die
 
 
 def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
@@ -119,8 +122,9 @@ class _Zygote:
         cgroup = cgroups.create(request.token, request.plan)
         try:
             os.mkdir(scratch, 0o700)
-            seccomp.compile_ahead(request.plan)
-            pid = os.fork()
+            if not seccomp.compile_ahead(request.plan):
+                self._dismiss_spare()  # forked before this, it would have to compile them too
+            pid = self._use_spare(message, cgroup, fds) or os.fork()
         except OSError as error:
             cgroups.remove(cgroup)
             with contextlib.suppress(OSError):
@@ -138,6 +142,48 @@ class _Zygote:
         for fd in fds:
             os.close(fd)
         return True
+
+    def _use_spare(self, message: bytes, cgroup: list[str], fds: list[int]) -> int:
+        """Make the spare that worker: its pid, or 0 if there is none."""
+        if self._spare is None:
+            return 0
+        pid, sock = self._spare
+        with sock:
+            try:
+                socket.send_fds(sock, [msgspec.msgpack.encode((message, cgroup))], fds)
+            except OSError:
+                return 0  # somebody killed it
+            self._spare = None
+        return pid
+
+    def _dismiss_spare(self) -> None:
+        if self._spare is not None:
+            self._spare[1].close()  # it ends itself then
+            self._spare = None
+
+    def _make_spare(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            pid = self._fork_or_zero()
+            if pid == 0:
+                ours.close()
+                self._be_spare(theirs)
+        if pid > 0:
+            self._spare = pid, ours
+        else:
+            ours.close()
+
+    def _be_spare(self, sock: socket.socket) -> None:
+        try:
+            signal.set_wakeup_fd(-1)
+            for end in (self._control, self._wake, self._waker):
+                end.close()
+            text, fds = spare.wait(sock)
+            message, cgroup = msgspec.msgpack.decode(text, type=tuple[bytes, list[str]])
+            request = self._decode(message)
+            self._become_worker(request, f"{self._scratch_root}/{request.token}", cgroup, fds)
+        finally:
+            os._exit(125)
 
     def _become_worker(self, request: SpawnRequest, scratch: str, cgroup: list[str], fds: list[int]) -> None:
         try:
@@ -157,27 +203,40 @@ class _Zygote:
     # ------------------------------------------------------------------ reap
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                break
-            if pid in self._workers:
-                child = self._workers.pop(pid)
-                oom = cgroups.out_of_memory(child.cgroup)
-                text = _status_text(status)
-                self._tell(ZygoteNews("exited", child.token, pid, text, usage.ru_utime, usage.ru_stime, oom))
-                self._wipe(child)
-            elif pid in self._janitors:
-                self._tell(ZygoteNews("wiped", self._janitors.pop(pid).token))
-        for pid in self._orphans():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        ended = []
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.wait4(-1, os.WNOHANG))[0]:
+                pid, status, usage = found
+                if pid in self._workers:
+                    child = self._workers.pop(pid)
+                    oom = cgroups.out_of_memory(child.cgroup)
+                    text = _status_text(status)
+                    news = ZygoteNews("exited", child.token, pid, text, usage.ru_utime, usage.ru_stime, oom)
+                    ended.append((child, news))
+                elif pid in self._janitors:
+                    self._tell(ZygoteNews("wiped", self._janitors.pop(pid).token))
+        self._end_orphans()
+        for child, news in ended:
+            self._tell(news)
+            self._wipe(child)
+
+    def _end_orphans(self) -> None:
+        """End what dead workers left running, which may go on forking meanwhile: until none is found.
+
+        A worker is the subreaper of its own descendants, so whoever comes to us has lost its worker. A process with
+        SIGKILL pending can't fork any more: each sweep leaves fewer.
+        """
+        until_s = time.monotonic() + _SWEEP_S
+        while (orphans := self._orphans()) and time.monotonic() < until_s:
+            for pid in (*orphans, *(pid for orphan in orphans for pid in descendants(orphan))):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            for pid in orphans:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
 
     def _orphans(self) -> list[int]:
-        """Processes that a dead worker left behind: they are children of this subreaper now."""
+        """Children of this subreaper that it didn't fork itself."""
         with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
             children = [int(pid) for pid in file.read().split()]
         return [pid for pid in children if pid not in self._workers and pid not in self._janitors]

@@ -13,7 +13,7 @@ class Impostor:
     `completed`.
     """
 
-    name = "<img src=x onerror=alert(1)>\x1b[32m"
+    name = "<svg onload=x>\x1b[32m"
     version = "<script>alert(1)</script>"
 
     async def initialize(self, config: Mapping[str, Any]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ class AttackPlugin:
 UNCONFINED = """
 import json, resource, sys
 reply_fd, given, memory, seconds, code = map(json.loads, sys.argv[1:])
-for limit, most in (("AS", memory), ("CPU", seconds), ("FSIZE", 64 << 20), ("NOFILE", 1024), ("CORE", 0)):
+for limit, most in (("AS", memory), ("CPU", int(seconds) + 1), ("FSIZE", 64 << 20), ("NOFILE", 1024), ("CORE", 0)):
     hard = getattr(resource, f"RLIMIT_{limit}")
     resource.setrlimit(hard, (most, most))
 scope = {"__name__": "attack"}
@@ -62,42 +63,43 @@ with open(reply_fd, "w") as reply:
 @dataclass(frozen=True)
 class Seen:
     """What an unconfined attack did. `status` is an exit code, minus a signal's number, or None: it had to be killed
-    when its time was over. `value` is what it returned, if it came to that."""
+    when its time was over. `value` is what it returned, if it came to that; `left` how many processes it left."""
 
     status: int | None
     value: Any
-    stdout: bytes
+    stdout_bytes: int
     stderr: str
-    peak_bytes: int
+    left: int
 
 
-def run_unconfined(code: str, given: Any = None, *, memory: int = 1 << 30, seconds: int = 10) -> Seen:
+def run_unconfined(code: str, given: Any = None, *, memory: int = 1 << 30, seconds: float = 10, **options: Any) -> Seen:
     """Run an attack in a plain subprocess of this user, under a safe outer cap, and end all that it began."""
     reply, reply_end = os.pipe()
     arguments = [json.dumps(value) for value in (reply_end, given, memory, seconds, code)]
     before = set(children(os.getpid()))
-    process = subprocess.Popen(
-        [sys.executable, "-Ic", UNCONFINED, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        pass_fds=[reply_end],
-        start_new_session=True,
-    )
-    os.close(reply_end)
-    status: int | None
-    with process, open(reply, "rb") as replies:
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:  # no pipe that a daemon would hold
+        process = subprocess.Popen(
+            [sys.executable, "-Ic", UNCONFINED, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=[reply_end, *options.pop("pass_fds", ())],
+            start_new_session=True,
+            **options,
+        )
+        os.close(reply_end)
         try:
-            stdout, stderr = process.communicate(timeout=seconds)
-            status = process.returncode
+            status = process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            stdout, stderr = process.communicate()
             status = None
-        kill_below(before)
-        text = replies.read()
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
-    return Seen(status, json.loads(text) if text else None, stdout, stderr.decode(errors="replace"), peak)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        left = kill_below(before)
+        with open(reply, "rb") as replies:
+            text = replies.read()
+        stderr.seek(0)
+        said = stderr.read(1 << 16).decode(errors="replace")
+        return Seen(status, json.loads(text) if text else None, os.fstat(stdout.fileno()).st_size, said, left)
 
 
 def children(pid: int) -> list[int]:
@@ -111,16 +113,16 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def kill_below(kept: set[int]) -> None:
-    """End every child of this process (a subreaper) that isn't in `kept`, until none is left."""
+def kill_below(kept: set[int]) -> int:
+    """End every child of this process (a subreaper) that isn't in `kept`, until none is left; how many there were."""
+    count = 0
     while left := set(children(os.getpid())) - kept:
+        count += len(left)
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         for pid in left:
-            try:
-                os.waitpid(pid, 0)
-            except ChildProcessError:
-                continue
+            os.waitpid(pid, 0)
+    return count
 
 
 @dataclass

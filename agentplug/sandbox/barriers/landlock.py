@@ -16,10 +16,10 @@ from agentplug.contract.wire import BarrierReport, Plan
 NAME = "landlock"
 PROTECTS = "files outside, TCP ports, signals to other processes"
 
-_READ = AccessFS.READ_FILE | AccessFS.READ_DIR
-_RUN = _READ | AccessFS.EXECUTE
+READ = AccessFS.READ_FILE | AccessFS.READ_DIR
+_RUN = READ | AccessFS.EXECUTE
 _WRITE = (
-    _READ
+    READ
     | AccessFS.WRITE_FILE
     | AccessFS.TRUNCATE
     | AccessFS.REMOVE_FILE
@@ -29,7 +29,7 @@ _WRITE = (
     | AccessFS.MAKE_SYM
     | AccessFS.REFER
 )
-_FOLDERS_ONLY = _READ | AccessFS.MAKE_DIR | AccessFS.REMOVE_DIR
+_FOLDERS_ONLY = READ | AccessFS.MAKE_DIR | AccessFS.REMOVE_DIR
 _FILE_RIGHTS = AccessFS.READ_FILE | AccessFS.WRITE_FILE | AccessFS.TRUNCATE | AccessFS.EXECUTE
 
 _DEVICES = {
@@ -60,16 +60,16 @@ def apply(plan: Plan) -> BarrierReport:
         )
     with Ruleset(handled_net=_handled_net(plan), scoped=Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL) as rules:
         for path in plan.read:
-            _allow(rules, path, _READ)
+            allow(rules, path, READ)
         for path in plan.write:
-            _allow(rules, path, _WRITE)
+            allow(rules, path, _WRITE)
         for path, access in _DEVICES.items():
-            _allow(rules, path, access)
+            allow(rules, path, access)
         if plan.processes:
             for path in _COMMANDS:
-                _allow(rules, path, _RUN)
-        _allow(rules, f"/proc/{os.getpid()}", _READ)
-        _allow(rules, plan.scratch, _FOLDERS_ONLY if plan.write and not plan.disk_bytes else _WRITE)
+                allow(rules, path, _RUN)
+        allow(rules, f"/proc/{os.getpid()}", READ)
+        allow(rules, plan.scratch, _FOLDERS_ONLY if plan.write and not plan.disk_bytes else _WRITE)
         if isinstance(plan.network, list):
             for port in plan.network:
                 rules.allow_port(port, AccessNet.CONNECT_TCP)
@@ -83,7 +83,8 @@ def _handled_net(plan: Plan) -> AccessNet:
     return AccessNet.BIND_TCP | AccessNet.CONNECT_TCP
 
 
-def _allow(rules: Ruleset, path: str, access: AccessFS) -> None:
+def allow(rules: Ruleset, path: str, access: AccessFS) -> None:
+    """Grant `access` below `path`, as far as a file can have it."""
     try:
         rules.allow_path(path, access if os.path.isdir(path) else access & _FILE_RIGHTS)
     except (FileNotFoundError, PermissionError):

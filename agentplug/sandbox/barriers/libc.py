@@ -8,6 +8,7 @@ import os
 _libc = ctypes.CDLL(None, use_errno=True)
 
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 PR_CAPBSET_DROP = 24
 PR_SET_SECUREBITS = 28
 PR_SET_CHILD_SUBREAPER = 36
@@ -31,6 +32,12 @@ def prctl(option: int, value: int = 0, other: int = 0) -> int:
     unsigned = ctypes.c_ulong
     result: int = _libc.prctl(option, unsigned(value), unsigned(other), unsigned(0), unsigned(0))
     return _checked(result, "prctl")
+
+
+def set_name(name: str) -> None:
+    """Name this process for ps(1): at most 15 bytes. Raises `OSError`."""
+    buffer = ctypes.create_string_buffer(name.encode())
+    prctl(PR_SET_NAME, ctypes.addressof(buffer))
 
 
 def unshare(flags: int) -> None:

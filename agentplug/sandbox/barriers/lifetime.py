@@ -13,8 +13,13 @@ PROTECTS = "from workers that outlive the host, and the host's terminal and inte
 
 
 def apply(plan: Plan) -> BarrierReport:
-    """Ask for SIGKILL when the zygote ends, start a session, and end at once if the zygote is gone already."""
+    """Ask for SIGKILL when the zygote ends, start a session, and end at once if the zygote is gone already.
+
+    Orphans among granted child processes come back to the worker, so that they go on being counted.
+    """
     die_with_parent()
+    if plan.processes:
+        libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
     os.setsid()
     if os.getppid() != plan.parent:
         os._exit(1)  # it ended between fork and prctl, so the signal will never come

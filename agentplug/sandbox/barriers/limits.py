@@ -19,7 +19,7 @@ _ROOMY_BYTES = 4 << 30  # address space for shared maps of libraries and arenas
 
 def apply(plan: Plan) -> BarrierReport:
     """Set them, from what this process has now plus what the plugin may add."""
-    size, data = _address_space()
+    size, data = address_space()
     reserve = data_allowance_bytes(plan.memory_bytes, plan.threads)
     infinity = resource.RLIM_INFINITY
     file_size = infinity if plan.write else plan.disk_bytes
@@ -47,7 +47,7 @@ def apply(plan: Plan) -> BarrierReport:
     return BarrierReport(NAME, PROTECTS, "enforced", ", ".join(sorted([*wanted, "CPU"])))
 
 
-def _address_space() -> tuple[int, int]:
+def address_space() -> tuple[int, int]:
     """Bytes of it that this process has reserved, and how many of those RLIMIT_DATA counts."""
     with open("/proc/self/status", "rb") as file:
         status = dict(line.split(b":", 1) for line in file.read().splitlines())

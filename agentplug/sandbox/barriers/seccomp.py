@@ -57,7 +57,7 @@ def apply(plan: Plan) -> BarrierReport:
     """Install both filters; nothing later in this process can take them off."""
     scoped = landlock.abi() >= 6
     try:
-        libc.install_filter(_own_program(os.getpid(), bool(plan.processes) and scoped))
+        libc.install_filter(own_program(os.getpid(), anyone_in_scope=bool(plan.processes) and scoped))
         _compiled(plan).load()
     except OSError as error:
         return BarrierReport(
@@ -71,10 +71,15 @@ def apply(plan: Plan) -> BarrierReport:
     return BarrierReport(NAME, PROTECTS, "enforced", "a list of allowed system calls, arguments checked")
 
 
-def compile_ahead(plan: Plan) -> None:
-    """Compile this plan's filters now (in the zygote, so that every worker forked later finds them ready)."""
+def compile_ahead(plan: Plan) -> bool:
+    """Compile this plan's filters now (in the zygote, so that every worker forked later finds them ready).
+
+    True if they were ready already.
+    """
+    before = base_filter.cache_info().misses + _own_template.cache_info().misses
     _compiled(plan).program  # noqa: B018  (a property that compiles and keeps the program)
     _own_template(bool(plan.processes) and landlock.abi() >= 6)
+    return before == base_filter.cache_info().misses + _own_template.cache_info().misses
 
 
 def _compiled(plan: Plan) -> Filter:
@@ -152,7 +157,7 @@ def _sockets(rules: Filter, network: bool | None) -> None:
     _try(rules.allow, "connect")
 
 
-def _own_program(pid: int, anyone_in_scope: bool) -> bytes:
+def own_program(pid: int, *, anyone_in_scope: bool) -> bytes:
     """The compiled filter for `pid`: the template with the pid in place of the one that isn't."""
     template = _own_template(anyone_in_scope)
     words = [template[at : at + 4] for at in range(0, len(template), 4)]
