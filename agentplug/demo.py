@@ -91,7 +91,7 @@ async def play(acts: list[Act], told: Callable[[Act], None] = lambda act: None) 
     process = psutil.Process()
     async with SandboxedPlugin(GOOD, POLICY) as good:
         await good.process(TEXT)
-        before = {child.pid for child in process.children(recursive=True)}
+        before = process.children(recursive=True)
         memory_before = process.memory_info().rss
         with tempfile.TemporaryDirectory() as home:
             key = Path(home, ".ssh", "id_demo")
@@ -106,8 +106,19 @@ async def play(acts: list[Act], told: Callable[[Act], None] = lambda act: None) 
                         await plugin.close()
                     told(act)
         host.grown_bytes = process.memory_info().rss - memory_before
-        host.left = [str(child.pid) for child in process.children(recursive=True) if child.pid not in before]
+        host.left = _new_processes(process, before)
     return host
+
+
+def _new_processes(host: psutil.Process, before: list[psutil.Process]) -> list[str]:
+    """What runs below the host and didn't before, but for the one spare that a zygote holds for its next worker."""
+    names = []
+    for child in host.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it was on its way out
+            if child not in before:
+                names.append(f"{child.name()} ({child.pid})")
+    spare = next((name for name in names if name.startswith("agentplug-spare ")), None)
+    return [name for name in names if name != spare]
 
 
 @contextlib.asynccontextmanager
@@ -235,7 +246,7 @@ def _findings(acts: list[Act], host: Host) -> list[str]:
         ),
         _finding(
             not host.left,
-            f"{'processes ' + ', '.join(host.left) + ' are' if host.left else 'no process is'} left of them, "
+            f"{', '.join(host.left) + ' is' if host.left else 'no process is'} left of them, "
             f"and this one has grown by {max(0, host.grown_bytes) / (1 << 20):.0f} MiB",
         ),
     ]

@@ -22,7 +22,7 @@ from agentplug.sandbox.barriers import landlock, libc, limits, seccomp
 from agentplug.sandbox.barriers.lifetime import die_with_parent
 
 NAME = "agentplug-spare"
-_MAX_MESSAGE = 1 << 18
+_MAX_MESSAGE = 1 << 19
 
 
 def wait(sock: socket.socket) -> tuple[bytes, list[int]]:
@@ -47,7 +47,7 @@ def _rehearse() -> None:
     with open(os.devnull, "w", encoding="utf-8") as file:
         file.write("0")
     wire.encode_body(wire.Hello(wire.PROTOCOL, []))
-    values.decode(*values.encode({"a": 1}))
+    values.decode(values.encode({"a": 1}).structure)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()

@@ -27,13 +27,14 @@ import msgspec
 import seccompy
 
 from agentplug.contract.wire import SpawnRequest, ZygoteNews
-from agentplug.sandbox import cgroups
+from agentplug.sandbox import cgroups, spare
 from agentplug.sandbox.barriers import libc, seccomp
 from agentplug.sandbox.bounds import CHANNEL_FD
 from agentplug.sandbox.kernel import descendants
 from agentplug.sandbox.worker import main as worker_main
 
 _MAX_MESSAGE = 1 << 18
+_LULL_MS = 30  # a spare is forked when the workers that were asked for have got going
 _SWEEP_S = 2.0  # then the rest waits for the next turn: a process deep in the kernel takes its time to die
 
 
@@ -87,6 +88,8 @@ class _Zygote:
         self._pid = os.getpid()
         self._workers: dict[int, _Child] = {}
         self._janitors: dict[int, _Child] = {}
+        self._spare: tuple[int, socket.socket] | None = None
+        self._spare_is_due = True
         self._decode = msgspec.msgpack.Decoder(SpawnRequest).decode
         self._wake, waker = socket.socketpair()
         for end in (self._wake, waker):
@@ -101,7 +104,10 @@ class _Zygote:
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
         while True:
-            for fd, _ in poll.poll(1_000):
+            events = poll.poll(_LULL_MS if self._spare_is_due else 1_000)
+            if not events and self._spare_is_due:
+                self._make_spare()
+            for fd, _ in events:
                 if fd == self._control.fileno() and not self._take_request():
                     return
                 if fd == self._wake.fileno():
@@ -117,6 +123,7 @@ class _Zygote:
         message, fds, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE, 3)
         if not message:
             return False
+        self._spare_is_due = True
         request = self._decode(message)
         scratch = f"{self._scratch_root}/{request.token}"
         cgroup = cgroups.create(request.token, request.plan)
@@ -147,13 +154,12 @@ class _Zygote:
         """Make the spare that worker: its pid, or 0 if there is none."""
         if self._spare is None:
             return 0
-        pid, sock = self._spare
+        (pid, sock), self._spare = self._spare, None
         with sock:
             try:
                 socket.send_fds(sock, [msgspec.msgpack.encode((message, cgroup))], fds)
             except OSError:
                 return 0  # somebody killed it
-            self._spare = None
         return pid
 
     def _dismiss_spare(self) -> None:
@@ -162,16 +168,19 @@ class _Zygote:
             self._spare = None
 
     def _make_spare(self) -> None:
+        self._spare_is_due = False
+        seccomp.compile_usual()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            pid = self._fork_or_zero()
+            try:
+                pid = os.fork()
+            except OSError:
+                ours.close()
+                return  # the next worker is forked when it is asked for, or refused
             if pid == 0:
                 ours.close()
                 self._be_spare(theirs)
-        if pid > 0:
-            self._spare = pid, ours
-        else:
-            ours.close()
+        self._spare = pid, ours
 
     def _be_spare(self, sock: socket.socket) -> None:
         try:
@@ -193,6 +202,7 @@ class _Zygote:
                 signal.signal(number, signal.SIG_DFL)
             for source, target in zip(_above(fds, 16), (CHANNEL_FD, 1, 2), strict=True):
                 os.dup2(source, target)
+            libc.set_name("agentplug")
             worker_main(msgspec.structs.replace(request.plan, scratch=scratch, cgroup=cgroup, parent=self._pid))
         except BaseException:
             traceback.print_exc()
@@ -215,6 +225,8 @@ class _Zygote:
                     ended.append((child, news))
                 elif pid in self._janitors:
                     self._tell(ZygoteNews("wiped", self._janitors.pop(pid).token))
+                elif self._spare is not None and pid == self._spare[0]:
+                    self._dismiss_spare()  # somebody killed it
         self._end_orphans()
         for child, news in ended:
             self._tell(news)
@@ -237,9 +249,10 @@ class _Zygote:
 
     def _orphans(self) -> list[int]:
         """Children of this subreaper that it didn't fork itself."""
+        ours = {*self._workers, *self._janitors, self._spare[0] if self._spare is not None else 0}
         with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
             children = [int(pid) for pid in file.read().split()]
-        return [pid for pid in children if pid not in self._workers and pid not in self._janitors]
+        return [pid for pid in children if pid not in ours]
 
     def _wipe(self, child: _Child) -> None:
         cgroups.remove(child.cgroup)

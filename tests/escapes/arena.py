@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import Run
-from agentplug.sandbox import cgroups, launcher
+from agentplug.sandbox import cgroups, launcher, spare
 from agentplug.sandboxed import SandboxedPlugin
 
 T = TypeVar("T")
@@ -199,11 +199,11 @@ class Host:
 
     @classmethod
     def look(cls) -> Host:
-        """Take stock. Zygotes count with everything below them."""
+        """Take stock. Zygotes count with everything below them, but for the spare that each keeps ready."""
         zygotes = [zygote for zygote in launcher._registry.values() if zygote.gone is None]
         below, queue = [], [os.getpid()]
         while queue:
-            found = children(queue.pop())
+            found = [pid for pid in children(queue.pop()) if _name(pid) != spare.NAME]
             below += found
             queue += found
         names = {f"agentplug-{zygote.process.pid}-" for zygote in zygotes}
@@ -216,6 +216,13 @@ class Host:
             tuple(sorted(entry.path for entry in groups if entry.name.startswith(tuple(names)))),
             _settings(),
         )
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _open_files() -> list[str]:

@@ -21,5 +21,5 @@ def apply(plan: Plan) -> BarrierReport:
 
 
 def _entrance(folder: str) -> str:
-    """Version 1 lets a process with one thread in as that thread, without the lock that waits 15 ms for the kernel."""
+    """Version 1 lets our one thread in as a thread, without the lock for which processes wait some 15 ms."""
     return "tasks" if os.path.exists(f"{folder}/tasks") else "cgroup.procs"

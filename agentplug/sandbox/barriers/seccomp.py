@@ -82,6 +82,12 @@ def compile_ahead(plan: Plan) -> bool:
     return before == base_filter.cache_info().misses + _own_template.cache_info().misses
 
 
+def compile_usual() -> None:
+    """Compile the filters of a policy that grants neither network nor processes."""
+    base_filter(False, False, landlock.abi() >= 3).program  # noqa: B018
+    _own_template(False)
+
+
 def _compiled(plan: Plan) -> Filter:
     network = plan.network if isinstance(plan.network, bool) else None
     return base_filter(network, plan.processes > 0, landlock.abi() >= 3)

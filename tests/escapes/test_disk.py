@@ -1,0 +1,160 @@
+"""Attacks on the disk: filling it by one file, by many, by names alone, or behind the counter's back."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentplug.contract.policy import Policy
+from agentplug.contract.run import Verdict
+
+ONE_FILE = """
+def attack(given):
+    folder, megabytes = given
+    with open(f"{folder}/big", "wb") as file:
+        for _ in range(megabytes):
+            file.write(bytes(1 << 20))
+    return megabytes
+"""
+
+MANY_FILES = """
+def attack(given):
+    folder, count = given
+    for number in range(count):
+        with open(f"{folder}/{number}", "wb") as file:
+            file.write(b"x" * 4096)
+    return count
+"""
+
+EMPTY_FILES = """
+def attack(given):
+    folder, count = given
+    for number in range(count):
+        open(f"{folder}/{number}", "wb").close()
+    return count
+"""
+
+FOLDERS = """
+import os
+
+def attack(given):
+    folder, count = given
+    for number in range(count):
+        os.mkdir(f"{folder}/{number}")
+    return count
+"""
+
+DEEP = """
+import os
+
+def attack(given):
+    folder, count = given
+    os.chdir(folder)
+    for _ in range(count):
+        os.mkdir("d" * 200)
+        os.chdir("d" * 200)
+    return count
+"""
+
+LINKS = """
+import os
+
+def attack(given):
+    folder, count = given
+    open(f"{folder}/file", "wb").close()
+    for number in range(count):
+        os.symlink("x" * 4000, f"{folder}/{number}")
+    return count
+"""
+
+UNLINKED = """
+import os
+
+def attack(given):
+    folder, megabytes = given
+    held = []
+    for number in range(megabytes):
+        file = open(f"{folder}/f", "w+b")  # held open, in no directory any more
+        os.unlink(f"{folder}/f")
+        file.write(bytes(1 << 20))
+        file.flush()
+        held.append(file)
+    return megabytes
+"""
+
+MAPPED = """
+import mmap, os
+
+def attack(given):
+    folder, megabytes = given
+    held = []
+    for number in range(megabytes):
+        with open(f"{folder}/f", "w+b") as file:  # mapped, then neither open nor in a directory
+            file.write(bytes(1 << 20))
+            file.flush()
+            held.append(mmap.mmap(file.fileno(), 4096))
+        os.unlink(f"{folder}/f")
+    return megabytes
+"""
+
+ALLOCATED = """
+import os
+
+def attack(given):
+    folder, megabytes = given
+    with open(f"{folder}/big", "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, megabytes << 20)
+    return megabytes
+"""
+
+STUBBORN = """
+import os
+
+def attack(given):
+    for _ in range(100):
+        os.makedirs("a/" * 20)
+        os.rename("a", f"b{_}")
+    for number in range(50):
+        open(f"file{number}", "w").close()
+    deepest = "."
+    for _ in range(30):
+        deepest += "/" + "n" * 100
+        os.mkdir(deepest)
+    return "left behind"
+"""
+
+ONE_MIB, NOTHING = Policy(disk="1M"), Policy()
+BY_DISK = Verdict("limited", "disk")
+
+
+@pytest.mark.parametrize("policy", [ONE_MIB, NOTHING], ids=["1M", "default"])
+@pytest.mark.parametrize(
+    ("code", "free", "much"),
+    [
+        pytest.param(ONE_FILE, 16, 400, id="one_file"),
+        pytest.param(MANY_FILES, 2_000, 2_000_000, id="many_files"),
+        pytest.param(EMPTY_FILES, 2_000, 2_000_000, id="empty_files"),
+        pytest.param(FOLDERS, 2_000, 2_000_000, id="folders"),
+        pytest.param(DEEP, 500, 2_000_000, id="deep"),
+        pytest.param(LINKS, 2_000, 2_000_000, id="links"),
+        pytest.param(UNLINKED, 16, 2_000, id="unlinked"),
+        pytest.param(MAPPED, 16, 2_000, id="mapped"),
+        pytest.param(ALLOCATED, 16, 400, id="allocated"),
+    ],
+)
+def test_the_disk_cannot_be_filled(unconfined, confined, tmp_path, code, free, much, policy):
+    """Bytes and names in the scratch directory are bounded, in files and out of sight, also where none is granted."""
+    folder = tmp_path / "free"
+    folder.mkdir()
+    assert unconfined(code, [str(folder), free]).value == free
+
+    assert confined(code, [".", much], policy=policy).verdict == BY_DISK
+
+
+def test_what_fits_fits(confined):
+    """Not an attack: a plugin may use what it was granted."""
+    assert confined(MANY_FILES, [".", 100], policy=ONE_MIB).verdict == Verdict("completed")
+
+
+def test_nothing_stays_of_what_a_plugin_wrote(confined):
+    """Deep, long or many: the scratch directory is gone when the plugin is closed (`unharmed` looks)."""
+    assert confined(STUBBORN, policy=Policy(disk="64M")).value == "left behind"

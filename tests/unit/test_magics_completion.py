@@ -1,0 +1,98 @@
+"""Completion behind the magics: what is offered where, and that it goes away."""
+
+from __future__ import annotations
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+
+import agentplug
+
+LIMITS = {
+    *("--memory", "--cpu", "--wall", "--disk", "--processes", "--threads"),
+    *("--output", "--network", "--read", "--write", "--env", "--best-effort"),
+}
+KINDS = {"completed", "failed", "limited", "died", "broken", "stopped"}
+SHY = """
+class ShyPlugin:
+    name = "shy"
+    version = "1"
+    async def initialize(self, config): ...
+    async def process(self, x): ...
+"""
+
+
+def offered(ip: InteractiveShell, text: str, at: int | None = None) -> set[str]:
+    """What a notebook's Tab offers with the cursor at the end of `text`, or at `at`."""
+    at = len(text) if at is None else at
+    with provisionalcompleter():
+        return {c.text for c in ip.Completer.completions(text, at)}
+
+
+def options(ip: InteractiveShell, text: str) -> set[str]:
+    return {word for word in offered(ip, text) if word.startswith("-")}
+
+
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        ("%load_plugin --", {"--as", "--config"}),
+        ("%load_plugin ./x.py --memory 3M --", {"--as", "--config"}),
+        ("x = %load_plugin --", {"--as", "--config"}),
+        ("y = 1\n%load_plugin --", {"--as", "--config"}),
+        ("%%load_plugin shy --", {"--config"}),
+        ("%%sandbox --", {"--run", "--expect", "--plugin", "--live"}),
+        ("%%sandbox -i x --", {"--run", "--expect", "--plugin", "--live"}),
+        ("\n%%sandbox --", {"--run", "--expect", "--plugin", "--live"}),
+    ],
+)
+def test_options_are_offered_and_nothing_else(ip: InteractiveShell, text: str, more: set[str]) -> None:
+    """After `--` come exactly the options of that magic."""
+    assert offered(ip, text) == LIMITS | more
+
+
+def test_a_begun_option_is_completed(ip: InteractiveShell) -> None:
+    """What is typed narrows the offer; a single dash offers the short ones too."""
+    assert offered(ip, "%%sandbox --me") == {"--memory"}
+    assert offered(ip, "%%sandbox -") == LIMITS | {"--run", "--expect", "--plugin", "--live", "-i", "-o"}
+
+
+def test_the_first_line_of_a_cell_is_completed_above_its_body(ip: InteractiveShell) -> None:
+    """The cursor may stand in the middle: the line counts up to it, and the body below doesn't matter."""
+    assert offered(ip, "%%sandbox --wa\nprint(1)", at=len("%%sandbox --wa")) == {"--wall"}
+
+
+def test_a_cells_body_is_none_of_our_business(ip: InteractiveShell) -> None:
+    """Inside the cell `--` is Python's."""
+    assert options(ip, "%%sandbox --memory 3M\nx = 1 --") == set()
+    assert options(ip, "x --") == set()
+    assert options(ip, "%timeit --") == set()
+
+
+def test_plugin_names_are_offered(ip: InteractiveShell) -> None:
+    """`%unload_plugin`, `%reload_plugin` and --plugin offer the plugins that are loaded."""
+    for name in ("shy", "shyer", "bold"):
+        ip.run_cell_magic("load_plugin", name, SHY)
+    assert offered(ip, "%unload_plugin ") == {"shy", "shyer", "bold"}
+    assert offered(ip, "%reload_plugin sh") == {"shy", "shyer"}
+    assert offered(ip, "%%sandbox --plugin b") == {"bold"}
+    ip.run_line_magic("unload_plugin", "bold")
+    assert "bold" not in offered(ip, "%unload_plugin ")
+
+
+def test_verdicts_are_offered(ip: InteractiveShell) -> None:
+    """--expect offers the kinds, and behind the colon what can follow that kind."""
+    assert offered(ip, "%%sandbox --expect ") == KINDS
+    assert offered(ip, "%%sandbox --expect lim") == {"limited"}
+    assert offered(ip, "%%sandbox --expect limited:") == {
+        *("memory", "cpu", "wall", "processes", "threads", "files", "disk", "reply")
+    }
+    assert offered(ip, "%%sandbox --expect limited:me") == {"memory"}
+    assert offered(ip, "%%sandbox --expect broken:") == {"protocol", "unserializable"}
+
+
+def test_completion_ends_with_unload(ip: InteractiveShell) -> None:
+    """After unload nothing of ours is offered."""
+    assert offered(ip, "%%sandbox --me") == {"--memory"}
+    agentplug.unload_ipython_extension(ip)
+    assert options(ip, "%%sandbox --me") == set()
