@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -96,7 +97,7 @@ def demo(
         _say(f"--output {output}: there is no directory {output.parent}; make it, or name another")
         raise typer.Exit(2)
     with _told():
-        good = show(_console(), output, _shown(_first_notebook()))
+        good = show(_console(), output, _shown(_first_notebook()), f"{_command()} lab")
     raise typer.Exit(0 if good else 1)
 
 
@@ -111,7 +112,9 @@ def _limit(name: str) -> Any:
 
 @app.command()
 def run(
-    spec: Annotated[str, typer.Argument(metavar="SPEC", help="pkg.mod, pkg.mod:Class, ./file.py:Class or an entry point's name.")],
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="pkg.mod, pkg.mod:Class, ./file.py:Class or an entry point's name.")
+    ],
     given: Annotated[str | None, typer.Argument(metavar="INPUT", help="Its input; - reads standard input.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="INPUT is JSON, and not just text.")] = False,
     config: Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object for its initialize().")] = None,
@@ -265,6 +268,15 @@ def _first_notebook() -> Path:
     """The quickstart, wherever it is."""
     found = sorted(_notebooks().glob("*.ipynb"))
     return next((path for path in found if "quickstart" in path.name), Path("notebooks/quickstart.ipynb"))
+
+
+def _command() -> str:
+    """How to call this again: by name if that finds it, else by the path that it was called by."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{_shown(Path(sys.executable))} -m agentplug"
+    found = shutil.which(called.name)
+    return called.name if found and Path(found).resolve() == called.resolve() else str(_shown(called))
 
 
 def _shown(path: Path) -> Path:

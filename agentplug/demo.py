@@ -146,7 +146,7 @@ async def _beating(host: Host, good: SandboxedPlugin) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def show(console: Console, output: Path, notebook: Path) -> bool:
+def show(console: Console, output: Path, notebook: Path, lab: str) -> bool:
     """The whole demo on `console`: the table, the picture, what to do next. True if every verdict was as expected."""
     acts = programme()
     console.print(
@@ -166,7 +166,7 @@ def show(console: Console, output: Path, notebook: Path) -> bool:
     for what, where in (
         ("The picture", str(output)),
         ("The notebook to open next", str(notebook)),
-        ("which JupyterLab shows with", "agentplug lab"),
+        ("which JupyterLab shows with", lab),
     ):
         console.print(f"  {what:<28}[bold]{where}[/]", highlight=False, soft_wrap=True)
     console.print()

@@ -27,7 +27,7 @@ PROTECTS = "other processes and the kernel: fork, exec, sockets, ptrace, prlimit
 _ALLOWED = """
 access alarm arch_prctl brk capget chdir clock_getres clock_gettime clock_nanosleep close close_range
 copy_file_range creat dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait
-eventfd eventfd2 exit exit_group faccessat faccessat2 fadvise64 fallocate fchdir fcntl fdatasync fgetxattr
+eventfd eventfd2 exit exit_group faccessat faccessat2 fadvise64 fallocate fchdir fdatasync fgetxattr
 flistxattr flock fstat fstatfs fsync ftruncate futex futex_wait futex_wake futex_waitv get_robust_list get_mempolicy
 getcpu getcwd getdents getdents64 getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp getpid
 getppid getpriority getrandom getresgid getresuid getrlimit getrusage getsid getsockname getsockopt gettid
@@ -48,7 +48,8 @@ _MISSING = ("clone3", "openat2")  # callers fall back on a call whose arguments 
 _NEW_NAMESPACES = 0x7E020080
 _CLONE_THREAD = 0x00010000
 _MSG_FASTOPEN = 0x20000000
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_IOCTL_REFUSED = (0x5412, 0x541C, 0x8901, 0x8902)  # TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP
+_FCNTL_REFUSED = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX
 _LOW = 0xFFFFFFFF
 _NO_PID = 0x7E57ABCD  # above the most that pid_max allows (2**22), and no other number in the filter
 
@@ -111,9 +112,11 @@ def base_filter(network: bool | None, processes: bool, truncation_covered: bool)
     # Memory that no process maps shows in no footprint: refused as memory is, so that the verdict says so.
     _try(rules.errno, "memfd_create", errno.ENOMEM)
     _try(rules.errno, "shmget", errno.ENOMEM)
-    for request in (_TIOCSTI, _TIOCLINUX):
-        _try(rules.errno, "ioctl", errno.EPERM, args=[ArgCmp(1, CmpOp.MASKED_EQ, request, _LOW)])
-    _try(rules.allow, "ioctl")
+    # A descriptor may send its owner any signal when there is input; an owner can be any process of this user.
+    for name, refused in (("ioctl", _IOCTL_REFUSED), ("fcntl", _FCNTL_REFUSED)):
+        for request in refused:
+            _try(rules.errno, name, errno.EPERM, args=[ArgCmp(1, CmpOp.MASKED_EQ, request, _LOW)])
+        _try(rules.allow, name)
     for option in _PRCTL_ALLOWED:
         _try(rules.allow, "prctl", args={0: option})
     for persona in (0, 0xFFFFFFFF):
