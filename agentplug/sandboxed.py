@@ -1,15 +1,12 @@
 """`SandboxedPlugin`: an agent plugin whose code lives in a confined worker (host).
 
-It holds the source, the policy and the configuration; the worker comes and goes. A worker that was killed or died
-is replaced before the next call and initialized with the same configuration, until it has been lost too often.
+It turns calls into runs, one at a time and in the order they came, and keeps them. Its worker, which comes and goes,
+is the business of `lifecycle`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
-import weakref
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,26 +15,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from agentplug.contract import wire
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import Run
 from agentplug.contract.source import Source
 from agentplug.contract.text import printable
-from agentplug.contract.wire import BarrierReport
-from agentplug.errors import (
-    AgentplugError,
-    BarrierUnavailable,
-    ContractError,
-    PluginQuarantined,
-    PolicyError,
-    WorkerDied,
-)
-from agentplug.outcome import load_error, runs_of
-from agentplug.requests import call_request, load_request
+from agentplug.errors import AgentplugError, ContractError, PolicyError
+from agentplug.lifecycle import Identity, Lifecycle
+from agentplug.outcome import runs_of
+from agentplug.requests import call_request
 from agentplug.sandbox.conversation import Turn, converse, our_loop, wait_for
-from agentplug.sandbox.exchange import Exchange, Request
-from agentplug.sandbox.launcher import zygote_for
+from agentplug.sandbox.exchange import Request
 from agentplug.sandbox.output import current_sink
 from agentplug.sandbox.supervisor import GRACE_S, AlreadyEnded, Worker
 from agentplug.sources.resolve import resolve
@@ -45,8 +33,6 @@ from agentplug.sources.resolve import resolve
 if TYPE_CHECKING:
     import pandas as pd
 
-LOSSES_ALLOWED = 3
-LOSSES_WITHIN_S = 300.0
 RUNS_KEPT = 1_000
 DECODED_HERE_BYTES = 1 << 16
 
@@ -75,32 +61,44 @@ class SandboxedPlugin:
         self.policy = _policy_with(policy, memory_limit_mb)
         self.given = source  # what to resolve again on a reload
         self.source: Source = resolve(source)
-        self._config = _checked_config(config)
-        self.name, self.version = _first_guess(source, self.source)
-        self.hooks: dict[str, str] = {}
-        self._info = self.source.info(self.name, self.version)
+        identity = Identity(*_first_guess(source, self.source), {})
+        self._life = Lifecycle(self.source, self.policy, _checked_config(config), identity)
         self.runs: deque[Run] = deque(maxlen=RUNS_KEPT)
-        self.events: deque[Event] = deque(maxlen=RUNS_KEPT)
         self._turn = Turn()
-        self._worker: Worker | None = None
-        self._reports: Sequence[BarrierReport] = ()
-        self._initialized = False
-        self._state = "new"
-        self._losses: deque[float] = deque(maxlen=LOSSES_ALLOWED + 1)
         self._count = 0
-        self._finalizer: weakref.finalize[..., Any] | None = None
 
     # ------------------------------------------------------------------ what it is
 
     @property
+    def name(self) -> str:
+        """Its own name: the object's until it has started, then what the worker says."""
+        return self._life.identity.name
+
+    @property
+    def version(self) -> str:
+        """Its own version, as it says."""
+        return self._life.identity.version
+
+    @property
+    def hooks(self) -> dict[str, str]:
+        """The hook points it asks for, and of which kind."""
+        return self._life.identity.hooks
+
+    @property
     def state(self) -> str:
         """One of new, ready, busy, failed, quarantined, closed."""
-        return self._state
+        return self._life.state
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """What happened to its workers between calls, oldest first."""
+        return tuple(self._life.events)
 
     @property
     def pid(self) -> int | None:
         """The worker's process id, while there is one."""
-        return self._worker.pid if self._worker is not None and self._worker.alive else None
+        worker = self._life.worker
+        return worker.pid if worker is not None and worker.alive else None
 
     @property
     def calls(self) -> int:
@@ -116,7 +114,7 @@ class SandboxedPlugin:
 
     def barrier_rows(self) -> list[dict[str, Any]]:
         """The rows of `barriers` as plain dicts, with the promises that are `lost` and the `remedy`."""
-        return [msgspec.structs.asdict(report) for report in self._reports]
+        return [msgspec.structs.asdict(report) for report in self._life.reports]
 
     @property
     def trace(self) -> pd.DataFrame:
@@ -134,15 +132,15 @@ class SandboxedPlugin:
         `SpecError` for what the bytes hold, and the error of the verdict if the plugin's own code fails.
         """
         async with self._turn:
-            await self._started()
+            await self._life.started()
 
     async def initialize(self, config: Mapping[str, Any] | None = None) -> None:
         """Give the plugin its configuration (by default the one this object was made with)."""
         if config is not None:
-            self._config = _checked_config(config)
+            self._life.config = _checked_config(config)
         async with self._turn:
-            self._initialized = False
-            await self._ready()
+            self._life.initialized = False
+            await self._life.ready()
 
     async def process(self, input_data: Any) -> Any:
         """One call: the plugin's value. Raises `PluginError`, `LimitExceeded`, `WorkerDied`, `ProtocolViolation`."""
@@ -172,10 +170,10 @@ class SandboxedPlugin:
 
     async def close(self) -> None:
         """End the plugin: its `shutdown()` gets a second, a running call is stopped. Nothing of it stays behind."""
-        if self._state == "closed":
+        if self._life.state == "closed":
             return
-        self._state = "closed"
-        worker = self._worker
+        self._life.state = "closed"
+        worker = self._life.worker
         if worker is not None and worker.exchange is not None:
             worker.stop("close")
         try:
@@ -190,13 +188,13 @@ class SandboxedPlugin:
             asyncio.run_coroutine_threadsafe(self._let_go(), our_loop())
             return
         try:
-            await self._drop_worker(gently=True)
+            await self._life.drop(gently=True)
         finally:
             await self._turn.__aexit__()
 
     async def _let_go(self) -> None:
         async with self._turn:
-            await self._drop_worker(gently=False)
+            await self._life.drop(gently=False)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -215,7 +213,7 @@ class SandboxedPlugin:
 
     def stop(self, by: str = "kill") -> None:
         """End the running call at once, from any thread: `kill`, or `interrupt` to let the plugin clean up."""
-        worker = self._worker
+        worker = self._life.worker
         if worker is None or worker.exchange is None:
             return
         if by == "interrupt":
@@ -227,11 +225,12 @@ class SandboxedPlugin:
 
     async def _answered(self, requests: Sequence[Request]) -> list[Run]:
         """Runs of as many of `requests` as were begun: one at least."""
+        life = self._life
         while True:
-            worker = self._worker
+            worker = life.worker
             try:
-                if worker is None or not self._initialized or not worker.alive:
-                    worker = await self._ready()
+                if worker is None or not life.initialized or not worker.alive:
+                    worker = await life.ready()
                 return await self._exchange(worker, requests)
             except AlreadyEnded:
                 continue  # between two calls: nothing was sent, and another worker takes it
@@ -240,109 +239,27 @@ class SandboxedPlugin:
                     raise
                 return self._kept([error.run])  # its code or its `initialize` failed in the new worker
 
-    async def _ready(self) -> Worker:
-        worker = await self._started()
-        if not self._initialized:
-            await self._initialize(worker)
-        return worker
-
-    async def _started(self) -> Worker:
-        if self._state == "closed":
-            raise WorkerDied(f"Plugin {self._shown} is closed; make or load a new one")
-        if self._worker is not None and self._worker.alive:
-            return self._worker
-        await self._drop_worker(gently=False)
-        if self._state == "quarantined":
-            raise PluginQuarantined(
-                f"Plugin {self._shown} lost {len(self._losses)} workers within {LOSSES_WITHIN_S / 60:.0f} minutes "
-                "and is quarantined; reload it to try again"
-            )
-        worker = await self._confined()
-        try:
-            await self._load(worker)
-        except BaseException:
-            self._fail()
-            await self._drop_worker(gently=False)
-            raise
-        self._state = "ready"
-        return worker
-
-    async def _confined(self) -> Worker:
-        """A confined worker that waits for the plugin's bytes."""
-        worker, future = Worker.spawn(self.policy, zygote_for(self.policy.preload))
-        try:
-            worker.adopt(await asyncio.shield(asyncio.wrap_future(future)))
-        except BaseException:
-            future.add_done_callback(lambda done: _abandon(worker, done))
-            raise
-        self._worker = worker
-        self._initialized = False
-        worker.on_lost = weakref.WeakMethod(self._lost_between_calls)
-        self._finalizer = weakref.finalize(self, _release, worker)
-        try:
-            exchange = await converse(worker, ())
-            self._take_greeting(worker, exchange)
-        except BaseException:
-            self._fail()
-            await self._drop_worker(gently=False)
-            raise
-        return worker
-
-    def _take_greeting(self, worker: Worker, exchange: Exchange) -> None:
-        frame = exchange.current.frame
-        if frame is None:
-            said = printable(exchange.stderr.strip(), 2_000, lines=True)
-            raise BarrierUnavailable(f"A worker ended ({worker.status}) before it was confined. {said}")
-        hello = wire.decode_hello(frame.structure)
-        self._reports = hello.barriers
-        lost = [report for report in hello.barriers if report.lost]
-        if lost and not self.policy.best_effort:
-            raise BarrierUnavailable(
-                "; ".join(f"Barrier {r.barrier} can't protect {', '.join(r.lost)}: {r.detail}" for r in lost)
-                + f". Remedy: {lost[0].remedy or 'see agentplug.doctor()'}, "
-                "or accept it with Policy(best_effort=True)"
-            )
-        tmpfs = any(r.barrier == "namespaces" and r.status == "enforced" for r in hello.barriers)
-        if tmpfs:
-            worker.scratch = ""  # the kernel bounds it: nothing for the watchdog to count
-        worker.settle_floor()
-
-    async def _load(self, worker: Worker) -> None:
-        exchange = await converse(worker, [load_request(self.source)], current_sink())
-        frame = exchange.current.frame
-        runs = runs_of(exchange, worker, self._info)
-        if frame is None or frame.kind != wire.LOADED or runs[0].verdict.kind != "completed":
-            raise load_error(frame, runs[0])
-        loaded = wire.decode_loaded(frame.structure)
-        self.name, self.version, self.hooks = loaded.name, loaded.version, dict(loaded.hooks)
-        self._info = self.source.info(self.name, self.version)
-
-    async def _initialize(self, worker: Worker) -> None:
-        request = call_request(dict(self._config), wire.INITIALIZE)
-        exchange = await converse(worker, [request], current_sink())
-        run = runs_of(exchange, worker, self._info)[0]
-        self._after(worker, [run])
-        run.check()
-        self._initialized = True
-
     async def _exchange(self, worker: Worker, requests: Sequence[Request]) -> list[Run]:
         started_at = datetime.now(UTC)
-        info = self._info
-        self._state = "busy"
-        sink = current_sink()
+        life = self._life
+        life.state = "busy"
         try:
-            exchange = await converse(worker, requests, sink)
+            exchange = await converse(worker, requests, current_sink())
         except asyncio.CancelledError:
             if worker.last is not None:
-                runs = runs_of(worker.last, worker, info, self._count, started_at)
-                self._after(worker, self._kept(runs))
+                runs = runs_of(worker.last, worker, life.info, self._count, started_at)
+                life.after(worker, self._kept(runs))
             raise
-        if exchange.usage.reply_bytes > DECODED_HERE_BYTES:
-            loop = asyncio.get_running_loop()
-            runs = await loop.run_in_executor(_decoder, runs_of, exchange, worker, info, self._count, started_at)
+        if exchange.usage.reply_bytes <= DECODED_HERE_BYTES:
+            runs = runs_of(exchange, worker, life.info, self._count, started_at)
         else:
-            runs = runs_of(exchange, worker, info, self._count, started_at)
-        self._after(worker, runs)
+            decoding = _decoder.submit(runs_of, exchange, worker, life.info, self._count, started_at)
+            try:
+                runs = await asyncio.shield(asyncio.wrap_future(decoding))
+            except asyncio.CancelledError:
+                life.after(worker, self._kept(decoding.result()))
+                raise
+        life.after(worker, runs)
         return self._kept(runs)
 
     def _kept(self, runs: list[Run]) -> list[Run]:
@@ -350,58 +267,8 @@ class SandboxedPlugin:
         self.runs.extend(runs)
         return runs
 
-    def _after(self, worker: Worker, runs: Sequence[Run]) -> None:
-        """Set the state that these runs left the plugin in."""
-        if worker.alive:
-            if self._state != "closed":
-                self._state = "ready"
-            return
-        self._fail()
-        if runs[-1].verdict.kind != "stopped":
-            self._count_loss()
-
-    def _fail(self) -> None:
-        if self._state not in ("closed", "quarantined"):
-            self._state = "failed"
-
-    def _count_loss(self) -> None:
-        now = time.monotonic()
-        self._losses.append(now)
-        if len(self._losses) > LOSSES_ALLOWED and now - self._losses[0] < LOSSES_WITHIN_S:
-            self._state = "quarantined"
-
-    def _lost_between_calls(self, event: Event) -> None:
-        """The watchdog found the worker dead or in the wrong while nobody called it."""
-        self.events.append(event)
-        if self._state not in ("closed", "quarantined", "failed"):
-            self._fail()
-            self._count_loss()
-
-    async def _drop_worker(self, *, gently: bool) -> None:
-        worker, self._worker = self._worker, None
-        if worker is None:
-            return
-        worker.on_lost = None
-        if self._finalizer is not None:
-            self._finalizer.detach()
-        if gently and worker.alive:
-            worker.ask_to_close()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(worker.exited)), GRACE_S)
-        if worker.status is None:
-            worker.stop("close")
-        try:
-            await asyncio.shield(asyncio.wrap_future(worker.exited))
-            await asyncio.shield(asyncio.wrap_future(worker.wiped))
-        finally:
-            worker.exited.add_done_callback(lambda _: worker.dispose())
-
-    @property
-    def _shown(self) -> str:
-        return printable(self.name, 80)
-
     def __repr__(self) -> str:
-        return f"<SandboxedPlugin {self._shown} {printable(self.version, 40)}: {self._state}>"
+        return f"<SandboxedPlugin {printable(self.name, 80)} {printable(self.version, 40)}: {self.state}>"
 
     def _repr_html_(self) -> str:
         from agentplug.report.cards import plugin_card
@@ -411,7 +278,7 @@ class SandboxedPlugin:
             version=self.version,
             digest=self.source.digest,
             spec=self.source.spec,
-            state=self._state,
+            state=self.state,
             policy=self.policy,
             barriers=self.barrier_rows(),
             calls=self._count,
@@ -484,19 +351,3 @@ async def _batches(inputs: Iterable[Any] | AsyncIterable[Any], size: int) -> Asy
         raise ContractError(f"map() takes an iterable of inputs, not a {type(inputs).__name__}")
     if batch:
         yield batch
-
-
-def _release(worker: Worker) -> None:
-    """The plugin object was dropped without `close`: its worker ends all the same."""
-    worker.on_lost = None
-    worker.stop("close")
-    worker.exited.add_done_callback(lambda _: worker.dispose())
-
-
-def _abandon(worker: Worker, future: Any) -> None:
-    """Nobody waits for this worker any more."""
-    if future.cancelled() or future.exception() is not None:
-        worker.never_started()
-    else:
-        worker.adopt(future.result())
-        _release(worker)

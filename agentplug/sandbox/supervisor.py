@@ -137,14 +137,15 @@ class Worker:
             self.pump()  # what it sent before it ended still counts
             self.status = news.status
             self.ending = True
-            if news.out_of_memory:
-                self._emit_limit("memory", self._growth(), int(self.policy.memory), "bytes")
-            elif news.status == "SIGXCPU":
-                self._emit_limit("cpu", news.user_s + news.system_s, self.policy.cpu_s, "s")
+            finding = self._limit_behind(news)
             exchange = self.exchange
             if exchange is not None and not exchange.done:
+                if finding is not None:
+                    exchange.emit("limit", **finding._asdict())
                 exchange.emit("exit", status=news.status)
                 self._finish(exchange, (news.user_s, news.system_s))
+            elif finding is not None:
+                self._tell_lost(Event(0.0, "limit", finding._asdict()))
             else:
                 self._tell_lost(Event(0.0, "exit", {"status": news.status}))
         self._dog.forget(self)
@@ -332,6 +333,14 @@ class Worker:
     def _emit_limit(self, by: str, measured: float, bound: float, unit: str) -> None:
         if self.exchange is not None:
             self.exchange.emit("limit", by=by, measured=measured, bound=bound, unit=unit)
+
+    def _limit_behind(self, news: ZygoteNews) -> limits.Finding | None:
+        """The limit for which the kernel itself ended the process, if that is why."""
+        if news.out_of_memory:
+            return limits.Finding("memory", self._growth(), int(self.policy.memory), "bytes")
+        if news.status == "SIGXCPU":
+            return limits.Finding("cpu", news.user_s + news.system_s, self.policy.cpu_s, "s")
+        return None
 
     def _growth(self) -> int:
         peak = self.exchange.peak_bytes if self.exchange is not None else 0

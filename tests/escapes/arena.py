@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,7 +73,9 @@ class Seen:
     left: int
 
 
-def run_unconfined(code: str, given: Any = None, *, memory: int = 1 << 30, seconds: float = 10, **options: Any) -> Seen:
+def run_unconfined(
+    code: str, given: Any = None, *, memory: int = 1 << 30, seconds: float = 10, pass_fds: Sequence[int] = ()
+) -> Seen:
     """Run an attack in a plain subprocess of this user, under a safe outer cap, and end all that it began."""
     reply, reply_end = os.pipe()
     arguments = [json.dumps(value) for value in (reply_end, given, memory, seconds, code)]
@@ -83,9 +86,8 @@ def run_unconfined(code: str, given: Any = None, *, memory: int = 1 << 30, secon
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            pass_fds=[reply_end, *options.pop("pass_fds", ())],
+            pass_fds=[reply_end, *pass_fds],
             start_new_session=True,
-            **options,
         )
         os.close(reply_end)
         try:
@@ -236,7 +238,7 @@ def _open_files() -> list[str]:
 
 
 def _threads() -> list[str]:
-    return [f"{task.name} {(task / 'comm').read_text().strip()}" for task in Path("/proc/self/task").iterdir()]
+    return [f"{thread.name} {thread.native_id}" for thread in threading.enumerate()]
 
 
 def _settings() -> tuple[Any, ...]:

@@ -35,7 +35,7 @@ def _warm() -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        Arena(Path(folder)).confined("def attack(given): return given")
+        Arena(Path(folder)).confined("def attack(given): return bytes(given)", 1 << 20)
     zygote_for()
 
 

@@ -30,7 +30,7 @@ from agentplug.sandbox.output import current_sink
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 
-GREETER = '''
+GREETER = """
 class GreeterPlugin:
     name = "greeter"
     version = "1.2"
@@ -40,7 +40,7 @@ class GreeterPlugin:
 
     async def process(self, who):
         return f"{self.word} {who}"
-'''
+"""
 
 Plain = str | bytes | int | float | None
 
@@ -104,7 +104,10 @@ def test_reload_ext_works_again(ip: InteractiveShell) -> None:
 
 def test_every_magic_has_help_with_an_example(ip: InteractiveShell) -> None:
     """`%name?` shows what it does, an example and its options; there is no -h."""
-    for kind, names in (("line", ("load_plugin", "unload_plugin", "reload_plugin")), ("cell", ("load_plugin", "sandbox"))):
+    for kind, names in (
+        ("line", ("load_plugin", "unload_plugin", "reload_plugin")),
+        ("cell", ("load_plugin", "sandbox")),
+    ):
         for name in names:
             told = ip.magics_manager.magics[kind][name].__doc__
             assert f"%{name} " in told, name
@@ -194,9 +197,7 @@ def test_load_plugin_that_fails_changes_nothing(ip: InteractiveShell) -> None:
     ("line", "error"),
     [("./missing.py", SpecError), ("no_such_module_here", PluginNotFound), ("./empty.py", PluginNotFound)],
 )
-def test_load_plugin_of_nothing_raises_a_real_error(
-    ip: InteractiveShell, line: str, error: type[Exception]
-) -> None:
+def test_load_plugin_of_nothing_raises_a_real_error(ip: InteractiveShell, line: str, error: type[Exception]) -> None:
     """nbval passes a cell that only wrote a UsageError, so what isn't there is a real exception, in one line."""
     Path("empty.py").write_text("x = 1\n")
     with pytest.raises(error) as caught:
@@ -419,9 +420,7 @@ def test_sandbox_raises_when_the_expectation_fails(ip: InteractiveShell) -> None
     assert sandbox(ip, "--expect completed", "'fine'") == "fine"
 
 
-def test_sandbox_streams_what_the_cell_prints(
-    ip: InteractiveShell, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sandbox_streams_what_the_cell_prints(ip: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
     """stdout and stderr come through while it runs, with escapes made visible; the run keeps them as they were."""
     sandbox(ip, "", "import sys\nprint('one\\ttwo')\nprint('\\x1b[31mred', file=sys.stderr)")
     shown = capsys.readouterr()
@@ -463,7 +462,9 @@ def test_sandbox_rights_are_granted_by_options(ip: InteractiveShell, tmp_path: P
     )
     os.environ["AGENTPLUG_TEST_WORD"] = "a word"
     try:
-        line = f"--read {tmp_path / 'in'} --write {tmp_path / 'out'} --env TOKEN=x --env AGENTPLUG_TEST_WORD --disk 1M"
+        line = (
+            f"--read {tmp_path / 'in'} --write {tmp_path / 'out'} --env TOKEN=x --env AGENTPLUG_TEST_WORD --disk 1M"
+        )
         assert sandbox(ip, line, cell) == ("x", "a word")
     finally:
         del os.environ["AGENTPLUG_TEST_WORD"]
@@ -564,9 +565,7 @@ def test_line_magic_typos_are_usage_errors(ip: InteractiveShell, magic: str, lin
     assert list(ip.run_line_magic("plugins", "").manager.plugins) == ["shy"]
 
 
-def test_a_usage_error_is_written_to_stderr_alone(
-    ip: InteractiveShell, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_usage_error_is_written_to_stderr_alone(ip: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
     """As IPython shows it to the user: one line, no traceback."""
     ip.run_cell("%load_plugin --nope", store_history=False)
     shown = capsys.readouterr()

@@ -1,0 +1,215 @@
+"""The life of a plugin's worker (host): started, confined, loaded, initialized, replaced when lost, ended.
+
+A worker that was killed or died is replaced before the next call and initialized with the same configuration, until
+it has been lost too often. Whoever calls `started`, `ready` or `drop` holds the plugin's turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from agentplug.contract import wire
+from agentplug.contract.events import Event
+from agentplug.contract.policy import Policy
+from agentplug.contract.run import Run
+from agentplug.contract.source import Source
+from agentplug.contract.text import printable
+from agentplug.contract.wire import BarrierReport
+from agentplug.errors import BarrierUnavailable, PluginQuarantined, WorkerDied
+from agentplug.outcome import load_error, runs_of
+from agentplug.requests import call_request, load_request
+from agentplug.sandbox.conversation import converse
+from agentplug.sandbox.exchange import Exchange
+from agentplug.sandbox.launcher import zygote_for
+from agentplug.sandbox.output import current_sink
+from agentplug.sandbox.supervisor import GRACE_S, Worker
+
+LOSSES_ALLOWED = 3
+LOSSES_WITHIN_S = 300.0
+EVENTS_KEPT = 1_000
+
+
+class Identity(NamedTuple):
+    """What a plugin calls itself, and the hook points it asks for: a guess at first, then its worker's claim."""
+
+    name: str
+    version: str
+    hooks: dict[str, str]
+
+
+class Lifecycle:
+    """One plugin's state and worker. `state` is new, ready, busy, failed, quarantined or closed."""
+
+    def __init__(self, source: Source, policy: Policy, config: dict[str, Any], identity: Identity) -> None:
+        self._source = source
+        self._policy = policy
+        self.config = config
+        self.identity = identity
+        self.info = source.info(identity.name, identity.version)
+        self.state = "new"
+        self.worker: Worker | None = None
+        self.initialized = False
+        self.reports: Sequence[BarrierReport] = ()
+        self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._losses: deque[float] = deque(maxlen=LOSSES_ALLOWED + 1)
+        self._finalizer: weakref.finalize[..., Any] | None = None
+
+    async def ready(self) -> Worker:
+        """A worker with the plugin in it, initialized: the present one or a new one. Raises as `started` does."""
+        worker = await self.started()
+        if not self.initialized:
+            await self._initialize(worker)
+        return worker
+
+    async def started(self) -> Worker:
+        """A worker with the plugin in it: the present one or a new one.
+
+        Raises `PluginQuarantined`, `BarrierUnavailable`, `WorkerDied` when closed, and for what the bytes hold.
+        """
+        if self.state == "closed":
+            raise WorkerDied(f"Plugin {printable(self.identity.name, 80)} is closed; make or load a new one")
+        if self.worker is not None and self.worker.alive:
+            return self.worker
+        await self.drop(gently=False)
+        if self.state == "quarantined":
+            raise PluginQuarantined(
+                f"Plugin {printable(self.identity.name, 80)} lost {len(self._losses)} workers "
+                f"within {LOSSES_WITHIN_S / 60:.0f} minutes and is quarantined; reload it to try again"
+            )
+        worker = await self._confined()
+        try:
+            await self._load(worker)
+        except BaseException:
+            self._fail()
+            await self.drop(gently=False)
+            raise
+        self.state = "ready"
+        return worker
+
+    async def _confined(self) -> Worker:
+        """A confined worker that waits for the plugin's bytes."""
+        worker, future = Worker.spawn(self._policy, zygote_for(self._policy.preload))
+        try:
+            worker.adopt(await asyncio.shield(asyncio.wrap_future(future)))
+        except BaseException:
+            future.add_done_callback(lambda done: _abandon(worker, done))
+            raise
+        self.worker = worker
+        self.initialized = False
+        worker.on_lost = weakref.WeakMethod(self._lost_between_calls)
+        self._finalizer = weakref.finalize(self, _release, worker)
+        try:
+            exchange = await converse(worker, ())
+            self._take_greeting(worker, exchange)
+        except BaseException:
+            self._fail()
+            await self.drop(gently=False)
+            raise
+        return worker
+
+    def _take_greeting(self, worker: Worker, exchange: Exchange) -> None:
+        frame = exchange.current.frame
+        if frame is None:
+            said = printable(exchange.stderr.strip(), 2_000, lines=True)
+            raise BarrierUnavailable(f"A worker ended ({worker.status}) before it was confined. {said}")
+        hello = wire.decode_hello(frame.structure)
+        self.reports = hello.barriers
+        lost = [report for report in hello.barriers if report.lost]
+        if lost and not self._policy.best_effort:
+            raise BarrierUnavailable(
+                "; ".join(f"Barrier {r.barrier} can't protect {', '.join(r.lost)}: {r.detail}" for r in lost)
+                + f". Remedy: {lost[0].remedy or 'see agentplug.doctor()'}, "
+                "or accept it with Policy(best_effort=True)"
+            )
+        tmpfs = any(r.barrier == "namespaces" and r.status == "enforced" for r in hello.barriers)
+        if tmpfs:
+            worker.scratch = ""  # the kernel bounds it: nothing for the watchdog to count
+        worker.settle_floor()
+
+    async def _load(self, worker: Worker) -> None:
+        exchange = await converse(worker, [load_request(self._source)], current_sink())
+        frame = exchange.current.frame
+        runs = runs_of(exchange, worker, self.info)
+        if frame is None or frame.kind != wire.LOADED or runs[0].verdict.kind != "completed":
+            self.after(worker, runs)
+            raise load_error(frame, runs[0])
+        loaded = wire.decode_loaded(frame.structure)
+        self.identity = Identity(loaded.name, loaded.version, dict(loaded.hooks))
+        self.info = self._source.info(loaded.name, loaded.version)
+
+    async def _initialize(self, worker: Worker) -> None:
+        request = call_request(dict(self.config), wire.INITIALIZE)
+        exchange = await converse(worker, [request], current_sink())
+        run = runs_of(exchange, worker, self.info)[0]
+        self.after(worker, [run])
+        run.check()
+        self.initialized = True
+
+    def after(self, worker: Worker, runs: Sequence[Run]) -> None:
+        """Set the state that these runs left the plugin in."""
+        if worker.alive:
+            if self.state != "closed":
+                self.state = "ready"
+            return
+        self._fail()
+        if runs[-1].verdict.kind != "stopped":
+            self._count_loss()
+
+    def _fail(self) -> None:
+        if self.state not in ("closed", "quarantined"):
+            self.state = "failed"
+
+    def _count_loss(self) -> None:
+        now = time.monotonic()
+        self._losses.append(now)
+        if len(self._losses) > LOSSES_ALLOWED and now - self._losses[0] < LOSSES_WITHIN_S:
+            self.state = "quarantined"
+
+    def _lost_between_calls(self, event: Event) -> None:
+        """The watchdog found the worker dead or in the wrong while nobody called it."""
+        self.events.append(event)
+        if self.state not in ("closed", "quarantined", "failed"):
+            self._fail()
+            self._count_loss()
+
+    async def drop(self, *, gently: bool) -> None:
+        """End the worker, wait until nothing of it is left, and let go. Gently: its `shutdown` gets a second."""
+        worker, self.worker = self.worker, None
+        if worker is None:
+            return
+        worker.on_lost = None
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        if gently and worker.alive:
+            worker.ask_to_close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(worker.exited)), GRACE_S)
+        if worker.status is None:
+            worker.stop("close")
+        try:
+            await asyncio.shield(asyncio.wrap_future(worker.exited))
+            await asyncio.shield(asyncio.wrap_future(worker.wiped))
+        finally:
+            worker.exited.add_done_callback(lambda _: worker.dispose())
+
+
+def _release(worker: Worker) -> None:
+    """The plugin object was dropped without `close`: its worker ends all the same."""
+    worker.on_lost = None
+    worker.stop("close")
+    worker.exited.add_done_callback(lambda _: worker.dispose())
+
+
+def _abandon(worker: Worker, future: Any) -> None:
+    """Nobody waits for this worker any more."""
+    if future.cancelled() or future.exception() is not None:
+        worker.never_started()
+    else:
+        worker.adopt(future.result())
+        _release(worker)

@@ -1,0 +1,180 @@
+"""The documents tell the truth: commands, names, tables and code in them are those of the project as it is."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import agentplug
+from agentplug.contract.policy import Policy
+from agentplug.contract.run import KINDS
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+UNTRACKED = re.compile(r"(^|/)(\.git|\.?venv|build|dist|__pycache__|\.[a-z_]+|[^/]+\.egg-info)/")
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of README.md in `language`."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def tables(text: str) -> Iterator[list[str]]:
+    """The cells of every row of every table in a document."""
+    for line in text.splitlines():
+        if line.startswith("|") and not set(line) <= set("|-: "):
+            yield [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+# ---------------------------------------------------------------------- README.md
+
+
+def test_two_commands_do_all_the_set_up() -> None:
+    """A newcomer pastes two lines: one installs and runs the demo, one passes the tests. CI does the same."""
+    ci = (ROOT / ".ci" / "run").read_text()
+
+    assert blocks("bash") == [
+        "python3 -m venv .venv && .venv/bin/pip install -e '.[lab,test]' && .venv/bin/agentplug demo\n",
+        ".venv/bin/python -m tests\n",
+    ]
+    assert " -m venv " in ci
+    assert "--editable '.[test]'" in ci
+    assert ci.rstrip().endswith("python -m tests")
+
+
+def test_the_commands_name_what_the_project_declares() -> None:
+    """The extras and the program in the first command are in pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert {"lab", "test"} <= set(project["optional-dependencies"])
+    assert project["scripts"] == {"agentplug": "agentplug.cli:main"}
+
+
+@pytest.mark.need("landlock", "seccomp")
+def test_the_taste_of_python_runs_as_it_stands() -> None:
+    """The example in the README is code that works, and prints the verdict that its comment promises."""
+    (taste,) = blocks("python")
+    code = f"import asyncio, ast\nsource = {taste!r}\n" + (
+        "block = compile(source, 'README.md', 'exec', ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)\nasyncio.run(eval(block))\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "'words': 5" in done.stdout
+    assert "\nlimited:memory\n" in done.stdout
+    assert len(taste.splitlines()) <= 15
+
+
+def test_the_policy_table_has_every_field_with_its_default() -> None:
+    """What the README promises of `Policy` is what `Policy` has."""
+    shown: dict[str, str] = {}
+    for cells in tables(README):
+        if len(cells) == 4 and cells[0].startswith("`"):
+            shown |= dict.fromkeys(re.findall(r"`(\w+)`", cells[0]), cells[1].strip("`"))
+
+    assert set(shown) == {field.name for field in fields(Policy)}
+    for field in fields(Policy):
+        default: Any = field.default if field.default is not MISSING else {}
+        assert ast.literal_eval(shown[field.name]) == default, field.name
+
+
+def test_the_verdict_table_has_every_kind() -> None:
+    """The README explains each word that a verdict can begin with."""
+    assert tuple(c[0].strip("`") for c in tables(README) if len(c) >= 2 and c[0].strip("`") in KINDS) == KINDS
+
+
+def test_links_lead_somewhere() -> None:
+    """Pictures and files that the documents link to are in the project."""
+    for name, text in (("README.md", README), ("ARCHITECTURE.md", ARCHITECTURE)):
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert target.startswith("https://") or (ROOT / target).exists(), f"{name} links to {target}"
+
+
+def test_the_benchmark_has_its_place() -> None:
+    """The markers between which measured figures are put stand in the README once, in order."""
+    assert re.findall(r"<!-- benchmark:(\w+) -->", README) == ["start", "end"]
+
+
+# ---------------------------------------------------------------------- ARCHITECTURE.md
+
+
+def test_every_dependency_has_its_reason() -> None:
+    """What pyproject.toml requires is in ARCHITECTURE.md's table, and nothing else is."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}  # type: ignore[index]
+    section = ARCHITECTURE.partition("## Dependencies")[2]
+    rows = [cells for cells in tables(section) if len(cells) == 2 and cells[0] != "package"]
+
+    assert {name for cells in rows for name in cells[0].split(", ")} == required
+    assert all(len(cells[1]) > 10 for cells in rows)
+
+
+# ---------------------------------------------------------------------- docstrings
+
+
+@pytest.mark.parametrize("name", agentplug.__all__)
+def test_every_public_name_is_documented(name: str) -> None:
+    """Each public name says what it is, in words of its own, and so do its public methods and properties."""
+    value = getattr(agentplug, name)
+    assert has_words_of_its_own(value, name)
+    if isinstance(value, type):
+        bare = [
+            member
+            for member, function in vars(value).items()
+            if not member.startswith("_")
+            and (inspect.isfunction(function) or isinstance(function, property | classmethod))
+            and not inspect.getdoc(function)
+        ]
+        assert bare == []
+
+
+def has_words_of_its_own(value: object, name: str) -> bool:
+    """A docstring that isn't the one that dataclasses make of the signature."""
+    text = value.__doc__ or ""
+    return bool(text.strip()) and not text.startswith(f"{name}(")
+
+
+# ---------------------------------------------------------------------- what must not stand anywhere
+
+
+def tracked() -> list[Path]:
+    """The project's text files: those that git knows, or all where there is no git to ask."""
+    asked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False, timeout=60)
+    if asked.returncode == 0 and asked.stdout:
+        names = [os.fsdecode(name) for name in asked.stdout.split(b"\0") if name]
+    else:
+        names = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*")]
+    paths = [ROOT / name for name in names if not UNTRACKED.search(f"{name}/" if "/" not in name else name)]
+    return [path for path in paths if path.is_file() and path.suffix not in {".png", ".pyc"}]
+
+
+def test_no_file_names_the_machine_that_it_was_made_on() -> None:
+    """Nobody's paths, and no address of a package registry, are in what is published."""
+    places = {str(ROOT), sys.prefix, f"{Path.home()}/"} - {"/", "/usr", "/usr/local", "//"}
+    registries = {"pypi" + ".org", "python" + "hosted.org", "anaconda" + ".org", "npmjs" + ".com"}
+
+    for path in tracked():
+        text = path.read_text(encoding="utf-8")
+        found = [word for word in places | registries if word in text]
+        assert found == [], f"{path.relative_to(ROOT)} holds {found}"
+
+
+def test_no_file_is_left_half_done() -> None:
+    """Notes to ourselves, and marks of a merge, don't get published."""
+    marks = re.compile("|".join([r"\bTO" + r"DO\b", r"\bFIX" + r"ME\b", r"\bXX" + r"X\b", "^<<<" + "<<<< "]), re.M)
+
+    for path in tracked():
+        assert marks.findall(path.read_text(encoding="utf-8")) == [], path.relative_to(ROOT)
