@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 GOOD = "agentplug.plugins.word_count"
 TEXT = "Plugins are untrusted code with your privileges. Sandbox them from day one."
-POLICY = Policy(memory="64M", cpu_s=0.4, wall_s=1.0, disk="8M", reply="4M")
+POLICY = Policy(memory="64M", cpu_s=0.4, wall_s=10.0, disk="8M", reply="4M")
+BRIEF = POLICY.replace(wall_s=1.0)
 _BEAT_S = 0.005
 _WIDE = 100
 _SECRET = "<the home directory with a key that the demo hid for it>"
@@ -44,6 +45,7 @@ class Act:
     tries: str
     expected: str
     given: Any = None
+    policy: Policy = POLICY
     run: Run | None = None
 
     @property
@@ -61,7 +63,7 @@ def programme() -> list[Act]:
         Act(f"{zoo}memory:SharedHoarder", "fills shared memory instead", "limited:memory"),
         Act(f"{zoo}cpu:Spinner", "loops for ever", "limited:cpu"),
         Act(f"{zoo}cpu:CatastrophicRegex", "spends hours in one C call", "limited:cpu"),
-        Act(f"{zoo}cpu:Sleeper", "awaits what never comes", "limited:wall"),
+        Act(f"{zoo}cpu:Sleeper", "awaits what never comes", "limited:wall", policy=BRIEF),
         Act(f"{zoo}processes:ForkBomb", "forks without end", "limited:processes"),
         Act(f"{zoo}files:Snoop", "reads the keys in ~/.ssh", "failed:PermissionError", _SECRET),
         Act(f"{zoo}files:DiskFiller", "fills the disk", "limited:disk"),
@@ -99,7 +101,7 @@ async def play(acts: list[Act], told: Callable[[Act], None] = lambda act: None) 
             key.write_text("a private key")
             async with _beating(host, good):
                 for act in acts:
-                    plugin = SandboxedPlugin(act.spec, POLICY)
+                    plugin = SandboxedPlugin(act.spec, act.policy)
                     try:
                         act.run = await plugin.run(home if act.given is _SECRET else act.given)
                     finally:
@@ -151,8 +153,8 @@ def show(console: Console, output: Path, notebook: Path, lab: str) -> bool:
     acts = programme()
     console.print(
         f"\n[bold]agentplug[/] loads {len(acts)} plugins, each into a confined worker process that may add "
-        f"{format_size(float(POLICY.memory))} of memory and use {POLICY.cpu_s:g} s of CPU and {POLICY.wall_s:g} s "
-        "in all. Most of them have other plans.",
+        f"{format_size(float(POLICY.memory))} of memory and use {POLICY.cpu_s:g} s of CPU. Most of them have "
+        "other plans.",
         highlight=False,
         soft_wrap=not console.is_terminal,
     )

@@ -18,6 +18,7 @@ from agentplug.sandbox.bounds import data_allowance_bytes
 from agentplug.sandbox.exchange import Exchange, Record
 from agentplug.sandbox.supervisor import Worker
 
+_DECIDED = frozenset(("limit", "stop", "protocol", "exit"))
 _REFUSED = {"not_found": PluginNotFound, "contract": ContractError, "syntax": SpecError}
 
 
@@ -69,6 +70,8 @@ def _read(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -> t
 
 def _decoded(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -> tuple[Any, ErrorText | None]:
     if frame.kind == wire.REPLY:
+        if any(event.kind in _DECIDED for event in record.events):
+            return None, None  # it was too late, or one of too many
         value = values.decode(frame.structure, frame.blobs)
         record.events.append(Event((exchange.ended_ns - exchange.started_ns) / 1e9, "reply"))
         return value, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,8 +105,12 @@ class Notebook:
         """The text of an expression's value."""
         return self.run(expression).check().texts[-1]
 
-    def descendants(self) -> list[Watched]:
-        """Every process below the kernel: zygotes and workers."""
+    def worker(self, plugin: str) -> Watched:
+        """The worker of a plugin, by the variable's name."""
+        return Watched(int(self.value(f"{plugin}.pid")))
+
+    def below(self) -> list[Watched]:
+        """Every process below the kernel: its zygote, that one's workers and its spare."""
         return [Watched(process.pid) for process in psutil.Process(self.pid).children(recursive=True)]
 
     def restart(self, *, now: bool) -> None:
@@ -120,12 +125,11 @@ class Watched:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self._fd = os.pidfd_open(pid)
+        self._pidfd = os.pidfd_open(pid)
+        weakref.finalize(self, os.close, self._pidfd)
 
     def ended(self) -> bool:
         """Whether it ends within the time that a test has patience for."""
         poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        ready = poll.poll(PATIENCE_S * 1e3)
-        os.close(self._fd)
-        return bool(ready)
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(PATIENCE_S * 1e3))

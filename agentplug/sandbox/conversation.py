@@ -21,6 +21,7 @@ from agentplug.sandbox.supervisor import BRISK_S, Worker
 
 T = TypeVar("T")
 _SELECT_FDS = 1024  # what select(2) can take
+_TURN_OVER_S = 0.1
 
 
 async def converse(worker: Worker, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
@@ -83,6 +84,11 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
         if not exchange.outgoing:
             loop.remove_writer(fd)
 
+    def turn_over() -> None:
+        """A loop that sleeps doesn't notice what a signal handler queued: so ipykernel loses interrupts."""
+        nonlocal timer
+        timer = loop.call_later(_TURN_OVER_S, turn_over)
+
     with worker.lock:
         if exchange.done:
             return
@@ -91,9 +97,11 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
             loop.add_reader(fd, readable)
         if exchange.outgoing:
             loop.add_writer(fd, writable)
+    timer = loop.call_later(_TURN_OVER_S, turn_over)
     try:
         await done
     finally:
+        timer.cancel()
         exchange.wake = None
         if fd == worker.sock.fileno():
             loop.remove_reader(fd)

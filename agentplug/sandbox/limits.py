@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentplug.contract.policy import Policy
@@ -43,6 +44,11 @@ class _Family:
         self.count = 0
         self.rss_bytes = 0
         self.cpu_ns = 0  # since the worker began
+
+    @property
+    def pids(self) -> Iterable[int]:
+        """Who they are."""
+        return self._seen_ns
 
     def read(self, readings: Readings) -> None:
         """Count what is there now. Raises `Gone`."""
@@ -171,32 +177,55 @@ class Limits:
         self._disk_at_ns = now_ns
         disk = int(self._policy.disk)
         most = scratch_inodes(disk)
-        used, inodes = scratch_usage(worker.scratch, worker.pid, most)
+        used, inodes = scratch_usage(worker.scratch, (worker.pid, *self._family.pids), disk, most)
         if used > disk:
             return Finding("disk", used, disk, "bytes")
         return Finding("disk", inodes, most, "files") if inodes > most else None
 
 
-def scratch_usage(root: str, pid: int, most_inodes: int) -> tuple[int, int]:
-    """Bytes and inodes below `root`, files that were deleted but are still open included; stops past the bound."""
-    used = inodes = 0
+def scratch_usage(root: str, pids: Sequence[int], most_bytes: int, most_inodes: int) -> tuple[int, int]:
+    """Bytes and inodes below `root` and in deleted files that these processes hold; stops past the bounds.
+
+    What can't be counted counts as too much: a folder that can't be listed (a path too long, no right to read), a
+    deleted file that is mapped but not open.
+    """
+    used = 0
+    seen: set[int] = set()
     folders = [root]
-    while folders and inodes <= most_inodes:
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                inodes += 1
-                if inodes > most_inodes:
-                    break
-                with contextlib.suppress(OSError):
-                    if entry.is_dir(follow_symlinks=False):
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    found = entry.stat(follow_symlinks=False)
+                    if found.st_ino not in seen:
+                        seen.add(found.st_ino)
+                        used += found.st_blocks * 512
+                    if stat.S_ISDIR(found.st_mode):
                         folders.append(entry.path)
-                    else:
-                        used += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if len(seen) > most_inodes:
+                        return used, len(seen)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # removed meanwhile
+        except OSError:
+            return used, most_inodes + 1
+    for pid in pids:
+        for inode, size in _held_by(pid, root):
+            if inode not in seen:
+                seen.add(inode)
+                used += most_bytes + 1 if size is None else size
+    return used, len(seen)
+
+
+def _held_by(pid: int, root: str) -> Iterator[tuple[int, int | None]]:
+    """Inode and bytes of each deleted file that a process has open or mapped; None where only a map is left."""
     with contextlib.suppress(OSError):
         for fd in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
                 found = os.stat(f"/proc/{pid}/fd/{fd}")
                 if stat.S_ISREG(found.st_mode) and found.st_nlink == 0:
-                    used += found.st_blocks * 512
-                    inodes += 1
-    return used, inodes
+                    yield found.st_ino, found.st_blocks * 512
+    inside, deleted = os.fsencode(f" {root}/"), b" (deleted)\n"
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", "rb") as maps:
+        for line in maps:
+            if line.endswith(deleted) and inside in line:
+                yield int(line.split(None, 5)[4]), None

@@ -233,7 +233,10 @@ class Worker:
                 exchange.outgoing[0] = buffer.cast("B")[sent:]
 
     def _finish(self, exchange: Exchange, cpu_total_s: tuple[float, float] | None) -> None:
-        if self.output.count or self.ready.poll(0):
+        ready = self.ready.poll(0)
+        if cpu_total_s is None and (ready or self.reader.partial) and self._spoke_again():
+            self._violated(exchange, Violation("more frames than calls"))
+        if self.output.count or ready:
             exchange.stdout, exchange.stderr, exchange.output_bytes, dropped = self.output.take()
             if dropped:
                 exchange.emit("dropped", what="output", count=dropped)
@@ -245,6 +248,15 @@ class Worker:
         self.limits.enter_idle(exchange.last_cpu_ns)
         if exchange.wake is not None:
             exchange.wake()
+
+    def _spoke_again(self) -> bool:
+        """Behind the last reply, which is settled, there is more on the channel (its end isn't)."""
+        if self.reader.partial:
+            return True
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
     def _violated(self, exchange: Exchange, violation: Violation) -> None:
         if violation.oversize is not None and not exchange.greeting:

@@ -1,7 +1,7 @@
 """Where attacks are run: freely in a capped subprocess, and confined with the host under watch.
 
-An attack is Python text that defines `attack(given)`. The same text runs in both places, so that what was seen to work
-is what is then stopped. `given` and what `attack` returns are JSON values.
+An attack is Python text that defines `attack(given)`. The same text runs in both places, so that what was seen to
+work is what is then stopped. `given` and what `attack` returns are JSON values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,19 +78,19 @@ def run_unconfined(
     code: str, given: Any = None, *, memory: int = 1 << 30, seconds: float = 10, pass_fds: Sequence[int] = ()
 ) -> Seen:
     """Run an attack in a plain subprocess of this user, under a safe outer cap, and end all that it began."""
-    reply, reply_end = os.pipe()
-    arguments = [json.dumps(value) for value in (reply_end, given, memory, seconds, code)]
     before = set(children(os.getpid()))
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:  # no pipe that a daemon would hold
+    with ExitStack() as stack:
+        # Files: nobody has to read them for the attack to go on, and no daemon holds up their end.
+        stdout, stderr, reply = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
+        arguments = [json.dumps(value) for value in (reply.fileno(), given, memory, seconds, code)]
         process = subprocess.Popen(
             [sys.executable, "-Ic", UNCONFINED, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            pass_fds=[reply_end, *pass_fds],
+            pass_fds=[reply.fileno(), *pass_fds],
             start_new_session=True,
         )
-        os.close(reply_end)
         try:
             status = process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -97,11 +98,16 @@ def run_unconfined(
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         left = kill_below(before)
-        with open(reply, "rb") as replies:
-            text = replies.read()
-        stderr.seek(0)
+        for file in (stderr, reply):
+            file.seek(0)
         said = stderr.read(1 << 16).decode(errors="replace")
-        return Seen(status, json.loads(text) if text else None, os.fstat(stdout.fileno()).st_size, said, left)
+        return Seen(status, _value(reply.read()), os.fstat(stdout.fileno()).st_size, said, left)
+
+
+def _value(reply: bytes) -> Any:
+    with suppress(ValueError):
+        return json.loads(reply)
+    return None
 
 
 def children(pid: int) -> list[int]:
@@ -142,9 +148,7 @@ class Arena:
         path.write_text(code + PLUGIN.format(kind="async " * coroutine, wait="await " * coroutine))
         return SandboxedPlugin(path, policy)
 
-    def confined(
-        self, code: str, given: Any = None, *, policy: Policy | None = None, coroutine: bool = False
-    ) -> Run:
+    def confined(self, code: str, given: Any = None, *, policy: Policy | None = None, coroutine: bool = False) -> Run:
         """Run an attack as the one call of a confined plugin, close it, and give back what the host saw."""
 
         async def call() -> Run:
@@ -174,6 +178,12 @@ class Arena:
             self.gap_s = max(self.gap_s, gap)
 
 
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for something that announces itself to nobody."""
+    while not true():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
 def _queued_s() -> float:
     """Seconds that this thread has waited in the run queue, from schedstat(5) of its task."""
     try:
@@ -193,11 +203,11 @@ class Host:
     """What the host holds and is: everything that an attack could leave behind or change."""
 
     processes: frozenset[int]
-    files: tuple[str, ...]
-    threads: tuple[str, ...]
-    scratch: tuple[str, ...]
-    cgroups: tuple[str, ...]
-    settings: tuple[Any, ...]
+    files: frozenset[str]
+    threads: frozenset[str]
+    scratch: frozenset[str]
+    cgroups: frozenset[str]
+    settings: frozenset[Any]
 
     @classmethod
     def look(cls) -> Host:
@@ -212,12 +222,17 @@ class Host:
         groups = [folder for parent in cgroups.parents().values() for folder in os.scandir(parent)]
         return cls(
             frozenset(below),
-            tuple(sorted(_open_files())),
-            tuple(sorted(_threads())),
-            tuple(sorted(f"{z.scratch_root}/{name}" for z in zygotes for name in os.listdir(z.scratch_root))),
-            tuple(sorted(entry.path for entry in groups if entry.name.startswith(tuple(names)))),
-            _settings(),
+            frozenset(_open_files()),
+            frozenset(_threads()),
+            frozenset(f"{z.scratch_root}/{name}" for z in zygotes for name in os.listdir(z.scratch_root)),
+            frozenset(entry.path for entry in groups if entry.name.startswith(tuple(names))),
+            frozenset(_settings()),
         )
+
+    def since(self, before: Host) -> dict[str, Any]:
+        """What is there now and wasn't before."""
+        now = {field.name: getattr(self, field.name) - getattr(before, field.name) for field in fields(self)}
+        return {name: more for name, more in now.items() if more}
 
 
 def _name(pid: int) -> str:

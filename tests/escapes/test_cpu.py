@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+from arena import until
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import Verdict
@@ -172,7 +173,12 @@ def cancelled_call(arena, code, *, coroutine):
 
 @pytest.mark.parametrize(
     ("code", "coroutine"),
-    [(SWALLOWED_CANCELLATION, True), (SWALLOWED_INTERRUPT, True), (SWALLOWED_INTERRUPT, False), (IGNORED_SIGNALS, False)],
+    [
+        (SWALLOWED_CANCELLATION, True),
+        (SWALLOWED_INTERRUPT, True),
+        (SWALLOWED_INTERRUPT, False),
+        (IGNORED_SIGNALS, False),
+    ],
 )
 def test_a_plugin_that_swallows_its_cancellation_is_killed_after_a_second(unconfined, arena, code, coroutine):
     """Cancelling an awaited call asks the plugin to stop; one that doesn't is killed when its grace is over."""
@@ -199,7 +205,7 @@ def test_limits_hold_while_the_hosts_loop_is_blocked(arena):
         async with arena.plugin(SPIN, Policy(cpu_s=0.3)) as plugin:
             call = asyncio.create_task(plugin.run(None))
             await asyncio.sleep(0)
-            time.sleep(1.0)
+            time.sleep(1.0)  # noqa: ASYNC251
             return await call
 
     run = asyncio.run(blocked())
@@ -214,8 +220,7 @@ def test_a_thread_left_spinning_ends_the_worker_between_calls(arena):
     async def leave():
         async with arena.plugin(LEFT_SPINNING) as plugin:
             run = await plugin.run(None)
-            while plugin.pid is not None:
-                await asyncio.sleep(0.01)
+            await until(lambda: plugin.pid is None)
             return run.verdict, plugin.state, plugin.events[0].kind, plugin.events[0].detail["by"]
 
     assert arena.watched(leave) == (Verdict("completed"), "failed", "limit", "cpu")

@@ -82,17 +82,31 @@ def attack(given):
 """
 
 MAPPED = """
-import mmap, os
+import ctypes, os
+
+mmap = ctypes.CDLL(None).mmap
+mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 
 def attack(given):
     folder, megabytes = given
-    held = []
     for number in range(megabytes):
-        with open(f"{folder}/f", "w+b") as file:  # mapped, then neither open nor in a directory
+        with open(f"{folder}/f", "w+b") as file:  # mapped in part, then neither open nor in a directory
             file.write(bytes(1 << 20))
             file.flush()
-            held.append(mmap.mmap(file.fileno(), 4096))
+            mmap(None, 4096, 1, 1, file.fileno(), 0)
         os.unlink(f"{folder}/f")
+    return megabytes
+"""
+
+UNREADABLE = """
+import os
+
+def attack(given):
+    folder, megabytes = given
+    os.mkdir(f"{folder}/closed", 0o300)  # its files can be made and reached, not listed
+    for number in range(megabytes):
+        with open(f"{folder}/closed/{number}", "wb") as file:
+            file.write(bytes(1 << 19))
     return megabytes
 """
 
@@ -138,6 +152,7 @@ BY_DISK = Verdict("limited", "disk")
         pytest.param(LINKS, 2_000, 2_000_000, id="links"),
         pytest.param(UNLINKED, 16, 2_000, id="unlinked"),
         pytest.param(MAPPED, 16, 2_000, id="mapped"),
+        pytest.param(UNREADABLE, 16, 2_000, id="unreadable"),
         pytest.param(ALLOCATED, 16, 400, id="allocated"),
     ],
 )

@@ -259,7 +259,10 @@ def test_one_plugin_cannot_reach_another(arena, name, policy):
     """Workers are strangers to each other, though they have the same user and the same parent."""
 
     async def side_by_side():
-        async with arena.plugin("def attack(given): return given") as quiet, arena.plugin(NAMED[name], policy) as loud:
+        async with (
+            arena.plugin("def attack(given): return given") as quiet,
+            arena.plugin(NAMED[name], policy) as loud,
+        ):
             run = await loud.run({"pid": quiet.pid, "address": 4096})
             return run.verdict, await quiet.process("still here")
 

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 
-from tests.kernels import Notebook
+from tests.kernels import Notebook, Watched
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 
@@ -38,9 +38,7 @@ class WaiterPlugin:
 def test_output_lands_in_the_cell_that_made_the_call(notebook: Notebook, tmp_path: Path) -> None:
     """What a plugin prints while later cells run still goes to the cell that called it, escapes made visible."""
     notebook.run(WAITER).check()
-    caller = notebook.start(
-        f"import asyncio\ntask = asyncio.create_task(waiter.process({str(tmp_path / 'go')!r}))\nawait asyncio.sleep(0)"
-    )
+    caller = notebook.start(f"import asyncio\ntask = asyncio.create_task(waiter.process({str(tmp_path / 'go')!r}))")
     notebook.until(lambda: caller.idle and "begun" in caller.stream())
     other = notebook.run("print('other')\nopen('go', 'w').close()\nprint(await task)")
     notebook.until(lambda: "it is there" in caller.stream())
@@ -127,25 +125,20 @@ def test_interrupt_stops_an_awaited_call(notebook: Notebook) -> None:
     assert notebook.value("await waiter.process('/')") == "'done'"
 
 
-def test_interrupt_while_loading_leaves_nothing(notebook: Notebook) -> None:
-    """A plugin that hangs in `initialize` can be interrupted; it isn't registered, and its worker ends."""
-    hanging = WAITER.replace("config): ...", "config):\n        print('begun')\n        await asyncio.sleep(100)")
-    cell = notebook.start(hanging)
+def test_interrupt_while_loading_registers_nothing(notebook: Notebook) -> None:
+    """A plugin that hangs in `initialize` can be interrupted; nothing is registered or bound, its worker ends."""
+    told = "config):\n        print('worker', os.getpid(), 'begun')\n        await asyncio.sleep(100)"
+    cell = notebook.start(WAITER.replace("config): ...", told))
     notebook.until(lambda: "begun" in cell.stream())
-    workers = [p for p in notebook.descendants() if p.pid != zygote_pid(notebook)]
+    worker = Watched(int(cell.stream().split()[1]))
+    assert worker.pid in {process.pid for process in notebook.below()}
     notebook.manager.interrupt_kernel()
     notebook.until(lambda: cell.idle)
     assert cell.error is not None
     assert cell.error[0] == "KeyboardInterrupt"
-    assert len(workers) == 1
-    assert all(worker.ended() for worker in workers)
+    assert worker.ended()
     assert notebook.value("%plugins") == "No plugin is loaded; load one with %load_plugin SPEC."
-
-
-def zygote_pid(notebook: Notebook) -> int:
-    import psutil
-
-    return next(child.pid for child in psutil.Process(notebook.pid).children())
+    assert notebook.value("'waiter' in globals()") == "False"
 
 
 @pytest.mark.parametrize("now", [False, True], ids=["asked", "killed"])
@@ -154,8 +147,8 @@ def test_a_restart_leaves_no_orphan(notebook: Notebook, now: bool) -> None:
     notebook.run(WAITER).check()
     caller = notebook.start("task = __import__('asyncio').create_task(waiter.process('/nowhere'))")
     notebook.until(lambda: caller.idle and "begun" in caller.stream())
-    below = notebook.descendants()
-    assert len(below) == 2
+    below = notebook.below()
+    assert notebook.worker("waiter").pid in {process.pid for process in below}
     notebook.restart(now=now)
     assert all(process.ended() for process in below)
     notebook.run("%load_ext agentplug").check()
@@ -167,13 +160,10 @@ def test_a_killed_kernel_leaves_no_orphan(notebook: Notebook) -> None:
     notebook.run(WAITER).check()
     caller = notebook.start("task = __import__('asyncio').create_task(waiter.process('/nowhere'))")
     notebook.until(lambda: caller.idle and "begun" in caller.stream())
-    below = notebook.descendants()
-    scratch = notebook.value("[p for p in __import__('os').listdir('/tmp') if p.startswith('agentplug-')]")
-    assert len(below) == 2
+    below = notebook.below()
+    assert notebook.worker("waiter").pid in {process.pid for process in below}
     os.kill(notebook.pid, signal.SIGKILL)
     assert all(process.ended() for process in below)
-    ours = set(re.findall(r"agentplug-\w+", scratch))
-    assert ours
 
 
 @pytest.mark.parametrize(
@@ -224,23 +214,23 @@ def test_close_while_the_kernels_own_loop_has_a_call_under_way(notebook: Noteboo
     notebook.run(WAITER).check()
     caller = notebook.start("task = __import__('asyncio').create_task(waiter.process('/nowhere'))")
     notebook.until(lambda: caller.idle and "begun" in caller.stream())
-    below = notebook.descendants()
+    worker = notebook.worker("waiter")
     cell = notebook.run("%%sandbox --plugin waiter\n'/'")
     assert "'waiter' is busy with another call" in cell.stream("stderr")
     notebook.run("plugin = waiter").check()
     notebook.run("%unload_plugin waiter").check()
-    assert [process.pid for process in notebook.descendants()] == [zygote_pid(notebook)]
-    assert len(below) == 2
+    assert worker.ended()
     told = notebook.value("(await __import__('asyncio').gather(task, return_exceptions=True))[0]")
-    assert told.startswith("WorkerDied(")
+    assert "WorkerDied('Plugin waiter was stopped because it was closed" in told
     assert notebook.value("str(plugin.runs[-1].verdict)") == "'stopped:close'"
 
 
 def test_unload_and_reload_in_a_kernel(notebook: Notebook) -> None:
     """After `%unload_ext` the magics are gone and the workers with them; `%reload_ext` brings them back."""
     notebook.run(WAITER).check()
+    worker = notebook.worker("waiter")
     notebook.run("%unload_ext agentplug").check()
-    assert [process.pid for process in notebook.descendants()] == [zygote_pid(notebook)]
+    assert worker.ended()
     assert "not found" in notebook.run("%plugins").stream("stderr")
     notebook.run("%load_ext agentplug").check()
     notebook.run("%reload_ext agentplug").check()

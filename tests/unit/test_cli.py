@@ -1,4 +1,4 @@
-"""The command line, as a shell sees it: what goes to which stream, the exit status, and no traceback for a mistake."""
+"""The command line as a shell sees it: what goes to which stream, the exit status, no traceback for a mistake."""
 
 from __future__ import annotations
 
@@ -71,11 +71,13 @@ def test_help_lists_every_command() -> None:
 
 def test_a_typo_is_answered_without_loading_the_sandbox() -> None:
     """Help and mistakes are answered at once: nothing heavy is imported before a command needs it."""
-    code = "import agentplug.cli, sys; print(*(m.partition('.')[0] for m in sys.modules), 'agentplug.sandbox' in sys.modules)"
+    code = "import agentplug.cli, sys; print(*sys.modules)"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
 
-    assert not {"pandas", "numpy", "matplotlib", "IPython", "msgspec", "psutil", "True"} & set(done.stdout.split())
+    assert not {"pandas", "numpy", "matplotlib", "IPython", "msgspec", "psutil", "agentplug.sandbox"} & set(
+        done.stdout.split()
+    )
 
 
 # ---------------------------------------------------------------------- run
@@ -380,7 +382,8 @@ def test_the_live_table_fits_the_terminal(width: int, tmp_path: Path, monkeypatc
     with file.open("w+") as screen:
         console = Console(file=screen, force_terminal=True, width=width, height=60, color_system=None)
         good = demo.show(console, tmp_path / "p.png", Path("n.ipynb"), "agentplug lab")
-    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", file.read_text()).rpartition("plugin  ")[2].splitlines()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", file.read_text()).rpartition("plugin  ")[2]
+    shown = shown.partition("verdicts are")[0].splitlines()
 
     assert good
     assert max(len(line) for line in shown) <= width

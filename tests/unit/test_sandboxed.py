@@ -91,7 +91,7 @@ def grow(kept: list[Any], mib: int) -> None:
 
 async def begun(plugin: SandboxedPlugin) -> None:
     """A call is on its way in the worker."""
-    while plugin.state != "busy" or plugin._worker is None or plugin._worker.exchange is None:
+    while plugin.state != "busy":
         await asyncio.sleep(0.001)
 
 
@@ -529,7 +529,7 @@ async def test_starting_is_cancelled_without_a_trace() -> None:
         await asyncio.gather(starting, return_exceptions=True)
         assert await plugin.process(1) == 1
         await plugin.close()
-        assert workers() == []
+        assert await asyncio.to_thread(eventually, lambda: workers() == [])
 
 
 async def test_output_belongs_to_the_call_that_printed_it(tmp_path: Path) -> None:
