@@ -7,6 +7,8 @@ is the business of `lifecycle`.
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +38,15 @@ if TYPE_CHECKING:
 RUNS_KEPT = 1_000
 DECODED_HERE_BYTES = 1 << 16
 
-_decoder = ThreadPoolExecutor(1, "agentplug-decoder")  # large replies are decoded there, so that no loop waits
+
+@functools.cache
+def _decoder() -> ThreadPoolExecutor:
+    """Large replies are decoded there, so that no loop waits."""
+    return ThreadPoolExecutor(1, "agentplug-decoder")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_decoder.cache_clear)  # its thread isn't there
 
 
 class SandboxedPlugin:
@@ -253,7 +263,7 @@ class SandboxedPlugin:
         if exchange.usage.reply_bytes <= DECODED_HERE_BYTES:
             runs = runs_of(exchange, worker, life.info, self._count, started_at)
         else:
-            decoding = _decoder.submit(runs_of, exchange, worker, life.info, self._count, started_at)
+            decoding = _decoder().submit(runs_of, exchange, worker, life.info, self._count, started_at)
             try:
                 runs = await asyncio.shield(asyncio.wrap_future(decoding))
             except asyncio.CancelledError:

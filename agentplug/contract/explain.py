@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from agentplug.contract.events import Event
-from agentplug.contract.policy import MAX_STRUCTURE_BYTES
+from agentplug.contract.policy import MAX_STRUCTURE_BYTES, Policy
 from agentplug.contract.run import Run
 from agentplug.contract.text import printable
 
@@ -103,7 +103,7 @@ def _limited(run: Run, name: str, by: str, detail: Mapping[str, Any]) -> str:
     if measured is None and by == "memory":
         measured = added_memory_bytes(run)
     amounts = _amounts(by, measured, bound, _unit(detail.get("unit"), limit.unit))
-    return f"Plugin {name} exceeded {limit.label}: {amounts}; {_remedy(by, limit.field, bound)}"
+    return f"Plugin {name} exceeded {limit.label}: {amounts}; {_remedy(by, limit.field, bound, run.policy)}"
 
 
 def _unit(told: object, usual: str) -> str:
@@ -139,10 +139,10 @@ def _byte_scale(by: str, measured: float | None, bound: float) -> tuple[int, str
     return (1024, "KiB", 1) if size >= 1024 else (1, "bytes", 0)
 
 
-def _remedy(by: str, field: str, bound: float) -> str:
+def _remedy(by: str, field: str, bound: float, policy: Policy) -> str:
     if by == "wall":
         return f"raise Policy({field}=…) if it may take longer."
-    if by == "reply" and bound == MAX_STRUCTURE_BYTES:
+    if by == "reply" and bound == MAX_STRUCTURE_BYTES < int(policy.reply):
         return "return arrays or bytes in place of plain structure."
     if by == "reply":
         return f"return less, or raise Policy({field}=…)."
@@ -154,7 +154,7 @@ def _raised(run: Run, name: str, detail: Mapping[str, Any]) -> str:
     message = printable(run.error.message, 500) if run.error else ""
     fact = f"Plugin {name} raised {kind}: {message}" if message else f"Plugin {name} raised {kind}"
     if kind == "PermissionError":
-        return f"{fact}; grant it with Policy(read=…, write=…, network=…) if it should have that right."
+        return f"{fact}; what a policy can grant are paths and network: Policy(read=…, write=…, network=…)."
     return fact
 
 

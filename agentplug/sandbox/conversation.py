@@ -126,8 +126,10 @@ class Turn:
         try:
             await asyncio.wrap_future(ticket)
         except asyncio.CancelledError:
-            if not ticket.cancelled() and ticket.done():
-                self._pass_on()  # it was our turn already
+            with self._lock:  # or `_pass_on` may be half-way through giving it to us
+                ours = ticket.done() and not ticket.cancelled()
+            if ours:
+                self._pass_on()
             raise
 
     async def __aexit__(self, *_: object) -> None:

@@ -126,7 +126,6 @@ class Exchange:
 
     def measure_end(self, readings: Readings) -> None:
         """The figures once the last reply is here. Raises `Gone`."""
-        self.ended_ns = time.perf_counter_ns()
         cpu_ns = self.last_cpu_ns = readings.cpu_ns()
         counters = self._counters = readings.counters(cpu_ns)
         if counters.faults != self._counters0.faults:  # without a page fault nothing was added to the footprint
@@ -190,6 +189,8 @@ class Exchange:
                 raise Violation("a second reply to a call that was answered already")
             self.nonce = None
             self.done = True
+            if readings is not None:  # while it still ran, its clock stood a little behind
+                self.last_cpu_ns = max(self.last_cpu_ns, readings.cpu_ns())
             return False
         record = self.current
         if frame.call != record.call:
@@ -212,9 +213,9 @@ class Exchange:
 
         The kernel says so if its main thread waits for the next frame; else it must answer a number.
         """
+        self.ended_ns = time.perf_counter_ns()
+        self.done = readings.receives_on(CHANNEL_FD)  # first: the CPU clock of a process that sleeps is up to date
         self.measure_end(readings)
-        if readings.receives_on(CHANNEL_FD):
-            self.done = True
-        else:
+        if not self.done:
             self.nonce = _draw(32)
             self.outgoing += pack(wire.SETTLE, self.nonce)

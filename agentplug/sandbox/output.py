@@ -78,6 +78,11 @@ class Output:
             self._reset()
             return texts[0], texts[1], count, dropped
 
+    def abandon(self) -> None:
+        """In a forked child of the host: close our copies, whoever held the lock when it was forked."""
+        self._lock = threading.Lock()
+        self.close()
+
     def close(self) -> None:
         """Close both pipes."""
         with self._lock:

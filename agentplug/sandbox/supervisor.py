@@ -40,6 +40,9 @@ _EOF_NS = 250_000_000
 _ERROR_BYTES = 1 << 18  # an error frame is always let through, however small the policy's reply limit
 
 
+_all: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
 class AlreadyEnded(Exception):
     """The worker ended between two calls; another one can take this call."""
 
@@ -74,6 +77,7 @@ class Worker:
         self._last_active_ns = 0
         self._cpu_armed_ns = -1
         self._eof_ns = 0
+        _all.add(self)
 
     # ------------------------------------------------------------------ life
 
@@ -165,6 +169,24 @@ class Worker:
             if self.pidfd >= 0:
                 os.close(self.pidfd)
                 self.pidfd = -1
+
+    def abandon(self) -> None:
+        """In a forked child of the host: let go of our copies. The process is the parent's, and must not be ended.
+
+        Nothing may touch the watchdog's epoll here: the parent waits on the same one.
+        """
+        self.lock = threading.RLock()
+        self.status, self.ending, self.exchange, self.on_lost = "belongs to the parent process", True, None, None
+        self.exited, self.wiped = Future(), Future()
+        for future in (self.exited, self.wiped):
+            future.set_result(None)
+        self.output.abandon()
+        self.sock.close()
+        if self.readings is not None:
+            self.readings.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
 
     @property
     def alive(self) -> bool:
@@ -419,3 +441,13 @@ class Worker:
         with contextlib.suppress(Gone):
             if self.readings is not None:
                 self.floor_bytes = self.readings.footprint_bytes()
+
+
+def _abandon_in_child() -> None:
+    for worker in list(_all):
+        worker.abandon()
+    _all.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_in_child)

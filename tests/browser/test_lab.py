@@ -21,19 +21,20 @@ pytestmark = [pytest.mark.need("chromium", "landlock", "seccomp")]
 
 PATIENCE_S = 90.0
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"> $E=mc^2$"
+STRANGER = f"""%%load_plugin stranger --memory 64M
+class StrangerPlugin:
+    name = {HOSTILE!r}
+    version = '1.0 \\x1b[31m'
+    async def initialize(self, config): print('<b>initialized</b>')
+    async def process(self, size): return len(bytearray(size))"""
 CELLS = [
     "%load_ext agentplug",
-    "%%load_plugin stranger --memory 64M\n"
-    "class StrangerPlugin:\n"
-    f"    name = {HOSTILE!r}\n"
-    "    version = '1.0 \\x1b[31m'\n"
-    "    async def initialize(self, config): print('<b>initialized</b>')\n"
-    "    async def process(self, size): return len(bytearray(size))",
+    STRANGER,
     "await stranger.run(5_000_000)",
     "%%sandbox --memory 64M --expect limited:memory\nprint('a \\x1b[31mred\\x1b[0m line')\nx = bytearray(1 << 28)",
-    "%%sandbox\nprint('about to fail')\ndef f():\n    raise ValueError('<b>no</b>')\nf()",
     "%plugins",
     "%sandbox_doctor",
+    "%%sandbox\nprint('about to fail')\ndef f():\n    raise ValueError('<b>no</b>')\nf()",
 ]
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},

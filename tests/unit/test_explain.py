@@ -149,7 +149,7 @@ def test_a_permission_error_tells_how_to_grant_the_right() -> None:
     error = ErrorText("PermissionError", "[Errno 13] Permission denied: '/data/x'")
     assert explain(a_run("error", {"type": "PermissionError"}, error=error)) == (
         "Plugin p raised PermissionError: [Errno 13] Permission denied: '/data/x'; "
-        "grant it with Policy(read=…, write=…, network=…) if it should have that right."
+        "what a policy can grant are paths and network: Policy(read=…, write=…, network=…)."
     )
 
 
