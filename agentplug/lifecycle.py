@@ -65,6 +65,7 @@ class Lifecycle:
         worker = await self.started()
         if not self.initialized:
             await self._initialize(worker)
+            await self._unless_closed()
         return worker
 
     async def started(self) -> Worker:
@@ -72,8 +73,7 @@ class Lifecycle:
 
         Raises `PluginQuarantined`, `BarrierUnavailable`, `WorkerDied` when closed, and for what the bytes hold.
         """
-        if self.state == "closed":
-            raise WorkerDied(f"Plugin {printable(self.identity.name, 80)} is closed; make or load a new one")
+        await self._unless_closed()
         if self.worker is not None and self.worker.alive:
             return self.worker
         await self.drop(gently=False)
@@ -84,13 +84,21 @@ class Lifecycle:
             )
         worker = await self._confined()
         try:
+            await self._unless_closed()
             await self._load(worker)
+            await self._unless_closed()
         except BaseException:
             self._fail()
             await self.drop(gently=False)
             raise
         self.state = "ready"
         return worker
+
+    async def _unless_closed(self) -> None:
+        """Go on, unless somebody closed the plugin meanwhile; then end its worker and raise `WorkerDied`."""
+        if self.state == "closed":
+            await self.drop(gently=False)
+            raise WorkerDied(f"Plugin {printable(self.identity.name, 80)} is closed; make or load a new one")
 
     async def _confined(self) -> Worker:
         """A confined worker that waits for the plugin's bytes."""

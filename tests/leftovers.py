@@ -114,7 +114,9 @@ def nothing_left(_warmed: None) -> Iterator[None]:
     assert held() == before
 
 
-def python(script: str, *arguments: str, timeout_s: float = 60, **options: object) -> subprocess.CompletedProcess[str]:
+def python(
+    script: str, *arguments: str, timeout_s: float = 60, **options: object
+) -> subprocess.CompletedProcess[str]:
     """Run `script` in a fresh interpreter, as its user would."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", script, *arguments],

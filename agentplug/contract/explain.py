@@ -125,9 +125,10 @@ def _amounts(by: str, measured: float | None, bound: float, unit: str) -> str:
     if measured is None or measured <= bound:
         return f"{bound / scale:.{decimals}f}{space} (the kernel refused it more)"
     # 64.04 MB is over 64 MB: show the digit that tells them apart.
-    while f"{measured / scale:.{decimals}f}" == f"{bound / scale:.{decimals}f}" and decimals < _MOST_DECIMALS:
-        decimals += 1
-    return f"{measured / scale:.{decimals}f}{space} > {bound / scale:.{decimals}f}{space}"
+    allowed, more = f"{bound / scale:.{decimals}f}", decimals
+    while float(f"{measured / scale:.{more}f}") == float(allowed) and more < _MOST_DECIMALS:
+        more += 1
+    return f"{measured / scale:.{more}f}{space} > {allowed}{space}"
 
 
 def _byte_scale(by: str, measured: float | None, bound: float) -> tuple[int, str, int]:

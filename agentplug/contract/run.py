@@ -117,7 +117,7 @@ def judge(events: tuple[Event, ...]) -> Verdict:
             case "error":
                 if detail.get("limit"):
                     return Verdict("limited", str(detail["limit"]))
-                return Verdict("failed", str(detail["type"]))
+                return Verdict("failed", printable(str(detail["type"]), 200))
             case "exit":
                 return Verdict("died", str(detail["status"]))
             case "reply":

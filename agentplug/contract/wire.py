@@ -40,7 +40,7 @@ class Frame(NamedTuple):
     flags: int
     call: int
     structure: bytes
-    blobs: bytes | bytearray
+    blobs: bytes | bytearray | memoryview
 
 
 class BarrierReport(msgspec.Struct, frozen=True):

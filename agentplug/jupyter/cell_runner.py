@@ -20,7 +20,7 @@ class SandboxCellPlugin:
     """Binds the variables it is called with, runs the cell, and answers with its last value and the wanted ones."""
 
     name = "sandbox cell"
-    version = "1"
+    version = ""
 
     async def initialize(self, config: dict[str, Any]) -> None:
         """Nothing to prepare."""

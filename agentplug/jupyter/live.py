@@ -9,6 +9,7 @@ import uuid
 from typing import Any
 
 import psutil
+from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from agentplug.contract.explain import format_seconds
@@ -30,17 +31,22 @@ def with_progress(plugin: SandboxedPlugin, value: Any) -> Run:
 
 
 class _Line:
-    """One display, updated in place. An update may come from any thread: the context carries the cell."""
+    """One display, updated in place. An update may come from any thread: the context carries the cell.
+
+    A terminal can't update what it has printed, so it gets no line.
+    """
 
     def __init__(self) -> None:
         self._id = f"agentplug-{uuid.uuid4().hex}"
+        self._updates = hasattr(get_ipython(), "kernel")
         self._display("starting a worker …")
 
     def show(self, text: str) -> None:
         self._display(text, update=True)
 
     def _display(self, text: str, *, update: bool = False) -> None:
-        display({"text/plain": text}, raw=True, display_id=self._id, update=update)  # type: ignore[no-untyped-call]
+        if self._updates:
+            display({"text/plain": text}, raw=True, display_id=self._id, update=update)  # type: ignore[no-untyped-call]
 
 
 async def _watched(plugin: SandboxedPlugin, value: Any, line: _Line) -> Run:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import Run
 from agentplug.contract.source import Module, Source
-from agentplug.errors import SpecError
+from agentplug.errors import ProtocolViolation, SpecError
 from agentplug.jupyter.live import with_progress
 from agentplug.sandbox.conversation import wait_for
 from agentplug.sandboxed import SandboxedPlugin
@@ -53,11 +53,26 @@ def run_cell(
         plugin.close_sync()
     if run.verdict.kind != "completed":
         return CellOutcome(run, {})
-    left = run.value["-o"]
+    value, left = _unwrapped(run, wanted)
     run = copy.copy(run)
-    vars(run)["value"] = run.value["last value"]
+    vars(run)["value"] = value
     bind(run)
     return CellOutcome(run, left)
+
+
+def _unwrapped(run: Run, wanted: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """The cell's last value and the variables it left. The cell shares its worker with the runner: believe neither.
+
+    Else what it ran could bind any name in the user's notebook. Raises `ProtocolViolation`.
+    """
+    match run.value:
+        case {"last value": value, "-o": dict(left)} if len(run.value) == 2 and left.keys() == set(wanted):
+            return value, left
+    error = ProtocolViolation(
+        "The sandbox cell answered what it was not asked: its code has meddled with its runner."
+    )
+    error.run = run
+    raise error
 
 
 def run_bound(plugin: SandboxedPlugin, value: Any, bind: Callable[[Run], None], *, live: bool = False) -> Run:

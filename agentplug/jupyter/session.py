@@ -86,4 +86,4 @@ class PluginList:
     def _repr_html_(self) -> str:
         from agentplug.report.cards import plugins_table
 
-        return plugins_table(self._rows) if self._rows else ""
+        return plugins_table(self._rows)

@@ -34,6 +34,8 @@ _STATES = {
     "closed": Mark("#8C8C8C", "□"),
 }
 
+_UNKNOWN = Mark("#8C8C8C", "?")
+
 _VALUE_REPR = reprlib.Repr()
 _VALUE_REPR.maxstring = _VALUE_REPR.maxother = 200
 
@@ -74,7 +76,7 @@ def plugin_card(
     can't keep; none for an extra layer) and `remedy`. A promise that `best_effort` goes on without is told in plain
     sight, and so is a trusted plugin, which runs in the notebook's own process.
     """
-    mark = _STATES.get(state, Mark("#8C8C8C", "?"))
+    mark = _STATES.get(state, _UNKNOWN)
     policy = policy or Policy()
     gaps = [row for row in barriers if is_gap(row)]
     last = f" · last verdict {pill(verdict_mark(last_verdict.kind), str(last_verdict))}" if last_verdict else ""
@@ -118,9 +120,18 @@ def verdict_table(runs: Sequence[Run]) -> str:
 def plugins_table(rows: Sequence[Mapping[str, str]]) -> str:
     """One row a plugin; the keys of the first row are the headings."""
     if not rows:
-        return '<p>No plugin is loaded; <code>%load_plugin SPEC</code> loads one.</p>'
-    cells = [[f"<b>{esc(row['name'])}</b>", *(esc(row[key]) for key in row if key != "name")] for row in rows]
-    return table(list(rows[0]), cells)
+        return "<p>No plugin is loaded; <code>%load_plugin SPEC</code> loads one.</p>"
+    return table(list(rows[0]), [[_plugin_cell(key, text) for key, text in row.items()] for row in rows])
+
+
+def _plugin_cell(heading: str, text: str) -> str:
+    if heading == "name":
+        return f"<b>{esc(text)}</b>"
+    if heading == "state":
+        return pill(_STATES.get(text, _UNKNOWN), text)
+    if heading == "last verdict" and text:
+        return pill(verdict_mark(text.partition(":")[0]), text)
+    return esc(text)
 
 
 def barriers_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -221,7 +232,7 @@ def _limits(policy: Policy) -> str:
         f"output {format_size(float(policy.output))}",
         f"reply {format_size(float(policy.reply))}",
     ]
-    return esc(" · ".join(figures))
+    return " · ".join(map(figure, figures))  # a figure stays on one line with its unit
 
 
 def _rights(policy: Policy) -> str:

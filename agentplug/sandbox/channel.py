@@ -15,6 +15,7 @@ from agentplug.contract.wire import FROM_WORKER, HEADER, MAGIC, Frame
 Buffer = bytes | bytearray | memoryview
 
 _CHUNK = 1 << 14
+_MOST_AT_ONCE = 8 << 20  # a large reply is read in turns, so that it doesn't hold up the caller's loop
 _MAX_READS = 64  # reads a frame may take, beside one for every 4 KiB of it
 
 
@@ -64,7 +65,8 @@ class FrameReader:
 
     def next(self) -> Frame | None:
         """The next whole frame, or None when there is none yet (or `eof`). Raises `Violation`."""
-        while True:
+        taken = 0
+        while taken < _MOST_AT_ONCE:
             if self._body is None and self._held and (frame := self._from_held()) is not None:
                 return frame
             try:
@@ -88,11 +90,13 @@ class FrameReader:
             if count == 0:
                 self.eof = True
                 return None
+            taken += count
             self._reads += 1
             if self._reads > _MAX_READS + self.expected_bytes // 4096:
                 raise Violation(f"one frame came in {self._reads} pieces")
             if self._body is not None and self._filled == len(self._body):
                 return self._whole()
+        return None  # the caller has other things to do meanwhile; the socket stays readable
 
     def _whole_at_once(self, data: bytes) -> Frame | None:
         """The frame that `data` is, if it is just one: the way of nearly every reply."""
@@ -132,8 +136,8 @@ class FrameReader:
         kind, flags, call, structure = self._head
         body = self._body
         self._body, self._filled, self._reads = None, 0, 0
-        blobs = body[structure:] if len(body) > structure else b""
-        return Frame(kind, flags, call, bytes(body[:structure]) if blobs else bytes(body), blobs)
+        whole = memoryview(body)
+        return Frame(kind, flags, call, bytes(whole[:structure]), whole[structure:])
 
 
 class FrameSource:

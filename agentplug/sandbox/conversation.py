@@ -84,6 +84,8 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
         if not exchange.outgoing:
             loop.remove_writer(fd)
 
+    timer: asyncio.TimerHandle
+
     def turn_over() -> None:
         """A loop that sleeps doesn't notice what a signal handler queued: so ipykernel loses interrupts."""
         nonlocal timer

@@ -133,6 +133,8 @@ class Zygote:
                 data, fds, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE, 1)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                continue  # it ended without reading all requests; its last words come after this error
             except OSError:
                 data, fds = b"", []
             if not data:

@@ -18,7 +18,7 @@ from landlockpy import AccessNet, Ruleset
 
 from agentplug.contract import values, wire
 from agentplug.sandbox import loading
-from agentplug.sandbox.barriers import landlock, libc, limits, seccomp
+from agentplug.sandbox.barriers import landlock, limits, seccomp
 from agentplug.sandbox.barriers.lifetime import die_with_parent
 
 NAME = "agentplug-spare"
@@ -28,7 +28,6 @@ _MAX_MESSAGE = 1 << 19
 def wait(sock: socket.socket) -> tuple[bytes, list[int]]:
     """Rehearse, then wait for the request and its descriptors. Ends the process when it isn't needed any more."""
     die_with_parent()
-    libc.set_name(NAME)
     with contextlib.suppress(Exception):
         _rehearse()
     message, fds, _, _ = socket.recv_fds(sock, _MAX_MESSAGE, 3)

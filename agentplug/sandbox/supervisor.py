@@ -372,8 +372,10 @@ class Worker:
         """The limit for which the kernel itself ended the process, if that is why."""
         if news.out_of_memory:
             return limits.Finding("memory", self._growth(), int(self.policy.memory), "bytes")
-        if news.status == "SIGXCPU":
-            return limits.Finding("cpu", news.user_s + news.system_s, self.policy.cpu_s, "s")
+        before_ns = self.exchange.cpu0_ns if self.exchange is not None else 0
+        used_s = news.user_s + news.system_s - before_ns / 1e9
+        if news.status == "SIGXCPU" and used_s >= self.policy.cpu_s:  # a plugin may send it to itself
+            return limits.Finding("cpu", used_s, self.policy.cpu_s, "s")
         return None
 
     def _growth(self) -> int:

@@ -31,6 +31,7 @@ CELLS = [
     "%load_ext agentplug",
     STRANGER,
     "await stranger.run(5_000_000)",
+    "stranger",
     "%%sandbox --memory 64M --expect limited:memory\nprint('a \\x1b[31mred\\x1b[0m line')\nx = bytearray(1 << 28)",
     "%plugins",
     "%sandbox_doctor",
@@ -123,7 +124,8 @@ def test_cards_are_drawn_and_hostile_text_stays_text(lab: str, tmp_path: Path) -
         text = "\n".join(outputs.all_inner_texts())
         page.screenshot(path=tmp_path / "light.png")
         page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
-        page.wait_for_selector("body[data-jp-theme-light=false]")
+        page.wait_for_selector("body[data-jp-theme-light=false]", state="attached")
+        page.wait_for_selector("#jupyterlab-splash", state="detached")
         page.screenshot(path=tmp_path / "dark.png")
         images, title = page.locator(".jp-OutputArea img").count(), page.title()
         drawn = draws(page)
@@ -138,7 +140,7 @@ def test_cards_are_drawn_and_hostile_text_stays_text(lab: str, tmp_path: Path) -
     assert 'File "<sandbox cell>", line 4, in <module>' in text
     assert "limited:memory" in text
     assert "interactiveshell.py" not in text
-    assert drawn == {"cards": 3, "wide": 0}
+    assert drawn == {"cards": 4, "wide": 0}
 
 
 def draws(page: Any) -> dict[str, int]:

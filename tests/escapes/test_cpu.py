@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 
 import pytest
@@ -72,6 +73,21 @@ def attack(given):
         time.sleep(1)
 """
 
+STOPPED = """
+import os, signal
+
+def attack(given):
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+FORGED_SIGNAL = """
+import os, signal
+
+def attack(given):
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGXCPU)  # what the kernel sends when RLIMIT_CPU is used up
+"""
+
 SWALLOWED_INTERRUPT = """
 import time
 
@@ -83,6 +99,8 @@ def attack(given):
         except BaseException:
             pass
 """
+
+SWALLOWED_INTERRUPT_IN_LOOP = SWALLOWED_INTERRUPT.replace("def attack", "async def attack")
 
 SWALLOWED_CANCELLATION = """
 import asyncio
@@ -119,7 +137,7 @@ def attack(given):
 """
 
 
-@pytest.mark.parametrize("code", [SPIN, REGEX, THREADS])
+@pytest.mark.parametrize("code", [SPIN, REGEX, THREADS], ids=["python", "regex", "threads"])
 def test_a_spin_ends_at_its_cpu_limit(unconfined, confined, code):
     """In Python, in C, in threads beside each other: CPU time is the kernel's count, to 50 ms."""
     assert unconfined(code, seconds=0.5).status is None
@@ -130,7 +148,11 @@ def test_a_spin_ends_at_its_cpu_limit(unconfined, confined, code):
     assert 0.5 <= run.usage.cpu_s < 0.65
 
 
-@pytest.mark.parametrize("code", [SLEEP, BLOCKED_LOOP, IGNORED_SIGNALS])
+@pytest.mark.parametrize(
+    "code",
+    [SLEEP, BLOCKED_LOOP, IGNORED_SIGNALS, STOPPED],
+    ids=["sleep", "blocked_loop", "ignored_signals", "stopped"],
+)
 def test_a_wait_without_end_ends_at_its_wall_limit(unconfined, confined, code):
     """Waiting costs no CPU, so elapsed time has a limit of its own, to 50 ms, whatever signals are ignored."""
     assert unconfined(code, seconds=0.5).status is None
@@ -139,6 +161,13 @@ def test_a_wait_without_end_ends_at_its_wall_limit(unconfined, confined, code):
 
     assert run.verdict == Verdict("limited", "wall")
     assert 0.5 <= run.usage.wall_s < 0.6
+
+
+def test_a_limit_that_was_not_reached_cannot_be_pretended(unconfined, confined):
+    """The kernel's signal counts as a limit when its own count of CPU time says so too."""
+    assert unconfined(FORGED_SIGNAL).status == -signal.SIGXCPU
+
+    assert confined(FORGED_SIGNAL).verdict == Verdict("died", "SIGXCPU")
 
 
 def test_an_infinite_await_ends_at_its_wall_limit(unconfined, confined):
@@ -175,16 +204,17 @@ def cancelled_call(arena, code, *, coroutine):
     ("code", "coroutine"),
     [
         (SWALLOWED_CANCELLATION, True),
-        (SWALLOWED_INTERRUPT, True),
+        (SWALLOWED_INTERRUPT_IN_LOOP, True),
         (SWALLOWED_INTERRUPT, False),
         (IGNORED_SIGNALS, False),
     ],
+    ids=["cancellation", "interrupt", "interrupt_without_loop", "ignored_signals"],
 )
 def test_a_plugin_that_swallows_its_cancellation_is_killed_after_a_second(unconfined, arena, code, coroutine):
     """Cancelling an awaited call asks the plugin to stop; one that doesn't is killed when its grace is over."""
     assert unconfined(code, seconds=0.5).status is None
 
-    verdict, elapsed_s, _ = cancelled_call(arena, code, coroutine=coroutine and code is not SWALLOWED_INTERRUPT)
+    verdict, elapsed_s, _ = cancelled_call(arena, code, coroutine=coroutine)
 
     assert verdict == Verdict("stopped", "interrupt")
     assert 0.95 <= elapsed_s < 1.5

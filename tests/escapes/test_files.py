@@ -123,6 +123,15 @@ def attack(most):
     return most
 """
 
+LEASE = """
+import fcntl, os
+
+def attack(given):
+    fd = os.open(given, os.O_RDONLY)
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)  # whoever opens the file next waits for us, 45 s by default
+    return "leased"
+"""
+
 TERMINAL = """
 import fcntl
 
@@ -236,6 +245,15 @@ def test_descriptors_cannot_be_hidden_in_a_socket(unconfined, confined):
     assert unconfined(IN_FLIGHT, 100).value == 100
 
     assert confined(IN_FLIGHT, 100).verdict == Verdict("failed", "PermissionError")
+
+
+def test_a_file_that_may_be_read_cannot_be_leased(unconfined, confined, secret):
+    """A lease would make the host wait in its next `open` of that file, of an installed module for example."""
+    assert unconfined(LEASE, str(secret)).value == "leased"
+
+    run = confined(LEASE, str(secret), policy=Policy(read=str(secret.parent)))
+
+    assert run.verdict == Verdict("failed", "PermissionError")
 
 
 def test_the_hosts_terminal_cannot_be_typed_into(confined):

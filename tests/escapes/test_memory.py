@@ -138,7 +138,11 @@ def attack(megabytes):
 """
 
 
-@pytest.mark.parametrize("code", [HEAP, SHARED, ONE_SHARED, THREADS, SWALLOWING, BURST])
+@pytest.mark.parametrize(
+    "code",
+    [HEAP, SHARED, ONE_SHARED, THREADS, SWALLOWING, BURST],
+    ids=["heap", "shared", "one_shared", "threads", "swallowing", "burst"],
+)
 def test_growing_memory_of_any_kind_is_stopped_while_it_grows(unconfined, confined, code):
     """Private and shared pages, in pieces or at once, by one thread or four, count alike; the peak stays near."""
     assert unconfined(code, 200).value == 200
@@ -156,7 +160,7 @@ def test_a_request_beyond_the_address_space_is_refused_as_memory(unconfined, con
     assert confined(BURST, 8_000, policy=SMALL).verdict == Verdict("limited", "memory")
 
 
-@pytest.mark.parametrize("code", [MEMFD, SYSV])
+@pytest.mark.parametrize("code", [MEMFD, SYSV], ids=["memfd", "sysv"])
 def test_memory_that_no_process_maps_is_refused(unconfined, confined, code):
     """What shows in no footprint can't be counted: the kernel refuses it as it refuses memory."""
     assert unconfined(code, 50).value == 50

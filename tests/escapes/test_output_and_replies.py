@@ -91,6 +91,21 @@ def attack(given):
     return "honest"
 """
 
+STEERING = """
+def attack(given):
+    raise type("\\x1b[2JCleared\\n<b>", (Exception,), {})("\\x1b]0;title\\x07")
+"""
+
+DEAF = """
+import socket
+
+def attack(given):
+    channel = socket.socket(fileno=3)
+    channel.shutdown(socket.SHUT_RD)
+    channel.detach()
+    return "deaf"
+"""
+
 # What a host believes that reads a child's answer and its exit status, and asks no more.
 NAIVE = """
 import json, os, sys
@@ -160,6 +175,26 @@ def test_a_giant_reply_is_refused_by_its_header(unconfined, confined, host_growt
 
     assert run.verdict == Verdict("limited", "reply")
     assert host_growth() - grown < 16 * MIB
+
+
+def test_a_large_reply_is_taken_in_turns(confined):
+    """Not an attack: what the policy allows comes through, and the host's loop goes on meanwhile (`unharmed`)."""
+    assert len(confined(GIANT_BYTES, 15).value) == 15 * MIB
+
+
+def test_names_and_messages_cannot_steer_a_display(unconfined, confined):
+    """What a plugin calls its exception is text in a verdict, not a command to a terminal."""
+    assert "\x1b[2J" in unconfined(STEERING).stderr
+
+    run = confined(STEERING)
+
+    assert run.verdict == Verdict("failed", "\\x1b[2JCleared\\n<b>")
+    assert not {"\x1b", "\x07"} & set(f"{run.verdict}{run!r}{run.explain()}")
+
+
+def test_a_worker_that_stops_listening_has_died(confined):
+    """Its reply came, but a worker that can't be told of another call isn't back in its own loop."""
+    assert confined(DEAF).verdict == Verdict("died", "exit 0")
 
 
 def test_a_reply_that_is_no_plain_data_is_refused_by_name(unconfined, confined):

@@ -162,8 +162,11 @@ def test_a_killed_kernel_leaves_no_orphan(notebook: Notebook) -> None:
     notebook.until(lambda: caller.idle and "begun" in caller.stream())
     below = notebook.below()
     assert notebook.worker("waiter").pid in {process.pid for process in below}
+    root = notebook.run("from agentplug.sandbox import launcher\nprint(launcher.zygote_for().scratch_root)").stream()
+    assert Path(root.strip()).is_dir()
     os.kill(notebook.pid, signal.SIGKILL)
     assert all(process.ended() for process in below)
+    assert not Path(root.strip()).exists()
 
 
 @pytest.mark.parametrize(
@@ -248,7 +251,7 @@ def test_live_shows_progress_and_takes_it_away(notebook: Notebook) -> None:
     assert len({output["transient"]["display_id"] for output in shown}) == 1
     assert re.fullmatch(
         r"running for [\d.]+ m?s of 60 s · CPU [\d.]+ m?s of 10 s · footprint .+ \(may add 512 MiB\)",
-        shown[1]["data"]["text/plain"],
+        next(text for text in cell.texts if "footprint" in text),
     )
     assert shown[-1]["data"]["text/plain"] == ""
 

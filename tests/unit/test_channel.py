@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -27,7 +28,9 @@ def ends() -> Iterator[tuple[FrameReader, socket.socket]]:
         yield FrameReader(ours, REPLY_BYTES), theirs
 
 
-def frame_bytes(kind: int = wire.REPLY, call: int = 7, structure: bytes = b"abc", blobs: tuple[bytes, ...] = ()) -> bytes:
+def frame_bytes(
+    kind: int = wire.REPLY, call: int = 7, structure: bytes = b"abc", blobs: tuple[bytes, ...] = ()
+) -> bytes:
     """One frame as it goes over the wire."""
     return b"".join(map(bytes, pack(kind, call, structure, blobs)))
 
@@ -71,11 +74,10 @@ def test_frames_survive_any_cut(bodies: list[tuple[bytes, bytes]], chunk: int) -
 @given(st.binary(min_size=1, max_size=500))
 def test_garbage_is_a_violation_or_nothing(data: bytes) -> None:
     """Any bytes at all: frames, a violation, or the wait for more, but no other exception."""
-    try:
-        for frame in frames(data):
-            assert len(frame.structure) + len(frame.blobs) <= len(data)
-    except Violation as violation:
-        assert str(violation)
+    found: list[Frame] = []
+    with contextlib.suppress(Violation):
+        found = frames(data)
+    assert sum(len(frame.structure) + len(frame.blobs) for frame in found) <= len(data)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_a_frame_too_large_is_refused_by_its_header(
     """What is announced beyond the limit is refused before a byte of it is read or held."""
     reader, theirs = ends
     theirs.sendall(HEADER.pack(MAGIC, wire.REPLY, 0, 1, structure, blobs))
-    with pytest.raises(Violation, match="a frame of .* bytes was announced") as caught:
+    with pytest.raises(Violation, match=r"a frame of .* bytes was announced") as caught:
         reader.next()
     assert caught.value.oversize == oversize
 
@@ -143,13 +145,13 @@ def test_a_truncated_frame_stays_partial(ends: tuple[FrameReader, socket.socket]
 def test_a_drip_of_single_bytes_is_a_violation(ends: tuple[FrameReader, socket.socket]) -> None:
     """A frame that comes in byte by byte is cut off after some reads, long before it is whole."""
     reader, theirs = ends
-    sent = 0
-    with pytest.raises(Violation, match="one frame came in 6. pieces"):
-        for byte in frame_bytes(structure=bytes(5_000)):
-            theirs.sendall(bytes([byte]))
-            sent += 1
-            assert reader.next() is None
-    assert sent < 100
+    data = frame_bytes(structure=bytes(5_000))
+    for at in range(64):
+        theirs.sendall(data[at : at + 1])
+        assert reader.next() is None
+    theirs.sendall(data[64:65])
+    with pytest.raises(Violation, match="one frame came in 65 pieces"):
+        reader.next()
 
 
 def test_frames_may_come_glued_together(ends: tuple[FrameReader, socket.socket]) -> None:

@@ -32,7 +32,7 @@ from agentplug import (
     UnknownHook,
     load_plugin_from_module,
 )
-from tests.leftovers import _warmed, nothing_left, python, workers  # noqa: F401
+from tests.leftovers import _warmed, eventually, nothing_left, python, workers  # noqa: F401
 
 MIB = 1 << 20
 
@@ -205,10 +205,10 @@ async def test_run_hooks_passes_arguments_and_gathers_results() -> None:
 async def test_unknown_hook_is_an_error(name: str) -> None:
     """A misspelt hook isn't silence: the chapter's ValueError in its words, with the near name as a note."""
     manager = PluginManager()
-    with pytest.raises(ValueError, match="^Unknown hook") as caught:
+    with pytest.raises(ValueError, match=r"^Unknown hook") as caught:
         manager.register_hook(name, print)
     assert (type(caught.value), str(caught.value)) == (UnknownHook, f"Unknown hook: {name}")
-    with pytest.raises(UnknownHook, match="^Unknown hook"):
+    with pytest.raises(UnknownHook, match=r"^Unknown hook"):
         await manager.run_hooks(name, 1)
     (note,) = caught.value.__notes__
     assert note == "Did you mean 'pre_process'?" if name == "pre_proces" else note.startswith("The hooks are pre_")
@@ -298,12 +298,12 @@ async def test_initialization_errors_come_where_they_are_awaited() -> None:
 
 async def test_initialization_errors_come_at_the_latest_when_the_manager_closes() -> None:
     """Nobody called anything: leaving the manager raises the error, after everything was closed."""
+    manager = PluginManager()
+    manager.register(UppercasePlugin())
+    registration = manager.register(NotInitializingPlugin())
+    assert await asyncio.to_thread(eventually, lambda: registration.failure() is not None)
     with pytest.raises(PluginError, match="no database"):
-        async with PluginManager() as manager:
-            manager.register(UppercasePlugin())
-            registration = manager.register(NotInitializingPlugin())
-            while registration.failure() is None:
-                await asyncio.sleep(0.002)
+        await manager.close()
     assert workers() == []
 
 
@@ -487,7 +487,7 @@ def test_two_plugins_in_a_module_are_no_lottery(package: Path) -> None:
         code = PLUGIN_CODE.format(name=f"{name}Plugin", plugin=name.lower(), result=f"'{name}'")
         with (package / "two.py").open("a") as file:
             file.write(code)
-    with pytest.raises(PluginNotFound, match="SecondPlugin, FirstPlugin; say which, as in chapter_plugins.two:"):
+    with pytest.raises(PluginNotFound, match=r"SecondPlugin, FirstPlugin; say which, as in chapter_plugins.two:"):
         load_plugin_from_module("chapter_plugins.two")
     plugin = load_plugin_from_module("chapter_plugins.two:SecondPlugin")
     assert plugin.run_sync("x").value == "Second"

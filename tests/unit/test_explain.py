@@ -36,7 +36,7 @@ def a_limit(by: str, measured: float, bound: float, unit: str) -> dict[str, Any]
         ),
         (
             a_limit("memory", 64 * MIB + 4096, 64 * MIB, "bytes"),
-            "Plugin p exceeded memory limit: 64.004 MB > 64.000 MB; raise Policy(memory=…) if it should have more.",
+            "Plugin p exceeded memory limit: 64.004 MB > 64.0 MB; raise Policy(memory=…) if it should have more.",
         ),
         (
             a_limit("cpu", 1.03, 1.0, "s"),

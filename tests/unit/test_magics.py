@@ -345,6 +345,24 @@ def test_sandbox_names_a_value_that_cannot_come_back(ip: InteractiveShell) -> No
     assert verdict(ip) == "broken:unserializable"
 
 
+@pytest.mark.parametrize(
+    "forged",
+    [
+        *("None", "[]", "{}", "{'last value': 1}", "{'last value': 1, '-o': []}", "{'last value': 1, '-o': {}}"),
+        "{'last value': 1, '-o': {'x': 1, 'open': 2}}",
+        "{'last value': 1, '-o': {'open': 2}}",
+        "{'last value': 1, '-o': {'x': 1}, 'more': 1}",
+    ],
+)
+def test_sandbox_cell_that_forges_its_answer_binds_nothing(ip: InteractiveShell, forged: str) -> None:
+    """The cell can replace its runner, and gains nothing: only the names asked for are ever bound."""
+    cell = f"import sys\nsys.modules['sandbox_cell']._answer = lambda *_: {forged}\nx = 1"
+    before = set(ip.user_ns)
+    with pytest.raises(ProtocolViolation, match="answered what it was not asked"):
+        sandbox(ip, "-o x", cell)
+    assert set(ip.user_ns) - before == {"_run"}
+
+
 def test_sandbox_traceback_shows_the_cells_own_lines(ip: InteractiveShell) -> None:
     """The error holds the cell's frames with their lines, and none of the machinery's; the same when it awaits."""
     cell = "import asyncio\ndef f():\n    raise ValueError('no')\n{}f()"
@@ -428,6 +446,13 @@ def test_sandbox_streams_what_the_cell_prints(ip: InteractiveShell, capsys: pyte
     assert ip.user_ns["_run"].stderr == "\x1b[31mred\n"
 
 
+def test_live_prints_nothing_in_a_terminal(ip: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a kernel there is no display to update; the cell runs all the same."""
+    assert sandbox(ip, "--live", "print('out')\nimport time\ntime.sleep(0.6)\n1") == 1
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("out\n", "")
+
+
 def test_sandbox_flood_is_cut_in_the_cell(ip: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
     """A flood ends with a note; the run keeps as much as the policy allows."""
     sandbox(ip, "--output 4M", "for _ in range(40):\n    print('x' * 100_000)")
@@ -469,9 +494,9 @@ def test_sandbox_rights_are_granted_by_options(ip: InteractiveShell, tmp_path: P
     finally:
         del os.environ["AGENTPLUG_TEST_WORD"]
     assert (tmp_path / "out" / "b.txt").read_text() == "texttext"
-    with pytest.raises(PluginError, match=r"PermissionError.*grant it") as caught:
+    with pytest.raises(PluginError, match=r"PermissionError.*Policy\(read=…") as caught:
         sandbox(ip, "", cell)
-    assert "grant it with --read, --write, --network if" in caught.value._render_traceback_()[0]
+    assert "--read, --write, --network" in caught.value._render_traceback_()[0]
 
 
 def test_sandbox_remedies_name_options(ip: InteractiveShell) -> None:

@@ -174,7 +174,7 @@ async def test_many_registrations_at_once_initialize_side_by_side() -> None:
             name = f"number {number}"
 
             async def process(self, x: Any) -> Any:
-                return x + [number]
+                return [*x, number]
 
         return NumberedPlugin()
 
@@ -190,11 +190,13 @@ async def test_many_registrations_at_once_initialize_side_by_side() -> None:
 async def test_unregistering_before_the_initialization_is_over(tmp_path: Path) -> None:
     """A plugin may be unregistered while it still initializes: it ends, and leaves nothing."""
     async with PluginManager() as manager:
-        registration = manager.register(SandboxedPlugin(write(tmp_path, "one", initialize="import time; time.sleep(5)")))
+        registration = manager.register(
+            SandboxedPlugin(write(tmp_path, "one", initialize="import time; time.sleep(5)"))
+        )
         (name,) = manager.plugins
         await manager.unregister(name)
         assert dict(manager.plugins) == {}
-        with pytest.raises(Exception, match="closed|stopped"):
+        with pytest.raises(Exception, match=r"closed|stopped"):
             await registration
     assert await asyncio.to_thread(eventually, lambda: workers() == [])
 

@@ -61,7 +61,7 @@ class DoPlugin:
             case "raise":
                 raise LookupError("as asked")
             case "blocked":
-                time.sleep(60)
+                time.sleep(60)  # noqa: ASYNC251
             case ("wait", seconds):
                 await asyncio.sleep(seconds)
                 return seconds
@@ -91,7 +91,7 @@ def grow(kept: list[Any], mib: int) -> None:
 
 async def begun(plugin: SandboxedPlugin) -> None:
     """A call is on its way in the worker."""
-    while plugin.state != "busy":
+    while plugin.state != "busy":  # noqa: ASYNC110
         await asyncio.sleep(0.001)
 
 
@@ -331,7 +331,7 @@ async def test_a_closed_plugin_says_so() -> None:
     await plugin.process(1)
     await plugin.close()
     for use in (plugin.start, plugin.initialize, lambda: plugin.process(1), lambda: plugin.run(1)):
-        with pytest.raises(WorkerDied, match="^Plugin do is closed; make or load a new one$"):
+        with pytest.raises(WorkerDied, match=r"^Plugin do is closed; make or load a new one$"):
             await use()
     with pytest.raises(WorkerDied, match="is closed"):
         [run async for run in plugin.map([1, 2], window=2)]
@@ -453,7 +453,7 @@ async def test_more_than_three_losses_quarantine_the_plugin() -> None:
         assert verdicts == ["died:exit 3"] * 4
         assert plugin.state == "quarantined"
         for _ in range(2):
-            with pytest.raises(PluginQuarantined, match="do lost 4 workers within 5 minutes .* reload it"):
+            with pytest.raises(PluginQuarantined, match=r"do lost 4 workers within 5 minutes .* reload it"):
                 await plugin.process(1)
         assert workers() == []
         assert len(plugin.runs) == 4
@@ -554,7 +554,7 @@ async def test_map_refuses_a_window_that_makes_no_sense() -> None:
     """A window is a whole number from 1 to 1024, and inputs are iterable."""
     plugin = SandboxedPlugin(DoPlugin)
     for window in (0, -1, 1025, 1.5, True, "2"):
-        with pytest.raises(ContractError, match="window=.*: a whole number from 1 to 1024"):
+        with pytest.raises(ContractError, match=r"window=.*: a whole number from 1 to 1024"):
             [run async for run in plugin.map([1], window=window)]  # type: ignore[arg-type]
     with pytest.raises(ContractError, match="takes an iterable of inputs, not a int"):
         [run async for run in plugin.map(5)]  # type: ignore[arg-type]

@@ -194,7 +194,7 @@ def test_a_module_that_cannot_be_preloaded_is_named() -> None:
     plugin = SandboxedPlugin(QuietPlugin, Policy(preload=("no_such_module_at_all",)))
     with pytest.raises(PolicyError, match="preload: 'no_such_module_at_all' can't be imported: ModuleNotFoundError"):
         plugin.run_sync(1)
-    assert plugin.state == "failed" or plugin.state == "new"
+    assert plugin.state in {"failed", "new"}
     plugin.close_sync()
 
 
@@ -273,7 +273,7 @@ def test_a_host_that_forks_is_not_hurt_by_its_child() -> None:
 
 def test_a_script_that_closes_nothing_ends_cleanly() -> None:
     """A script that forgets `close` ends with status 0 and no word on stderr."""
-    done = python(FORKING_HOST.split("child = ")[0])
+    done = python(FORKING_HOST.split("child = ", maxsplit=1)[0])
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
