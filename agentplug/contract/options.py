@@ -65,8 +65,15 @@ def policy_from_options(given: Mapping[str, Any], base: Policy | None = None) ->
         try:
             policy = policy.replace(**{option.field: _READERS.get(option.name, _as_it_is)(value)})
         except PolicyError as error:
-            raise PolicyError(f"--{option.name}: {error}") from None
+            raise PolicyError(_of_option(option, str(error))) from None
     return policy
+
+
+def _of_option(option: Option, message: str) -> str:
+    """A policy's message in the words of who typed the option: `--cpu=0.0: …` for `cpu_s=0.0: …`."""
+    if message.startswith(option.field):
+        return f"--{option.name}{message.removeprefix(option.field)}"
+    return f"--{option.name}: {message}"
 
 
 def _as_it_is(value: Any) -> Any:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 import ast
 import keyword
-import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from IPython.core.error import UsageError
 
+from agentplug.contract.options import OPTIONS, policy_from_options
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import KINDS, Verdict
 from agentplug.contract.text import printable
@@ -36,29 +36,17 @@ EXPECTED_BY: dict[str, tuple[str, ...]] = {
 }
 """What can follow each kind of verdict; empty where anything can, or nothing."""
 
-_FIELDS = {"cpu": "cpu_s", "wall": "wall_s"}
-_LIMITS = ("memory", "cpu", "wall", "disk", "processes", "threads", "output", "network", "best_effort")
-
-
 def limits(function: F) -> F:
     """Give a magic the options that make its policy."""
-    for add in reversed(
-        (
-            argument("--memory", metavar="SIZE", help="memory it may add, like 256M"),
-            argument("--cpu", metavar="S", type=float, help="CPU seconds a call"),
-            argument("--wall", metavar="S", type=float, help="elapsed seconds a call"),
-            argument("--disk", metavar="SIZE", help="bytes in its private scratch directory"),
-            argument("--processes", metavar="N", type=int, help="child processes"),
-            argument("--threads", metavar="N", type=int, help="threads"),
-            argument("--output", metavar="SIZE", help="stdout and stderr kept a call"),
-            argument("--network", metavar="PORTS", type=_ports, help="TCP ports like 80,443; or all; or none"),
-            argument("--read", metavar="PATH", action="append", help="a path it may read; may be repeated"),
-            argument("--write", metavar="PATH", action="append", help="a path it may write; may be repeated"),
-            argument("--env", metavar="NAME", action="append", help="NAME=VALUE, or NAME for the kernel's own value"),
-            argument("--best-effort", action="store_true", help="go on without what this machine can't enforce"),
-        )
-    ):
-        function = add(function)
+    for option in reversed(OPTIONS):
+        settings: dict[str, Any] = {"help": option.help}
+        if option.flag:
+            settings["action"] = "store_true"
+        else:
+            settings["metavar"] = option.metavar
+            if option.many:
+                settings["action"] = "append"
+        function = argument(f"--{option.name}", **settings)(function)
     return function
 
 
@@ -90,16 +78,13 @@ def known_options(magic: Any) -> list[str]:
 
 def policy_from(options: argparse.Namespace) -> Policy | None:
     """The policy that the options ask for; None where none of them does. Raises `UsageError`."""
-    fields = {name: getattr(options, name) for name in _LIMITS}
-    fields |= {name: tuple(getattr(options, name) or ()) for name in ("read", "write")}
-    fields["env"] = _environment(options.env or ())
-    given = {_FIELDS.get(name, name): value for name, value in fields.items() if _is_given(value)}
-    if not given:
+    given = {option.key: getattr(options, option.key) for option in OPTIONS}
+    if not any(value not in (None, False) for value in given.values()):
         return None
     try:
-        return Policy(**given)
+        return policy_from_options(given)
     except PolicyError as error:
-        raise UsageError(_with_option_names(str(error))) from None
+        raise UsageError(str(error)) from None
 
 
 def variable_name(name: str, option: str) -> str:
@@ -170,39 +155,3 @@ def _take_expression(line: str, option: str) -> tuple[str, str | None]:
             text = tree.value  # an expression in quotes, as for a shell
         return f"{line[: found.start()]} {rest[end:]}", text
     raise UsageError(f"{option}: {quoted(rest)} is no Python expression; write a dict, like {option} {{'key': 1}}")
-
-
-def _ports(text: str) -> bool | tuple[int, ...]:
-    if text in ("all", "none"):
-        return text == "all"
-    try:
-        return tuple(int(port) for port in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{quoted(text)} is neither TCP ports like 80,443 nor 'all' nor 'none'"
-        ) from None
-
-
-def _environment(words: Iterable[str]) -> dict[str, str]:
-    given = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            if name not in os.environ:
-                raise UsageError(
-                    f"--env {quoted(name)}: the kernel has no such variable; write {printable(name, 60)}=VALUE"
-                )
-            value = os.environ[name]
-        given[name] = value
-    return given
-
-
-def _is_given(value: object) -> bool:
-    return value is not None and value is not False and value not in ((), {})
-
-
-def _with_option_names(message: str) -> str:
-    """A PolicyError's message with the option in front, where its field has another name."""
-    field = re.match(r"\w+", message)
-    option = {field: option for option, field in _FIELDS.items()}.get(field[0]) if field else None
-    return f"--{option}: {message}" if option else f"--{message}"

@@ -202,7 +202,7 @@ def overshoot(run: Run) -> int:
 class Host:
     """What the host holds and is: everything that an attack could leave behind or change."""
 
-    processes: frozenset[int]
+    processes: frozenset[str]
     files: frozenset[str]
     threads: frozenset[str]
     scratch: frozenset[str]
@@ -221,7 +221,7 @@ class Host:
         names = {f"agentplug-{zygote.process.pid}-" for zygote in zygotes}
         groups = [folder for parent in cgroups.parents().values() for folder in os.scandir(parent)]
         return cls(
-            frozenset(below),
+            frozenset(f"{pid} {_name(pid)}" for pid in below),
             frozenset(_open_files()),
             frozenset(_threads()),
             frozenset(f"{z.scratch_root}/{name}" for z in zygotes for name in os.listdir(z.scratch_root)),
