@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         UnknownHook,
         WorkerDied,
     )
-    from agentplug.jupyter import load_ipython_extension, unload_ipython_extension
     from agentplug.manager import PluginManager
     from agentplug.sandboxed import SandboxedPlugin, load_plugin_from_module
 

@@ -5,7 +5,7 @@ A run is a value: the verdict is judged from its events, tables and pictures are
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -101,27 +101,26 @@ class SourceInfo:
     version: str = ""
 
 
+_COMPLETED = Verdict("completed")
+_DECIDING: dict[str, Callable[[Mapping[str, Any]], Verdict]] = {
+    "reply": lambda detail: _COMPLETED,
+    "limit": lambda detail: Verdict("limited", str(detail["by"])),
+    "stop": lambda detail: Verdict("stopped", str(detail["by"])),
+    "protocol": lambda detail: Verdict("broken", "protocol"),
+    "unserializable": lambda detail: Verdict("broken", "unserializable"),
+    "error": lambda detail: (
+        Verdict("limited", str(detail["limit"])) if detail.get("limit") else Verdict("failed", str(detail["type"]))
+    ),
+    "exit": lambda detail: Verdict("died", str(detail["status"])),
+}
+
+
 def judge(events: tuple[Event, ...]) -> Verdict:
     """The verdict of these events: the first one that decides does."""
     for event in events:
-        detail = event.detail
-        match event.kind:
-            case "limit":
-                return Verdict("limited", str(detail["by"]))
-            case "stop":
-                return Verdict("stopped", str(detail["by"]))
-            case "protocol":
-                return Verdict("broken", "protocol")
-            case "unserializable":
-                return Verdict("broken", "unserializable")
-            case "error":
-                if detail.get("limit"):
-                    return Verdict("limited", str(detail["limit"]))
-                return Verdict("failed", printable(str(detail["type"]), 200))
-            case "exit":
-                return Verdict("died", str(detail["status"]))
-            case "reply":
-                return Verdict("completed")
+        decide = _DECIDING.get(event.kind)
+        if decide is not None:
+            return decide(event.detail)
     return Verdict("stopped", "close")
 
 
@@ -175,7 +174,7 @@ class Run:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Run can't be changed (its {name!r} was to be set)")
 
-    @functools.cached_property
+    @property
     def verdict(self) -> Verdict:
         """How it ended, judged from `events`."""
         return judge(self.events)
@@ -185,10 +184,11 @@ class Run:
 
         Raises `PluginError`, `LimitExceeded`, `WorkerDied` or `ProtocolViolation`, by its verdict.
         """
-        if self.verdict.kind == "completed":
+        verdict = self.verdict
+        if verdict.kind == "completed":
             return self.value
         kind = {"failed": PluginError, "limited": LimitExceeded, "broken": ProtocolViolation}
-        error: AgentplugError = kind.get(self.verdict.kind, WorkerDied)(self.explain())
+        error: AgentplugError = kind.get(verdict.kind, WorkerDied)(self.explain())
         error.run = self
         raise error
 

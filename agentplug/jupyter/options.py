@@ -36,6 +36,7 @@ EXPECTED_BY: dict[str, tuple[str, ...]] = {
 }
 """What can follow each kind of verdict; empty where anything can, or nothing."""
 
+
 def limits(function: F) -> F:
     """Give a magic the options that make its policy."""
     for option in reversed(OPTIONS):

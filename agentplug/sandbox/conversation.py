@@ -64,12 +64,16 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
     loop = asyncio.get_running_loop()
     done = loop.create_future()
     fd = worker.sock.fileno()
+    here = threading.get_ident()
 
     def finish() -> None:
         if not done.done():
             done.set_result(None)
 
     def wake() -> None:
+        if threading.get_ident() == here:
+            finish()
+            return
         with contextlib.suppress(RuntimeError):  # the loop was closed under its waiter
             loop.call_soon_threadsafe(finish)
 

@@ -207,8 +207,10 @@ class Exchange:
             return False
         if readings is None:
             raise Gone("no readings")
+        if self.head == len(self.records):
+            return True
         self.head_cpu_ns = readings.cpu_ns()
-        return self.head == len(self.records)
+        return False
 
     def settle(self, readings: Readings) -> None:
         """Take the last figures, and make sure that the worker is back in its own loop. Raises `Gone`.

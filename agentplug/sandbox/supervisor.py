@@ -32,7 +32,7 @@ from agentplug.sandbox.output import Output, Sink
 from agentplug.sandbox.watchdog import watchdog
 
 GRACE_S = 1.0
-BRISK_S = 0.000_2
+BRISK_S = 0.000_25
 _BUSY_TICK_S = 0.010
 _IDLE_TICK_S = 0.250
 _WARM_NS = 100_000_000
@@ -264,7 +264,7 @@ class Worker:
                 exchange.emit("dropped", what="output", count=dropped)
         exchange.close_figures(cpu_total_s)
         exchange.done = True
-        self.brisk = exchange.usage.wall_s < BRISK_S and exchange.head == 1
+        self.brisk = exchange.usage.wall_s < 2 * BRISK_S and exchange.head == 1
         self.exchange = None
         self._last_active_ns = time.perf_counter_ns()
         self.limits.enter_idle(exchange.last_cpu_ns)
@@ -308,6 +308,7 @@ class Worker:
     def tick(self, now_ns: int) -> float:
         """Called by the watchdog."""
         with self.lock:
+            now_ns = max(now_ns, time.perf_counter_ns())  # a call may have begun while we waited for the lock
             if self.status is not None or self.pid == 0:
                 return float("inf")
             exchange = self.exchange

@@ -57,7 +57,9 @@ def unharmed(_warm: None, arena: Arena) -> Iterator[None]:
     before = Host.look()
     yield
     left = Host.look().since(before)
-    until = time.monotonic() + 0.3  # a zygote forks its spare after a lull; it takes a moment to get its name
+    until = (
+        time.monotonic() + 2
+    )  # a zygote forks its spare after a lull, and on a busy machine that gets its name late
     while left and time.monotonic() < until:
         time.sleep(0.02)
         left = Host.look().since(before)
