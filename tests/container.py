@@ -45,7 +45,7 @@ AF_VSOCK = 40
 MASKED = """
     /proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/sched_debug /proc/scsi
     /proc/timer_list /proc/timer_stats /sys/devices/virtual/powercap /sys/firmware
-""".split()  # noqa: SIM905 - a list this long reads better as words
+""".split()
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 # What RuntimeDefault leaves out of its allowlist, or allows only with a capability that uid 1000 hasn't; it answers
@@ -58,7 +58,7 @@ DENIED = """
     process_madvise query_module quotactl quotactl_fd reboot request_key set_mempolicy set_mempolicy_home_node
     setdomainname sethostname setns settimeofday swapoff swapon sysfs syslog umount2 unshare uselib userfaultfd ustat
     vhangup
-""".split()  # noqa: SIM905
+""".split()
 PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
 # Directories and sockets of the user who starts this; uid 1000 can't use them and a container wouldn't know of them.

@@ -308,7 +308,7 @@ class Worker:
     def tick(self, now_ns: int) -> float:
         """Called by the watchdog."""
         with self.lock:
-            now_ns = max(now_ns, time.perf_counter_ns())  # a call may have begun while we waited for the lock
+            now_ns = time.perf_counter_ns()  # a call may have begun while we waited for the lock
             if self.status is not None or self.pid == 0:
                 return float("inf")
             exchange = self.exchange

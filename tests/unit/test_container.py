@@ -95,7 +95,7 @@ print(json.dumps({
 """
 NUMBERED = """
     clone clone3 io_uring_setup kcmp keyctl open_tree pidfd_getfd pidfd_open prlimit64 seccomp userfaultfd
-""".split()  # noqa: SIM905 - words read better
+""".split()
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,7 @@ from msgspec.msgpack import Ext
 from msgspec.msgpack import encode as msgpack
 
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES
-from agentplug.contract.values import MAX_DEPTH, DecodeError, Unserializable, decode, encode, type_name
-from agentplug.contract.values import wire as wire
+from agentplug.contract.values import MAX_DEPTH, DecodeError, Unserializable, decode, encode, type_name, wire
 
 MODULUS = (1 << 61) - 1  # every multiple of it hashes to 0
 
