@@ -169,27 +169,6 @@ def arm_cpu_limit(pid: int, seconds: int) -> None:
             resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
 
 
-def descendants(pid: int) -> list[int]:
-    """The processes below `pid`, nearest first, as far as they are alive now."""
-    found: list[int] = []
-    queue = [pid]
-    while queue and len(found) < 10_000:
-        parent = queue.pop()
-        try:
-            tasks = os.listdir(f"/proc/{parent}/task")
-        except OSError:
-            continue
-        for task in tasks:
-            try:
-                with open(f"/proc/{parent}/task/{task}/children", "rb") as file:
-                    children = [int(child) for child in file.read().split()]
-            except OSError:
-                continue
-            found += children
-            queue += children
-    return found
-
-
 def footprint_of(pid: int) -> tuple[int, int]:
     """Resident bytes and CPU nanoseconds of a process that is read only now and then. Raises `Gone`."""
     try:

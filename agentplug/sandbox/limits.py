@@ -12,7 +12,8 @@ from agentplug.contract.policy import Policy
 from agentplug.sandbox.bounds import scratch_inodes
 from agentplug.sandbox.channel import FrameReader
 from agentplug.sandbox.exchange import Exchange
-from agentplug.sandbox.kernel import Gone, Readings, descendants, footprint_of
+from agentplug.sandbox.kernel import Gone, Readings, footprint_of
+from agentplug.sandbox.processes import descendants
 
 if TYPE_CHECKING:
     from agentplug.sandbox.supervisor import Worker
@@ -197,10 +198,12 @@ def scratch_usage(root: str, pids: Sequence[int], most_bytes: int, most_inodes: 
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
                     found = entry.stat(follow_symlinks=False)
+                    is_folder = stat.S_ISDIR(found.st_mode)
                     if found.st_ino not in seen:
                         seen.add(found.st_ino)
-                        used += found.st_blocks * 512
-                    if stat.S_ISDIR(found.st_mode):
+                        # Some file systems give a folder a block, others none; their number is bounded anyway.
+                        used += 0 if is_folder else found.st_blocks * 512
+                    if is_folder:
                         folders.append(entry.path)
                     if len(seen) > most_inodes:
                         return used, len(seen)

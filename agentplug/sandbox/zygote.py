@@ -30,7 +30,7 @@ from agentplug.contract.wire import SpawnRequest, ZygoteNews
 from agentplug.sandbox import cgroups, spare
 from agentplug.sandbox.barriers import libc, seccomp
 from agentplug.sandbox.bounds import CHANNEL_FD
-from agentplug.sandbox.kernel import descendants
+from agentplug.sandbox.processes import descendants
 from agentplug.sandbox.worker import main as worker_main
 
 _MAX_MESSAGE = 1 << 18
