@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 from collections.abc import Callable, Generator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -26,13 +27,32 @@ AnyPlugin = SandboxedPlugin | TrustedPlugin
 class Registration:
     """A plugin whose initialization has begun. Await it for the plugin, or for the error."""
 
-    def __init__(
-        self, plugin: AnyPlugin, future: concurrent.futures.Future[None] | asyncio.Task[None], config: Any
-    ) -> None:
+    def __init__(self, plugin: AnyPlugin, config: Any) -> None:
         self.plugin = plugin
         self.config = config
         self.error_was_seen = False
-        self._future = future
+        self._future: concurrent.futures.Future[None] | asyncio.Task[None] = _finished()
+
+    def begin(self, named: Callable[[], None], *, here: bool) -> None:
+        """Start `initialize`, whether or not a loop is running. A trusted object stays on the user's own loop.
+
+        `named` is called once the plugin has said its name.
+        """
+        if here:
+            try:
+                self._future = asyncio.get_running_loop().create_task(self._initialized(named))
+                return
+            except RuntimeError:
+                pass
+        self._future = asyncio.run_coroutine_threadsafe(self._initialized(named), our_loop())
+
+    async def _initialized(self, named: Callable[[], None]) -> None:
+        try:
+            await self.plugin.initialize(self.config)
+            named()
+        except BaseException:
+            await self.plugin.close()
+            raise
 
     def __await__(self) -> Generator[Any, None, AnyPlugin]:
         future = self._future if isinstance(self._future, asyncio.Task) else asyncio.wrap_future(self._future)
@@ -88,7 +108,7 @@ class PluginManager:
             raise
         key = name or plugin.name
         before = self._registered.get(key)
-        self._registered[key] = Registration(plugin, _finished(), config)
+        self._registered[key] = Registration(plugin, config)
         if before is not None:
             await before.plugin.close()
         return plugin
@@ -112,9 +132,18 @@ class PluginManager:
             ready = SandboxedPlugin(plugin, self.policy, config=config)
         if ready.name in self._settled():
             raise DuplicatePlugin(f"Plugin {printable(ready.name, 100)} already registered")
-        entry = Registration(ready, _begin(ready, config, here=trusted), config)
-        self._registered[ready.name] = entry
+        entry = self._registered[ready.name] = Registration(ready, config)
+        entry.begin(functools.partial(self._named_itself, ready.name, entry), here=trusted)
         return entry
+
+    def _named_itself(self, guess: str, entry: Registration) -> None:
+        """A plugin that comes from a file says its name when it has started: from then on it is known by that."""
+        name = entry.plugin.name
+        if name == guess or self._registered.get(guess) is not entry:
+            return
+        if name in self._registered:
+            raise DuplicatePlugin(f"Plugin {printable(name, 100)} already registered")
+        self._registered = {name if key == guess else key: value for key, value in self._registered.items()}
 
     async def unregister(self, name: str) -> None:
         """Close the plugin and forget it. Raises `PluginNotFound`."""
@@ -239,23 +268,3 @@ def _finished() -> concurrent.futures.Future[None]:
     future: concurrent.futures.Future[None] = concurrent.futures.Future()
     future.set_result(None)
     return future
-
-
-def _begin(
-    plugin: AnyPlugin, config: Mapping[str, Any] | None, *, here: bool
-) -> concurrent.futures.Future[None] | asyncio.Task[None]:
-    """Start `initialize`, whether or not a loop is running. A trusted object stays on the user's own loop."""
-    if here:
-        try:
-            return asyncio.get_running_loop().create_task(_initialized(plugin, config))
-        except RuntimeError:
-            pass
-    return asyncio.run_coroutine_threadsafe(_initialized(plugin, config), our_loop())
-
-
-async def _initialized(plugin: AnyPlugin, config: Mapping[str, Any] | None) -> None:
-    try:
-        await plugin.initialize(config)
-    except BaseException:
-        await plugin.close()
-        raise
