@@ -109,7 +109,9 @@ _DECIDING: dict[str, Callable[[Mapping[str, Any]], Verdict]] = {
     "protocol": lambda detail: Verdict("broken", "protocol"),
     "unserializable": lambda detail: Verdict("broken", "unserializable"),
     "error": lambda detail: (
-        Verdict("limited", str(detail["limit"])) if detail.get("limit") else Verdict("failed", str(detail["type"]))
+        Verdict("limited", str(detail["limit"]))
+        if detail.get("limit")
+        else Verdict("failed", printable(str(detail["type"]), 200))
     ),
     "exit": lambda detail: Verdict("died", str(detail["status"])),
 }

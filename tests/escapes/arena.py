@@ -111,12 +111,16 @@ def _value(reply: bytes) -> Any:
 
 
 def children(pid: int) -> list[int]:
-    """The living or unreaped children of a process."""
+    """The living or unreaped children of a process, by what each process says of its parent.
+
+    Not by /proc/PID/task/TID/children, which may leave some out while others come and go: proc(5).
+    """
     found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+    for entry in Path("/proc").iterdir():
         try:
-            found += map(int, task.read_text().split())
-        except OSError:
+            if entry.name.isdigit() and int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(entry.name))
+        except (OSError, IndexError):
             continue
     return found
 
