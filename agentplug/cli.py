@@ -267,7 +267,7 @@ def _notebooks() -> Path:
 def _first_notebook() -> Path:
     """The quickstart, wherever it is."""
     found = sorted(_notebooks().glob("*.ipynb"))
-    return next((path for path in found if "quickstart" in path.name), Path("notebooks/quickstart.ipynb"))
+    return next((path for path in found if "quickstart" in path.name), Path("notebooks/01-quickstart.ipynb"))
 
 
 def _command() -> str:
