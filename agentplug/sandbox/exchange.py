@@ -77,7 +77,7 @@ class Exchange:
     ended_ns = 0
     cpu0_ns = head_cpu_ns = last_cpu_ns = 0  # the worker's own clock
     children_ns = 0  # what its child processes have used in this exchange
-    baseline_bytes = peak_bytes = threads = 0
+    baseline_bytes = peak_bytes = threads = _threads0 = 0
     _counters0 = _counters = Counters(0, 0, 0, 0, 0, 0)
     _stride, _skipped = 1, 0
 
@@ -100,11 +100,11 @@ class Exchange:
         """Take the figures that this exchange starts from. Raises `Gone`."""
         self.cpu0_ns = self.head_cpu_ns = self.last_cpu_ns = cpu_ns = readings.cpu_ns()
         self._counters0 = self._counters = counters = readings.counters_since_idle(cpu_ns)
-        self.threads = counters.threads
+        self._threads0 = counters.threads  # perhaps the last call's, when some of its threads were ending still
         readings.reset_peak()
         self.baseline_bytes = self.peak_bytes = readings.footprint_bytes()
         self.started_ns = self.head_ns = time.perf_counter_ns()
-        self.samples.append(Sample(0, self.baseline_bytes, 0, self.threads))
+        self.samples.append(Sample(0, self.baseline_bytes, 0, counters.threads))
 
     def sample(self, now_ns: int, rss_bytes: int, cpu_ns: int, threads: int) -> None:
         """Keep one reading; past the bound every second one goes, and from then on every second is kept."""
@@ -169,7 +169,7 @@ class Exchange:
             self.output_bytes,
             read_bytes,
             max(0, write_bytes - self.output_bytes) if write_bytes else 0,
-            self.threads,
+            self.threads or self._threads0,
         )
 
     # ------------------------------------------------------------------ frames and events

@@ -92,8 +92,8 @@ class Limits:
         self._idle_from_ns = cpu_ns or None
         self._family0_ns = self._family.cpu_ns
 
-    def check_idle(self, readings: Readings, floor_bytes: int) -> Finding | None:
-        """CPU used and memory grown while nobody called. Raises `Gone`."""
+    def check_idle(self, readings: Readings, worker: Worker, now_ns: int) -> Finding | None:
+        """CPU used, memory, processes and files grown while nobody called. Raises `Gone`."""
         if self._idle_from_ns is None:
             return None
         family = self._family
@@ -103,12 +103,12 @@ class Limits:
         if used_s > IDLE_CPU_S:
             return Finding("cpu", used_s, IDLE_CPU_S, "s between calls")
         memory = int(self._policy.memory)
-        growth = readings.footprint_bytes() + family.rss_bytes - floor_bytes
-        if floor_bytes and growth > memory:
+        growth = readings.footprint_bytes() + family.rss_bytes - worker.floor_bytes
+        if worker.floor_bytes and growth > memory:
             return Finding("memory", growth, memory, "bytes")
         if family.count > self._policy.processes:
             return Finding("processes", family.count, self._policy.processes, "processes")
-        return None
+        return self._disk(worker, now_ns)
 
     # ------------------------------------------------------------------ during a call
 
@@ -119,7 +119,7 @@ class Limits:
             self._idle_ns += used_ns if used_ns > _SETTLING_NS else 0
             self._idle_from_ns = None
         self._family0_ns = self._family.cpu_ns
-        self._last_tick_ns = self._disk_at_ns = exchange.started_ns
+        self._last_tick_ns = exchange.started_ns
         self._last_rss = exchange.baseline_bytes
         self._partial_ns = 0
 

@@ -343,7 +343,7 @@ class Worker:
         assert self.readings is not None
         self._look_for_stray_frames()
         if not self.ending:
-            finding = self.limits.check_idle(self.readings, self.floor_bytes)
+            finding = self.limits.check_idle(self.readings, self, now_ns)
             if finding is not None:
                 self._lose(Event(0.0, "limit", finding._asdict()))
         return _BUSY_TICK_S if now_ns - self._last_active_ns < _WARM_NS else _IDLE_TICK_S

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 import pytest
+from arena import until
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import Verdict
@@ -67,7 +71,7 @@ def attack(given):
 """
 
 UNLINKED = """
-import os
+import os, time
 
 def attack(given):
     folder, megabytes = given
@@ -78,6 +82,7 @@ def attack(given):
         file.write(bytes(1 << 20))
         file.flush()
         held.append(file)
+        time.sleep(0.005)  # or descriptors would run out before anyone looked
     return megabytes
 """
 
@@ -118,6 +123,25 @@ def attack(given):
     with open(f"{folder}/big", "wb") as file:
         os.posix_fallocate(file.fileno(), 0, megabytes << 20)
     return megabytes
+"""
+
+LATER = """
+import threading, time
+
+written = 0
+
+def fill():
+    global written
+    for number in range(1_000):
+        with open(f"{number}", "wb") as file:
+            file.write(bytes(1 << 16))
+        written += 1
+        time.sleep(0.002)
+
+def attack(given):
+    if given == "begin":
+        threading.Thread(target=fill, daemon=True).start()
+    return written
 """
 
 STUBBORN = """
@@ -163,6 +187,22 @@ def test_the_disk_cannot_be_filled(unconfined, confined, tmp_path, code, free, m
     assert unconfined(code, [str(folder), free]).value == free
 
     assert confined(code, [".", much], policy=policy).verdict == BY_DISK
+
+
+def test_the_disk_cannot_be_filled_between_calls(arena):
+    """A thread that goes on writing after its call is stopped by the kernel's bound, or ends its worker."""
+
+    async def come_back():
+        async with arena.plugin(LATER, ONE_MIB) as plugin:
+            await plugin.run("begin")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await until(lambda: plugin.pid is None)
+            if plugin.pid is None:
+                return plugin.events[0].detail["by"]
+            return "disk" if await plugin.process("ask") <= 16 else "nothing"
+
+    assert arena.watched(come_back) == "disk"
 
 
 def test_what_fits_fits(confined):
