@@ -86,8 +86,6 @@ class _Zygote:
         self._scratch_root = scratch_root
         self._host = os.getppid()
         self._pid = os.getpid()
-        with open("/proc/self/comm", encoding="utf-8", errors="replace") as file:
-            self._name = file.read().rstrip("\n")
         self._workers: dict[int, _Child] = {}
         self._janitors: dict[int, _Child] = {}
         self._spare: tuple[int, socket.socket] | None = None
@@ -174,22 +172,19 @@ class _Zygote:
         seccomp.compile_usual()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            libc.set_name(spare.NAME)  # so that it has its name from the first moment on
             try:
                 pid = os.fork()
             except OSError:
-                pid = -1  # the next worker is forked when it is asked for, or refused
+                ours.close()
+                return  # the next worker is forked when it is asked for, or refused
             if pid == 0:
                 ours.close()
                 self._be_spare(theirs)
-            libc.set_name(self._name)
-        if pid < 0:
-            ours.close()
-        else:
-            self._spare = pid, ours
+        self._spare = pid, ours
 
     def _be_spare(self, sock: socket.socket) -> None:
         try:
+            libc.set_name(spare.NAME)
             signal.set_wakeup_fd(-1)
             for end in (self._control, self._wake, self._waker):
                 end.close()

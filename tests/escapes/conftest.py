@@ -57,9 +57,7 @@ def unharmed(_warm: None, arena: Arena) -> Iterator[None]:
     before = Host.look()
     yield
     left = Host.look().since(before)
-    until = (
-        time.monotonic() + 2
-    )  # a zygote forks its spare after a lull, and on a busy machine that gets its name late
+    until = time.monotonic() + 2  # a zygote forks its spare after a lull, which gets its name a moment later
     while left and time.monotonic() < until:
         time.sleep(0.02)
         left = Host.look().since(before)
