@@ -32,6 +32,7 @@ GOOD = "agentplug.plugins.word_count"
 TEXT = "Plugins are untrusted code with your privileges. Sandbox them from day one."
 POLICY = Policy(memory="64M", cpu_s=0.4, wall_s=10.0, disk="8M", reply="4M")
 BRIEF = POLICY.replace(wall_s=1.0)
+_LOOKS = 100
 _BEAT_S = 0.005
 _WIDE = 100
 _SECRET = "<the home directory with a key that the demo hid for it>"
@@ -108,8 +109,19 @@ async def play(acts: list[Act], told: Callable[[Act], None] = lambda act: None) 
                         await plugin.close()
                     told(act)
         host.grown_bytes = process.memory_info().rss - memory_before
-        host.left = _new_processes(process, before)
+        host.left = await _left_in_the_end(process, before)
     return host
+
+
+async def _left_in_the_end(host: psutil.Process, before: list[psutil.Process]) -> list[str]:
+    """`_new_processes`, once the zygote has had a moment: a spare that was just forked has yet to get its name."""
+    left = _new_processes(host, before)
+    for _ in range(_LOOKS):
+        if not left:
+            break
+        await asyncio.sleep(0.02)
+        left = _new_processes(host, before)
+    return left
 
 
 def _new_processes(host: psutil.Process, before: list[psutil.Process]) -> list[str]:
