@@ -92,10 +92,11 @@ SWALLOWED_INTERRUPT = """
 import time
 
 def attack(given):
-    print("begun", flush=True)
     while True:
         try:
-            time.sleep(1)
+            print("begun", flush=True)  # in here: from now on an interrupt may come
+            while True:
+                time.sleep(1)
         except BaseException:
             pass
 """
@@ -106,10 +107,11 @@ SWALLOWED_CANCELLATION = """
 import asyncio
 
 async def attack(given):
-    print("begun", flush=True)
     while True:
         try:
-            await asyncio.sleep(1)
+            print("begun", flush=True)
+            while True:
+                await asyncio.sleep(1)
         except BaseException:
             pass
 """
@@ -118,8 +120,8 @@ COOPERATIVE = """
 import asyncio
 
 async def attack(given):
-    print("begun", flush=True)
     try:
+        print("begun", flush=True)
         await asyncio.sleep(1_000)
     finally:
         print("cleaned up", flush=True)
