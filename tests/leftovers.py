@@ -22,6 +22,7 @@ from agentplug.sandbox.conversation import our_loop
 from agentplug.sandboxed import SandboxedPlugin
 
 PATIENCE_S = 10.0
+WORKER = "agentplug"
 
 
 class QuietPlugin:
@@ -47,6 +48,18 @@ class Held:
     threads: tuple[str, ...]
     scratch: tuple[str, ...]
 
+    def since(self, before: Held) -> Held:
+        """What came. Some may have gone: what the test before this one had just let go of."""
+        return Held(
+            self.processes - before.processes,
+            tuple(fd for fd in self.descriptors if fd not in before.descriptors),
+            tuple(thread for thread in self.threads if thread not in before.threads),
+            tuple(name for name in self.scratch if name not in before.scratch),
+        )
+
+
+NOTHING = Held(frozenset(), (), (), ())
+
 
 def held() -> Held:
     """What this process holds now. Of a zygote only its workers are counted."""
@@ -61,10 +74,14 @@ def held() -> Held:
 
 
 def _counts(process: psutil.Process) -> bool:
+    return _name(process.pid) not in (spare.NAME, "")
+
+
+def _name(pid: int) -> str:
     try:
-        return process.name() != spare.NAME
+        return psutil.Process(pid).name()
     except psutil.NoSuchProcess:
-        return False
+        return ""
 
 
 def _descriptors() -> Iterator[str]:
@@ -86,8 +103,8 @@ def eventually(holds: Callable[[], object], within_s: float = PATIENCE_S) -> boo
 
 
 def workers() -> list[int]:
-    """The living workers of this process's zygotes."""
-    return sorted(held().processes)
+    """The living workers of this process's zygotes, known by the name that each takes first of all."""
+    return sorted(pid for pid in held().processes if _name(pid) == WORKER)
 
 
 def warm() -> None:
@@ -108,10 +125,10 @@ def nothing_left(_warmed: None) -> Iterator[None]:
     """After the test, the host holds what it held before."""
     before = held()
     yield
-    if held() != before:
+    if held().since(before) != NOTHING:
         gc.collect()
-        eventually(lambda: held() == before)
-    assert held() == before
+        eventually(lambda: held().since(before) == NOTHING)
+    assert held().since(before) == NOTHING
 
 
 def python(

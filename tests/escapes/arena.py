@@ -217,9 +217,10 @@ class Host:
     def look(cls) -> Host:
         """Take stock. Zygotes count with everything below them, but for the spare that each keeps ready."""
         zygotes = [zygote for zygote in launcher._registry.values() if zygote.gone is None]
-        below, queue = [], [os.getpid()]
+        roots = [zygote.process.pid for zygote in zygotes]
+        below, queue = [], [os.getpid(), *roots]
         while queue:
-            found = [pid for pid in children(queue.pop()) if _name(pid) != spare.NAME]
+            found = [pid for pid in children(queue.pop()) if pid not in roots and _name(pid) != spare.NAME]
             below += found
             queue += found
         names = {f"agentplug-{zygote.process.pid}-" for zygote in zygotes}
@@ -230,7 +231,7 @@ class Host:
             frozenset(_threads()),
             frozenset(f"{z.scratch_root}/{name}" for z in zygotes for name in os.listdir(z.scratch_root)),
             frozenset(entry.path for entry in groups if entry.name.startswith(tuple(names))),
-            frozenset(_settings()),
+            frozenset([*_settings(), ("zygotes", *roots)]),
         )
 
     def since(self, before: Host) -> dict[str, Any]:
