@@ -7,6 +7,7 @@ then, so a worker whose plugin forges one and exits has died, and one that forge
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import time
@@ -209,7 +210,8 @@ class Exchange:
             raise Gone("no readings")
         if self.head == len(self.records):
             return True
-        self.head_cpu_ns = readings.cpu_ns()
+        with contextlib.suppress(Gone):  # it has ended since; the replies that it sent before still count
+            self.head_cpu_ns = readings.cpu_ns()
         return False
 
     def settle(self, readings: Readings) -> None:
