@@ -123,7 +123,19 @@ class Checks:
         heading(name)
         started = time.monotonic()
         report = self.scratch / f"results-{len(self.outcomes)}.xml"
-        argv = [*place.prefix, place.python, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}", *args]
+        # A rerun is printed with its reason, and stays a bug to understand.
+        again = ("--reruns", "1", "-rR")
+        argv = [
+            *place.prefix,
+            place.python,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            f"--junitxml={report}",
+            *again,
+            *args,
+        ]
         try:
             done = subprocess.run(argv, cwd=place.tree, env=place.environment(), timeout=TIMEOUT_S, check=False)
             status, note = done.returncode, ""

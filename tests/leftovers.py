@@ -128,7 +128,8 @@ def nothing_left(_warmed: None) -> Iterator[None]:
     if held().since(before) != NOTHING:
         gc.collect()
         eventually(lambda: held().since(before) == NOTHING)
-    assert held().since(before) == NOTHING
+    left = held().since(before)
+    assert left == NOTHING, left
 
 
 def python(
