@@ -168,6 +168,9 @@ def our_loop() -> asyncio.AbstractEventLoop:
 def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run `coroutine` on our loop and wait for it here. Ctrl-C cancels it, waits for its end, and is raised on."""
     loop = our_loop()
+    if asyncio._get_running_loop() is loop:
+        coroutine.close()
+        raise RuntimeError("run_sync and close_sync can't wait on agentplug's own loop; await run or close here")
     outcome: Future[T] = Future()
     tasks: list[asyncio.Task[T]] = []
 
