@@ -105,7 +105,11 @@ class Exchange:
         readings.reset_peak()
         self.baseline_bytes = self.peak_bytes = readings.footprint_bytes()
         self.started_ns = self.head_ns = time.perf_counter_ns()
-        self.samples.append(Sample(0, self.baseline_bytes, 0, counters.threads))
+
+    def begun(self) -> None:
+        """The calls are on their way."""
+        if self.baseline_bytes:
+            self.samples.append(Sample(0, self.baseline_bytes, 0, self._threads0))
 
     def sample(self, now_ns: int, rss_bytes: int, cpu_ns: int, threads: int) -> None:
         """Keep one reading; past the bound every second one goes, and from then on every second is kept."""

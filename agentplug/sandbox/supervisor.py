@@ -32,7 +32,7 @@ from agentplug.sandbox.output import Output, Sink
 from agentplug.sandbox.watchdog import watchdog
 
 GRACE_S = 1.0
-BRISK_S = 0.000_25
+BRISK_NS = 250_000
 _BUSY_TICK_S = 0.010
 _IDLE_TICK_S = 0.250
 _WARM_NS = 100_000_000
@@ -59,6 +59,8 @@ class Worker:
         self.ready = select.poll()
         for fd in (sock.fileno(), *output.fds):
             self.ready.register(fd, select.POLLIN)
+        self.channel_ready = select.poll()
+        self.channel_ready.register(sock, select.POLLIN)
         self.readings: Readings | None = None
         self._dog = watchdog()
         self.pid = 0
@@ -206,12 +208,14 @@ class Worker:
             try:
                 if self.readings is not None and requests:
                     exchange.begin(self.readings)
-                    if exchange.cpu0_ns > self._cpu_armed_ns:
-                        self._arm_cpu(exchange.cpu0_ns)
             except Gone as gone:
                 self._vanished(gone)
             self._send(exchange)
+            # From here on the worker is at it: what isn't needed before, we do beside it.
+            exchange.begun()
             self.limits.begin(exchange)
+            if exchange.cpu0_ns > self._cpu_armed_ns and not self.ending:
+                self._arm_cpu(exchange.cpu0_ns)
         self._dog.nudge(_BUSY_TICK_S)
         return exchange
 
@@ -264,7 +268,7 @@ class Worker:
                 exchange.emit("dropped", what="output", count=dropped)
         exchange.close_figures(cpu_total_s)
         exchange.done = True
-        self.brisk = exchange.usage.wall_s < 2 * BRISK_S and exchange.head == 1
+        self.brisk = exchange.ended_ns - exchange.started_ns < 2 * BRISK_NS and exchange.head == 1
         self.exchange = None
         self._last_active_ns = time.perf_counter_ns()
         self.limits.enter_idle(exchange.last_cpu_ns)
