@@ -1,0 +1,168 @@
+"""Plugins that knock on the kernel's less guarded doors (worker side)."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import platform
+from typing import Any
+
+from agentplug.zoo._beast import Beast, libc, on_one, syscall
+
+_CLONE_NEWUSER, _CLONE_NEWNS, _CLONE_NEWNET = 0x10000000, 0x00020000, 0x40000000
+_X32 = 0x40000000
+_KCMP_FILE = 0
+
+
+def _run(code: bytes) -> int:
+    """Run machine code: what it leaves in its result register. x86-64 alone; `NotImplementedError` elsewhere."""
+    if platform.machine() != "x86_64":
+        raise NotImplementedError(f"no machine code for {platform.machine()} here")
+    page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    page.write(code)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    return int(ctypes.CFUNCTYPE(ctypes.c_long)(address)())
+
+
+class OldDoor(Beast):
+    """Calls the kernel through its 32-bit door, where the numbers of the calls are others and no list of names holds.
+
+    Stopped by seccomp, which ends a process that calls in another architecture's name: `died:SIGSYS`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Run `mov eax, 20; int 0x80; ret`: getpid, by its 32-bit number."""
+        return _run(b"\xb8\x14\x00\x00\x00\xcd\x80\xc3")
+
+
+class WideDoor(Beast):
+    """Calls the kernel by x32 numbers: the same architecture, and yet another list.
+
+    Stopped by seccomp, which refuses what it doesn't know: `failed:PermissionError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Ask for the process id by its x32 number."""
+        call = ctypes.CDLL(None, use_errno=True).syscall
+        result = call(ctypes.c_long(_X32 | 39))
+        if result < 0:
+            raise OSError(ctypes.get_errno(), "x32")
+        return result
+
+
+class MachineCode(Beast):
+    """Runs machine code that it has written itself, past Python, its audit hooks and the C library.
+
+    Nothing needs to stop it: barriers are the kernel's, and see what machine code does. Here it signals the parent:
+    `failed:PermissionError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Call kill(parent, 0) by hand."""
+        pid = os.getppid().to_bytes(4, "little")
+        result = _run(b"\xbf" + pid + b"\xbe\x00\x00\x00\x00\xb8\x3e\x00\x00\x00\x0f\x05\xc3")
+        if result < 0:
+            raise OSError(-result, "kill")
+        return result
+
+
+class Cloner(Beast):
+    """Forks with clone3, whose arguments lie in memory, where no filter can look.
+
+    Stopped by seccomp, which says that there is no such call: `failed:OSError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Clone itself; the child ends at once."""
+        arguments = (ctypes.c_uint64 * 8)(0, 0, 0, 0, 17)
+        pid = syscall("clone3", ctypes.addressof(arguments), ctypes.sizeof(arguments))
+        if pid == 0:
+            os._exit(0)
+        return os.waitpid(pid, 0)[1]  # noqa: ASYNC222
+
+
+class RingMaster(Beast):
+    """Sets up io_uring: reads, writes and connects by notes in shared memory, and no system call for a filter to see.
+
+    Stopped by seccomp: `failed:PermissionError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Set up a ring of two entries."""
+        parameters = ctypes.create_string_buffer(120)
+        return syscall("io_uring_setup", 2, ctypes.addressof(parameters))
+
+
+class FaultHandler(Beast):
+    """Asks to handle page faults itself, and could then hold the kernel up in the middle of a copy.
+
+    Stopped by seccomp: `failed:PermissionError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Open a userfaultfd, as far as unprivileged users may."""
+        return syscall("userfaultfd", os.O_CLOEXEC | 1)
+
+
+class KeyKeeper(Beast):
+    """Leaves data in a kernel keyring, where the next plugin of the same user finds it.
+
+    Stopped by seccomp: `failed:PermissionError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Add a key to the ring of this process."""
+        words = [ctypes.create_string_buffer(word) for word in (b"user", b"agentplug-zoo", b"data")]
+        return syscall("add_key", *map(ctypes.addressof, words), 4, -2)
+
+
+class Namespacer(Beast):
+    """Makes a user namespace, in which it is root, and everything that root may ask the kernel for.
+
+    Stopped by seccomp: `failed:PermissionError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Unshare users, and mounts and the network with them."""
+        return libc("unshare", _CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWNET)
+
+
+class Mounter(Beast):
+    """Mounts something over what others read.
+
+    Stopped by seccomp, and by having no capability: `failed:PermissionError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Mount a tmpfs on its current directory."""
+        return libc("mount", b"none", b".", b"tmpfs", ctypes.c_ulong(0), None)
+
+
+class Programmer(Beast):
+    """Loads programs into the kernel, or counts what other processes do by its performance counters.
+
+    Stopped by seccomp, both: `failed:PermissionError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Make a BPF map, and open a counter of this process's own instructions."""
+        blank = ctypes.create_string_buffer(128)
+        attributes = (ctypes.c_uint32 * 32)(0, 128)
+        calls = {
+            "bpf": (0, ctypes.addressof(blank), 128),
+            "perf_event_open": (ctypes.addressof(attributes), 0, -1, -1, 0),
+        }
+        return on_one(calls, lambda name: syscall(name, *calls[name]))
+
+
+class Comparer(Beast):
+    """Asks whether two processes share a file: an oracle about the kernel's addresses.
+
+    Stopped by seccomp: `failed:PermissionError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Compare its descriptor 0 with that of its parent, or of the first process of `input_data`."""
+        other = input_data[0] if isinstance(input_data, list) else os.getppid()
+        return syscall("kcmp", os.getpid(), other, _KCMP_FILE, 0, 0)
