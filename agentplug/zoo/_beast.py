@@ -88,7 +88,7 @@ def number(input_data: Any, otherwise: int) -> int:
 
 
 def on_one(subjects: Iterable[Any], attempt: Callable[[Any], Any]) -> Any:
-    """Attempt it on one after the other until it works: what came of that. Raises the last refusal if it never does."""
+    """Attempt it on one after the other until it works: what came of that. Raises the last refusal where it never did."""
     refusal: OSError | None = None
     for subject in subjects:
         try:

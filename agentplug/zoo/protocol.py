@@ -85,7 +85,7 @@ class SettlingForger(Beast):
 
 
 class Oracle(Beast):
-    """Collects the numbers of its calls until it can foretell the next, and with it the one it will be asked.
+    """Answers None and collects the numbers of its calls until it can foretell the next, and with it the one it will be asked.
 
     Stopped because that number should come from where no series begins. A wrong one ends the worker:
     `broken:protocol`.
@@ -110,7 +110,7 @@ class Oracle(Beast):
     async def process(self, input_data: Any) -> Any:
         """With 624 numbers the state of a Mersenne Twister is known: answer, confirm, and go."""
         if len(self._numbers) <= 624:
-            return len(self._numbers)
+            return None
         foretold = random.Random()
         foretold.setstate((3, (*map(_untempered, self._numbers[-624:]), 624), None))
         confirmed = HEADER.pack(MAGIC, SETTLED, 0, foretold.getrandbits(32), 0, 0)

@@ -1,0 +1,233 @@
+"""Every attack of the zoo, once: what it is aimed at, under which policy, and which verdicts will do (host).
+
+Specs are strings: nothing of the zoo is imported here. In `given` and `granted`, `$name` stands for a bait of the
+stage. Numbers bound what an attack would do if nothing else did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from agentplug.contract.policy import Policy
+
+TIGHT = Policy(memory="64M", cpu_s=0.3, wall_s=5.0, disk="8M", reply="4M")
+BRIEF = TIGHT.replace(wall_s=0.5)
+WORKING = TIGHT.replace(cpu_s=3.0)
+GROWN = TIGHT.replace(processes=4, memory="512M", cpu_s=1.0)
+PARENTAL = TIGHT.replace(processes=1, threads=8, memory="256M")
+PORT = TIGHT.replace(network=(9,))
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack. `contained` holds the verdicts that will do, as texts; the first is the one that its class names.
+
+    `given` is the template of its input, `granted` of fields of the policy, as (field, templates) pairs. It is called
+    up to `calls` times, until it returns something or doesn't complete.
+    """
+
+    spec: str
+    target: str
+    contained: tuple[str, ...]
+    policy: Policy = TIGHT
+    given: Any = None
+    granted: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    calls: int = 1
+
+    @property
+    def family(self) -> str:
+        """The zoo's module that it lives in."""
+        return self.spec.partition(":")[0].rpartition(".")[2]
+
+    @property
+    def name(self) -> str:
+        """Its class."""
+        return self.spec.rpartition(":")[2]
+
+
+def _attack(
+    name: str,
+    target: str,
+    *contained: str,
+    policy: Policy = TIGHT,
+    given: Any = None,
+    granted: tuple[tuple[str, tuple[str, ...]], ...] = (),
+    calls: int = 1,
+) -> Attack:
+    return Attack(f"agentplug.zoo.{name}", target, contained, policy, given, granted, calls)
+
+
+_MEMORY, _CPU, _WALL, _DISK, _FILES = (f"limited:{name}" for name in ("memory", "cpu", "wall", "disk", "files"))
+_FORKS, _THREADS, _REPLY = (f"limited:{name}" for name in ("processes", "threads", "reply"))
+_REFUSED, _ERROR, _DONE = "failed:PermissionError", "failed:OSError", "completed"
+_PROTOCOL, _MISFIT = "broken:protocol", "broken:unserializable"
+_FALLEN = ("died:exit 1", "died:exit 125")
+
+CATALOGUE: tuple[Attack, ...] = (
+    _attack("memory:Hoarder", "memory", _MEMORY, given=512),
+    _attack("memory:SharedHoarder", "memory", _MEMORY, given=512),
+    _attack("memory:HiddenHoarder", "memory", _MEMORY, given=128),
+    _attack("memory:StubbornHoarder", "memory", _MEMORY),
+    _attack("memory:Burster", "memory", _MEMORY),
+    _attack("memory:PrivateMapper", "memory", _MEMORY, given=4000),
+    _attack("memory:PageTableHoarder", "the kernel's memory", _MEMORY),
+    _attack("memory:StackHoarder", "address space", _THREADS, _MEMORY),
+    _attack("memory:LockedHoarder", "memory", _REFUSED, _MEMORY),
+    _attack("memory:PipeHoarder", "the kernel's memory", _FILES),
+    _attack("memory:SocketHoarder", "the kernel's memory", _FILES),
+    _attack("memory:Splicer", "memory", _REFUSED),
+    _attack("memory:SegmentHoarder", "memory", _MEMORY),
+    _attack("memory:DevShmHoarder", "memory", _REFUSED, given="$mark"),
+    _attack("memory:PageCacheHoarder", "memory", _DISK, _FILES, given=128),
+    _attack("cpu:Spinner", "the processor", _CPU),
+    _attack("cpu:CatastrophicRegex", "the processor", _CPU),
+    _attack("cpu:Sleeper", "whoever waits", _WALL, policy=BRIEF),
+    _attack("cpu:BlockedLoop", "whoever waits", _WALL, policy=BRIEF),
+    _attack("cpu:ThreadSpinner", "the processor", _CPU),
+    _attack("cpu:HugeInteger", "the processor", _CPU),
+    _attack("cpu:HashCollider", "the processor", _CPU),
+    _attack("cpu:SlowStarter", "the processor", _CPU),
+    _attack("cpu:LateSpinner", "the processor", _DONE),
+    _attack("cpu:Revenant", "the host's readings", "died:SIGKILL"),
+    _attack("processes:ForkBomb", "the process table", _FORKS, given=6),
+    _attack("processes:Daemon", "the process table", _FORKS),
+    _attack("processes:Changeling", "the machine", _REFUSED),
+    _attack("processes:ShellRunner", "the machine", _FORKS),
+    _attack("processes:ThreadBomb", "the process table", _THREADS),
+    _attack("processes:Swarm", "the process table", _FORKS, policy=GROWN),
+    _attack("processes:Straggler", "the process table", _DONE, policy=GROWN),
+    _attack("processes:ZombieKeeper", "the process table", _FORKS, policy=GROWN),
+    _attack("processes:ThreadingChild", "the process table", _THREADS, _FORKS, policy=PARENTAL),
+    _attack("processes:Hopper", "the process table", _FORKS, policy=GROWN, given=3),
+    _attack("files:Snoop", "the user's keys", _REFUSED, given="$home"),
+    _attack("files:DiskFiller", "the disk", _DISK),
+    _attack("files:Vandal", "the user's files", _REFUSED, given="$secret"),
+    _attack("files:Planter", "the host's imports", _REFUSED, given=["$project", "$library"]),
+    _attack("files:BytecodePlanter", "the host's imports", _REFUSED),
+    _attack("files:Walker", "the user's files", _REFUSED, given="$secret"),
+    _attack("files:Reopener", "the host's imports", _REFUSED, given="$module", granted=(("read", ("$library",)),)),
+    _attack("files:Heir", "the host's open files", _ERROR, given="$descriptor"),
+    _attack("files:Leaseholder", "the host's imports", _REFUSED, given="$module", granted=(("read", ("$library",)),)),
+    _attack("files:Flagger", "the user's files", _REFUSED, given="$module", granted=(("read", ("$library",)),)),
+    _attack("files:AttributeReader", "the user's files", _REFUSED, _ERROR, given="$secret"),
+    _attack("files:Opener", "open files", _FILES),
+    _attack("files:Watcher", "the user's files", _REFUSED, given="$project"),
+    _attack("files:Lister", "the user's files", _REFUSED, given="$home"),
+    _attack("scratch:Linker", "the user's files", _REFUSED, given="$secret"),
+    _attack("scratch:HardLinker", "the user's files", _ERROR, _REFUSED, given="$secret"),
+    _attack("scratch:FifoMaker", "whoever cleans up", _REFUSED),
+    _attack("scratch:DeviceMaker", "the machine", _REFUSED),
+    _attack("scratch:ModeSetter", "other users", _REFUSED),
+    _attack("scratch:OneFileFiller", "the disk", _DISK),
+    _attack("scratch:SparseFiller", "the disk", _DISK),
+    _attack("scratch:InodeFiller", "the disk", _DISK),
+    _attack("scratch:NameFiller", "the disk", _DISK),
+    _attack("scratch:DeepDigger", "whoever cleans up", _DISK, policy=WORKING),
+    _attack("scratch:LockedRoom", "whoever cleans up", _DONE, _DISK),
+    _attack("scratch:Newliner", "whoever cleans up", _DONE),
+    _attack("network:Caller", "the network", _REFUSED, given="$tcp"),
+    _attack("network:Whisperer", "the network", _REFUSED, given="$udp"),
+    _attack("network:PortHopper", "the network", _REFUSED, policy=PORT, given="$tcp"),
+    _attack("network:FastOpener", "the network", _REFUSED, policy=PORT, given="$tcp"),
+    _attack("network:PathCaller", "this machine's services", _REFUSED, given="$path"),
+    _attack("network:AbstractCaller", "this machine's services", _REFUSED, given="$abstract"),
+    _attack("network:PairWhisperer", "this machine's services", _REFUSED, given="$datagram"),
+    _attack("network:Server", "the network", _REFUSED),
+    _attack("network:Netlinker", "the network", _REFUSED),
+    _attack("network:Eavesdropper", "this machine's services", _DONE, _REFUSED),
+    _attack("network:Smuggler", "open files", _REFUSED),
+    _attack("signals:Stopper", "other processes", _REFUSED, given="$pids"),
+    _attack("signals:GroupKiller", "other processes", _REFUSED, given="$pids"),
+    _attack("signals:ThreadKiller", "other processes", _REFUSED, given="$pids"),
+    _attack("signals:QueueKiller", "other processes", _REFUSED, given="$pids"),
+    _attack("signals:HandleKiller", "other processes", _REFUSED, given="$pids"),
+    _attack("signals:OwnerKiller", "other processes", _REFUSED, given="$pids"),
+    _attack("signals:Undying", "the host's control", _REFUSED),
+    _attack("signals:Hider", "the host's readings", _REFUSED),
+    _attack("signals:SelfStopper", "whoever waits", _WALL, policy=BRIEF),
+    _attack("signals:Deaf", "whoever waits", _WALL, policy=BRIEF),
+    _attack("signals:SelfAccuser", "the verdict", "died:SIGXCPU"),
+    _attack("signals:LimitRaiser", "its own limits", _REFUSED),
+    _attack("host:HostKiller", "the host", _REFUSED, given="$pids"),
+    _attack("host:Quitter", "the host", "died:exit 3"),
+    _attack("host:Segfaulter", "the host", "died:SIGSEGV"),
+    _attack("host:Aborter", "the host", "died:SIGABRT"),
+    _attack("host:Starver", "the host", _REFUSED, given="$pids"),
+    _attack("host:Renicer", "the host", _REFUSED, given="$pids"),
+    _attack("host:Idler", "the host", _REFUSED, given="$pids"),
+    _attack("host:Pinner", "the host", _REFUSED, given="$pids"),
+    _attack("host:DiskStarver", "the host", _REFUSED, given="$pids"),
+    _attack("host:Scapegoater", "the host", _REFUSED, given="$pids"),
+    _attack("host:Tracer", "the host", _REFUSED, given="$pids"),
+    _attack("host:MemoryWriter", "the host", _REFUSED, given="$places"),
+    _attack("host:SelfPatcher", "its own barriers", _REFUSED),
+    _attack("host:Typist", "the user's terminal", _REFUSED, _ERROR),
+    _attack("host:NameTaker", "the machine", _REFUSED),
+    _attack("spying:MemoryReader", "secrets in memory", _REFUSED, given="$places"),
+    _attack("spying:MemoryFileReader", "secrets in memory", _REFUSED, given="$places"),
+    _attack("spying:EnvironmentReader", "secrets in environments", _REFUSED, given="$pids"),
+    _attack("spying:DescriptorThief", "the host's open files", _REFUSED, given="$pids"),
+    _attack("spying:RootWalker", "the user's files", _REFUSED, given="$pids"),
+    _attack("spying:Scavenger", "other plugins' secrets", _DONE, policy=WORKING, given="$keys"),
+    _attack("spying:SiblingSnoop", "other plugins' files", _REFUSED, given="$sibling"),
+    _attack("kernel:OldDoor", "the kernel", "died:SIGSYS", "failed:NotImplementedError"),
+    _attack("kernel:WideDoor", "the kernel", _REFUSED, _ERROR, "died:SIGSYS"),
+    _attack("kernel:MachineCode", "the kernel", _REFUSED, "failed:NotImplementedError"),
+    _attack("kernel:Cloner", "the kernel", _ERROR),
+    _attack("kernel:RingMaster", "the kernel", _REFUSED),
+    _attack("kernel:FaultHandler", "the kernel", _REFUSED),
+    _attack("kernel:KeyKeeper", "the kernel", _REFUSED),
+    _attack("kernel:Namespacer", "the kernel", _REFUSED),
+    _attack("kernel:Mounter", "the kernel", _REFUSED),
+    _attack("kernel:Programmer", "the kernel", _REFUSED),
+    _attack("kernel:Comparer", "the kernel", _REFUSED, given="$pids"),
+    _attack("protocol:Unserializable", "the host's decoder", _MISFIT),
+    _attack("protocol:Forger", "the verdict", "died:exit 0"),
+    _attack("protocol:SpinningForger", "the verdict", _CPU),
+    _attack("protocol:DoubleForger", "the verdict", _PROTOCOL),
+    _attack("protocol:SettlingForger", "the verdict", _PROTOCOL),
+    _attack("protocol:Oracle", "the verdict", _PROTOCOL, calls=800),
+    _attack("protocol:Announcer", "the host's memory", _PROTOCOL),
+    _attack("protocol:Dripper", "the host's loop", _PROTOCOL),
+    _attack("protocol:Babbler", "the host's decoder", _PROTOCOL),
+    _attack("protocol:Interjector", "the verdict", _DONE),
+    _attack("protocol:Hanger", "whoever waits", _PROTOCOL),
+    _attack("protocol:GarbageForger", "the host's decoder", _PROTOCOL),
+    _attack("protocol:LyingArray", "the host's decoder", _PROTOCOL, policy=WORKING),
+    _attack("protocol:GiantReply", "the host's memory", _REPLY),
+    _attack("replies:JustUnder", "the host's memory", _DONE, given=4 << 20),
+    _attack("replies:JustOver", "the host's memory", _REPLY, given=4 << 20),
+    _attack("replies:Structuralist", "the host's memory", _REPLY, _MISFIT, policy=WORKING),
+    _attack("replies:DeepReply", "the host's decoder", _MISFIT),
+    _attack("replies:CyclicReply", "the host's decoder", _MISFIT),
+    _attack("replies:CollidingReply", "the host's loop", _MISFIT),
+    _attack("replies:SurrogateReply", "whoever looks", _DONE),
+    _attack("display:Impostor", "whoever looks", _DONE),
+    _attack("display:Mirror", "whoever looks", _DONE),
+    _attack("display:Masquerader", "whoever looks", r"failed:\x1b[2Jcompleted\n<b>"),
+    _attack("display:GiantError", "the host's memory", "failed:ValueError"),
+    _attack("display:EndlessError", "whoever asks", _CPU),
+    _attack("display:SilentError", "whoever asks", "failed:_SilentTextError"),
+    _attack("display:DeadlyError", "whoever asks", "died:exit 125", "failed:_DeadlyTextError"),
+    _attack("display:LyingError", "the verdict", "failed:LimitExceeded"),
+    _attack("display:ChainedError", "whoever asks", "failed:KeyError"),
+    _attack("display:Flooder", "the host's memory", _DONE),
+    _attack("display:Grumbler", "the host's memory", _DONE),
+    _attack("runtime:EncoderSwapper", "the host's decoder", _PROTOCOL),
+    _attack("runtime:WorkerSwapper", "the host's decoder", _PROTOCOL),
+    _attack("runtime:ModulePoisoner", "the worker", _DONE),
+    _attack("runtime:BuiltinsWrecker", "the worker", *_FALLEN),
+    _attack("runtime:BasePatcher", "the worker", *reversed(_FALLEN)),
+    _attack("runtime:ExitBomb", "whoever waits", _DONE),
+    _attack("runtime:FinalizerBomb", "whoever waits", _CPU),
+    _attack("runtime:ImportHooker", "the worker", _DONE),
+    _attack("runtime:AuditRefuser", "the worker", *_FALLEN),
+    _attack("runtime:LoopStopper", "the worker", *reversed(_FALLEN)),
+    _attack("runtime:TaskCanceller", "the worker", "failed:CancelledError"),
+    _attack("runtime:CancellationForger", "the host's loop", "failed:CancelledError"),
+    _attack("runtime:Exiter", "the host", "failed:SystemExit"),
+    _attack("runtime:Recurser", "the host", "died:SIGSEGV", "failed:RecursionError"),
+    _attack("runtime:HandlerThief", "the processor", _CPU),
+    _attack("runtime:FaceChanger", "whoever looks", _DONE),
+)

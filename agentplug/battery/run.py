@@ -1,0 +1,172 @@
+"""Running the battery: one attack after another, each in a worker of its own, and a look around after each (host)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+
+from agentplug.battery.catalogue import CATALOGUE, Attack
+from agentplug.battery.matrix import Matrix, Row
+from agentplug.battery.stage import Stage
+from agentplug.battery.stock import Stock, left_since
+from agentplug.battery.victim import forget_peak, own_memory_kb
+from agentplug.contract.run import Run
+from agentplug.errors import AgentplugError, BarrierUnavailable
+from agentplug.sandboxed import SandboxedPlugin
+
+HARD_S = 20.0
+LONGEST_GAP_S = 0.100
+MOST_GROWTH_KB = 64 << 10
+_TICK_S = 0.005
+_TRIES = 3
+# What must never stand in a text that a terminal shows, or in a page.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+_MARKUP = re.compile(r"<(script|svg|blink|img|iframe)", re.IGNORECASE)
+
+Progress = Callable[[Row], None]
+
+
+async def run_battery(attacks: Iterable[Attack] = CATALOGUE, progress: Progress | None = None) -> Matrix:
+    """Run `attacks` on a stage and judge each by what can be seen afterwards; `progress` gets each row as it comes.
+
+    An attack is contained if its verdict is an accepted one, the stage is unharmed, nothing of it is left, and this
+    loop was never held up for 100 ms. Only such a hold-up may be the fault of a busy machine: then it is run again,
+    up to three times in all. A policy that this machine refuses to start under counts as contained: nothing ran.
+
+    Raises `BarrierUnavailable` where no worker can be confined at all. Run it with nothing else going on in this
+    process: what others start meanwhile looks like something left behind.
+    """
+    rows: list[Row] = []
+    async with contextlib.AsyncExitStack() as stack, _pulse() as pulse:
+        stage = await stack.enter_async_context(Stage())
+        for attack in attacks:
+            for _ in range(_TRIES):
+                row, harmed = await _once(attack, stage, pulse)
+                if harmed or row.host_gap_ms <= LONGEST_GAP_S * 1000:
+                    break
+            if harmed:
+                await stack.aclose()
+                stage = await stack.enter_async_context(Stage())
+            rows.append(row)
+            if progress is not None:
+                progress(row)
+    return Matrix(tuple(rows))
+
+
+class _Pulse:
+    """Keeps the longest time for which this loop was held up: what ticks came late, less the wait for a processor."""
+
+    def __init__(self) -> None:
+        self._longest_s = 0.0
+        self._due_s, self._queued_s = time.monotonic(), _queued_s()
+
+    def begin(self) -> None:
+        """Count from here on."""
+        self._longest_s = 0.0
+        self._due_s, self._queued_s = time.monotonic() + _TICK_S, _queued_s()
+
+    @property
+    def longest_s(self) -> float:
+        """Since `begin`, a hold-up that has just ended included."""
+        late_s = time.monotonic() - self._due_s - (_queued_s() - self._queued_s)
+        self._longest_s = max(self._longest_s, late_s)
+        return self._longest_s
+
+    async def beat(self) -> None:
+        """Tick, and note how late."""
+        while True:
+            self._due_s, self._queued_s = time.monotonic() + _TICK_S, _queued_s()
+            await asyncio.sleep(_TICK_S)
+            _ = self.longest_s
+
+
+@contextlib.asynccontextmanager
+async def _pulse() -> AsyncIterator[_Pulse]:
+    pulse = _Pulse()
+    task = asyncio.create_task(pulse.beat())
+    try:
+        yield pulse
+    finally:
+        task.cancel()
+
+
+def _queued_s() -> float:
+    """Seconds that this thread has waited for a processor, from schedstat(5) of its task."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
+async def _once(attack: Attack, stage: Stage, pulse: _Pulse) -> tuple[Row, bool]:
+    """One attack and the look around after it: its row, and whether the stage has to be set anew."""
+    before = Stock.take()
+    forget_peak()
+    resident_kb = own_memory_kb("VmRSS")
+    pulse.begin()
+    began_s = time.monotonic()
+    run, refusal = await _let_loose(attack, stage)
+    wall_s, gap_s = time.monotonic() - began_s, pulse.longest_s
+    grown_kb = own_memory_kb("VmHWM") - resident_kb
+    harm = await stage.damage() + await left_since(before)
+    if run is not None:
+        harm += stage.leaks(run) + _steering(run)
+    if grown_kb > MOST_GROWTH_KB:
+        harm.append(f"this process grew by {grown_kb >> 10} MiB")
+    verdict = str(run.verdict) if run is not None else refusal
+    found = list(harm)
+    if run is None and not refusal.startswith("refused"):
+        found.append("it didn't end by itself")
+    if run is not None and verdict not in attack.contained:
+        found.append(f"the verdict is none of {', '.join(attack.contained)}")
+    if gap_s > LONGEST_GAP_S:
+        found.append(f"this process's loop was held up for {gap_s * 1000:.0f} ms")
+    row = Row(
+        attack.name,
+        attack.family,
+        attack.target,
+        " or ".join(attack.contained),
+        verdict,
+        not found,
+        "; ".join(found) or ("nothing ran" if run is None else "the stage is unharmed, nothing is left"),
+        wall_s,
+        gap_s * 1000,
+    )
+    return row, bool(harm)
+
+
+async def _let_loose(attack: Attack, stage: Stage) -> tuple[Run | None, str]:
+    """The last run of the attack; or None and why there is none."""
+    plugin = SandboxedPlugin(attack.spec, stage.policy(attack))
+    run = None
+    try:
+        async with asyncio.timeout(HARD_S):
+            for _ in range(attack.calls):
+                run = await plugin.run(stage.fill(attack.given))
+                if run.value is not None or run.verdict.kind != "completed":
+                    break
+        return run, ""
+    except TimeoutError:
+        return None, f"still running after {HARD_S:g} s"
+    except BarrierUnavailable:
+        return None, "refused"
+    except AgentplugError as error:
+        return None, f"{type(error).__name__}: {error}"
+    finally:
+        await plugin.close()
+
+
+def _steering(run: Run) -> list[str]:
+    """Where the ways in which a run is shown let something of the plugin's through that steers a display."""
+    found = []
+    for shown in (repr(run), run.explain().replace("\n", " ")):
+        if _STEERING.search(shown):
+            found.append("its text steers a terminal")
+    page = run._repr_html_()
+    if _MARKUP.search(page) or _STEERING.search(page.replace("\n", " ").replace("\t", " ")):
+        found.append("its text steers a page")
+    return found

@@ -1,0 +1,139 @@
+"""Processes that attacks aim at, and what may be set for them from outside (host)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+_ANSWER_S = 2.0
+_IOPRIO_GET = {"x86_64": 252, "aarch64": 31}.get(platform.machine())
+
+# It lets itself be traced where Yama would forbid it, notes every signal, and repeats its secret when it is asked.
+_SCRIPT = """
+import ctypes, signal, sys
+ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)
+heard = []
+for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    if number < 32:
+        signal.signal(number, lambda number, frame: heard.append(signal.Signals(number).name))
+secret = ctypes.create_string_buffer(sys.stdin.readline().strip().encode())
+print(ctypes.addressof(secret), flush=True)
+for line in sys.stdin:
+    print(secret.value.decode("latin-1"), *heard, flush=True)
+"""
+
+
+class Victim:
+    """A process of this user's, with a secret in its memory at `address` and another in its environment."""
+
+    def __init__(self, secret: str, token: str) -> None:
+        self._secret = secret
+        self._process = subprocess.Popen(
+            [sys.executable, "-Ic", _SCRIPT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={"TOKEN": token},
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+        self.address = int(self._ask(secret) or 0)
+        self._settings = settings(self.pid)
+
+    def damage(self) -> list[str]:
+        """What has happened to it."""
+        status = self._process.poll()
+        if status is not None:
+            return [f"the victim was ended ({status})"]
+        changed = [f"the victim's {name} changed" for name in differences(self._settings, settings(self.pid))]
+        answer = self._ask("")
+        if answer is None:
+            return [*changed, "the victim was stopped: it doesn't answer"]
+        secret, *heard = answer.split(" ")
+        if secret != self._secret:
+            changed.append("the victim's memory was written to")
+        return changed + [f"the victim got {name}" for name in heard]
+
+    def _ask(self, line: str) -> str | None:
+        """What it says to `line`; None if it doesn't in time."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(line.encode() + b"\n")
+            process.stdin.flush()
+        except OSError:
+            return None
+        patience_s = _ANSWER_S if self.address_known else 10 * _ANSWER_S
+        if not select.select([process.stdout], [], [], patience_s)[0]:
+            return None
+        return process.stdout.readline().decode().rstrip("\n")
+
+    @property
+    def address_known(self) -> bool:
+        """It has started: Python takes its time for that, on a busy machine."""
+        return hasattr(self, "address")
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def settings(pid: int) -> dict[str, str]:
+    """What others may set for a process: limits, priorities, affinity, tracer. Empty once it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        score = Path(f"/proc/{pid}/oom_score_adj").read_text()
+    except OSError:
+        return {}
+    fields = dict(line.split(":", 1) for line in status if line.startswith(("TracerPid:", "Cpus_allowed_list:")))
+    return {
+        "limits": "\n".join(line for line in limits if "cpu time" not in line),  # the host itself moves that one
+        "priority": f"{stat[16]} {_io_priority(pid)}",
+        "scheduler": stat[38],
+        "affinity": fields["Cpus_allowed_list"],
+        "tracer": fields["TracerPid"],
+        "oom_score_adj": score,
+    }
+
+
+def differences(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """The names of what has changed."""
+    return [name for name, value in before.items() if now.get(name) != value]
+
+
+def _io_priority(pid: int) -> int:
+    if _IOPRIO_GET is None:
+        return 0
+    return int(ctypes.CDLL(None).syscall(ctypes.c_long(_IOPRIO_GET), ctypes.c_long(1), ctypes.c_long(pid)))
+
+
+def state_of(pid: int) -> str:
+    """The one letter of proc(5) for what a process is doing; empty once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def own_memory_kb(field: str) -> int:
+    """`VmRSS` or `VmHWM` of this process, in KiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
+
+
+def forget_peak() -> None:
+    """Start this process's VmHWM anew, see proc(5)."""
+    fd = os.open("/proc/self/clear_refs", os.O_WRONLY)
+    try:
+        os.write(fd, b"5")
+    finally:
+        os.close(fd)
