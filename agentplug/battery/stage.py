@@ -70,13 +70,17 @@ class Stage:
             self._watched = {"this process": os.getpid(), "the zygote": zygote_for().process.pid}
             self._watched["the sibling"] = self._sibling_pid or 0
             self._settings = {name: settings(pid) for name, pid in self._watched.items()}
-            self._files = dict(_contents(folder))
+            self.look()
             self.bait = self._baits(folder, descriptor)
             self._open = opened.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
+
+    def look(self) -> None:
+        """Take the files of the stage as they are now for whole."""
+        self._files = dict(_contents(self._folder))
 
     def _lay_out(self, folder: Path) -> None:
         tokens = self._tokens
@@ -172,7 +176,10 @@ class Stage:
         texts = [run.stdout, run.stderr, *_texts(run.value)]
         if run.error is not None:
             texts += [run.error.type, run.error.message, run.error.traceback]
-        whole = "\n".join(text[:_MOST_TEXT] for text in texts)
+        return self.secrets_in("\n".join(text[:_MOST_TEXT] for text in texts))
+
+    def secrets_in(self, whole: str) -> list[str]:
+        """Which secrets of this stage a text holds."""
         found = [f"the secret {what} was read" for what, token in self._tokens.items() if token in whole]
         seen = sum(key in whole for key in self._keys)
         if seen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -10,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_ANSWER_S = 2.0
+_ANSWER_S, _DYING_S = 2.0, 0.5
 _IOPRIO_GET = {"x86_64": 252, "aarch64": 31}.get(platform.machine())
 
 # It lets itself be traced where Yama would forbid it, notes every signal, and repeats its secret when it is asked.
@@ -47,11 +48,11 @@ class Victim:
 
     def damage(self) -> list[str]:
         """What has happened to it."""
-        status = self._process.poll()
-        if status is not None:
-            return [f"the victim was ended ({status})"]
-        changed = [f"the victim's {name} changed" for name in differences(self._settings, settings(self.pid))]
         answer = self._ask("")
+        if answer is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return [f"the victim was ended ({self._process.wait(_DYING_S)})"]
+        changed = [f"the victim's {name} changed" for name in differences(self._settings, settings(self.pid))]
         if answer is None:
             return [*changed, "the victim was stopped: it doesn't answer"]
         secret, *heard = answer.split(" ")
@@ -72,7 +73,7 @@ class Victim:
         patience_s = _ANSWER_S if self.address_known else 10 * _ANSWER_S
         if not select.select([process.stdout], [], [], patience_s)[0]:
             return None
-        return process.stdout.readline().decode().rstrip("\n")
+        return process.stdout.readline().decode().rstrip("\n") or None
 
     @property
     def address_known(self) -> bool:
@@ -114,14 +115,6 @@ def _io_priority(pid: int) -> int:
     if _IOPRIO_GET is None:
         return 0
     return int(ctypes.CDLL(None).syscall(ctypes.c_long(_IOPRIO_GET), ctypes.c_long(1), ctypes.c_long(pid)))
-
-
-def state_of(pid: int) -> str:
-    """The one letter of proc(5) for what a process is doing; empty once it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
 
 
 def own_memory_kb(field: str) -> int:

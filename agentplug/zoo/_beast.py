@@ -88,7 +88,10 @@ def number(input_data: Any, otherwise: int) -> int:
 
 
 def on_one(subjects: Iterable[Any], attempt: Callable[[Any], Any]) -> Any:
-    """Attempt it on one after the other until it works: what came of that. Raises the last refusal where it never did."""
+    """Attempt it on one after the other until it works: what came of it. Raises the last refusal if it never did.
+
+    So an attack that works on the first, which should be somebody whom it may harm, spares the others.
+    """
     refusal: OSError | None = None
     for subject in subjects:
         try:

@@ -146,9 +146,9 @@ class Programmer(Beast):
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Make a BPF map, and open a counter of this process's own instructions."""
+        """Make a BPF map, and open a counter of this process's own time."""
         blank = ctypes.create_string_buffer(128)
-        attributes = (ctypes.c_uint32 * 32)(0, 128)
+        attributes = (ctypes.c_uint32 * 32)(1, 128)
         calls = {
             "bpf": (0, ctypes.addressof(blank), 128),
             "perf_event_open": (ctypes.addressof(attributes), 0, -1, -1, 0),

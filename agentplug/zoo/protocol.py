@@ -85,10 +85,10 @@ class SettlingForger(Beast):
 
 
 class Oracle(Beast):
-    """Answers None and collects the numbers of its calls until it can foretell the next, and with it the one it will be asked.
+    """Collects the numbers of its calls until it can foretell the next, and with it the one that it will be asked.
 
-    Stopped because that number should come from where no series begins. A wrong one ends the worker:
-    `broken:protocol`.
+    Stopped because that number should come from where no series begins; a wrong one ends the worker:
+    `broken:protocol`. Until it is ready it answers None.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,7 @@
-"""The zoo and the sample: each plugin is one, ends as its docstring says, and does nothing when it is imported."""
+"""The zoo and the sample: each plugin is one, says what it does, and does nothing when it is imported.
+
+How each ends is for `tests/escapes/test_zoo_attacks.py` to see.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,10 @@ import asyncio
 import importlib
 import inspect
 import pkgutil
-import re
 import subprocess
 import sys
 from typing import Any
 
-import psutil
 import pytest
 
 import agentplug.zoo
@@ -22,16 +23,15 @@ from agentplug.contract.run import Run
 from agentplug.plugins import word_count
 from agentplug.plugins.word_count import WordCountPlugin
 from agentplug.sandboxed import SandboxedPlugin
+from agentplug.zoo._beast import Beast
 
 SMALL = Policy(memory="64M", cpu_s=0.3, wall_s=20.0, disk="8M", reply="4M")
-BRIEF = SMALL.replace(wall_s=0.5)
-VERDICT = re.compile(r"`(completed|(?:failed|limited|died|broken):[^`]+)`")
 MODULES = [f"agentplug.zoo.{module.name}" for module in pkgutil.iter_modules(agentplug.zoo.__path__)]
 PLUGINS = {
     f"{name}:{cls.__name__}": cls
     for name in MODULES
     for cls in vars(importlib.import_module(name)).values()
-    if isinstance(cls, type) and cls.__module__ == name and not cls.__name__.startswith("_")
+    if isinstance(cls, type) and cls.__module__ == name and not cls.__name__.startswith("_") and cls is not Beast
 }
 
 
@@ -46,42 +46,33 @@ def run(spec: object, given: Any = None, *, policy: Policy = SMALL, config: dict
     return asyncio.run(call())
 
 
-def verdict_of(cls: type) -> str:
-    """The one verdict that a docstring names."""
-    found = VERDICT.findall(inspect.getdoc(cls) or "")
-    assert len(found) == 1, f"{cls.__name__}'s docstring should name one verdict, it names {found}"
-    return str(found[0])
-
-
 def test_every_family_is_there() -> None:
     """The zoo has a file for each family of attacks, and none is empty."""
     families = {spec.rpartition(":")[0].rpartition(".")[2] for spec in PLUGINS}
 
-    assert families == {"memory", "cpu", "processes", "files", "host", "protocol", "display"}
-    assert len(PLUGINS) >= 10
+    assert families == {name.rpartition(".")[2] for name in MODULES} - {"_beast"}
+    assert families >= {"memory", "cpu", "processes", "files", "network", "signals", "host", "protocol", "display"}
+    assert len(PLUGINS) >= 160
 
 
 @pytest.mark.parametrize("spec", PLUGINS)
 def test_a_zoo_plugin_is_complete(spec: str) -> None:
-    """Each class keeps the contract of a plugin by itself, and each of its methods says what it does."""
+    """Each class keeps the contract of a plugin, and says in words of its own what it is and what its call does."""
     cls = PLUGINS[spec]
 
     assert isinstance(cls(), AgentPlugin)
-    assert all(inspect.getdoc(method) for method in (cls.initialize, cls.process))
+    assert cls.__doc__
+    assert inspect.getdoc(cls.initialize)
+    assert cls.process is not Beast.process
+    assert cls.process.__doc__
 
 
-@pytest.mark.need("landlock", "seccomp")
-@pytest.mark.parametrize("spec", PLUGINS)
-def test_a_zoo_plugin_ends_with_the_verdict_that_its_docstring_names(spec: str) -> None:
-    """What a reader is told is what happens, and nothing is left running after it."""
-    expected = verdict_of(PLUGINS[spec])
-    before = psutil.Process().children()
+def test_names_are_those_of_the_classes() -> None:
+    """A plugin is called as its class is, in words, so that each is known in a table; two are called otherwise."""
+    names = {cls().name for cls in PLUGINS.values()}
 
-    seen = run(spec, policy=BRIEF if expected == "limited:wall" else SMALL)
-
-    assert str(seen.verdict) == expected
-    left = [child for child in psutil.Process().children() if child not in before]
-    assert len(left) <= (not before)  # the zygote, if this was the first worker of all
+    assert len(names) == len(PLUGINS)
+    assert {"catastrophic regex", "fork bomb", "spinner"} <= names
 
 
 @pytest.mark.need("landlock", "seccomp")
