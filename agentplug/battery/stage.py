@@ -13,6 +13,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +52,7 @@ class Stage:
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as opened:
             folder = Path(tempfile.mkdtemp(prefix="agentplug-stage-"))
-            opened.callback(shutil.rmtree, folder, ignore_errors=True)
+            opened.callback(_remove, folder)
             self._folder = folder
             self._lay_out(folder)
             self._services = Services(folder)
@@ -217,17 +218,32 @@ def _contents(folder: Path) -> Iterator[tuple[Path, tuple[object, ...]]]:
             seen.st_mtime_ns,
             seen.st_ctime_ns,
         )
-        yield path, (*noted, path.read_bytes() if path.is_file() else b"", _flags(path))
+        yield path, (*noted, *_inside(path, seen.st_mode))
 
 
-def _flags(path: Path) -> int:
-    """The flags of a file or folder, as lsattr(1) shows them; 0 where the file system has none."""
-    if not (path.is_file() or path.is_dir()):
-        return 0
-    fd = os.open(path, os.O_RDONLY)
+def _inside(path: Path, mode: int) -> Iterator[object]:
+    """A file's content, and the flags of file or folder, as lsattr(1) shows them; nothing where it can't be opened."""
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return
     try:
-        return int.from_bytes(fcntl.ioctl(fd, _GET_FLAGS, bytes(8)), "little")
+        fd = os.open(path, os.O_RDONLY)
     except OSError:
-        return 0
+        return
+    try:
+        if stat.S_ISREG(mode):
+            yield os.read(fd, _MOST_TEXT)
+        yield fcntl.ioctl(fd, _GET_FLAGS, bytes(8))
+    except OSError:
+        return  # a file system without flags
     finally:
         os.close(fd)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, whatever modes an attack has left in it."""
+    for parent, names, _ in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)

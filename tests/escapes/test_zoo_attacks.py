@@ -153,6 +153,8 @@ async def freely(attack: Attack, name: str) -> tuple[Seen, list[str]]:
 
 def refusal(seen: Seen) -> str:
     """The error with which this machine itself refused an attack, if it did."""
+    if seen.status == -signal.SIGSYS:
+        return "a seccomp filter that was here before us"
     last = seen.stderr.strip().rpartition("\n")[2]
     return last if last.startswith(("PermissionError", "OSError", "NotImplementedError")) else ""
 
