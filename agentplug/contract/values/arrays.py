@@ -114,6 +114,8 @@ def _spec(packer: Packer, dtype: Any, nesting: int) -> Any:
         fields = [dtype.fields[name] for name in dtype.names]
         if any(len(field) > 2 for field in fields):
             raise _refused(dtype, "has titles beside the names of its fields")
+        if sum(field[0].itemsize for field in fields) > dtype.itemsize:
+            raise _refused(dtype, "has fields that overlap")
         specs = [_spec(packer, field[0], nesting + 1) for field in fields]
         names = [packer.value(name, 0) for name in dtype.names]
         return ["record", names, specs, [field[1] for field in fields], dtype.itemsize]
@@ -148,6 +150,13 @@ def _dtype(unpacker: Unpacker, spec: Any, nesting: int) -> Any:
     if not {str}.issuperset(map(type, names)):
         raise DecodeError("a dtype with a field whose name isn't text")
     formats = [_dtype(unpacker, item, nesting + 1) for item in specs]
+    # numpy adds offset and size in 32 bits, takes an overflow for good, and then reads and writes far outside.
+    if any(not 0 <= at <= size - item.itemsize for at, item in zip(offsets, formats, strict=True)):
+        raise DecodeError("a dtype with a field outside of its items")
+    if sum(item.itemsize for item in formats) > size:
+        raise DecodeError(
+            "a dtype whose fields overlap"
+        )  # each costs a look at its items: thousands of the same ones
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
 
 

@@ -146,7 +146,7 @@ def _pack_column(packer: Packer, array: Any, depth: int) -> list[Any]:
     if isinstance(dtype, pd.PeriodDtype) and _FREQ.fullmatch(freq := dtype.name[len("period[") : -1]):
         return ["period", pack_array(packer, np.asarray(array.asi8)), freq]
     if isinstance(dtype, pd.IntervalDtype):
-        ends = [_pack_index(packer, end, depth) for end in (array.left, array.right)]
+        ends = [_pack_column(packer, end.array, depth) for end in (array.left, array.right)]
         return ["interval", *ends, dtype.closed]
     raise Unserializable(type_name(array), "is a pandas column that has no place on the wire")
 
@@ -218,13 +218,14 @@ def unpack_frame(unpacker: Unpacker, parts: list[Any], depth: int) -> Any:
         block = unpack_array(unpacker, body[1])
         if block.shape != (len(index), len(columns)) or block.dtype.kind not in "biufcmM":
             raise DecodeError("a table whose block doesn't fit its labels")
+        for labels in (index, columns):
+            _not_too_long(unpacker, labels)
         frame = pd.DataFrame(block, index=index, copy=False)
     else:
         arrays = [_unpack_column(unpacker, column, depth) for column in body]
         if len(arrays) != len(columns) or any(len(array) != len(index) for array in arrays):
             raise DecodeError("a table whose columns don't fit its labels")
-        if not arrays and len(index) > _MAX_RANGE:
-            raise DecodeError("a table of no columns that is too long")
+        _not_too_long(unpacker, index)
         series = {at: pd.Series(array, index=index, dtype=array.dtype, copy=False) for at, array in enumerate(arrays)}
         frame = pd.DataFrame(series, index=index, copy=False)
     frame.columns = columns
@@ -234,7 +235,11 @@ def unpack_frame(unpacker: Unpacker, parts: list[Any], depth: int) -> Any:
 
 def unpack_index(unpacker: Unpacker, parts: Any, depth: int) -> Any:
     """The Index of these parts."""
-    index = _unpack_index(unpacker, parts, depth, None)
+    return _not_too_long(unpacker, _unpack_index(unpacker, parts, depth, None))
+
+
+def _not_too_long(unpacker: Unpacker, index: Any) -> Any:
+    """`index`, unless it is a range that labels nothing and grows to gigabytes once somebody looks at it."""
     if len(index) > max(_MAX_RANGE, unpacker.at):
         raise DecodeError("an index that is too long")
     return index
@@ -318,8 +323,8 @@ def _unpack_column(unpacker: Unpacker, parts: Any, depth: int) -> Any:
     if kind == "period" and _FREQ.fullmatch(rest[1]):
         return _periods(_line(unpacker, rest[0], "i"), rest[1])
     if kind == "interval" and rest[2] in _CLOSED:
-        left = _unpack_index(unpacker, rest[0], depth, None)
-        right = _unpack_index(unpacker, rest[1], depth, len(left))
+        # Columns, whose length is that of bytes which came in: pandas makes arrays of whatever it gets here.
+        left, right = (_unpack_column(unpacker, end, depth) for end in rest[:2])
         return pd.arrays.IntervalArray.from_arrays(left, right, closed=rest[2])
     raise DecodeError("a column of no kind of ours")
 
@@ -366,7 +371,7 @@ def _unpack_index(unpacker: Unpacker, parts: Any, depth: int, length: int | None
         index: Any = pd.RangeIndex(start, stop, step, name=unpacker.value(name, depth + 1))
     elif kind == "multi":
         names = unpacker.items(rest[2], depth + 1)
-        levels = [_unpack_index(unpacker, level, depth, None) for level in rest[0]]
+        levels = [_not_too_long(unpacker, _unpack_index(unpacker, level, depth, None)) for level in rest[0]]
         codes = [_codes(unpacker, codes, len(level)) for codes, level in zip(rest[1], levels, strict=True)]
         if len({len(code) for code in codes}) != 1 or len(names) != len(levels):
             raise DecodeError("an index whose levels differ in length")
