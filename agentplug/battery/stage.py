@@ -222,7 +222,7 @@ def _contents(folder: Path) -> Iterator[tuple[Path, tuple[object, ...]]]:
 
 
 def _inside(path: Path, mode: int) -> Iterator[object]:
-    """A file's content, and the flags of file or folder, as lsattr(1) shows them; nothing where it can't be opened."""
+    """A file's content, and the flags of file or folder, as lsattr(1) shows them; nothing where it won't open."""
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         return
     try:

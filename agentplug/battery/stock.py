@@ -30,12 +30,12 @@ class Stock:
         """What is there now."""
         zygote = zygote_for()
         pid = zygote.process.pid
-        below = _below(os.getpid(), pid)
-        spares = [worker for worker, parent, name in below if parent == pid and name == spare.NAME]
+        found = below(os.getpid(), pid)
+        spares = [worker for worker, parent, name in found if parent == pid and name == spare.NAME]
         kept = spares[-1:]  # the zygote keeps one ready; another of that name is an impostor
         root = zygote.scratch_root
         return cls(
-            frozenset(f"{name} ({number})" for number, _, name in below if number not in kept),
+            frozenset(f"{name} ({number})" for number, _, name in found if number not in kept),
             frozenset(_descriptors()),
             frozenset(f"{thread.name} ({thread.native_id})" for thread in threading.enumerate()),
             frozenset(f"{root}/{name}" for name in os.listdir(root)),
@@ -62,7 +62,7 @@ async def left_since(before: Stock) -> list[str]:
     return left
 
 
-def _below(*roots: int) -> list[tuple[int, int, str]]:
+def below(*roots: int) -> list[tuple[int, int, str]]:
     """Process id, parent and name of everything below `roots`, by what each process says of its parent.
 
     Not by /proc/PID/task/TID/children, which may leave some out while others come and go: proc(5).

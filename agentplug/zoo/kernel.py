@@ -6,6 +6,8 @@ import ctypes
 import mmap
 import os
 import platform
+import socket
+import struct
 from typing import Any
 
 from agentplug.zoo._beast import Beast, libc, on_one, syscall
@@ -13,6 +15,7 @@ from agentplug.zoo._beast import Beast, libc, on_one, syscall
 _CLONE_NEWUSER, _CLONE_NEWNS, _CLONE_NEWNET = 0x10000000, 0x00020000, 0x40000000
 _X32 = 0x40000000
 _KCMP_FILE = 0
+_SO_ATTACH_FILTER = 26
 
 
 def _run(code: bytes) -> int:
@@ -154,6 +157,20 @@ class Programmer(Beast):
             "perf_event_open": (ctypes.addressof(attributes), 0, -1, -1, 0),
         }
         return on_one(calls, lambda name: syscall(name, *calls[name]))
+
+
+class Filterer(Beast):
+    """Loads a program into the kernel by another way: as the filter of a socket of its own.
+
+    Stopped by seccomp, which should know `setsockopt` by its options: `failed:PermissionError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Attach one that lets everything pass to an end of a pair."""
+        ours, _theirs = socket.socketpair()
+        program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0xFFFFFFFF))  # return -1
+        ours.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
+        return "attached"
 
 
 class Comparer(Beast):

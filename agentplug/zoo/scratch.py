@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import stat
 from pathlib import Path
 from typing import Any
 
-from agentplug.zoo._beast import Beast, number
+from agentplug.zoo._beast import Beast, libc, number
+
+_KEEP_SIZE = 1
 
 
 class Linker(Beast):
@@ -96,6 +99,22 @@ class SparseFiller(Beast):
             file.truncate(1 << 40)
             with mmap.mmap(file.fileno(), 1 << 40) as block:
                 return len(block)
+
+
+class Preallocator(Beast):
+    """Reserves blocks beyond the end of a file, whose length stays 0: no file size limit ever sees it.
+
+    Stopped by the size of its own file system; where it has none, seccomp should know `fallocate` by its modes:
+    `limited:disk`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Reserve `input_data` MiB, 4,096 unless a number is given, and give them back before anybody counts."""
+        size = ctypes.c_long(number(input_data, 4096) << 20)
+        with open("reserved", "wb") as file:
+            libc("fallocate", file.fileno(), _KEEP_SIZE, ctypes.c_long(0), size)
+            os.unlink("reserved")
+            return os.fstat(file.fileno()).st_blocks * 512
 
 
 class InodeFiller(Beast):

@@ -49,6 +49,7 @@ RETURNS = """
     memory:SegmentHoarder memory:PageCacheHoarder memory:PrivateMapper processes:ShellRunner
     processes:ThreadBomb files:BytecodePlanter files:Reopener files:Leaseholder files:Opener files:Watcher
     files:Lister scratch:FifoMaker scratch:DeviceMaker scratch:ModeSetter scratch:OneFileFiller scratch:InodeFiller
+    scratch:Preallocator kernel:Filterer
     scratch:NameFiller scratch:DeepDigger scratch:LockedRoom scratch:Newliner network:Server network:Netlinker
     network:Smuggler signals:Undying signals:Hider signals:LimitRaiser host:Tracer host:SelfPatcher
     host:NameTaker spying:DescriptorThief spying:RootWalker kernel:OldDoor kernel:WideDoor kernel:MachineCode

@@ -1,0 +1,54 @@
+"""Breaches that no attack of the zoo can show by itself. Each test here is expected to fail; see tests/breaches.py."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# In a host of its own, since it kills that host's zygote, as the kernel does when memory is short.
+LOSING_THE_ZYGOTE = """
+import asyncio, os, signal
+from agentplug.battery.stock import below
+from agentplug.contract.policy import Policy
+from agentplug.sandbox.launcher import zygote_for
+from agentplug.sandboxed import SandboxedPlugin
+
+async def main():
+    async with SandboxedPlugin("agentplug.zoo.processes:Straggler", Policy(processes=4)) as plugin:
+        await plugin.run(None)
+        zygote = zygote_for().process.pid
+        below = [pid for pid, parent, _ in below(plugin.pid)]
+        os.kill(zygote, signal.SIGKILL)
+        await asyncio.sleep(1)
+        print(*below)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.need("landlock", "seccomp")
+@pytest.mark.xfail(
+    reason="BREACH: PDEATHSIG isn't inherited: only the zygote ends a worker's children",
+    raises=AssertionError,
+    strict=True,
+)
+def test_granted_processes_end_with_the_zygote() -> None:
+    """Whatever ends the zygote, nothing of a plugin may live on: its worker dies with it, and its children too."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOSING_THE_ZYGOTE], capture_output=True, text=True, timeout=60, check=True
+    )
+    pids = [int(word) for word in done.stdout.split()]
+    assert pids, done.stderr
+
+    alive = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    for pid in alive:
+        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)  # it had come to this process, a subreaper
+    assert alive == []
