@@ -1,4 +1,4 @@
-"""Breaches that no attack of the zoo can show by itself. Each test here is expected to fail; see tests/breaches.py."""
+"""Breaches that no attack of the zoo can show by itself. Each test here is expected to fail: tests/breaches.py."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ async def main():
     async with SandboxedPlugin("agentplug.zoo.processes:Straggler", Policy(processes=4)) as plugin:
         await plugin.run(None)
         zygote = zygote_for().process.pid
-        below = [pid for pid, parent, _ in below(plugin.pid)]
+        children = [pid for pid, parent, _ in below(plugin.pid)]
         os.kill(zygote, signal.SIGKILL)
         await asyncio.sleep(1)
-        print(*below)
+        print(*children)
 
 asyncio.run(main())
 """
