@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from arena import children, kill_below
 
 # In a host of its own, since it kills that host's zygote, as the kernel does when memory is short.
 LOSING_THE_ZYGOTE = """
@@ -40,6 +39,7 @@ asyncio.run(main())
 )
 def test_granted_processes_end_with_the_zygote() -> None:
     """Whatever ends the zygote, nothing of a plugin may live on: its worker dies with it, and its children too."""
+    before = set(children(os.getpid()))
     done = subprocess.run(
         [sys.executable, "-c", LOSING_THE_ZYGOTE], capture_output=True, text=True, timeout=60, check=True
     )
@@ -47,8 +47,5 @@ def test_granted_processes_end_with_the_zygote() -> None:
     assert pids, done.stderr
 
     alive = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-    for pid in alive:
-        os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)  # it had come to this process, a subreaper
+    kill_below(before)  # the dead worker, and those that live on, have come to this process, a subreaper
     assert alive == []
