@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from agentplug.contract.plugin import HOOK_POINTS
+from agentplug.contract.text import printable
 from agentplug.errors import PolicyError
 
 HOOK_KINDS = ("transform", "veto", "observe")
@@ -30,15 +30,23 @@ _PYTHON_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 def parse_size(value: object, name: str = "size") -> int:
     """Bytes of `value`: an int, or text like `"256M"`, `"1.5 GiB"` (K, M, G, T are powers of 1024)."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise PolicyError(f"{name}={value!r}: a size is a number of bytes or text like '256M'")
+        raise PolicyError(f"{name}={shown(value)}: a size is a number of bytes or text like '256M'")
     if isinstance(value, str):
         match = _SIZE.fullmatch(value)
         if match is None:
-            raise PolicyError(f"{name}={value!r} isn't a size; write bytes, or text like '256M' or '1G'")
+            raise PolicyError(f"{name}={shown(value)} isn't a size; write bytes, or text like '256M' or '1G'")
         value = float(match[1]) * _UNITS[match[2].upper()]
-    if not math.isfinite(value) or value != int(value):
-        raise PolicyError(f"{name}={value!r}: a size is a whole, finite number of bytes")
+    if isinstance(value, float) and not value.is_integer():
+        raise PolicyError(f"{name}={shown(value)}: a size is a whole, finite number of bytes")
     return int(value)
+
+
+def shown(value: object) -> str:
+    """`value` for a message: its repr, cut; of what has none, such as an int of too many digits, its type."""
+    try:
+        return printable(repr(value), 200)
+    except Exception:
+        return f"<{type(value).__name__}>"
 
 
 def format_size(size_bytes: float) -> str:
@@ -58,12 +66,12 @@ def _keyword_errors(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
     def checked(self: object, *args: object, **values: object) -> None:
         if args:
-            raise PolicyError(f"Policy takes fields by name, as in Policy({known[0]}={args[0]!r})")
+            raise PolicyError(f"Policy takes fields by name, as in Policy({known[0]}={shown(args[0])})")
         for name in values:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(known)}"
-                raise PolicyError(f"Policy has no field {name!r}; {hint}")
+                raise PolicyError(f"Policy has no field {shown(name)}; {hint}")
         init(self, **values)
 
     return checked
@@ -129,7 +137,7 @@ class Policy:
         put("hooks", _hooks(self.hooks))
         put("preload", _modules(self.preload))
         if not isinstance(self.best_effort, bool):
-            raise PolicyError(f"best_effort={self.best_effort!r}: write True or False")
+            raise PolicyError(f"best_effort={shown(self.best_effort)}: write True or False")
 
     def replace(self, **changes: Any) -> Policy:
         """A copy with these fields changed."""
@@ -163,25 +171,25 @@ class Policy:
 def _size(policy: Policy, name: str, *, least: int, most: int = 1 << 50) -> int:
     size = parse_size(getattr(policy, name), name)
     if not least <= size <= most:
-        raise PolicyError(f"{name}={size}: between {format_size(least)} and {format_size(most)}, please")
+        raise PolicyError(f"{name}={shown(size)}: between {format_size(least)} and {format_size(most)}, please")
     return size
 
 
 def _seconds(policy: Policy, name: str) -> float:
     value = getattr(policy, name)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise PolicyError(f"{name}={value!r}: write seconds as a number")
+        raise PolicyError(f"{name}={shown(value)}: write seconds as a number")
     if not 0.001 <= value <= 10_000_000:
-        raise PolicyError(f"{name}={value!r}: between 0.001 and 10,000,000 seconds, please")
+        raise PolicyError(f"{name}={shown(value)}: between 0.001 and 10,000,000 seconds, please")
     return float(value)
 
 
 def _count(policy: Policy, name: str, *, least: int, most: int) -> int:
     value = getattr(policy, name)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise PolicyError(f"{name}={value!r}: write a whole number")
+        raise PolicyError(f"{name}={shown(value)}: write a whole number")
     if not least <= value <= most:
-        raise PolicyError(f"{name}={value}: between {least} and {most}, please")
+        raise PolicyError(f"{name}={shown(value)}: between {least} and {most}, please")
     return value
 
 
@@ -191,10 +199,10 @@ def _network(value: object) -> bool | tuple[int, ...]:
     if isinstance(value, int):
         value = (value,)
     if not isinstance(value, (tuple, list, set, frozenset)) or not value:
-        raise PolicyError(f"network={value!r}: write False, True, or a tuple of TCP ports like (443,)")
+        raise PolicyError(f"network={shown(value)}: write False, True, or a tuple of TCP ports like (443,)")
     for port in value:
         if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
-            raise PolicyError(f"network: {port!r} isn't a TCP port (1 to 65535)")
+            raise PolicyError(f"network: {shown(port)} isn't a TCP port (1 to 65535)")
     return tuple(sorted(set(value)))
 
 
@@ -203,34 +211,45 @@ def _paths(policy: Policy, name: str) -> tuple[str, ...]:
     if isinstance(value, (str, os.PathLike)):
         value = (value,)
     if not isinstance(value, (tuple, list)):
-        raise PolicyError(f"{name}={value!r}: write a path or a tuple of paths")
+        raise PolicyError(f"{name}={shown(value)}: write a path or a tuple of paths")
     paths = []
     for path in value:
         if not isinstance(path, (str, os.PathLike)) or not os.fspath(path) or "\0" in os.fsdecode(path):
-            raise PolicyError(f"{name}: {path!r} isn't a path")
+            raise PolicyError(f"{name}: {shown(path)} isn't a path")
+        if not _encodable(os.fsdecode(path)):
+            raise PolicyError(f"{name}: {shown(path)} is no UTF-8, which a path has to be to be granted")
         paths.append(os.path.realpath(os.path.expanduser(os.fsdecode(path))))
     return tuple(dict.fromkeys(paths))
 
 
+def _encodable(text: str) -> bool:
+    """Whether `text` can be sent: a name or a value that isn't UTF-8 holds lone surrogates here."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _env(value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise PolicyError(f"env={value!r}: write a dict of names and texts")
+        raise PolicyError(f"env={shown(value)}: write a dict of names and texts")
     for key, text in value.items():
-        if not isinstance(key, str) or not key or "=" in key or "\0" in key:
-            raise PolicyError(f"env: {key!r} isn't the name of a variable")
-        if not isinstance(text, str) or "\0" in text:
-            raise PolicyError(f"env[{key!r}]={text!r}: the value of a variable is text without NUL")
+        if not isinstance(key, str) or not key or "=" in key or "\0" in key or not _encodable(key):
+            raise PolicyError(f"env: {shown(key)} isn't the name of a variable")
+        if not isinstance(text, str) or "\0" in text or not _encodable(text):
+            raise PolicyError(f"env[{shown(key)}]={shown(text)}: the value of a variable is UTF-8 text without NUL")
     return dict(value)
 
 
 def _hooks(value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise PolicyError(f"hooks={value!r}: write a dict of hook points and kinds")
+        raise PolicyError(f"hooks={shown(value)}: write a dict of hook points and kinds")
     for point, kind in value.items():
         if point not in HOOK_POINTS:
-            raise PolicyError(f"hooks: unknown point {point!r}; the points are {', '.join(HOOK_POINTS)}")
+            raise PolicyError(f"hooks: unknown point {shown(point)}; the points are {', '.join(HOOK_POINTS)}")
         if kind not in HOOK_KINDS:
-            raise PolicyError(f"hooks[{point!r}]={kind!r}: the kinds are {', '.join(HOOK_KINDS)}")
+            raise PolicyError(f"hooks[{shown(point)}]={shown(kind)}: the kinds are {', '.join(HOOK_KINDS)}")
     return dict(value)
 
 
@@ -238,10 +257,10 @@ def _modules(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         value = (value,)
     if not isinstance(value, (tuple, list)):
-        raise PolicyError(f"preload={value!r}: write a tuple of module names")
+        raise PolicyError(f"preload={shown(value)}: write a tuple of module names")
     for name in value:
         if not isinstance(name, str) or not _PYTHON_NAME.fullmatch(name):
-            raise PolicyError(f"preload: {name!r} isn't a module name")
+            raise PolicyError(f"preload: {shown(name)} isn't a module name")
     return tuple(sorted(set(value)))
 
 

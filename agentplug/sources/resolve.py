@@ -89,6 +89,8 @@ def _from_path(text: str, base: str | None) -> Source:
         raise SpecError(
             f"spec {quoted(text)} counts from the current directory, which is gone; write an absolute path"
         ) from None
+    except UnicodeEncodeError:  # of the user's name behind a ~
+        raise SpecError(f"spec {quoted(text)} holds a character that no path can; {_FORMS}") from None
     return file_source(absolute, attribute or "", _encodable(text))
 
 
