@@ -164,6 +164,7 @@ CATALOGUE: tuple[Attack, ...] = (
     _attack("host:MemoryWriter", "the host", _REFUSED, given="$places"),
     _attack("host:SelfPatcher", "its own barriers", _REFUSED),
     _attack("host:Typist", "the user's terminal", _REFUSED, _ERROR),
+    _attack("host:Pesterer", "the host's memory", _DONE, _CPU, _WALL, policy=WORKING),
     _attack("host:NameTaker", "the machine", _REFUSED),
     _attack("spying:MemoryReader", "secrets in memory", _REFUSED, given="$places"),
     _attack("spying:MemoryFileReader", "secrets in memory", _REFUSED, given="$places"),

@@ -21,6 +21,7 @@ from agentplug.sandboxed import SandboxedPlugin
 HARD_S = 20.0
 LONGEST_GAP_S = 0.100
 MOST_GROWTH_KB = 64 << 10
+MOST_EVENTS = 2_000
 _TICK_S = 0.005
 _TRIES = 3
 # What must never stand in a text that a terminal shows, or in a page.
@@ -115,6 +116,8 @@ async def _once(attack: Attack, stage: Stage, pulse: _Pulse) -> tuple[Row, bool]
     harm = await stage.damage() + await left_since(before)
     if run is not None:
         harm += stage.leaks(run) + _steering(run)
+    if run is not None and len(run.events) > MOST_EVENTS:
+        harm.append(f"{len(run.events)} events were kept")
     if grown_kb > MOST_GROWTH_KB:
         harm.append(f"this process grew by {grown_kb >> 10} MiB")
     verdict = str(run.verdict) if run is not None else refusal

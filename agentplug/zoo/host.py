@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
 import resource
 import signal
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
-from agentplug.zoo._beast import Beast, libc, on_one, processes, syscall
+from agentplug.zoo._beast import Beast, libc, number, on_one, processes, syscall
 
 _PTRACE_SEIZE = 0x4206
 _IOPRIO_IDLE = 3 << 13
@@ -180,6 +183,32 @@ class Typist(Beast):
         """Type a comment into the terminal at `input_data`, or else into that of this session."""
         fd = os.open(str(input_data or "/dev/tty"), os.O_RDWR | os.O_NOCTTY)
         return fcntl.ioctl(fd, _TIOCSTI, b"#")
+
+
+class Pesterer(Beast):
+    """Asks for what it can't have, again and again from many threads: each refusal might be an event to keep.
+
+    Nothing needs to stop it: it spends its own time on that, and what is kept of refusals has a bound: `completed`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Try three forbidden things `input_data` times, 20,000 unless a number is given, in four threads."""
+
+        def pester() -> None:
+            for _ in range(number(input_data, 20_000) // 4):
+                with contextlib.suppress(OSError):
+                    os.kill(os.getppid(), 0)
+                with contextlib.suppress(OSError):
+                    os.close(os.open("/etc/shadow", os.O_WRONLY))
+                with contextlib.suppress(OSError):
+                    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close()
+
+        threads = [threading.Thread(target=pester, daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return "pestered"
 
 
 class NameTaker(Beast):
