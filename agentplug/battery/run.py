@@ -152,6 +152,7 @@ async def _let_loose(attack: Attack, stage: Stage) -> tuple[Run | None, str]:
                 run = await plugin.run(stage.fill(attack.given))
                 if run.value is not None or run.verdict.kind != "completed":
                     break
+                await asyncio.sleep(0)  # a reply that comes at once gives nobody else a turn
         return run, ""
     except TimeoutError:
         return None, f"still running after {HARD_S:g} s"
