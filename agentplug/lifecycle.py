@@ -130,10 +130,10 @@ class Lifecycle:
         self.reports = hello.barriers
         lost = [report for report in hello.barriers if report.lost]
         if lost and not self._policy.best_effort:
+            remedies = "; ".join(r.remedy for r in lost if r.remedy) or "see agentplug.doctor()"
             raise BarrierUnavailable(
                 "; ".join(f"Barrier {r.barrier} can't protect {', '.join(r.lost)}: {r.detail}" for r in lost)
-                + f". Remedy: {lost[0].remedy or 'see agentplug.doctor()'}, "
-                "or accept it with Policy(best_effort=True)"
+                + f". Remedy: {remedies}, or accept it with Policy(best_effort=True)"
             )
         tmpfs = any(r.barrier == "namespaces" and r.status == "enforced" for r in hello.barriers)
         if tmpfs:

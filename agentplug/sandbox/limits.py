@@ -36,10 +36,10 @@ class Finding(NamedTuple):
 
 
 class _Family:
-    """What a worker's child processes use, those that ended included; free where the policy grants none."""
+    """What a worker's child processes use, those that ended included; free where there can be none."""
 
     def __init__(self, policy: Policy) -> None:
-        self._granted = policy.processes > 0
+        self._possible = policy.processes > 0 or policy.best_effort  # which goes on where nothing stops a fork
         self._seen_ns: dict[int, int] = {}
         self._ended_ns = 0
         self.count = 0
@@ -53,7 +53,7 @@ class _Family:
 
     def read(self, readings: Readings) -> None:
         """Count what is there now. Raises `Gone`."""
-        if not self._granted:
+        if not self._possible:
             return
         below = descendants(readings.pid)
         now: dict[int, int] = {}

@@ -1,0 +1,6 @@
+"""A machine whose Landlock is of ABI 5, without namespaces."""
+
+from restricted import with_landlock, without_namespaces
+
+without_namespaces()
+with_landlock(5)
