@@ -6,6 +6,7 @@ answers anything it doesn't expect with `Violation`. The worker, which trusts it
 
 from __future__ import annotations
 
+import mmap
 import socket
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ Buffer = bytes | bytearray | memoryview
 
 _CHUNK = 1 << 14
 _MOST_AT_ONCE = 8 << 20  # a large reply is read in turns, so that it doesn't hold up the caller's loop
+_AT_ONCE_BYTES = 1 << 20
 _MAX_READS = 64  # reads a frame may take, beside one for every 4 KiB of it
 
 
@@ -47,7 +49,7 @@ class FrameReader:
         self._sock = sock
         self._reply_bytes = reply_bytes
         self._held = bytearray()
-        self._body: bytearray | None = None
+        self._body: bytearray | mmap.mmap | None = None
         self._filled = 0
         self._head: tuple[int, int, int, int] = (0, 0, 0, 0)
         self._reads = 0
@@ -124,7 +126,8 @@ class FrameReader:
             )
         self._head = (kind, flags, call, structure)
         total = structure + blobs
-        body = bytearray(total)
+        # The kernel gives pages as they are filled: a promise of a gigabyte costs neither memory nor time.
+        body = bytearray(total) if total <= _AT_ONCE_BYTES else mmap.mmap(-1, total)
         here = min(total, len(held) - HEADER.size)
         body[:here] = held[HEADER.size : HEADER.size + here]
         del held[: HEADER.size + here]

@@ -110,7 +110,7 @@ def play(case: Case, *, look: bool = False, sock: Any = None) -> str:
     """
     sock = sock or Stream(case.data, case.chunk, case.eof)
     reader = FrameReader(sock, case.reply_bytes)
-    reader.greeted = case.calls > 0
+    reader.takes_descriptor = case.calls == 0
     exchange = _exchange(case)
     readings: Any = _Readings(not case.asked)
     try:

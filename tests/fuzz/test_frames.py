@@ -7,6 +7,7 @@ The short form plays some 60,000 spoiled frames. `AGENTPLUG_FUZZ_FRAMES=1000000`
 from __future__ import annotations
 
 import os
+import resource
 import tracemalloc
 from collections import Counter
 
@@ -81,6 +82,16 @@ def test_memory_of_a_frame_is_bounded_by_its_length() -> None:
     finally:
         tracemalloc.stop()
     assert most == {}
+
+
+def test_a_promise_of_bytes_costs_nothing() -> None:
+    """A header alone, of a frame as large as any policy may allow, takes neither the host's memory nor its time."""
+    case = Case(wire.HEADER.pack(wire.MAGIC, wire.REPLY, 0, CALL, 10, (1 << 30) - 10), reply_bytes=1 << 30)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+    assert play(case) == "waiting"
+    assert best_of(literal(case)) < 0.02
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before < 64 << 20
 
 
 def test_a_seed_stands_for_the_same_cases_everywhere() -> None:
