@@ -24,7 +24,7 @@ from typing import Any
 from agentplug import PluginManager, Policy, SandboxedPlugin
 from agentplug.sandbox.launcher import zygote_for
 from agentplug.sandbox.output import stream_to
-from tests.leftovers import NOTHING, QuietPlugin, eventually, held, warm
+from tests.leftovers import QuietPlugin, held, left_since, warm
 
 LANES = 6
 READINGS = 50
@@ -171,9 +171,7 @@ def work_through(scenario: str, n: int) -> Report:
     before = held()
     report = Report([zygote_for().process.pid])
     asyncio.run(SCENARIOS[scenario](n, report))
-    eventually(lambda: held().since(before) == NOTHING)
-    left = held().since(before)
-    report.left = {kind: sorted(things) for kind, things in asdict(left).items() if things}
+    report.left = {kind: sorted(things) for kind, things in asdict(left_since(before)).items() if things}
     return report
 
 

@@ -11,12 +11,13 @@ import ctypes
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from agentplug.sandbox import cgroups
-from tests.leftovers import eventually
+from tests.leftovers import PATIENCE_S
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -32,8 +33,10 @@ class Surroundings:
 
     def left(self) -> dict[str, Any]:
         """What hosts that have ended left behind; waits a while for what is on its way out."""
-        eventually(lambda: not any(self._now().values()))
-        return {kind: things for kind, things in self._now().items() if things}
+        until = time.monotonic() + PATIENCE_S
+        while (left := self._now()) and time.monotonic() < until:
+            time.sleep(0.002)
+        return left
 
     def _now(self) -> dict[str, list[str]]:
         new = set(_children()) - self._children
@@ -41,7 +44,7 @@ class Surroundings:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
         names = tuple(f"agentplug-{pid}-" for pid in self.zygotes)
-        return {
+        found = {
             "processes": [f"{pid} {_command(pid)}" for pid in sorted(new & set(_children()))],
             "files": sorted(str(path) for path in self.folder.iterdir() if path.name.startswith("agentplug")),
             "shared memory": sorted(set(_shared_memory()) - self._shared),
@@ -52,6 +55,7 @@ class Surroundings:
                 if names and entry.name.startswith(names)
             ],
         }
+        return {kind: things for kind, things in found.items() if things}
 
 
 @contextlib.contextmanager
