@@ -6,6 +6,7 @@ The parsers are the real ones, in a bare IPython shell and in the command line's
 from __future__ import annotations
 
 import atexit
+import importlib
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -157,13 +158,18 @@ def test_any_command_line(command: str, arguments: list[str], stdin: bytes) -> N
     """Status 0, 1 or 2, and no traceback: a typo is told in a line."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sandboxed, "SandboxedPlugin", _Plugin)
-        patch.setattr("agentplug.doctor.doctor", lambda: Diagnosis("machine", (), "not here"))
-        patch.setattr("agentplug.demo.show", _refused)
+        # Not by a dotted name: the package's attribute of that name may be the function by now.
+        patch.setattr(importlib.import_module("agentplug.doctor"), "doctor", _unfit)
+        patch.setattr(importlib.import_module("agentplug.demo"), "show", _refused)
         result = CliRunner().invoke(cli.app, [*([command] if command else []), *arguments], input=stdin)
 
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
     assert result.exit_code in (0, 1, 2)
     assert "Traceback" not in result.output
+
+
+def _unfit() -> Diagnosis:
+    return Diagnosis("machine", (), "not here")
 
 
 def _refused(*_: object) -> Any:
