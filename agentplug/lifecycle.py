@@ -28,7 +28,7 @@ from agentplug.sandbox.conversation import converse
 from agentplug.sandbox.exchange import Exchange
 from agentplug.sandbox.launcher import zygote_for
 from agentplug.sandbox.output import current_sink
-from agentplug.sandbox.supervisor import GRACE_S, Worker
+from agentplug.sandbox.supervisor import GRACE_S, AlreadyEnded, Worker
 
 LOSSES_ALLOWED = 3
 LOSSES_WITHIN_S = 300.0
@@ -62,11 +62,15 @@ class Lifecycle:
 
     async def ready(self) -> Worker:
         """A worker with the plugin in it, initialized: the present one or a new one. Raises as `started` does."""
-        worker = await self.started()
-        if not self.initialized:
-            await self._initialize(worker)
+        while True:
+            worker = await self.started()
+            if self.initialized:
+                return worker
+            try:
+                await self._initialize(worker)
+            except AlreadyEnded:
+                continue  # lost between its load and this: a loss that was counted, so there is an end to it
             await self._unless_closed()
-        return worker
 
     async def started(self) -> Worker:
         """A worker with the plugin in it: the present one or a new one.
@@ -113,7 +117,12 @@ class Lifecycle:
         worker.on_lost = weakref.WeakMethod(self._lost_between_calls)
         self._finalizer = weakref.finalize(self, _release, worker)
         try:
-            exchange = await converse(worker, ())
+            try:
+                exchange = await converse(worker, ())
+            except AlreadyEnded:
+                raise await _ended_early(worker) from None
+            if exchange.current.frame is None or (worker.readings is None and not worker.alive):
+                raise await _ended_early(worker)
             self._take_greeting(worker, exchange)
         except BaseException:
             self._fail()
@@ -123,9 +132,12 @@ class Lifecycle:
 
     def _take_greeting(self, worker: Worker, exchange: Exchange) -> None:
         frame = exchange.current.frame
-        if frame is None:
-            said = printable(exchange.stderr.strip(), 2_000, lines=True)
-            raise BarrierUnavailable(f"A worker ended ({worker.status}) before it was confined. {said}")
+        assert frame is not None
+        if worker.readings is None:
+            raise BarrierUnavailable(
+                "No limit can be held: this process can't open a worker's files in /proc. It may have too many files "
+                "open (ulimit -n), or /proc hides them (hidepid)"
+            )
         hello = wire.decode_hello(frame.structure)
         self.reports = hello.barriers
         lost = [report for report in hello.barriers if report.lost]
@@ -141,7 +153,10 @@ class Lifecycle:
         worker.settle_floor()
 
     async def _load(self, worker: Worker) -> None:
-        exchange = await converse(worker, [load_request(self._source)], current_sink())
+        try:
+            exchange = await converse(worker, [load_request(self._source)], current_sink())
+        except AlreadyEnded:
+            raise await _ended_early(worker) from None
         frame = exchange.current.frame
         runs = runs_of(exchange, worker, self.info)
         if frame is None or frame.kind != wire.LOADED or runs[0].verdict.kind != "completed":
@@ -205,6 +220,13 @@ class Lifecycle:
             await asyncio.shield(asyncio.wrap_future(worker.wiped))
         finally:
             worker.exited.add_done_callback(lambda _: worker.dispose())
+
+
+async def _ended_early(worker: Worker) -> BarrierUnavailable:
+    """No plugin can have done this: none was there yet."""
+    await asyncio.shield(asyncio.wrap_future(worker.exited))
+    said = printable(worker.last.stderr.strip(), 2_000, lines=True) if worker.last is not None else ""
+    return BarrierUnavailable(f"A worker ended ({worker.status}) before it was given a plugin. {said}".rstrip())
 
 
 def _release(worker: Worker) -> None:

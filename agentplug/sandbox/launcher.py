@@ -72,8 +72,19 @@ class Zygote:
         self._listeners: dict[int, Callable[[ZygoteNews], None]] = {}
         self._outbox: deque[tuple[bytes, list[int]]] = deque()
         self.gone: str | None = None
+        with contextlib.ExitStack() as if_it_fails:
+            try:
+                self._start(preload, if_it_fails)
+            except (OSError, RuntimeError) as error:  # RuntimeError: the watchdog's thread can't be started
+                raise BarrierUnavailable(f"No worker can be started: its zygote can't: {error}") from None
+            if_it_fails.pop_all()
+
+    def _start(self, preload: tuple[str, ...], if_it_fails: contextlib.ExitStack) -> None:
+        dog = watchdog()
         self.scratch_root = tempfile.mkdtemp(prefix="agentplug-")
+        if_it_fails.callback(shutil.rmtree, self.scratch_root, ignore_errors=True)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if_it_fails.callback(self._control.close)
         arguments = [theirs.fileno(), self.scratch_root, list(preload)]
         prefixes = [sys.prefix, sys.exec_prefix]
         command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP]
@@ -88,8 +99,10 @@ class Zygote:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+        if_it_fails.callback(self.process.wait)
+        if_it_fails.callback(self.process.kill)
         self._control.setblocking(False)
-        watchdog().listen(self._control.fileno(), self._take_news)
+        dog.listen(self._control.fileno(), self._take_news)
 
     def spawn(self, plan: Plan, fds: list[int], listener: Callable[[ZygoteNews], None]) -> Future[Spawned]:
         """Ask for a worker that gets `fds` as channel, stdout and stderr. `listener` hears of its end."""
@@ -109,7 +122,17 @@ class Zygote:
                     PolicyError(f"env, read and write hold {len(message)} bytes in all; at most {_MAX_MESSAGE}")
                 )
                 return future
-            self._outbox.append((message, [os.dup(fd) for fd in fds]))
+            copies: list[int] = []
+            try:
+                for fd in fds:
+                    copies.append(os.dup(fd))
+            except OSError as error:
+                for fd in copies:
+                    os.close(fd)
+                del self._pending[token], self._listeners[token]
+                future.set_exception(out_of_descriptors(error.strerror))
+                return future
+            self._outbox.append((message, copies))
             self._send()
         return future
 
@@ -155,12 +178,14 @@ class Zygote:
                 if future is None or not future.set_running_or_notify_cancel():
                     for fd in fds:
                         os.close(fd)
-                    return
-                future.set_result(Spawned(news.pid, fds[0], f"{self.scratch_root}/{news.token}"))
+                elif fds:
+                    future.set_result(Spawned(news.pid, fds[0], f"{self.scratch_root}/{news.token}"))
+                else:  # the kernel drops what doesn't fit: recvmsg(2); the worker ends when its channel closes
+                    future.set_exception(out_of_descriptors("Too many open files"))
             elif future is not None and future.set_running_or_notify_cancel():
                 with self._lock:
                     self._listeners.pop(news.token, None)
-                future.set_exception(BarrierUnavailable(f"No worker can be started: fork: {news.status}"))
+                future.set_exception(BarrierUnavailable(f"No worker can be started: {news.status}"))
         elif news.what in ("exited", "wiped"):
             with self._lock:
                 listener = self._listeners.get(news.token)
@@ -211,6 +236,14 @@ class Zygote:
             self._control.close()
         self.gone = "belongs to the parent process"
         self.process.returncode = 0  # not ours to wait for
+
+
+def out_of_descriptors(reason: str | None) -> BarrierUnavailable:
+    """The error for a host that has no descriptors left for a worker."""
+    return BarrierUnavailable(
+        f"No worker can be started: {reason}. Each takes about ten descriptors of this process; "
+        "close plugins, or raise its limit (ulimit -n)"
+    )
 
 
 def _zygote_gone(preload: tuple[str, ...], reason: str) -> Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -209,7 +210,9 @@ def scratch_usage(root: str, pids: Sequence[int], most_bytes: int, most_inodes: 
                         return used, len(seen)
         except (FileNotFoundError, NotADirectoryError):
             continue  # removed meanwhile
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                break  # the host's own trouble, and no fault of the plugin's
             return used, most_inodes + 1
     for pid in pids:
         for inode, size in _held_by(pid, root):

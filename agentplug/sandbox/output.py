@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import threading
+import traceback
 from collections.abc import Callable
 
 Sink = Callable[[str, str], None]
@@ -60,10 +61,18 @@ class Output:
                 text = self._decoders[name].decode(kept)
                 self._texts[name].append(text)
                 if self._sink is not None and text:
-                    self._sink(name, text)
+                    self._show(self._sink, name, text)
             if len(data) < _CHUNK:
                 return True
         return True
+
+    def _show(self, sink: Sink, name: str, text: str) -> None:
+        """A sink that raises shows nothing more of this call: that is no reason for the call not to end."""
+        try:
+            sink(name, text)
+        except Exception:
+            self._sink = None
+            traceback.print_exc()
 
     def take(self) -> tuple[str, str, int, int]:
         """stdout, stderr, bytes in all, bytes dropped; what comes later belongs to the next call."""

@@ -30,14 +30,23 @@ class Watchdog:
     """Owns the thread; all methods may be called from any thread."""
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            self._epoll = select.epoll()
+        except OSError:
+            os.close(self._wake)
+            raise
         self._epoll.register(self._wake, select.EPOLLIN)
         self._handlers: dict[int, Callable[[], None]] = {}
         self._watched: dict[Watched, None] = {}
         self._next_wake_s = 0.0
         self._thread = threading.Thread(target=self._run, name="agentplug-watchdog", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # no thread can be started
+            self._epoll.close()
+            os.close(self._wake)
+            raise
 
     def watch(self, watched: Watched) -> None:
         """Begin to call its `tick`."""

@@ -1,0 +1,274 @@
+"""What fails in the host: descriptors, temporary directories, disks, clocks, loops, and its own callbacks."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import os
+import resource
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import agentplug
+from agentplug import SandboxedPlugin
+from agentplug.errors import BarrierUnavailable
+from agentplug.sandbox import watchdog
+from agentplug.sandbox.limits import scratch_usage
+from agentplug.sandbox.output import stream_to
+from tests.faults.conftest import PATIENCE_S, Faulty, FaultyPlugin
+from tests.leftovers import _warmed, eventually, nothing_left, python  # noqa: F401
+
+pytestmark = pytest.mark.need("landlock", "seccomp")
+
+
+# ---------------------------------------------------------------------- descriptors
+
+
+@contextlib.contextmanager
+def free_descriptors(count: int) -> Iterator[None]:
+    """This process can open `count` more files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(int(fd) for fd in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + count + 1, hard))
+    filled: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                filled.append(os.dup(2))
+        for _ in range(count):
+            os.close(filled.pop())
+        yield
+    finally:
+        for fd in filled:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("count", range(20))
+async def test_a_worker_with_few_descriptors_left(faulty: Faulty, count: int) -> None:
+    """With any number of free descriptors a start works or is `BarrierUnavailable`; the plugin that runs goes on."""
+    running, plugin = (SandboxedPlugin(FaultyPlugin, faulty.policy) for _ in range(2))
+    assert await running.process("x") == "x"
+    with free_descriptors(count):
+        assert await running.process("y") == "y"
+        (told,) = await asyncio.gather(asyncio.wait_for(plugin.process("x"), PATIENCE_S), return_exceptions=True)
+        assert await running.process("z") == "z"
+    assert told == "x" or type(told) is BarrierUnavailable
+    assert told == "x" or "files" in str(told) or "ended" in str(told)
+    assert await asyncio.wait_for(plugin.process("x"), PATIENCE_S) == "x"
+    await running.close()
+    await plugin.close()
+
+
+@pytest.mark.parametrize("count", range(9))
+async def test_a_zygote_with_few_descriptors_left(faulty: Faulty, count: int) -> None:
+    """The same where the zygote is still to be started."""
+    plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
+    with free_descriptors(count):
+        (told,) = await asyncio.gather(asyncio.wait_for(plugin.process("x"), PATIENCE_S), return_exceptions=True)
+    assert told == "x" or type(told) is BarrierUnavailable
+    assert await asyncio.wait_for(plugin.process("x"), PATIENCE_S) == "x"
+    await plugin.close()
+
+
+def test_files_that_the_host_cannot_count_are_not_held_against_the_plugin(tmp_path: Path) -> None:
+    """The scratch directory can't be listed without a descriptor; that is no `limited:disk`."""
+    (tmp_path / "file").write_text("x" * 5000)
+    with free_descriptors(0):
+        assert scratch_usage(str(tmp_path), [os.getpid()], 1 << 20, 100) == (0, 0)
+    assert scratch_usage(str(tmp_path), [], 1 << 20, 100)[1] == 1
+
+
+# ---------------------------------------------------------------------- temporary directory, disk
+
+
+@pytest.mark.parametrize("kind", ["missing", "a file", "read-only"])
+async def test_no_temporary_directory(
+    faulty: Faulty, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    """Without a place for scratch directories it is `BarrierUnavailable`, which names the place."""
+    place = tmp_path / "place"
+    if kind == "a file":
+        place.write_text("")
+    elif kind == "read-only":
+        if os.geteuid() == 0:
+            pytest.skip("root may write anywhere")
+        place.mkdir(mode=0o500)
+    plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(place))
+        for _ in range(2):
+            with pytest.raises(BarrierUnavailable, match=r"No worker can be started: .*/place"):
+                await plugin.process("x")
+    assert await plugin.process("x") == "x"
+    await plugin.close()
+
+
+async def test_scratch_directories_taken_away(faulty: Faulty) -> None:
+    """If somebody removed the zygote's folder, starts are `BarrierUnavailable` until it is there again."""
+    running, plugin = (SandboxedPlugin(FaultyPlugin, faulty.policy) for _ in range(2))
+    assert await running.process("x") == "x"
+    root = Path(faulty.zygote.scratch_root)
+    hidden = root.rename(root.with_name(root.name + "-hidden"))
+    with pytest.raises(BarrierUnavailable, match="No such file or directory"):
+        await plugin.process("x")
+    assert await running.process("y") == "y"
+    hidden.rename(root)
+    assert await plugin.process("x") == "x"
+    await plugin.close()
+    await running.close()
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one page and a few inodes."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a file system")
+    place = tmp_path / "tiny"
+    place.mkdir()
+    argv = ["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=8", "tiny", str(place)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+async def test_a_full_disk(faulty: Faulty, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
+    """No room for a scratch directory is `BarrierUnavailable`, for a zygote and for a worker; then room is made."""
+
+    def fill() -> list[Path]:
+        made: list[Path] = []
+        with contextlib.suppress(OSError):
+            while True:
+                file = tiny / str(len(made))
+                file.touch()
+                made.append(file)
+        return made
+
+    running, plugin = (SandboxedPlugin(FaultyPlugin, faulty.policy) for _ in range(2))
+    monkeypatch.setattr(tempfile, "tempdir", str(tiny))
+    full = fill()
+    with pytest.raises(BarrierUnavailable, match="No space left on device"):
+        await running.process("x")
+    for file in full:
+        file.unlink()
+    assert await running.process("x") == "x"
+    full = fill()
+    for _ in range(2):
+        with pytest.raises(BarrierUnavailable, match="No space left on device"):
+            await plugin.process("x")
+    assert await running.process("y") == "y"
+    for file in full:
+        file.unlink()
+    assert await plugin.process("x") == "x"
+    await asyncio.gather(plugin.close(), running.close())
+    faulty.zygote.close()
+    assert list(tiny.iterdir()) == []
+
+
+# ---------------------------------------------------------------------- clocks
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=-400), timedelta(days=400)], ids=["back", "ahead"])
+async def test_a_clock_that_jumps(faulty: Faulty, monkeypatch: pytest.MonkeyPatch, jump: timedelta) -> None:
+    """Limits and figures don't move with the wall clock; `started_at` says what it said when the call began."""
+    now = time.time
+
+    class Jumped(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + jump
+
+    async with SandboxedPlugin(FaultyPlugin, faulty.policy.replace(wall_s=0.6)) as plugin:
+        assert await plugin.process("x") == "x"
+        call = asyncio.create_task(plugin.run("hang"))
+        await asyncio.sleep(0)
+        monkeypatch.setattr(time, "time", lambda: now() + jump.total_seconds())
+        monkeypatch.setattr("agentplug.sandboxed.datetime", Jumped)
+        run = await call
+        assert str(run.verdict) == "limited:wall"
+        assert 0.6 <= run.usage.wall_s < 5
+        after = await plugin.run("x")
+        assert (after.value, after.usage.wall_s < 0.6) == ("x", True)
+        assert run.started_at is not None
+        assert after.started_at is not None
+        assert abs(after.started_at - run.started_at - jump) < timedelta(minutes=1)
+        assert all(0 <= event.t_s < 5 for event in run.events)
+
+
+def test_only_a_calls_start_is_told_by_the_wall_clock() -> None:
+    """Nothing below `sandbox` reads a clock that may jump."""
+    for path in Path(agentplug.__file__).parent.glob("sandbox/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in ("time", "time_ns", "now", "utcnow", "CLOCK_REALTIME"), (
+                    f"{path}:{node.lineno}"
+                )
+
+
+# ---------------------------------------------------------------------- callbacks that raise
+
+
+async def test_a_handler_that_raises_stops_nobody_else(faulty: Faulty, capfd: pytest.CaptureFixture[str]) -> None:
+    """The watchdog shows the error and goes on: limits hold, output is read, workers end."""
+    reader, writer = os.pipe()
+    raised = threading.Event()
+
+    def handler() -> None:
+        os.read(reader, 1)
+        raised.set()
+        raise LookupError("a defect")
+
+    dog = watchdog.watchdog()
+    dog.listen(reader, handler)
+    try:
+        async with SandboxedPlugin(FaultyPlugin, faulty.policy.replace(wall_s=0.5)) as plugin:
+            call = asyncio.create_task(plugin.run("hang"))
+            await asyncio.sleep(0)
+            os.write(writer, b"x")
+            assert await asyncio.to_thread(raised.wait, PATIENCE_S)
+            assert str((await call).verdict) == "limited:wall"
+            assert await plugin.process("x") == "x"
+    finally:
+        dog.ignore(reader)
+        os.close(reader)
+        os.close(writer)
+    assert "LookupError: a defect" in capfd.readouterr().err
+
+
+async def test_a_sink_that_raises(tmp_path: Path, faulty: Faulty, capfd: pytest.CaptureFixture[str]) -> None:
+    """Who shows the output may fail, once; the call has its value, and its output is kept."""
+    path = tmp_path / "talker.py"
+    path.write_text(
+        "class TalkerPlugin:\n"
+        "    name, version = 'talker', '1'\n"
+        "    def initialize(self, config): ...\n"
+        "    def process(self, x):\n"
+        "        for number in range(x):\n"
+        "            print(number, flush=True)\n"
+        "        return x\n"
+    )
+
+    def sink(name: str, text: str) -> None:
+        raise LookupError("nobody listens")
+
+    async with SandboxedPlugin(path, faulty.policy) as plugin:
+        stream_to(lambda: sink)
+        try:
+            for _ in range(10):
+                run = await asyncio.wait_for(plugin.run(30), PATIENCE_S)
+                assert (run.value, run.stdout) == (30, "".join(f"{number}\n" for number in range(30)))
+        finally:
+            stream_to(None)
+        assert (await plugin.run(1)).stdout == "0\n"
+    assert "LookupError: nobody listens" in capfd.readouterr().err
