@@ -29,14 +29,20 @@ class Output:
         self._texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in self._texts}
         self._room = self._kept_bytes
-        self.count = 0
+        self._count = 0
+
+    @property
+    def count(self) -> int:
+        """Bytes that came since the last call, those that the watchdog is just taking off a pipe among them."""
+        with self._lock:
+            return self._count
 
     def begin(self, sink: Sink | None) -> None:
         """A call begins; `sink` sees its output as it comes."""
-        if self.count:
-            with self._lock:
+        with self._lock:
+            if self._count:
                 self._reset()
-        self._sink = sink
+            self._sink = sink
 
     def drain(self, fd: int) -> bool:
         """Read what is there now, without waiting and within bounds; False at the end of the stream."""
@@ -54,7 +60,7 @@ class Output:
                 return True
             if not data:
                 return False
-            self.count += len(data)
+            self._count += len(data)
             if self._room > 0:
                 kept = data[: self._room]
                 self._room -= len(kept)
@@ -80,10 +86,10 @@ class Output:
             for fd in self.fds:
                 self._drain(fd)
             self._sink = None
-            if not self.count:
+            if not self._count:
                 return "", "", 0, 0
             texts = ["".join(self._texts[n]) + self._decoders[n].decode(b"", True) for n in ("stdout", "stderr")]
-            count, dropped = self.count, max(0, self.count - self._kept_bytes)
+            count, dropped = self._count, max(0, self._count - self._kept_bytes)
             self._reset()
             return texts[0], texts[1], count, dropped
 

@@ -272,3 +272,23 @@ async def test_a_sink_that_raises(tmp_path: Path, faulty: Faulty, capfd: pytest.
             stream_to(None)
         assert (await plugin.run(1)).stdout == "0\n"
     assert "LookupError: nobody listens" in capfd.readouterr().err
+
+
+class PrinterPlugin:
+    """Prints what it gets."""
+
+    name, version = "printer", "1"
+
+    def initialize(self, config: object) -> None:
+        """Nothing to do."""
+
+    def process(self, what: object) -> None:
+        """Print it."""
+        print(what)
+
+
+async def test_output_that_is_just_being_read_belongs_to_its_call() -> None:
+    """The watchdog may hold a quick call's output in hands as the reply comes: of 3,000 lines none is lost or late."""
+    async with SandboxedPlugin(PrinterPlugin) as plugin:
+        said = [(await plugin.run(number)).stdout for number in range(3_000)]
+        assert said == [f"{number}\n" for number in range(3_000)]
