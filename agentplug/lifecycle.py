@@ -55,6 +55,7 @@ class Lifecycle:
         self.state = "new"
         self.worker: Worker | None = None
         self.initialized = False
+        self._loaded = False
         self.reports: Sequence[BarrierReport] = ()
         self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._losses: deque[float] = deque(maxlen=LOSSES_ALLOWED + 1)
@@ -78,7 +79,7 @@ class Lifecycle:
         Raises `PluginQuarantined`, `BarrierUnavailable`, `WorkerDied` when closed, and for what the bytes hold.
         """
         await self._unless_closed()
-        if self.worker is not None and self.worker.alive:
+        if self.worker is not None and self.worker.alive and self._loaded:
             return self.worker
         await self.drop(gently=False)
         if self.state == "quarantined":
@@ -86,10 +87,12 @@ class Lifecycle:
                 f"Plugin {printable(self.identity.name, 80)} lost {len(self._losses)} workers "
                 f"within {LOSSES_WITHIN_S / 60:.0f} minutes and is quarantined; reload it to try again"
             )
+        self._loaded = False
         worker = await self._confined()
         try:
             await self._unless_closed()
             await self._load(worker)
+            self._loaded = True
             await self._unless_closed()
         except BaseException:
             self._fail()
@@ -215,11 +218,9 @@ class Lifecycle:
                 await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(worker.exited)), GRACE_S)
         if worker.status is None:
             worker.stop("close")
-        try:
-            await asyncio.shield(asyncio.wrap_future(worker.exited))
-            await asyncio.shield(asyncio.wrap_future(worker.wiped))
-        finally:
-            worker.exited.add_done_callback(lambda _: worker.dispose())
+        worker.exited.add_done_callback(lambda _: worker.dispose())  # also if this coroutine never gets any further
+        await asyncio.shield(asyncio.wrap_future(worker.exited))
+        await asyncio.shield(asyncio.wrap_future(worker.wiped))
 
 
 async def _ended_early(worker: Worker) -> BarrierUnavailable:

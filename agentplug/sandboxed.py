@@ -187,7 +187,8 @@ class SandboxedPlugin:
         if worker is not None and worker.exchange is not None:
             worker.stop("close")
         try:
-            await asyncio.wait_for(self._turn.__aenter__(), GRACE_S)
+            async with asyncio.timeout(GRACE_S):
+                await self._turn.__aenter__()
         except TimeoutError:
             # The call that has the turn waits on a loop that stands still, perhaps because our caller blocks it: a
             # notebook's magic does. End the worker now; its descriptors close when that call has let go of them.

@@ -32,10 +32,10 @@ class FaultyPlugin:
             time.sleep(60)
 
     def process(self, what: Any) -> Any:
-        """What came in; nothing for `hang`; `much`: more bytes than are read at once."""
+        """What came in; nothing for `hang`; `much`: more bytes than a socket holds."""
         if what == "hang":
             time.sleep(60)
-        return b"x" * (12 << 20) if what == "much" else what
+        return b"x" * (8 << 20) if what == "much" else what
 
     def shutdown(self) -> None:
         """Nothing to do."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import os
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -86,14 +88,15 @@ class Killer:
         self._monkeypatch.setattr(Worker, "begin", killed)
 
     def in_a_reply(self) -> None:
-        """When part of a large reply is here."""
+        """When the beginning of a reply is here that doesn't fit into the socket's buffer."""
         following = FrameReader.next
 
         def killed(reader: FrameReader) -> Any:
-            frame = following(reader)
-            if reader.partial and reader.expected_bytes > 1 << 20 and self._worker is not None:
-                self.strike(self._worker)
-            return frame
+            if self._worker is not None and reader is self._worker.reader:
+                with contextlib.suppress(BlockingIOError):
+                    if self._worker.sock.recv(1, socket.MSG_PEEK):
+                        self.strike(self._worker)
+            return following(reader)
 
         self._monkeypatch.setattr(FrameReader, "next", killed)
         self._remember()
