@@ -11,7 +11,6 @@ import functools
 import importlib.util
 import json
 import os
-import shutil
 import site
 import socket
 import subprocess
@@ -82,7 +81,7 @@ class Zygote:
     def _start(self, preload: tuple[str, ...], if_it_fails: contextlib.ExitStack) -> None:
         dog = watchdog()
         self.scratch_root = tempfile.mkdtemp(prefix="agentplug-")
-        if_it_fails.callback(shutil.rmtree, self.scratch_root, ignore_errors=True)
+        if_it_fails.callback(os.rmdir, self.scratch_root)  # still empty; and to list it would take a descriptor
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if_it_fails.callback(self._control.close)
         arguments = [theirs.fileno(), self.scratch_root, list(preload)]
@@ -224,7 +223,12 @@ class Zygote:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        shutil.rmtree(self.scratch_root, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rmdir(self.scratch_root)
+        if os.path.exists(self.scratch_root):  # it was killed: what its workers left may be of any depth, and closed
+            from agentplug.sandbox.zygote import remove_tree
+
+            remove_tree(self.scratch_root)
 
     def close(self) -> None:
         """End it and every worker below it, and wait until that is done."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,12 +63,17 @@ class Faulty:
 
 
 @pytest.fixture
-def faulty() -> Iterator[Faulty]:
-    """A zygote of its own for this test."""
-    yield Faulty(Policy(preload=PRELOAD))
-    last = launcher._registry.get(PRELOAD)
-    if last is not None:
-        last.close()
+def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    """A zygote of its own for this test. In the end nothing is left where it has its scratch directories."""
+    place = tmp_path / "scratch"
+    place.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(place))
+        yield Faulty(Policy(preload=PRELOAD))
+        last = launcher._registry.get(PRELOAD)
+        if last is not None:
+            last.close()
+        assert list(place.iterdir()) == []
 
 
 def slay(pid: int) -> None:

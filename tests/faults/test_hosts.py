@@ -288,7 +288,7 @@ class PrinterPlugin:
 
 
 async def test_output_that_is_just_being_read_belongs_to_its_call() -> None:
-    """The watchdog may hold a quick call's output in hands as the reply comes: of 3,000 lines none is lost or late."""
+    """The watchdog may hold a quick call's output in hands as the reply comes: of 3,000 lines none is lost."""
     async with SandboxedPlugin(PrinterPlugin) as plugin:
         said = [(await plugin.run(number)).stdout for number in range(3_000)]
         assert said == [f"{number}\n" for number in range(3_000)]

@@ -213,3 +213,25 @@ async def test_a_fork_that_fails(faulty: Faulty, way: Way) -> None:
     assert await asyncio.gather(*(plugin.process("x") for plugin in [first, *others])) == ["x"] * 4
     assert faulty.zygote is zygote
     await asyncio.gather(*(plugin.close() for plugin in [first, *others]))
+
+
+async def test_a_killed_zygotes_folders_are_removed_whatever_is_in_them(faulty: Faulty) -> None:
+    """What a plugin left is too deep for recursion and takes every right from its owner; it goes, and calls go on."""
+    plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
+    assert await plugin.process("x") == "x"
+    zygote = faulty.zygote
+    folder = os.open(zygote.scratch_root, os.O_RDONLY)
+    for _ in range(1_500):
+        os.mkdir("d", dir_fd=folder)
+        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    closed = Path(zygote.scratch_root, "closed")
+    (closed / "inner").mkdir(parents=True)
+    (closed / "inner").chmod(0)
+    closed.chmod(0)
+    slay(zygote.process.pid)
+    await gone(zygote)
+    assert await plugin.process("x") == "x"
+    await plugin.close()
