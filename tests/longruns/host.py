@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from array import array
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -73,13 +74,13 @@ DYING = Policy(memory="32M", wall_s=0.7)
 
 @dataclass
 class Report:
-    """What the parent gets to read."""
+    """What the parent gets to read. Latencies are packed: a list of floats would be a growth of its own."""
 
     zygotes: list[int]
     left: dict[str, Any] = field(default_factory=dict)
     surprises: Counter[str] = field(default_factory=Counter)
     rss_bytes: list[int] = field(default_factory=list)
-    latencies_s: list[float] = field(default_factory=list)
+    latencies_s: array[float] = field(default_factory=lambda: array("d"))
 
     def read_memory(self) -> None:
         """One reading of this process's resident memory, without what is garbage already."""
@@ -232,7 +233,7 @@ def main() -> None:
     if what == "mid_call":
         mid_call(given)
     else:
-        print(json.dumps(asdict(work_through(what, int(given)))))
+        print(json.dumps(asdict(work_through(what, int(given))), default=list))
 
 
 if __name__ == "__main__":
