@@ -123,9 +123,9 @@ class Lifecycle:
             try:
                 exchange = await converse(worker, ())
             except AlreadyEnded:
-                raise await _ended_early(worker) from None
+                raise await self._ended_early(worker) from None
             if exchange.current.frame is None or (worker.readings is None and not worker.alive):
-                raise await _ended_early(worker)
+                raise await self._ended_early(worker)
             self._take_greeting(worker, exchange)
         except BaseException:
             self._fail()
@@ -159,7 +159,7 @@ class Lifecycle:
         try:
             exchange = await converse(worker, [load_request(self._source)], current_sink())
         except AlreadyEnded:
-            raise await _ended_early(worker) from None
+            raise await self._ended_early(worker) from None
         frame = exchange.current.frame
         runs = runs_of(exchange, worker, self.info)
         if frame is None or frame.kind != wire.LOADED or runs[0].verdict.kind != "completed":
@@ -168,6 +168,13 @@ class Lifecycle:
         loaded = wire.decode_loaded(frame.structure)
         self.identity = Identity(loaded.name, loaded.version, dict(loaded.hooks))
         self.info = self._source.info(loaded.name, loaded.version)
+
+    async def _ended_early(self, worker: Worker) -> BarrierUnavailable:
+        """The error for a worker that no plugin can have ended: none was there yet. Raises if we closed it."""
+        await asyncio.shield(asyncio.wrap_future(worker.exited))
+        await self._unless_closed()
+        said = printable(worker.last.stderr.strip(), 2_000, lines=True) if worker.last is not None else ""
+        return BarrierUnavailable(f"A worker ended ({worker.status}) before it was given a plugin. {said}".rstrip())
 
     async def _initialize(self, worker: Worker) -> None:
         request = call_request(dict(self.config), wire.INITIALIZE)
@@ -221,13 +228,6 @@ class Lifecycle:
         worker.exited.add_done_callback(lambda _: worker.dispose())  # also if this coroutine never gets any further
         await asyncio.shield(asyncio.wrap_future(worker.exited))
         await asyncio.shield(asyncio.wrap_future(worker.wiped))
-
-
-async def _ended_early(worker: Worker) -> BarrierUnavailable:
-    """No plugin can have done this: none was there yet."""
-    await asyncio.shield(asyncio.wrap_future(worker.exited))
-    said = printable(worker.last.stderr.strip(), 2_000, lines=True) if worker.last is not None else ""
-    return BarrierUnavailable(f"A worker ended ({worker.status}) before it was given a plugin. {said}".rstrip())
 
 
 def _release(worker: Worker) -> None:

@@ -78,7 +78,10 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
 
 def slay(pid: int) -> None:
     """SIGKILL to a process, and wait until it has ended (not until somebody has waited for it)."""
-    pidfd = os.pidfd_open(pid)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return  # it was quicker
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         poll = select.poll()

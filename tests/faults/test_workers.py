@@ -243,6 +243,24 @@ async def test_a_worker_killed_while_it_closes(faulty: Faulty, monkeypatch: pyte
         assert plugin.state == "closed"
 
 
+async def test_closing_while_the_worker_has_not_said_a_word(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start that was under way says that the plugin is closed, and not that the machine is to blame."""
+    adopt = Worker.adopt
+
+    def stopped(worker: Worker, spawned: Spawned) -> None:
+        os.kill(spawned.pid, signal.SIGSTOP)
+        adopt(worker, spawned)
+
+    monkeypatch.setattr(Worker, "adopt", stopped)
+    plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
+    starting = asyncio.create_task(plugin.start())
+    while plugin._life.worker is None or plugin._life.worker.exchange is None:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    await asyncio.wait_for(plugin.close(), PATIENCE_S)
+    with pytest.raises(WorkerDied, match="is closed"):
+        await starting
+
+
 async def test_a_stopped_worker_meets_its_limits(faulty: Faulty) -> None:
     """SIGSTOP from outside is no way to live longer: the wall limit ends the call, and `close` the worker."""
     policy = faulty.policy.replace(wall_s=0.5)

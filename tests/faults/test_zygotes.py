@@ -233,5 +233,6 @@ async def test_a_killed_zygotes_folders_are_removed_whatever_is_in_them(faulty: 
     closed.chmod(0)
     slay(zygote.process.pid)
     await gone(zygote)
+    assert await asyncio.to_thread(eventually, lambda: plugin.state == "failed")
     assert await plugin.process("x") == "x"
     await plugin.close()
