@@ -735,12 +735,22 @@ class TestHostileBytes:
         assert "nested" in refused(packed)
 
     @pytest.mark.parametrize(
-        ("offset", "length"),
-        [(0, 301), (1, 299), (300, 1), (0, 0), (0, 299), (1 << 63, 300), (0, (1 << 64) - 1)],
+        ("offset", "length", "why"),
+        [
+            (0, 301, "too long"),
+            (0, (1 << 64) - 1, "too long"),
+            (1, 299, "isn't the next one"),
+            (300, 0, "isn't the next one"),
+            (1 << 63, 300, "isn't the next one"),
+            (0, 0, "nothing refers to"),
+            (0, 299, "nothing refers to"),
+        ],
     )
-    def test_blob_reference_must_fit_exactly(self, offset: int, length: int) -> None:
-        """Out of range, shifted, or leaving bytes that nothing refers to."""
-        refused(msgpack(Ext(wire.BLOB, wire.BLOB_LAYOUT.pack(offset, length))), b"x" * 300)
+    def test_blob_reference_must_fit_exactly(self, offset: int, length: int, why: str) -> None:
+        """Out of range, shifted, or leaving bytes that nothing refers to: refused for that; the exact one isn't."""
+        structure = msgpack(Ext(wire.BLOB, wire.BLOB_LAYOUT.pack(offset, length)))
+        assert why in refused(structure, b"x" * 300)
+        assert decode(msgpack(Ext(wire.BLOB, wire.BLOB_LAYOUT.pack(0, 300))), b"x" * 300) == b"x" * 300
 
     def test_blobs_are_referred_to_once_and_in_order(self) -> None:
         """Neither twice (a small reply would grow without end), nor overlapping, nor out of order, nor not at all."""

@@ -10,8 +10,11 @@ dict, an aware datetime or time with the fixed offset it had in place of its zon
 `attrs` that aren't plain. Subclasses of the listed types (an IntEnum, an OrderedDict) are refused: half of them
 would be lost.
 
-What isn't plain costs the reader work, so a structure of 1 MiB holds at most some 131,000 extensions (with the
-containers around them), 16,000 keys that are no text, or 1,000 tables. `encode` refuses more before `decode` must.
+Two bounds beside the length. What costs the reader work is counted, and a structure of 1 MiB holds at most some
+131,000 lists or extensions, 65,000 dicts, 16,000 keys that are no text, or 1,000 tables; `encode` refuses more before
+`decode` must. And no call that keeps other threads waiting, such as one that runs an event loop, takes long: what is
+large and dense (over some 100,000 texts, or 131,000 containers) is decoded in pieces. Numbers and
+texts have no limit of their own.
 """
 
 from __future__ import annotations
@@ -24,16 +27,23 @@ from msgspec.msgpack import Encoder
 
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES
 from agentplug.contract.values.pack import Packer
+from agentplug.contract.values.pieces import slow
 from agentplug.contract.values.unpack import Unpacker, typed
-from agentplug.contract.values.wire import BYTES_PER_UNIT, MAX_DEPTH, DecodeError, Unserializable, plain, type_name
+from agentplug.contract.values.wire import (
+    BYTES_PER_UNIT,
+    MAX_DEPTH,
+    PIECE_BYTES,
+    DecodeError,
+    Unserializable,
+    container_units,
+    plain,
+    type_name,
+)
 
 __all__ = ["MAX_DEPTH", "DecodeError", "Packed", "Unserializable", "decode", "encode", "type_name"]
 
 _encode = Encoder().encode
 _decode_plain = typed().decode
-_LARGE_BYTES = 1 << 16
-"""Python's collector pauses while a structure longer than this is read: a million empty lists made it run for
-0.7 s of 0.8, for nothing."""
 
 
 class Packed(NamedTuple):
@@ -51,16 +61,20 @@ class Packed(NamedTuple):
 def encode(value: object, *, structure_limit: int = MAX_STRUCTURE_BYTES) -> Packed:
     """`value` as structure and blobs. Blobs may be views of it: send them before it changes.
 
-    `structure_limit` is what the reader will call `decode` with; it bounds the number of values that aren't plain
-    (the length of the structure is the caller's to check). Raises `Unserializable` for a type that has no place
-    on the wire, and for nesting beyond `MAX_DEPTH`, such as that of a list in itself.
+    `structure_limit` is what the reader will call `decode` with; it bounds the number of containers and of values
+    that aren't plain (the length of the structure is the caller's to check). Raises `Unserializable` for a type that
+    has no place on the wire, for too many values, and for nesting beyond `MAX_DEPTH`, as that of a list in itself.
     """
+    units = structure_limit // BYTES_PER_UNIT
     try:
         if plain(value, 0):
-            return Packed(_encode(value), [])
+            structure = _encode(value)
+            if len(structure) <= PIECE_BYTES or not slow(structure) or container_units(value) <= units:
+                return Packed(structure, [])
+            # too many containers: the packer tells where they end
     except (OverflowError, UnicodeEncodeError):
         pass  # an int beyond 64 bits, a lone surrogate
-    packer = Packer(structure_limit // BYTES_PER_UNIT)
+    packer = Packer(units)
     try:
         return Packed(_encode(packer.value(value, 0)), packer.blobs)
     except Unserializable as error:
@@ -81,11 +95,12 @@ def decode(
     """The value that `encode` took. Raises nothing but `DecodeError`, whatever comes in."""
     if len(structure) > structure_limit:
         raise DecodeError(f"a structure of {len(structure)} bytes, more than {structure_limit}")
-    paused = len(structure) > _LARGE_BYTES and gc.isenabled()
+    large = len(structure) > PIECE_BYTES
+    paused = large and gc.isenabled()  # a million empty lists made the collector run for 0.7 s of 0.8, for nothing
     if paused:
         gc.disable()
     try:
-        if not blobs:
+        if not blobs and not (large and slow(structure)):
             try:
                 return _decode_plain(structure)
             except msgspec.ValidationError:

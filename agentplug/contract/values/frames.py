@@ -1,56 +1,31 @@
-"""pandas Series, frames, indexes and timestamps on the wire (host and worker), column by column.
+"""pandas Series and frames on the wire (host and worker): columns, their index, and what is attached to them.
 
-A column is a list whose first item names its kind: numpy arrays for what pandas keeps in arrays, texts joined into
-one blob with their lengths beside, values for the rest. Each kind is built by one explicit constructor here.
 pandas is imported when the first table arrives, or by whoever made one.
-
-The frequency of a long DatetimeIndex (over 10,000) is dropped: checking one takes pandas too long.
 """
 
 from __future__ import annotations
 
-import re
 import sys
-from datetime import UTC, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
+from agentplug.contract.values import wire
 from agentplug.contract.values.arrays import pack_array, unpack_array
-from agentplug.contract.values.guard import crowded
-from agentplug.contract.values.wire import (
-    FRAME,
-    INDEX,
-    MICROSECOND,
-    SERIES,
-    STAMP,
-    DecodeError,
-    Unserializable,
-    key_step,
-    plain,
-    type_name,
+from agentplug.contract.values.columns import (
+    INDEXES,
+    not_too_long,
+    pack_column,
+    pack_index,
+    unpack_column,
+    unpack_labels,
 )
+from agentplug.contract.values.stamps import STAMP_UNITS, pack_stamp
+from agentplug.contract.values.wire import DecodeError, Unserializable, key_step, plain
 
 if TYPE_CHECKING:
     from agentplug.contract.values.pack import Packer
     from agentplug.contract.values.unpack import Unpacker
 
-_FRAME_UNITS, _COLUMN_UNITS, _STAMP_UNITS = 100, 30, 8
-_MAX_CATEGORIES = 32_768  # pandas puts them in a table whose hash anyone can foresee
-_MAX_FREQ_LENGTH = 10_000
-_MAX_RANGE = 1 << 24
-_FREQ = re.compile(r"-?\d{0,6}[A-Za-z]{1,4}(?:-[A-Z]{3})?")
-_ZONE = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+){0,3}")
-_CLOSED = ("left", "right", "both", "neither")
-_INDEXES = (
-    "Index",
-    "RangeIndex",
-    "MultiIndex",
-    "DatetimeIndex",
-    "TimedeltaIndex",
-    "PeriodIndex",
-    "IntervalIndex",
-    "CategoricalIndex",
-)
+_FRAME_UNITS = 100
 
 
 def pack(packer: Packer, value: Any, depth: int) -> tuple[int, Any] | None:
@@ -58,34 +33,18 @@ def pack(packer: Packer, value: Any, depth: int) -> tuple[int, Any] | None:
     pd = sys.modules["pandas"]
     kind = type(value)
     if kind is pd.DataFrame:
-        return FRAME, _pack_frame(packer, value, depth)
+        return wire.FRAME, _pack_frame(packer, value, depth)
     if kind is pd.Series:
-        column = _pack_column(packer, value.array, depth)
-        index = _pack_index(packer, value.index, depth)
-        return SERIES, [column, index, packer.value(value.name, depth + 1), _pack_attrs(packer, value, depth)]
-    if kind in [getattr(pd, name) for name in _INDEXES]:
-        return INDEX, _pack_index(packer, value, depth)
-    stamp = _pack_stamp(packer, value, depth)
+        column = pack_column(packer, value.array, depth)
+        index = pack_index(packer, value.index, depth)
+        return wire.SERIES, [column, index, packer.value(value.name, depth + 1), _pack_attrs(packer, value, depth)]
+    if kind in [getattr(pd, name) for name in INDEXES]:
+        return wire.INDEX, pack_index(packer, value, depth)
+    stamp = pack_stamp(packer, value, depth)
     if stamp is None:
         return None
-    packer.spend(_STAMP_UNITS, value)
-    return STAMP, stamp
-
-
-def _pack_stamp(packer: Packer, value: Any, depth: int) -> list[Any] | None:
-    pd = sys.modules["pandas"]
-    kind = type(value)
-    if value is pd.NaT or value is pd.NA:
-        return ["NaT" if value is pd.NaT else "NA"]
-    if kind is pd.Timestamp:
-        return ["timestamp", int(value.asm8.view("i8")), value.unit, _pack_zone(value.tzinfo)]
-    if kind is pd.Timedelta:
-        return ["timedelta", int(value.asm8.view("i8")), value.unit]
-    if kind is pd.Period and _FREQ.fullmatch(value.freqstr):
-        return ["period", value.ordinal, value.freqstr]
-    if kind is pd.Interval:
-        return ["interval", packer.items([value.left, value.right], depth), value.closed]
-    return None
+    packer.spend(STAMP_UNITS, value)
+    return wire.STAMP, stamp
 
 
 def _pack_attrs(packer: Packer, table: Any, depth: int) -> Any:
@@ -97,107 +56,27 @@ def _pack_frame(packer: Packer, frame: Any, depth: int) -> list[Any]:
 
     packer.spend(_FRAME_UNITS, frame)
     dtypes = set(frame.dtypes)
-    columns = _pack_index(packer, frame.columns, depth)
-    index = _pack_index(packer, frame.index, depth)
+    columns = pack_index(packer, frame.columns, depth)
+    index = pack_index(packer, frame.index, depth)
     body: list[Any] = []
     if len(dtypes) == 1 and isinstance(dtype := dtypes.pop(), np.dtype) and dtype.kind in "biufcmM":
         body = ["block", pack_array(packer, frame.to_numpy())]
     else:
         for at, label in enumerate(frame.columns):
             try:
-                body.append(_pack_column(packer, frame.iloc[:, at].array, depth))
+                body.append(pack_column(packer, frame.iloc[:, at].array, depth))
             except Unserializable as error:
                 error.within(key_step(label))
                 raise
     return [columns, index, body, _pack_attrs(packer, frame, depth)]
 
 
-def _pack_column(packer: Packer, array: Any, depth: int) -> list[Any]:
-    import numpy as np
-
-    pd = sys.modules["pandas"]
-    packer.spend(_COLUMN_UNITS, array)
-    if type(array) is pd.arrays.NumpyExtensionArray:
-        array = array.to_numpy()
-    dtype = array.dtype
-    if isinstance(dtype, np.dtype) and dtype.kind != "O":
-        return ["array", pack_array(packer, np.asarray(array))]
-    if isinstance(dtype, np.dtype):
-        items = list(array)
-        if items and {str}.issuperset(map(type, items)):
-            return _pack_texts(packer, items, "object", "")
-        return ["values", packer.items(items, depth + 1)]
-    if isinstance(dtype, pd.CategoricalDtype):
-        if len(array.categories) > _MAX_CATEGORIES:
-            raise Unserializable("category", f"has more than {_MAX_CATEGORIES} categories; use plain values")
-        packer.spend(2 * len(array.categories), array)
-        codes = pack_array(packer, np.asarray(array.codes))
-        return ["category", codes, _pack_index(packer, array.categories, depth), bool(array.ordered)]
-    if isinstance(dtype, pd.StringDtype):
-        items = [None if missing else str(text) for text, missing in zip(array, array.isna(), strict=True)]
-        return _pack_texts(packer, items, "NA" if dtype.na_value is pd.NA else "nan", dtype.storage)
-    if isinstance(array, (pd.arrays.IntegerArray, pd.arrays.FloatingArray, pd.arrays.BooleanArray)):
-        mask = array.isna()
-        data = array.to_numpy(dtype=dtype.numpy_dtype, na_value=0)
-        return ["masked", pack_array(packer, data), pack_array(packer, mask)]
-    if isinstance(dtype, pd.DatetimeTZDtype):
-        instants = array.to_numpy(dtype=f"M8[{dtype.unit}]")  # in UTC
-        return ["zoned", pack_array(packer, instants), _pack_zone(dtype.tz)]
-    if isinstance(dtype, pd.PeriodDtype) and _FREQ.fullmatch(freq := dtype.name[len("period[") : -1]):
-        return ["period", pack_array(packer, np.asarray(array.asi8)), freq]
-    if isinstance(dtype, pd.IntervalDtype):
-        ends = [_pack_column(packer, end.array, depth) for end in (array.left, array.right)]
-        return ["interval", *ends, dtype.closed]
-    raise Unserializable(type_name(array), "is a pandas column that has no place on the wire")
-
-
-def _pack_texts(packer: Packer, items: list[str | None], missing: str, storage: str) -> list[Any]:
-    import numpy as np
-
-    lengths = np.array([-1 if text is None else len(text) for text in items], dtype="<i4")
-    joined = "".join(text for text in items if text is not None).encode("utf-8", "surrogatepass")
-    return ["texts", missing, storage, packer.buffer(lengths.view(np.uint8).data), packer.buffer(joined)]
-
-
-def _pack_index(packer: Packer, index: Any, depth: int) -> list[Any]:
-    import numpy as np
-
-    pd = sys.modules["pandas"]
-    packer.spend(_COLUMN_UNITS, index)
-    if type(index) is pd.RangeIndex:
-        return ["range", index.start, index.stop, index.step, packer.value(index.name, depth + 1)]
-    names = packer.items(list(index.names), depth + 1)
-    if type(index) is pd.MultiIndex:
-        levels = [_pack_index(packer, level, depth) for level in index.levels]
-        codes = [pack_array(packer, np.asarray(codes)) for codes in index.codes]
-        return ["multi", levels, codes, names]
-    if type(index).__name__ not in _INDEXES:
-        raise Unserializable(type_name(index))
-    freq = getattr(index, "freqstr", None) if isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)) else None
-    if freq is not None and (len(index) > _MAX_FREQ_LENGTH or not _FREQ.fullmatch(freq)):
-        freq = None
-    if freq is not None:
-        packer.spend(4 * len(index), index)
-    return ["index", _pack_column(packer, index.array, depth), names[0], freq]
-
-
-def _pack_zone(zone: tzinfo | None) -> int | str | None:
-    if zone is None:
-        return None
-    if isinstance(zone, timezone):
-        return zone.utcoffset(None) // MICROSECOND
-    name = zone.key if isinstance(zone, ZoneInfo) else getattr(zone, "zone", None)
-    if type(name) is not str or _ZONE.fullmatch(name) is None:
-        raise Unserializable(type_name(zone), "is a time zone without a name")
-    return name
-
-
 def unpack_series(unpacker: Unpacker, parts: list[Any], depth: int) -> Any:
     """The Series of these parts."""
     import pandas as pd
 
-    column = _unpack_column(unpacker, parts[0], depth)
-    index = _unpack_index(unpacker, parts[1], depth, len(column))
+    column = unpack_column(unpacker, parts[0], depth)
+    index = unpack_labels(unpacker, parts[1], depth, len(column))
     name = unpacker.value(parts[2], depth + 1)
     series = pd.Series(column, index=index, dtype=column.dtype, name=name, copy=False)
     _attrs(unpacker, series, parts[3], depth)
@@ -209,8 +88,8 @@ def unpack_frame(unpacker: Unpacker, parts: list[Any], depth: int) -> Any:
     import pandas as pd
 
     unpacker.spend(_FRAME_UNITS)
-    columns = _unpack_index(unpacker, parts[0], depth, None)
-    index = _unpack_index(unpacker, parts[1], depth, None)
+    columns = unpack_labels(unpacker, parts[0], depth, None)
+    index = unpack_labels(unpacker, parts[1], depth, None)
     body = parts[2]
     if type(body) is not list:
         raise DecodeError("a table without columns of ours")
@@ -219,13 +98,13 @@ def unpack_frame(unpacker: Unpacker, parts: list[Any], depth: int) -> Any:
         if block.shape != (len(index), len(columns)) or block.dtype.kind not in "biufcmM":
             raise DecodeError("a table whose block doesn't fit its labels")
         for labels in (index, columns):
-            _not_too_long(unpacker, labels)
+            not_too_long(unpacker, labels)
         frame = pd.DataFrame(block, index=index, copy=False)
     else:
-        arrays = [_unpack_column(unpacker, column, depth) for column in body]
+        arrays = [unpack_column(unpacker, column, depth) for column in body]
         if len(arrays) != len(columns) or any(len(array) != len(index) for array in arrays):
             raise DecodeError("a table whose columns don't fit its labels")
-        _not_too_long(unpacker, index)
+        not_too_long(unpacker, index)
         series = {at: pd.Series(array, index=index, dtype=array.dtype, copy=False) for at, array in enumerate(arrays)}
         frame = pd.DataFrame(series, index=index, copy=False)
     frame.columns = columns
@@ -235,38 +114,7 @@ def unpack_frame(unpacker: Unpacker, parts: list[Any], depth: int) -> Any:
 
 def unpack_index(unpacker: Unpacker, parts: Any, depth: int) -> Any:
     """The Index of these parts."""
-    return _not_too_long(unpacker, _unpack_index(unpacker, parts, depth, None))
-
-
-def _not_too_long(unpacker: Unpacker, index: Any) -> Any:
-    """`index`, unless it is a range that labels nothing and grows to gigabytes once somebody looks at it."""
-    if len(index) > max(_MAX_RANGE, unpacker.at):
-        raise DecodeError("an index that is too long")
-    return index
-
-
-def unpack_stamp(unpacker: Unpacker, parts: Any, depth: int) -> Any:
-    """The pandas scalar of these parts: a Timestamp, a Timedelta, a Period, an Interval, NaT or NA."""
-    import numpy as np
-    import pandas as pd
-
-    unpacker.spend(_STAMP_UNITS)
-    if parts in (["NaT"], ["NA"]):
-        return pd.NaT if parts == ["NaT"] else pd.NA
-    kind, count, unit, *zone = parts
-    if kind == "interval" and unit in _CLOSED:
-        left, right = unpacker.items(count, depth)
-        return pd.Interval(left, right, closed=unit)
-    if kind == "period" and type(count) is int and _FREQ.fullmatch(unit):
-        return pd.Period(ordinal=count, freq=unit)
-    if type(count) is not int or not -(1 << 63) <= count < 1 << 63 or unit not in ("s", "ms", "us", "ns"):
-        raise DecodeError("a timestamp that isn't ours")
-    if kind == "timestamp":
-        stamp = pd.Timestamp(np.datetime64(count, unit))
-        return stamp if zone == [None] else stamp.tz_localize("UTC").tz_convert(_zone(*zone))
-    if kind == "timedelta" and not zone:
-        return pd.Timedelta(np.timedelta64(count, unit))
-    raise DecodeError("a timestamp that isn't ours")
+    return not_too_long(unpacker, unpack_labels(unpacker, parts, depth, None))
 
 
 def _attrs(unpacker: Unpacker, table: Any, packed: Any, depth: int) -> None:
@@ -275,135 +123,3 @@ def _attrs(unpacker: Unpacker, table: Any, packed: Any, depth: int) -> None:
         raise DecodeError("a table whose attrs are no dict")
     if attrs:
         table.attrs = attrs
-
-
-def _line(unpacker: Unpacker, parts: Any, kinds: str) -> Any:
-    """An array of one dimension and one of these kinds."""
-    array = unpack_array(unpacker, parts)
-    if array.ndim != 1 or array.dtype.kind not in kinds or array.dtype.names is not None:
-        raise DecodeError("a column that isn't one")
-    return array
-
-
-def _codes(unpacker: Unpacker, parts: Any, count: int) -> Any:
-    """Positions among `count` things, -1 for none: pandas trusts them without a look, in C."""
-    codes = _line(unpacker, parts, "i")
-    if len(codes) and not (codes.min() >= -1 and codes.max() < count):
-        raise DecodeError("a code that stands for nothing")
-    return codes
-
-
-def _unpack_column(unpacker: Unpacker, parts: Any, depth: int) -> Any:
-    import numpy as np
-    import pandas as pd
-
-    unpacker.spend(_COLUMN_UNITS)
-    kind, *rest = parts
-    if kind == "array":
-        return _line(unpacker, rest[0], "biufcmM")
-    if kind == "values":
-        values = unpacker.items(rest[0], depth + 1)
-        return np.fromiter(values, dtype=object, count=len(values))
-    if kind == "texts":
-        return _texts(unpacker, *rest)
-    if kind == "category":
-        categories = _unpack_index(unpacker, rest[1], depth, None)
-        unpacker.spend(2 * len(categories))
-        if len(categories) > _MAX_CATEGORIES or (categories.dtype == object and crowded(list(categories))):
-            raise DecodeError("too many categories, or ones that share too many hashes")
-        codes = _codes(unpacker, rest[0], len(categories))
-        return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(categories, bool(rest[2])))
-    if kind == "masked":
-        data, mask = _line(unpacker, rest[0], "biuf"), _line(unpacker, rest[1], "b")
-        masked = {"b": pd.arrays.BooleanArray, "f": pd.arrays.FloatingArray}
-        return masked.get(data.dtype.kind, pd.arrays.IntegerArray)(data, mask)
-    if kind == "zoned":
-        instants = pd.DatetimeIndex(_line(unpacker, rest[0], "M"))
-        return instants.tz_localize("UTC").tz_convert(_zone(rest[1])).array
-    if kind == "period" and _FREQ.fullmatch(rest[1]):
-        return _periods(_line(unpacker, rest[0], "i"), rest[1])
-    if kind == "interval" and rest[2] in _CLOSED:
-        # Columns, whose length is that of bytes which came in: pandas makes arrays of whatever it gets here.
-        left, right = (_unpack_column(unpacker, end, depth) for end in rest[:2])
-        return pd.arrays.IntervalArray.from_arrays(left, right, closed=rest[2])
-    raise DecodeError("a column of no kind of ours")
-
-
-def _texts(unpacker: Unpacker, missing: Any, storage: Any, packed_lengths: Any, packed_text: Any) -> Any:
-    import numpy as np
-    import pandas as pd
-
-    lengths = np.frombuffer(unpacker.buffer(packed_lengths), dtype="<i4")
-    text = str(unpacker.buffer(packed_text), "utf-8", "surrogatepass")
-    kept = np.maximum(lengths, 0).cumsum(dtype="i8")
-    if (lengths < -1).any() or (int(kept[-1]) if len(kept) else 0) != len(text):
-        raise DecodeError("texts that don't fit their lengths")
-    items: list[Any] = []
-    at = 0
-    for length in lengths.tolist():
-        items.append(None if length < 0 else text[at : at + length])
-        at += max(length, 0)
-    if missing == "object":
-        return np.fromiter(items, dtype=object, count=len(items))
-    if missing not in ("NA", "nan"):
-        raise DecodeError("texts of no kind of ours")
-    text_dtype: Any = pd.StringDtype  # whose second argument came with pandas 2.3
-    chosen = {"na_value": np.nan} if missing == "nan" else {}
-    return pd.array(items, dtype=text_dtype("python" if storage == "python" else None, **chosen))
-
-
-def _periods(ordinals: Any, freq: str) -> Any:
-    import pandas as pd
-
-    index: Any = pd.PeriodIndex
-    return index.from_ordinals(ordinals, freq=freq).array
-
-
-def _unpack_index(unpacker: Unpacker, parts: Any, depth: int, length: int | None) -> Any:
-    import pandas as pd
-
-    unpacker.spend(_COLUMN_UNITS)
-    kind, *rest = parts
-    if kind == "range":
-        start, stop, step, name = rest
-        if not {int}.issuperset(map(type, (start, stop, step))) or len(range(start, stop, step)) > 1 << 40:
-            raise DecodeError("a range that isn't one")
-        index: Any = pd.RangeIndex(start, stop, step, name=unpacker.value(name, depth + 1))
-    elif kind == "multi":
-        names = unpacker.items(rest[2], depth + 1)
-        levels = [_not_too_long(unpacker, _unpack_index(unpacker, level, depth, None)) for level in rest[0]]
-        codes = [_codes(unpacker, codes, len(level)) for codes, level in zip(rest[1], levels, strict=True)]
-        if len({len(code) for code in codes}) != 1 or len(names) != len(levels):
-            raise DecodeError("an index whose levels differ in length")
-        # Without pandas' own check, which looks for codes out of range, as above, and then builds a table a level.
-        index = pd.MultiIndex(levels, codes, names=names, verify_integrity=False)
-    elif kind == "index":
-        packed, name, freq = rest
-        name = unpacker.value(name, depth + 1)
-        column = _unpack_column(unpacker, packed, depth)
-        index = pd.Index(column, dtype=column.dtype, name=name, tupleize_cols=False, copy=False)
-        if freq is not None:
-            index = _with_freq(unpacker, index, freq)
-    else:
-        raise DecodeError("an index of no kind of ours")
-    if length is not None and len(index) != length:
-        raise DecodeError("an index that doesn't fit what it labels")
-    return index
-
-
-def _with_freq(unpacker: Unpacker, index: Any, freq: Any) -> Any:
-    unpacker.spend(4 * len(index))
-    if len(index) > _MAX_FREQ_LENGTH or _FREQ.fullmatch(freq) is None:
-        raise DecodeError("a frequency that isn't ours")
-    try:
-        return type(index)(index, freq=freq)
-    except ValueError:
-        return index  # business days with holidays have a name that doesn't tell them
-
-
-def _zone(zone: Any) -> tzinfo:
-    if type(zone) is int:
-        return timezone(timedelta(microseconds=zone)) if zone else UTC
-    if type(zone) is not str or len(zone) > 64 or _ZONE.fullmatch(zone) is None:
-        raise DecodeError("a time zone that isn't ours")
-    return ZoneInfo(zone)

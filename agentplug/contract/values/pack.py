@@ -16,41 +16,9 @@ from typing import Any
 
 from msgspec.msgpack import Encoder, Ext
 
-from agentplug.contract.values import arrays, frames
+from agentplug.contract.values import arrays, frames, wire
 from agentplug.contract.values.guard import crowded, key_units
-from agentplug.contract.values.wire import (
-    ARRAY,
-    BLOB,
-    BLOB_LAYOUT,
-    BYTES,
-    COMPLEX,
-    COMPLEX_LAYOUT,
-    DATE,
-    DATE_LAYOUT,
-    DATETIME,
-    DECIMAL,
-    DICT,
-    FROZENSET,
-    INLINE_BYTES,
-    INT,
-    MAX_DEPTH,
-    MAX_DIGITS,
-    MAX_EXPONENT,
-    MAX_KEY_INT_BYTES,
-    MICROSECOND,
-    SCALAR,
-    SET,
-    SPAN_LAYOUT,
-    TEXT,
-    TIME,
-    TIME_LAYOUT,
-    TIMEDELTA,
-    TUPLE,
-    UUID,
-    Unserializable,
-    key_step,
-    type_name,
-)
+from agentplug.contract.values.wire import Unserializable, key_step, type_name
 
 _CONTENT = (str, bytes, int, float, list, dict, tuple, set, frozenset, BaseException, enum.Enum)
 _ENCODER = Encoder()
@@ -69,7 +37,10 @@ class Packer:
         """Count work for the reader. Raises Unserializable when it's more than the reader takes on."""
         self._units -= units
         if self._units < 0:
-            raise Unserializable(type_name(value), "comes after too many values; use arrays, bytes or fewer tables")
+            raise Unserializable(
+                type_name(value),
+                "comes after too many values; use arrays, a table, texts joined into one, or fewer tables",
+            )
 
     def value(self, value: Any, depth: int) -> Any:
         """`value` as msgpack takes it."""
@@ -82,17 +53,17 @@ class Packer:
             try:
                 value.encode()
             except UnicodeEncodeError:
-                return self._ext(TEXT, value.encode("utf-8", "surrogatepass"), value)
+                return self._ext(wire.TEXT, value.encode("utf-8", "surrogatepass"), value)
             return value
         if kind is int:
             return value if -(1 << 63) <= value < 1 << 64 else self._int(value)
-        if depth > MAX_DEPTH:
-            raise Unserializable(type_name(value), f"is nested deeper than {MAX_DEPTH} levels, or in itself")
+        if depth > wire.MAX_DEPTH:
+            raise Unserializable(type_name(value), f"is nested deeper than {wire.MAX_DEPTH} levels, or in itself")
         if kind is list:
-            self.spend(1, value)
+            self.spend(wire.LIST_UNITS, value)
             return self.items(value, depth)
         if kind is dict:
-            self.spend(1, value)
+            self.spend(wire.MAP_UNITS, value)
             return self._dict(value, depth)
         pack = _PACK.get(kind)
         if pack is not None:
@@ -117,12 +88,12 @@ class Packer:
 
     def buffer(self, data: bytes | memoryview) -> Ext:
         """Bytes: short ones inline, others beside the structure."""
-        if len(data) <= INLINE_BYTES:
-            return self._ext(BYTES, bytes(data), data)
+        if len(data) <= wire.INLINE_BYTES:
+            return self._ext(wire.BYTES, bytes(data), data)
         at = self._blob_bytes
         self.blobs.append(data)
         self._blob_bytes += len(data)
-        return self._ext(BLOB, BLOB_LAYOUT.pack(at, len(data)), data)
+        return self._ext(wire.BLOB, wire.BLOB_LAYOUT.pack(at, len(data)), data)
 
     def _ext(self, code: int, data: bytes, value: object) -> Ext:
         self.spend(1, value)
@@ -130,9 +101,9 @@ class Packer:
 
     def _int(self, value: int) -> Ext:
         length = value.bit_length() // 8 + 1
-        if self._keys and length > MAX_KEY_INT_BYTES:
-            raise Unserializable("int", f"of {length} bytes is too long for a key ({MAX_KEY_INT_BYTES})")
-        return self._ext(INT, value.to_bytes(length, "little", signed=True), value)
+        if self._keys and length > wire.MAX_KEY_INT_BYTES:
+            raise Unserializable("int", f"of {length} bytes is too long for a key ({wire.MAX_KEY_INT_BYTES})")
+        return self._ext(wire.INT, value.to_bytes(length, "little", signed=True), value)
 
     def _dict(self, value: dict[Any, Any], depth: int) -> Any:
         if {str}.issuperset(map(type, value)):
@@ -143,7 +114,7 @@ class Packer:
         else:
             keys = self._hashed(list(value), depth)
             values = self._values(value, depth)
-        return self.nested(DICT, [keys, values], value)
+        return self.nested(wire.DICT, [keys, values], value)
 
     def _values(self, value: dict[Any, Any], depth: int) -> list[Any]:
         packed = []
@@ -165,18 +136,18 @@ class Packer:
         return packed
 
     def _set(self, value: Any, depth: int) -> tuple[int, bytes]:
-        code = SET if type(value) is set else FROZENSET
+        code = wire.SET if type(value) is set else wire.FROZENSET
         return code, _ENCODER.encode(self._hashed(list(value), depth))
 
     def _tuple(self, value: Any, depth: int) -> tuple[int, bytes]:
-        return TUPLE, _ENCODER.encode(self.items(value, depth))
+        return wire.TUPLE, _ENCODER.encode(self.items(value, depth))
 
     def _decimal(self, value: Decimal, depth: int) -> tuple[int, bytes]:
         exponent = value.as_tuple().exponent
         text = str(value)
-        if len(text) > MAX_DIGITS or (type(exponent) is int and abs(exponent) > MAX_EXPONENT):
+        if len(text) > wire.MAX_DIGITS or (type(exponent) is int and abs(exponent) > wire.MAX_EXPONENT):
             raise Unserializable("decimal.Decimal", "has too many digits or too large an exponent")
-        return DECIMAL, text.encode("ascii")
+        return wire.DECIMAL, text.encode("ascii")
 
     def _other(self, value: Any, depth: int) -> Any:
         kind = type(value)
@@ -184,37 +155,39 @@ class Packer:
             return self.buffer(bytes(value))
         if (numpy := sys.modules.get("numpy")) is not None:
             if kind is numpy.ndarray:
-                return self.nested(ARRAY, arrays.pack_array(self, value), value)
+                return self.nested(wire.ARRAY, arrays.pack_array(self, value), value)
             if isinstance(value, numpy.generic):
-                return self.nested(SCALAR, arrays.pack_scalar(self, value), value)
+                return self.nested(wire.SCALAR, arrays.pack_scalar(self, value), value)
         if "pandas" in sys.modules and (packed := frames.pack(self, value, depth)) is not None:
             return self.nested(*packed, value)
         if isinstance(value, tuple) and type(getattr(kind, "_fields", None)) is tuple:
             return self._ext(*self._tuple(value, depth), value)
         if dataclasses.is_dataclass(kind) and not isinstance(value, _CONTENT):
+            self.spend(wire.MAP_UNITS, value)
             return self._dict({field.name: getattr(value, field.name) for field in dataclasses.fields(value)}, depth)
         raise Unserializable(type_name(value))
 
 
 def _pack_datetime(packer: Packer, value: datetime, depth: int) -> tuple[int, bytes]:
-    return DATETIME, DATE_LAYOUT.pack(value.year, value.month, value.day) + _pack_clock(value, value.utcoffset())
+    day = wire.DATE_LAYOUT.pack(value.year, value.month, value.day)
+    return wire.DATETIME, day + _pack_clock(value, value.utcoffset())
 
 
 def _pack_time(packer: Packer, value: time, depth: int) -> tuple[int, bytes]:
     offset = value.utcoffset()
     if value.tzinfo is not None and offset is None:
         raise Unserializable("datetime.time", "has a zone whose offset depends on the day")
-    return TIME, _pack_clock(value, offset)
+    return wire.TIME, _pack_clock(value, offset)
 
 
 def _pack_clock(value: Any, offset: timedelta | None) -> bytes:
-    micros = 0 if offset is None else offset // MICROSECOND
+    micros = 0 if offset is None else offset // wire.MICROSECOND
     clock = (value.hour, value.minute, value.second, value.microsecond, value.fold)
-    return TIME_LAYOUT.pack(*clock, offset is not None, micros)
+    return wire.TIME_LAYOUT.pack(*clock, offset is not None, micros)
 
 
 def _pack_span(packer: Packer, value: timedelta, depth: int) -> tuple[int, bytes]:
-    return TIMEDELTA, SPAN_LAYOUT.pack(value.days, value.seconds, value.microseconds)
+    return wire.TIMEDELTA, wire.SPAN_LAYOUT.pack(value.days, value.seconds, value.microseconds)
 
 
 _PACK: dict[type, Callable[[Packer, Any, int], tuple[int, bytes]]] = {
@@ -222,10 +195,10 @@ _PACK: dict[type, Callable[[Packer, Any, int], tuple[int, bytes]]] = {
     set: Packer._set,
     frozenset: Packer._set,
     Decimal: Packer._decimal,
-    complex: lambda packer, value, depth: (COMPLEX, COMPLEX_LAYOUT.pack(value.real, value.imag)),
-    uuid.UUID: lambda packer, value, depth: (UUID, value.bytes),
+    complex: lambda packer, value, depth: (wire.COMPLEX, wire.COMPLEX_LAYOUT.pack(value.real, value.imag)),
+    uuid.UUID: lambda packer, value, depth: (wire.UUID, value.bytes),
     datetime: _pack_datetime,
-    date: lambda packer, value, depth: (DATE, DATE_LAYOUT.pack(value.year, value.month, value.day)),
+    date: lambda packer, value, depth: (wire.DATE, wire.DATE_LAYOUT.pack(value.year, value.month, value.day)),
     time: _pack_time,
     timedelta: _pack_span,
 }

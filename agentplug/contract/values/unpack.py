@@ -16,60 +16,23 @@ from typing import Any
 import msgspec
 from msgspec.msgpack import Decoder, Ext
 
-from agentplug.contract.values import arrays, frames
-from agentplug.contract.values.guard import crowded, key_units, scan
-from agentplug.contract.values.wire import (
-    ARRAY,
-    BLOB,
-    BLOB_LAYOUT,
-    BYTES,
-    COMPLEX,
-    COMPLEX_LAYOUT,
-    DATE,
-    DATE_LAYOUT,
-    DATETIME,
-    DECIMAL,
-    DICT,
-    FRAME,
-    FROZENSET,
-    INDEX,
-    INT,
-    MAX_DEPTH,
-    MAX_DIGITS,
-    MAX_EXPONENT,
-    MAX_KEY_INT_BYTES,
-    PLAIN_DEPTH,
-    SCALAR,
-    SCALARS,
-    SERIES,
-    SET,
-    SLACK_CONTAINERS,
-    SLACK_DEPTH,
-    SPAN_LAYOUT,
-    STAMP,
-    TEXT,
-    TIME,
-    TIME_LAYOUT,
-    TIMEDELTA,
-    TUPLE,
-    UUID,
-    DecodeError,
-)
-
-_UNTYPED: Decoder[Any] = Decoder()
+from agentplug.contract.values import arrays, frames, stamps, wire
+from agentplug.contract.values.guard import crowded, key_units
+from agentplug.contract.values.pieces import read, slow, table_of
+from agentplug.contract.values.wire import SCALARS, DecodeError
 
 
 @functools.cache
 def typed(*extra: Any) -> Decoder[Any]:
     """A decoder that takes text alone for keys, `PLAIN_DEPTH` levels deep: untyped ones build dicts of any key, in C.
 
-    It doesn't recurse further, whatever the recursion limit is; deeper structures are scanned first.
+    It doesn't recurse further, whatever the recursion limit is; deeper structures are walked (`pieces`).
     """
     leaf: Any = None | bool | int | float | str
     for kind in extra:
         leaf = leaf | kind
     tree = leaf
-    for _ in range(PLAIN_DEPTH):
+    for _ in range(wire.PLAIN_DEPTH):
         tree = leaf | GenericAlias(list, (tree,)) | GenericAlias(dict, (str, tree))
     return Decoder(tree)
 
@@ -91,11 +54,12 @@ class Unpacker:
 
     def native(self, data: bytes | memoryview) -> Any:
         """What msgpack reads, with extensions in it still packed."""
-        try:
-            return typed(Ext).decode(data)
-        except msgspec.ValidationError:
-            scan(data, self._units + SLACK_CONTAINERS)
-            return _UNTYPED.decode(data)
+        if not slow(data):
+            try:
+                return typed(Ext).decode(data)
+            except msgspec.ValidationError:
+                pass  # deep nesting, or an attack
+        return read(bytes(data), self._units + wire.SLACK_UNITS)
 
     def value(self, tree: Any, depth: int) -> Any:
         """`tree` with every extension in it replaced by its value."""
@@ -105,17 +69,17 @@ class Unpacker:
             unpack = _UNPACK.get(tree.code)
             if unpack is None:
                 raise DecodeError("an extension that isn't ours")
-            if depth > MAX_DEPTH + SLACK_DEPTH:
-                raise DecodeError(f"nested deeper than {MAX_DEPTH} levels")
+            if depth > wire.MAX_DEPTH + wire.SLACK_DEPTH:
+                raise DecodeError(f"nested deeper than {wire.MAX_DEPTH} levels")
             return unpack(self, tree.data, depth)
         if kind is list:
-            self.spend(1)
+            self.spend(wire.LIST_UNITS)
             return self.items(tree, depth)
         if kind is dict:
-            self.spend(1)
+            self.spend(wire.MAP_UNITS)
             if not SCALARS.issuperset(map(type, tree.values())):
-                if depth > MAX_DEPTH + SLACK_DEPTH:
-                    raise DecodeError(f"nested deeper than {MAX_DEPTH} levels")
+                if depth > wire.MAX_DEPTH + wire.SLACK_DEPTH:
+                    raise DecodeError(f"nested deeper than {wire.MAX_DEPTH} levels")
                 for key, item in tree.items():
                     if type(item) not in SCALARS:
                         tree[key] = self.value(item, depth + 1)
@@ -127,8 +91,8 @@ class Unpacker:
         if type(tree) is not list:
             raise DecodeError("no list where there must be one")
         if not SCALARS.issuperset(map(type, tree)):
-            if depth > MAX_DEPTH + SLACK_DEPTH:
-                raise DecodeError(f"nested deeper than {MAX_DEPTH} levels")
+            if depth > wire.MAX_DEPTH + wire.SLACK_DEPTH:
+                raise DecodeError(f"nested deeper than {wire.MAX_DEPTH} levels")
             for at, item in enumerate(tree):
                 if type(item) not in SCALARS:
                     tree[at] = self.value(item, depth + 1)
@@ -146,11 +110,11 @@ class Unpacker:
         if type(tree) is not Ext:
             raise DecodeError("no bytes where there must be some")
         self.spend(1)
-        if tree.code == BYTES:
+        if tree.code == wire.BYTES:
             return bytes(tree.data)
-        if tree.code != BLOB:
+        if tree.code != wire.BLOB:
             raise DecodeError("no bytes where there must be some")
-        at, length = BLOB_LAYOUT.unpack(tree.data)
+        at, length = wire.BLOB_LAYOUT.unpack(tree.data)
         if at != self.at or length > len(self._blobs) - at:
             raise DecodeError("a blob that isn't the next one, or is too long")
         self.at = at + length
@@ -167,14 +131,17 @@ class Unpacker:
         return keys
 
     def _int(self, data: bytes, depth: int) -> int:
-        if self._keys and len(data) > MAX_KEY_INT_BYTES:
+        if self._keys and len(data) > wire.MAX_KEY_INT_BYTES:
             raise DecodeError("an int that is too long for a key")
         return int.from_bytes(data, "little", signed=True)
 
     def _dict(self, data: bytes, depth: int) -> dict[Any, Any]:
         keys, values = self.parts(data, 2)
         keys = self.hashed(keys, depth)
-        made = dict(zip(keys, self.items(values, depth), strict=True))
+        values = self.items(values, depth)
+        if len(keys) != len(values):
+            raise DecodeError("a dict with more keys than values, or fewer")
+        made = table_of(keys, values)
         if len(made) != len(keys):
             raise DecodeError("a key that is there twice")
         return made
@@ -187,42 +154,42 @@ class Unpacker:
         return made
 
     def _decimal(self, data: bytes, depth: int) -> Decimal:
-        if len(data) > MAX_DIGITS:
+        if len(data) > wire.MAX_DIGITS:
             raise DecodeError("a decimal with too many digits")
         value = Decimal(data.decode("ascii"))
         exponent = value.as_tuple().exponent
-        if type(exponent) is int and abs(exponent) > MAX_EXPONENT:
+        if type(exponent) is int and abs(exponent) > wire.MAX_EXPONENT:
             raise DecodeError("a decimal with too large an exponent")
         return value
 
 
 def _clock(data: bytes) -> dict[str, Any]:
-    hour, minute, second, microsecond, fold, aware, micros = TIME_LAYOUT.unpack(data)
+    hour, minute, second, microsecond, fold, aware, micros = wire.TIME_LAYOUT.unpack(data)
     zone = None if not aware else timezone(timedelta(microseconds=micros)) if micros else UTC
     clock = {"hour": hour, "minute": minute, "second": second, "microsecond": microsecond}
     return clock | {"fold": fold, "tzinfo": zone}
 
 
 _UNPACK: dict[int, Callable[[Unpacker, bytes, int], Any]] = {
-    BLOB: lambda unpacker, data, depth: bytes(unpacker.buffer(Ext(BLOB, data))),
-    BYTES: lambda unpacker, data, depth: data,
-    INT: Unpacker._int,
-    TEXT: lambda unpacker, data, depth: data.decode("utf-8", "surrogatepass"),
-    TUPLE: lambda unpacker, data, depth: tuple(unpacker.items(unpacker.native(data), depth)),
-    DICT: Unpacker._dict,
-    SET: Unpacker._set,
-    FROZENSET: lambda unpacker, data, depth: frozenset(unpacker._set(data, depth)),
-    COMPLEX: lambda unpacker, data, depth: complex(*COMPLEX_LAYOUT.unpack(data)),
-    DECIMAL: Unpacker._decimal,
-    UUID: lambda unpacker, data, depth: uuid.UUID(bytes=data),
-    DATETIME: lambda unpacker, data, depth: datetime(*DATE_LAYOUT.unpack(data[:4]), **_clock(data[4:])),
-    DATE: lambda unpacker, data, depth: date(*DATE_LAYOUT.unpack(data)),
-    TIME: lambda unpacker, data, depth: time(**_clock(data)),
-    TIMEDELTA: lambda unpacker, data, depth: timedelta(*SPAN_LAYOUT.unpack(data)),
-    ARRAY: lambda unpacker, data, depth: arrays.unpack_array(unpacker, unpacker.parts(data, 4)),
-    SCALAR: lambda unpacker, data, depth: arrays.unpack_scalar(unpacker, unpacker.native(data)),
-    SERIES: lambda unpacker, data, depth: frames.unpack_series(unpacker, unpacker.parts(data, 4), depth),
-    FRAME: lambda unpacker, data, depth: frames.unpack_frame(unpacker, unpacker.parts(data, 4), depth),
-    INDEX: lambda unpacker, data, depth: frames.unpack_index(unpacker, unpacker.native(data), depth),
-    STAMP: lambda unpacker, data, depth: frames.unpack_stamp(unpacker, unpacker.native(data), depth),
+    wire.BLOB: lambda unpacker, data, depth: bytes(unpacker.buffer(Ext(wire.BLOB, data))),
+    wire.BYTES: lambda unpacker, data, depth: data,
+    wire.INT: Unpacker._int,
+    wire.TEXT: lambda unpacker, data, depth: data.decode("utf-8", "surrogatepass"),
+    wire.TUPLE: lambda unpacker, data, depth: tuple(unpacker.items(unpacker.native(data), depth)),
+    wire.DICT: Unpacker._dict,
+    wire.SET: Unpacker._set,
+    wire.FROZENSET: lambda unpacker, data, depth: frozenset(unpacker._set(data, depth)),
+    wire.COMPLEX: lambda unpacker, data, depth: complex(*wire.COMPLEX_LAYOUT.unpack(data)),
+    wire.DECIMAL: Unpacker._decimal,
+    wire.UUID: lambda unpacker, data, depth: uuid.UUID(bytes=data),
+    wire.DATETIME: lambda unpacker, data, depth: datetime(*wire.DATE_LAYOUT.unpack(data[:4]), **_clock(data[4:])),
+    wire.DATE: lambda unpacker, data, depth: date(*wire.DATE_LAYOUT.unpack(data)),
+    wire.TIME: lambda unpacker, data, depth: time(**_clock(data)),
+    wire.TIMEDELTA: lambda unpacker, data, depth: timedelta(*wire.SPAN_LAYOUT.unpack(data)),
+    wire.ARRAY: lambda unpacker, data, depth: arrays.unpack_array(unpacker, unpacker.parts(data, 4)),
+    wire.SCALAR: lambda unpacker, data, depth: arrays.unpack_scalar(unpacker, unpacker.native(data)),
+    wire.SERIES: lambda unpacker, data, depth: frames.unpack_series(unpacker, unpacker.parts(data, 4), depth),
+    wire.FRAME: lambda unpacker, data, depth: frames.unpack_frame(unpacker, unpacker.parts(data, 4), depth),
+    wire.INDEX: lambda unpacker, data, depth: frames.unpack_index(unpacker, unpacker.native(data), depth),
+    wire.STAMP: lambda unpacker, data, depth: stamps.unpack_stamp(unpacker, unpacker.native(data), depth),
 }

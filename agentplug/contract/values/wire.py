@@ -15,13 +15,17 @@ MAX_DEPTH = 64
 """Containers within containers."""
 SLACK_DEPTH = 8
 """What decoding allows beside, for the layers that a table is made of."""
-SLACK_CONTAINERS = 64
+SLACK_UNITS = 64
 PLAIN_DEPTH = 8
 """How deep a structure may nest and be decoded in one call. Beyond, each container costs a unit of work."""
 INLINE_BYTES = 256
 """Longer bytes travel as blobs, beside the structure."""
 BYTES_PER_UNIT = 8
 """A structure may ask for one unit of work, as one extension is, for so many of its bytes."""
+LIST_UNITS, MAP_UNITS = 1, 2
+"""What a list and a dict cost; the collector's look at them afterwards costs more than making them."""
+PIECE_BYTES = 1 << 16
+"""What is longer may be decoded in pieces of this length."""
 MAX_KEY_INT_BYTES = 256
 """Ints as keys: comparing one with a Decimal of the same hash costs the square of its length."""
 MAX_DIGITS = 10_000
@@ -83,6 +87,16 @@ def key_step(key: object) -> str:
 
 SCALARS = frozenset({type(None), bool, int, float, str})
 _NATIVE = SCALARS | {list, dict}
+
+
+def container_units(value: Any) -> int:
+    """What the containers of a plain value cost the reader."""
+    if type(value) not in (list, dict):
+        return 0
+    units, items = (MAP_UNITS, value.values()) if type(value) is dict else (LIST_UNITS, value)
+    if not SCALARS.issuperset(map(type, items)):
+        units += sum(map(container_units, items))
+    return units
 
 
 def plain(value: object, depth: int) -> bool:
