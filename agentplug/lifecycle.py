@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from agentplug.contract import wire
-from agentplug.contract.events import Event
+from agentplug.contract.events import TOLD, Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import Run
 from agentplug.contract.source import Source
@@ -26,7 +26,7 @@ from agentplug.outcome import load_error, runs_of
 from agentplug.requests import call_request, load_request
 from agentplug.sandbox.conversation import converse
 from agentplug.sandbox.exchange import Exchange
-from agentplug.sandbox.launcher import zygote_for
+from agentplug.sandbox.launcher import readable_by_all, zygote_for
 from agentplug.sandbox.output import current_sink
 from agentplug.sandbox.supervisor import GRACE_S, AlreadyEnded, Worker
 
@@ -117,7 +117,7 @@ class Lifecycle:
             raise
         self.worker = worker
         self.initialized = False
-        worker.on_lost = weakref.WeakMethod(self._lost_between_calls)
+        worker.on_event = weakref.WeakMethod(self._between_calls)
         self._finalizer = weakref.finalize(self, _release, worker)
         try:
             try:
@@ -150,6 +150,7 @@ class Lifecycle:
                 "; ".join(f"Barrier {r.barrier} can't protect {', '.join(r.lost)}: {r.detail}" for r in lost)
                 + f". Remedy: {remedies}, or accept it with Policy(best_effort=True)"
             )
+        worker.hear_attempts(readable_by_all)
         tmpfs = any(r.barrier == "namespaces" and r.status == "enforced" for r in hello.barriers)
         if tmpfs:
             worker.scratch = ""  # the kernel bounds it: nothing for the watchdog to count
@@ -204,10 +205,10 @@ class Lifecycle:
         if len(self._losses) > LOSSES_ALLOWED and now - self._losses[0] < LOSSES_WITHIN_S:
             self.state = "quarantined"
 
-    def _lost_between_calls(self, event: Event) -> None:
-        """The watchdog found the worker dead or in the wrong while nobody called it."""
+    def _between_calls(self, event: Event) -> None:
+        """Something happened while nobody called it; most of what can means that the worker is lost."""
         self.events.append(event)
-        if self.state not in ("closed", "quarantined", "failed"):
+        if event.kind not in TOLD and self.state not in ("closed", "quarantined", "failed"):
             self._fail()
             self._count_loss()
 
@@ -216,7 +217,7 @@ class Lifecycle:
         worker, self.worker = self.worker, None
         if worker is None:
             return
-        worker.on_lost = None
+        worker.on_event = None
         if self._finalizer is not None:
             self._finalizer.detach()
         if gently and worker.alive:
@@ -232,7 +233,7 @@ class Lifecycle:
 
 def _release(worker: Worker) -> None:
     """The plugin object was dropped without `close`: its worker ends all the same."""
-    worker.on_lost = None
+    worker.on_event = None
     worker.stop("close")
     worker.exited.add_done_callback(lambda _: worker.dispose())
 

@@ -10,7 +10,6 @@ BREACHES = {
     "files:AttributeReader": "getxattr, lgetxattr, listxattr and llistxattr are open, and Landlock doesn't know them",
     "kernel:Filterer": "setsockopt is open, SO_ATTACH_FILTER too",
     "spying:Scavenger": "the zygote's heap keeps what spawn requests held, other plugins' env among it",
-    "protocol:Oracle": "nonces and call numbers are one series of a Mersenne Twister, which 624 of them give away",
 }
 """On every machine."""
 

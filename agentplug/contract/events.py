@@ -20,9 +20,17 @@ class Event(NamedTuple):
     - `stop`: the user stopped the call (`by`)
     - `kill`: the host sent SIGKILL (`reason`)
     - `exit`: the worker's process ended (`status`: like `exit 3` or `SIGSEGV`)
-    - `dropped`: output or samples beyond what is kept (`what`, `count`)
+    - `dropped`: output, samples or attempts beyond what is kept (`what`, `count`)
+    - `tried`: a system call that the policy doesn't grant (`syscall`, its telling `argument`, `count`; `source` is
+      `kernel`, or `worker` where the kernel can't tell and the worker itself says so)
+    - `opened`, `connected`, `ran`: under `Policy(observe="files")`, a file beyond those that every plugin may read
+      (`path`, `mode` read or write, `count`), an address (`address`, `count`) and a program (`program`, `count`)
     """
 
     t_s: float
     kind: str
     detail: Mapping[str, Any] = {}
+
+
+TOLD = frozenset(("tried", "opened", "connected", "ran", "dropped"))
+"""Kinds that only tell: they decide no verdict, and a worker lives on after them."""

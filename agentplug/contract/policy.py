@@ -95,6 +95,7 @@ class Policy:
     env          environment variables it sees beside PATH, HOME and LANG
     hooks        granted rights, `{point: kind}`
     preload      modules imported once, before confinement, and shared by forking: trusted code only
+    observe      "files": write down which files, addresses and programs it uses, for `learn`; "" for nothing more
     best_effort  go on where this machine can't enforce a field, and show which
 
     Raises `PolicyError`, naming the field.
@@ -115,6 +116,7 @@ class Policy:
     env: Mapping[str, str] = field(default_factory=dict)
     hooks: Mapping[str, str] = field(default_factory=dict)
     preload: tuple[str, ...] = ()
+    observe: str = ""
     best_effort: bool = False
 
     def __post_init__(self) -> None:
@@ -136,6 +138,8 @@ class Policy:
         put("env", _env(self.env))
         put("hooks", _hooks(self.hooks))
         put("preload", _modules(self.preload))
+        if self.observe not in ("", "files"):
+            raise PolicyError(f'observe={shown(self.observe)}: write "files", or "" for nothing')
         if not isinstance(self.best_effort, bool):
             raise PolicyError(f"best_effort={shown(self.best_effort)}: write True or False")
 

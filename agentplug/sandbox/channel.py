@@ -7,6 +7,7 @@ answers anything it doesn't expect with `Violation`. The worker, which trusts it
 from __future__ import annotations
 
 import mmap
+import os
 import socket
 from collections.abc import Sequence
 
@@ -54,6 +55,9 @@ class FrameReader:
         self._head: tuple[int, int, int, int] = (0, 0, 0, 0)
         self._reads = 0
         self.eof = False
+        self.takes_descriptor = False
+        self.descriptor = -1
+        """What came while `takes_descriptor`; else the kernel closes what is sent."""
 
     @property
     def partial(self) -> bool:
@@ -76,7 +80,7 @@ class FrameReader:
                     count = self._sock.recv_into(memoryview(self._body)[self._filled :])
                     self._filled += count
                 else:
-                    data = self._sock.recv(_CHUNK)
+                    data = self._recv_with_descriptor() if self.takes_descriptor else self._sock.recv(_CHUNK)
                     count = len(data)
                     if not self._held and count >= HEADER.size:
                         frame = self._whole_at_once(data)
@@ -99,6 +103,13 @@ class FrameReader:
             if self._body is not None and self._filled == len(self._body):
                 return self._whole()
         return None  # the caller has other things to do meanwhile; the socket stays readable
+
+    def _recv_with_descriptor(self) -> bytes:
+        data, descriptors, _, _ = socket.recv_fds(self._sock, _CHUNK, 1)
+        for fd in descriptors:
+            os.set_inheritable(fd, False)
+            self.descriptor = fd
+        return data
 
     def _whole_at_once(self, data: bytes) -> Frame | None:
         """The frame that `data` is, if it is just one: the way of nearly every reply."""

@@ -15,20 +15,24 @@ from collections.abc import Coroutine, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from typing import Any, TypeVar
 
+from agentplug.errors import BarrierUnavailable
 from agentplug.sandbox.exchange import Exchange, Request
 from agentplug.sandbox.output import Sink
 from agentplug.sandbox.supervisor import BRISK_NS, Worker
 
 T = TypeVar("T")
 _TURN_OVER_S = 0.1
+_TURN_EVERY_NS = 5_000_000
+_turned_ns = 0
 
 
 async def converse(worker: Worker, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
     """One exchange, to its end. Cancelling interrupts the worker and waits for it: at most the grace time."""
     exchange = worker.begin(requests, sink)
-    if worker.brisk and _at_once(worker):
-        return exchange
     try:
+        if worker.brisk and _at_once(worker):
+            await _let_others_in()
+            return exchange
         await _until_done(worker, exchange)
     except asyncio.CancelledError:
         worker.interrupt()
@@ -37,8 +41,17 @@ async def converse(worker: Worker, requests: Sequence[Request], sink: Sink | Non
     return exchange
 
 
+async def _let_others_in() -> None:
+    """Quick calls in a row would keep the loop from everybody else: now and then, let it turn."""
+    global _turned_ns
+    now_ns = time.perf_counter_ns()
+    if now_ns - _turned_ns > _TURN_EVERY_NS:
+        _turned_ns = now_ns
+        await asyncio.sleep(0)
+
+
 def _at_once(worker: Worker) -> bool:
-    """Look for the reply of a worker whose calls take microseconds, without going to sleep: to be woken costs more."""
+    """Look without sleeping for the reply of a worker whose calls take microseconds: to be woken costs more."""
     ready = worker.channel_ready.poll
     until_ns = time.perf_counter_ns() + BRISK_NS
     while True:
@@ -117,40 +130,48 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
 
 
 class Turn:
-    """A lock that serves its waiters in the order they came, across threads and event loops."""
+    """A lock that serves its waiters in the order they came, across threads and event loops.
+
+    It belongs to a task. If that task's loop is closed it will never give the turn back: the next who comes takes it.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._taken = False
-        self._waiting: deque[Future[None]] = deque()
+        self._lock = threading.RLock()  # letting go of an abandoned task may bring us back here
+        self._holder: asyncio.Task[Any] | None = None
+        self._waiting: deque[tuple[Future[None], asyncio.Task[Any]]] = deque()
 
     async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         with self._lock:
-            if not self._taken:
-                self._taken = True
+            if self._holder is None or self._holder.get_loop().is_closed():
+                self._holder = task
                 return
             ticket: Future[None] = Future()
-            self._waiting.append(ticket)
+            self._waiting.append((ticket, task))
         try:
             await asyncio.wrap_future(ticket)
         except asyncio.CancelledError:
             with self._lock:  # or `_pass_on` may be half-way through giving it to us
                 ours = ticket.done() and not ticket.cancelled()
             if ours:
-                self._pass_on()
+                self._pass_on(task)
             raise
 
     async def __aexit__(self, *_: object) -> None:
-        self._pass_on()
+        with contextlib.suppress(RuntimeError):  # no loop runs: an abandoned task is being collected
+            self._pass_on(asyncio.current_task())
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, task: asyncio.Task[Any] | None) -> None:
         with self._lock:
-            while self._waiting:
-                ticket = self._waiting.popleft()
-                if ticket.set_running_or_notify_cancel():
+            if self._holder is not task:
+                return  # somebody took it over
+            self._holder = None
+            while self._waiting and self._holder is None:
+                ticket, waiter = self._waiting.popleft()
+                if not waiter.get_loop().is_closed() and ticket.set_running_or_notify_cancel():
+                    self._holder = waiter
                     ticket.set_result(None)
-                    return
-            self._taken = False
 
 
 _loop: asyncio.AbstractEventLoop | None = None
@@ -158,18 +179,33 @@ _loop_lock = threading.Lock()
 
 
 def our_loop() -> asyncio.AbstractEventLoop:
-    """A loop in a daemon thread of ours, for callers that have none or can't use theirs."""
+    """A loop in a daemon thread of ours, for callers that have none or can't use theirs.
+
+    Raises `BarrierUnavailable` where none can be made.
+    """
     global _loop
     with _loop_lock:
         if _loop is None:
-            _loop = asyncio.new_event_loop()
-            threading.Thread(target=_loop.run_forever, name="agentplug-loop", daemon=True).start()
+            try:
+                loop = asyncio.new_event_loop()
+                try:
+                    threading.Thread(target=loop.run_forever, name="agentplug-loop", daemon=True).start()
+                except RuntimeError:
+                    loop.close()
+                    raise
+            except (OSError, RuntimeError) as error:
+                raise BarrierUnavailable(f"No worker can be started: no loop to wait for it: {error}") from None
+            _loop = loop
         return _loop
 
 
 def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run `coroutine` on our loop and wait for it here. Ctrl-C cancels it, waits for its end, and is raised on."""
-    loop = our_loop()
+    try:
+        loop = our_loop()
+    except BaseException:
+        coroutine.close()
+        raise
     if asyncio._get_running_loop() is loop:
         coroutine.close()
         raise RuntimeError("run_sync and close_sync can't wait on agentplug's own loop; await run or close here")

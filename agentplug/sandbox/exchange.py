@@ -23,10 +23,10 @@ from agentplug.sandbox.channel import Buffer, Violation, pack
 from agentplug.sandbox.kernel import HZ, Counters, Gone, Readings
 
 _MAX_SAMPLES = 2_048
+_MAX_NOTES = 500
 _WORTH_A_SAMPLE_NS = 1_000_000
 _LOOKS = 6  # of some 4 microseconds each, where asking costs another round trip
-_ids = random.SystemRandom().getrandbits(64)
-_draw = random.Random(_ids).getrandbits
+_draw = random.SystemRandom().getrandbits  # a plugin sees these: from what went before, none may be foreseen
 
 
 class Request(NamedTuple):
@@ -45,15 +45,16 @@ class Request(NamedTuple):
 
 
 class Record:
-    """One call of an exchange: what the host saw of it."""
+    """One call of an exchange: what the host saw of it. `claims` is what the worker says that its plugin tried."""
 
-    __slots__ = ("answers", "call", "events", "frame", "request_bytes")
+    __slots__ = ("answers", "call", "claims", "events", "frame", "request_bytes")
 
     def __init__(self, call: int, request_bytes: int, answers: frozenset[int], start: Event) -> None:
         self.call = call
         self.request_bytes = request_bytes
         self.answers = answers
         self.frame: Frame | None = None
+        self.claims: Frame | None = None
         self.events = [start]
 
 
@@ -64,12 +65,43 @@ _ANSWERS = {
 _HELLO_ONLY = frozenset((wire.HELLO,))
 
 
+class Notes:
+    """What was tried, each thing once, with its count; so many and no more.
+
+    A thing that comes again adds to the count of the event that told of it first.
+    """
+
+    def __init__(self, emit: Callable[..., None], of: object = None) -> None:
+        self.of = of
+        self._emit = emit
+        self._counts: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._dropped: dict[str, Any] | None = None
+
+    def add(self, kind: str, detail: dict[str, Any]) -> None:
+        """Tell of it, or count it."""
+        key = (kind, *detail.values())
+        told = self._counts.get(key)
+        if told is None and len(self._counts) >= _MAX_NOTES:
+            told = self._dropped
+            kind, detail = "dropped", {"what": "attempts"}
+        if told is not None:
+            told["count"] += 1
+            return
+        detail["count"] = 1
+        if kind == "dropped":
+            self._dropped = detail
+        else:
+            self._counts[key] = detail
+        self._emit(kind, detail)
+
+
 class Exchange:
     """State and figures of one exchange. Its worker's lock guards it; `done` and what follows it are final."""
 
     head = 0
     nonce: int | None = None
     done = False
+    notes: Notes | None = None
     wake: Callable[[], None] | None = None
     grace_until_ns: int | None = None
     stdout = stderr = ""
@@ -184,10 +216,16 @@ class Exchange:
         """The call that the worker works on (the last one once all have been answered)."""
         return self.records[min(self.head, len(self.records) - 1)]
 
-    def emit(self, kind: str, **detail: Any) -> None:
+    def emit(self, kind: str, detail: dict[str, Any]) -> None:
         """Write down what the host saw, for the call that is under way."""
         t_s = (time.perf_counter_ns() - self.started_ns) / 1e9
         self.current.events.append(Event(t_s, kind, detail))
+
+    def note(self, kind: str, detail: dict[str, Any]) -> None:
+        """Write down what was tried, for the call that is under way."""
+        if self.notes is None or self.notes.of is not self.current:
+            self.notes = Notes(self.emit, self.current)
+        self.notes.add(kind, detail)
 
     def take(self, frame: Frame, readings: Readings | None) -> bool:
         """Accept one frame; true if it was the last reply and has to settle. Raises `Violation`, `Gone`."""
@@ -200,8 +238,13 @@ class Exchange:
                 self.last_cpu_ns = max(self.last_cpu_ns, readings.cpu_ns())
             return False
         record = self.current
+        if self.greeting and frame.kind == wire.LISTENER:
+            return False
         if frame.call != record.call:
             raise Violation("a reply to a call that was never made, or not yet")
+        if frame.kind == wire.TRIED and record.claims is None and not self.greeting:
+            record.claims = frame
+            return False
         if frame.kind not in record.answers:
             raise Violation(f"a frame of kind {frame.kind} where none belongs")
         record.frame = frame

@@ -46,6 +46,7 @@ _SYSTEM_FILES = (
     "/etc/fonts /etc/localtime /etc/ld.so.cache /etc/mime.types /etc/ssl/openssl.cnf /etc/ssl/certs "
     "/proc/cpuinfo /proc/meminfo /sys/devices/system/cpu"
 ).split()
+_ALWAYS_THERE = ("/proc/", "/dev/null", "/dev/urandom", "/dev/random", "/dev/zero")
 _NETWORK_FILES = (
     "/etc/resolv.conf /etc/hosts /etc/nsswitch.conf /etc/host.conf /etc/gai.conf /etc/services /etc/protocols "
     "/run/systemd/resolve/stub-resolv.conf /run/systemd/resolve/resolv.conf"
@@ -325,7 +326,16 @@ def plan_for(policy: Policy) -> Plan:
         read=[*_read_by_all(policy.network is not False), *policy.read],
         write=list(policy.write),
         env=dict(policy.env),
+        observe=policy.observe,
     )
+
+
+def readable_by_all(path: str) -> bool:
+    """Every plugin may read this, or it isn't there."""
+    real = os.path.realpath(path)
+    if real.startswith(_ALWAYS_THERE) or not os.path.lexists(real):
+        return True
+    return any(real == place or real.startswith(f"{place}/") for place in _read_by_all(True))
 
 
 @functools.cache

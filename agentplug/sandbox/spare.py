@@ -40,7 +40,7 @@ def wait(sock: socket.socket) -> tuple[bytes, list[int]]:
 def _rehearse() -> None:
     """Go once through what a worker will do, as far as it leaves no trace: it touches the pages, and that is all."""
     limits.address_space()
-    seccomp.own_program(os.getpid(), anyone_in_scope=False)
+    seccomp.rehearse()
     with Ruleset(handled_net=AccessNet.CONNECT_TCP) as rules:
         landlock.allow(rules, "/proc/self", landlock.READ)
     with open(os.devnull, "w", encoding="utf-8") as file:

@@ -17,6 +17,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import Any
 
 from agentplug.contract import wire
 from agentplug.contract.events import Event
@@ -24,8 +25,9 @@ from agentplug.contract.policy import MAX_STRUCTURE_BYTES, Policy
 from agentplug.contract.wire import ZygoteNews
 from agentplug.errors import BarrierUnavailable
 from agentplug.sandbox import limits
+from agentplug.sandbox.attempts import Attempts
 from agentplug.sandbox.channel import FrameReader, Violation, pack
-from agentplug.sandbox.exchange import Exchange, Request
+from agentplug.sandbox.exchange import Exchange, Notes, Request
 from agentplug.sandbox.kernel import Gone, Readings, arm_cpu_limit
 from agentplug.sandbox.launcher import Spawned, Zygote, plan_for
 from agentplug.sandbox.output import Output, Sink
@@ -59,6 +61,7 @@ class Worker:
         self.ready = select.poll()
         for fd in (sock.fileno(), *output.fds):
             self.ready.register(fd, select.POLLIN)
+        self.reader.takes_descriptor = True
         self.channel_ready = select.poll()
         self.channel_ready.register(sock, select.POLLIN)
         self.readings: Readings | None = None
@@ -70,8 +73,11 @@ class Worker:
         self.brisk = False  # its last call took no longer than a turn of the caller's loop
         self.ending = False  # told to end, or found dead: no exchange may begin
         self.exchange: Exchange | None = None
+        self.attempts: Attempts | None = None
+        self._unheard = False  # attempts wait for the next tick
+        self._notes: Notes | None = None  # what was tried since the last call
         self.last: Exchange | None = None  # the one that began most recently, also once it is done
-        self.on_lost: weakref.WeakMethod[Callable[[Event], None]] | None = None
+        self.on_event: weakref.WeakMethod[Callable[[Event], None]] | None = None
         self.scratch = ""
         self.wiped: Future[None] = Future()
         self.exited: Future[None] = Future()
@@ -120,6 +126,37 @@ class Worker:
             self._dog.listen(fd, functools.partial(self._drain, fd))
         self._dog.watch(self)
 
+    def hear_attempts(self, readable: Callable[[str], bool]) -> bool:
+        """Answer what it tries, if it sent its listener; `readable`: a path that every plugin may read."""
+        self.reader.takes_descriptor = False
+        if self.reader.descriptor < 0:
+            return False
+        with self.lock:
+            fd, self.reader.descriptor = self.reader.descriptor, -1
+            self.attempts = Attempts(fd, self.policy, self.scratch, readable, self._tell_tried)
+            self._dog.listen(fd, self._answer)
+        return True
+
+    def _answer(self) -> None:
+        with self.lock:
+            if self.attempts is None:
+                return
+            fd = self.attempts.fd
+            if not self.attempts.answer():
+                self._dog.ignore(fd)
+            elif self.attempts.patient:
+                self._dog.ignore(fd)
+                self._unheard = True
+
+    def _tell_tried(self, kind: str, **detail: Any) -> None:
+        exchange = self.exchange
+        if exchange is not None and not exchange.done:
+            exchange.note(kind, detail)
+            return
+        if self._notes is None:
+            self._notes = Notes(lambda kind, detail: self._tell_event(Event(0.0, kind, detail)))
+        self._notes.add(kind, detail)
+
     def _drain(self, fd: int) -> None:
         if not self.output.drain(fd):
             self._dog.ignore(fd)
@@ -147,13 +184,13 @@ class Worker:
             exchange = self.exchange
             if exchange is not None and not exchange.done:
                 if finding is not None:
-                    exchange.emit("limit", **finding._asdict())
-                exchange.emit("exit", status=news.status)
+                    exchange.emit("limit", finding._asdict())
+                exchange.emit("exit", {"status": news.status})
                 self._finish(exchange, (news.user_s, news.system_s))
             elif finding is not None:
-                self._tell_lost(Event(0.0, "limit", finding._asdict()))
+                self._tell_event(Event(0.0, "limit", finding._asdict()))
             else:
-                self._tell_lost(Event(0.0, "exit", {"status": news.status}))
+                self._tell_event(Event(0.0, "exit", {"status": news.status}))
         self._dog.forget(self)
         if not self.exited.done():
             self.exited.set_result(None)
@@ -166,6 +203,7 @@ class Worker:
                 self._dog.ignore(fd)
             self.output.close()
             self.sock.close()
+            self._close_attempts(self._dog.ignore)
             if self.readings is not None:
                 self.readings.close()
             if self.pidfd >= 0:
@@ -178,17 +216,27 @@ class Worker:
         Nothing may touch the watchdog's epoll here: the parent waits on the same one.
         """
         self.lock = threading.RLock()
-        self.status, self.ending, self.exchange, self.on_lost = "belongs to the parent process", True, None, None
+        self.status, self.ending, self.exchange, self.on_event = "belongs to the parent process", True, None, None
         self.exited, self.wiped = Future(), Future()
         for future in (self.exited, self.wiped):
             future.set_result(None)
         self.output.abandon()
         self.sock.close()
+        self._close_attempts(lambda fd: None)
         if self.readings is not None:
             self.readings.close()
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+
+    def _close_attempts(self, ignore: Callable[[int], None]) -> None:
+        if self.attempts is not None:
+            ignore(self.attempts.fd)
+            self.attempts.close()
+            self.attempts = None
+        elif self.reader.descriptor >= 0:
+            os.close(self.reader.descriptor)
+            self.reader.descriptor = -1
 
     @property
     def alive(self) -> bool:
@@ -201,9 +249,12 @@ class Worker:
         """Send `requests` as one exchange. Raises `AlreadyEnded` if it is gone: then nothing was sent."""
         exchange = Exchange(requests, self.floor_bytes)
         with self.lock:
+            if self.exchange is not None:  # the loop that waited for it was closed: nobody ever takes its end
+                self.stop("close")
             if self.status is not None or self.ending:
                 raise AlreadyEnded
             self.output.begin(sink)
+            self._notes = None
             self.exchange = self.last = exchange
             try:
                 if self.readings is not None and requests:
@@ -265,7 +316,7 @@ class Worker:
         if self.output.count or ready:
             exchange.stdout, exchange.stderr, exchange.output_bytes, dropped = self.output.take()
             if dropped:
-                exchange.emit("dropped", what="output", count=dropped)
+                exchange.emit("dropped", {"what": "output", "count": dropped})
         exchange.close_figures(cpu_total_s)
         exchange.done = True
         self.brisk = exchange.ended_ns - exchange.started_ns < 2 * BRISK_NS and exchange.head == 1
@@ -288,10 +339,10 @@ class Worker:
         if violation.oversize is not None and not exchange.greeting:
             announced, allowed = violation.oversize
             if announced <= int(self.policy.memory) + self.floor_bytes + MAX_STRUCTURE_BYTES:
-                exchange.emit("limit", by="reply", measured=announced, bound=allowed, unit="bytes")
+                exchange.emit("limit", limits.Finding("reply", announced, allowed, "bytes")._asdict())
                 self.kill("reply")
                 return
-        exchange.emit("protocol", reason=str(violation))
+        exchange.emit("protocol", {"reason": str(violation)})
         self.kill("protocol")
 
     def _look_for_stray_frames(self) -> None:
@@ -316,6 +367,9 @@ class Worker:
             if self.status is not None or self.pid == 0:
                 return float("inf")
             exchange = self.exchange
+            if self._unheard and self.attempts is not None:
+                self._unheard = False
+                self._dog.listen(self.attempts.fd, self._answer)
             try:
                 if self.ending or self.readings is None:
                     return _IDLE_TICK_S
@@ -330,12 +384,15 @@ class Worker:
             except Gone as gone:
                 self._vanished(gone)
                 return _IDLE_TICK_S
+            except Exception:
+                self.kill("unwatched")  # no limit holds for it any more
+                raise
             if finding is not None:
                 self._over(exchange, finding)
             elif self.reader.eof:
                 self._eof_ns = self._eof_ns or now_ns
                 if now_ns - self._eof_ns > _EOF_NS:  # a process that is exiting closes it too, a moment earlier
-                    exchange.emit("protocol", reason="it closed its end of the channel")
+                    exchange.emit("protocol", {"reason": "it closed its end of the channel"})
                     self.kill("protocol")
             return wait_s
 
@@ -354,9 +411,9 @@ class Worker:
 
     def _over(self, exchange: Exchange, finding: limits.Finding) -> None:
         if finding.by == "protocol":
-            exchange.emit("protocol", reason=finding.unit)
+            exchange.emit("protocol", {"reason": finding.unit})
         else:
-            exchange.emit("limit", **finding._asdict())
+            exchange.emit("limit", finding._asdict())
         with contextlib.suppress(Gone):
             assert self.readings is not None
             exchange.measure_peak(self.readings)
@@ -366,12 +423,8 @@ class Worker:
         """A peak that no tick saw still counts: the kernel saw it."""
         growth = exchange.peak_bytes - self.floor_bytes
         if self.floor_bytes and growth > int(self.policy.memory):
-            self._emit_limit("memory", growth, int(self.policy.memory), "bytes")
+            exchange.emit("limit", limits.Finding("memory", growth, int(self.policy.memory), "bytes")._asdict())
             self.kill("memory")
-
-    def _emit_limit(self, by: str, measured: float, bound: float, unit: str) -> None:
-        if self.exchange is not None:
-            self.exchange.emit("limit", by=by, measured=measured, bound=bound, unit=unit)
 
     def _limit_behind(self, news: ZygoteNews) -> limits.Finding | None:
         """The limit for which the kernel itself ended the process, if that is why."""
@@ -400,7 +453,7 @@ class Worker:
             exchange = self.exchange
             if exchange is None or exchange.done or exchange.grace_until_ns is not None:
                 return
-            exchange.emit("stop", by="interrupt")
+            exchange.emit("stop", {"by": "interrupt"})
             exchange.grace_until_ns = time.perf_counter_ns() + int(GRACE_S * 1e9)
             self._signal(signal.SIGINT)
         self._dog.nudge()
@@ -409,7 +462,7 @@ class Worker:
         """End it now; a call under way ends with verdict `stopped:BY`."""
         with self.lock:
             if self.exchange is not None and not self.exchange.done:
-                self.exchange.emit("stop", by=by)
+                self.exchange.emit("stop", {"by": by})
             self.kill(by)
 
     def ask_to_close(self) -> None:
@@ -426,15 +479,15 @@ class Worker:
                 return
             self.ending = True
             if self.exchange is not None and not self.exchange.done:
-                self.exchange.emit("kill", reason=reason)
+                self.exchange.emit("kill", {"reason": reason})
             self._signal(signal.SIGKILL)
 
     def _lose(self, event: Event) -> None:
         self.kill(event.kind)
-        self._tell_lost(event)
+        self._tell_event(event)
 
-    def _tell_lost(self, event: Event) -> None:
-        tell = self.on_lost() if self.on_lost is not None else None
+    def _tell_event(self, event: Event) -> None:
+        tell = self.on_event() if self.on_event is not None else None
         if tell is not None:
             tell(event)
 

@@ -8,7 +8,6 @@ however that happens. It reads nothing that comes from a worker.
 from __future__ import annotations
 
 import contextlib
-import ctypes.util
 import fcntl
 import gc
 import importlib
@@ -29,6 +28,7 @@ import seccompy
 from agentplug.contract.wire import SpawnRequest, ZygoteNews
 from agentplug.sandbox import cgroups, spare
 from agentplug.sandbox.barriers import libc, seccomp
+from agentplug.sandbox.bindings import resolve
 from agentplug.sandbox.bounds import CHANNEL_FD
 from agentplug.sandbox.processes import descendants
 from agentplug.sandbox.worker import main as worker_main
@@ -41,7 +41,7 @@ _SWEEP_S = 2.0  # then the rest waits for the next turn: a process deep in the k
 def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
     """Serve the host at the other end of `control_fd` until it hangs up."""
     control = socket.socket(fileno=control_fd)
-    _resolve_libraries()
+    resolve(landlockpy.supported, seccompy.supported)
     for name in preload:
         try:
             importlib.import_module(name)
@@ -59,17 +59,6 @@ def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
         zygote.serve()
     finally:
         zygote.end_everything()
-
-
-def _resolve_libraries() -> None:
-    """Let the bindings find the C library now, without the compilers that `find_library` would spawn."""
-    find_library = ctypes.util.find_library
-    ctypes.util.find_library = lambda name: None  # then they take CDLL(None), which has all that is needed
-    try:
-        landlockpy.supported()
-        seccompy.supported()
-    finally:
-        ctypes.util.find_library = find_library
 
 
 class _Child(NamedTuple):
@@ -260,7 +249,12 @@ class _Zygote:
         try:
             os.rmdir(child.scratch)
         except OSError:
-            janitor = os.fork()  # a plugin may have left thousands of files; spawning goes on meanwhile
+            try:
+                janitor = os.fork()  # a plugin may have left thousands of files; spawning goes on meanwhile
+            except OSError:  # too many processes: then spawning waits
+                remove_tree(child.scratch)
+                self._tell(ZygoteNews("wiped", child.token))
+                return
             if janitor == 0:
                 with contextlib.suppress(BaseException):
                     remove_tree(child.scratch)

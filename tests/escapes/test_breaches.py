@@ -56,7 +56,6 @@ def test_granted_processes_end_with_the_zygote() -> None:
 
 
 @pytest.mark.need("landlock", "seccomp")
-@pytest.mark.xfail(reason="BREACH: a reply that comes at once gives the caller's loop no turn", strict=False)
 def test_a_row_of_quick_calls_leaves_the_loop_its_turns() -> None:
     """A plugin that answers within microseconds, called in a row, may not hold up what else runs in that loop."""
 

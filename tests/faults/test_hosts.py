@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import agentplug
 from agentplug import SandboxedPlugin
 from agentplug.errors import BarrierUnavailable
 from agentplug.sandbox import watchdog
-from agentplug.sandbox.limits import scratch_usage
+from agentplug.sandbox.limits import Limits, scratch_usage
 from agentplug.sandbox.output import stream_to
 from tests.faults.conftest import PATIENCE_S, Faulty, FaultyPlugin
 from tests.leftovers import _warmed, eventually, nothing_left, python  # noqa: F401
@@ -86,6 +87,66 @@ def test_files_that_the_host_cannot_count_are_not_held_against_the_plugin(tmp_pa
     with free_descriptors(0):
         assert scratch_usage(str(tmp_path), [os.getpid()], 1 << 20, 100) == (0, 0)
     assert scratch_usage(str(tmp_path), [], 1 << 20, 100)[1] == 1
+
+
+FIRST_USE = """
+import os, resource, threading
+from agentplug import SandboxedPlugin
+from agentplug.errors import AgentplugError
+class P:
+    name, version = "p", "1"
+    def initialize(self, config): pass
+    def process(self, x): return x
+plugin = SandboxedPlugin(P)
+{}
+assert plugin.run_sync(1).value == 1
+plugin.close_sync()
+"""
+NO_DESCRIPTORS = """
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+for left in range(24):
+    filled = []
+    try:
+        while True:
+            filled.append(os.dup(2))
+    except OSError:
+        pass
+    for _ in range(min(left, len(filled))):
+        os.close(filled.pop())
+    try:
+        assert plugin.run_sync(1).value == 1
+    except AgentplugError as error:
+        print(type(error).__name__, left)
+    finally:
+        for fd in filled:
+            os.close(fd)
+"""
+NO_THREADS = """
+start = threading.Thread.start
+for allowed in range(3):
+    count = 0
+    def counted(thread):
+        global count
+        count += 1
+        if count > allowed:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+    threading.Thread.start = counted
+    try:
+        assert plugin.run_sync(1).value == 1
+    except AgentplugError as error:
+        print(type(error).__name__, allowed)
+    finally:
+        threading.Thread.start = start
+"""
+
+
+@pytest.mark.parametrize("cause", [NO_DESCRIPTORS, NO_THREADS], ids=["descriptors", "threads"])
+def test_the_first_use_in_a_process_that_has_nothing_left(cause: str) -> None:
+    """Our loop, the watchdog and the zygote are made at the first use: that too is `BarrierUnavailable`."""
+    done = python(FIRST_USE.format(cause))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("BarrierUnavailable 0\n")
 
 
 # ---------------------------------------------------------------------- temporary directory, disk
@@ -216,6 +277,85 @@ def test_only_a_calls_start_is_told_by_the_wall_clock() -> None:
                 )
 
 
+# ---------------------------------------------------------------------- loops
+
+
+def abandoned(plugin: SandboxedPlugin, there: Callable[[], object]) -> Any:
+    """The task of a call on a loop that is closed under it, as soon as it has got `there`."""
+    loop = asyncio.new_event_loop()
+    task: Any = loop.create_task(plugin.process("hang"))
+    task._log_destroy_pending = False  # asyncio would complain, rightly
+
+    async def until() -> None:
+        while not there():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(until())
+    loop.close()
+    return task
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["dropped", "kept"])
+def test_a_loop_closed_under_a_call(faulty: Faulty, kept: bool) -> None:
+    """The call is over with its loop, also if somebody keeps its task; the next one, elsewhere, is answered."""
+    plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
+    assert plugin.run_sync("x").value == "x"
+    task = abandoned(plugin, lambda: plugin.state == "busy")
+    if not kept:
+        del task
+        gc.collect()
+    assert asyncio.run(asyncio.wait_for(plugin.process("y"), PATIENCE_S)) == "y"
+    assert asyncio.run(asyncio.wait_for(plugin.process("z"), PATIENCE_S)) == "z"
+    plugin.close_sync()
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["dropped", "kept"])
+def test_a_loop_closed_under_a_call_with_others_in_the_queue(faulty: Faulty, kept: bool) -> None:
+    """Calls that waited behind it on the same loop are gone with it, and hold nobody up."""
+    plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
+    assert plugin.run_sync("x").value == "x"
+    loop = asyncio.new_event_loop()
+    tasks: list[Any] = [loop.create_task(plugin.process("hang")) for _ in range(3)]
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    for task in tasks:
+        task._log_destroy_pending = False
+    if not kept:
+        del task, tasks
+        gc.collect()
+    assert asyncio.run(asyncio.wait_for(plugin.process("y"), PATIENCE_S)) == "y"
+    assert asyncio.run(asyncio.wait_for(plugin.process("z"), PATIENCE_S)) == "z"
+    plugin.close_sync()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it has still something to wait for
+@pytest.mark.parametrize("step", ["asked for", "greeting"])
+def test_a_loop_closed_under_a_start(faulty: Faulty, step: str) -> None:
+    """The worker that was on its way ends, and the next call has one."""
+    plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
+    zygote = faulty.zygote
+    there = {"asked for": lambda: zygote._pending, "greeting": lambda: plugin._life.worker}[step]
+    task = abandoned(plugin, there)
+    del task
+    gc.collect()
+    assert asyncio.run(asyncio.wait_for(plugin.process("y"), PATIENCE_S)) == "y"
+    plugin.close_sync()
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["dropped", "kept"])
+def test_closing_a_plugin_whose_loop_was_closed(faulty: Faulty, kept: bool) -> None:
+    """`close_sync` ends the worker that still works for a loop which is gone."""
+    plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
+    assert plugin.run_sync("x").value == "x"
+    task = abandoned(plugin, lambda: plugin.state == "busy")
+    if not kept:
+        del task
+        gc.collect()
+    plugin.close_sync()
+    assert plugin.state == "closed"
+    assert plugin.pid is None
+
+
 # ---------------------------------------------------------------------- callbacks that raise
 
 
@@ -243,6 +383,30 @@ async def test_a_handler_that_raises_stops_nobody_else(faulty: Faulty, capfd: py
         dog.ignore(reader)
         os.close(reader)
         os.close(writer)
+    assert "LookupError: a defect" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("times", [1, 1_000_000], ids=["once", "always"])
+async def test_a_check_that_raises(
+    faulty: Faulty, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], times: int
+) -> None:
+    """A worker whose limits can't be checked doesn't go on without them: its call ends in time."""
+    check, count = Limits.check, 0
+
+    def failing(*arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count <= times:
+            raise LookupError("a defect")
+        return check(*arguments)
+
+    async with SandboxedPlugin(FaultyPlugin, faulty.policy.replace(wall_s=1.0)) as plugin:
+        assert await plugin.process("x") == "x"
+        with monkeypatch.context() as patch:
+            patch.setattr(Limits, "check", failing)
+            run = await asyncio.wait_for(plugin.run("hang"), PATIENCE_S)
+        assert run.verdict.kind in ("limited", "died")
+        assert await plugin.process("y") == "y"
     assert "LookupError: a defect" in capfd.readouterr().err
 
 

@@ -236,3 +236,20 @@ async def test_a_killed_zygotes_folders_are_removed_whatever_is_in_them(faulty: 
     assert await asyncio.to_thread(eventually, lambda: plugin.state == "failed")
     assert await plugin.process("x") == "x"
     await plugin.close()
+
+
+async def test_a_janitor_that_cannot_be_forked(faulty: Faulty) -> None:
+    """A dead worker's files are wiped all the same, and the other plugins know nothing of it."""
+    one, other = (SandboxedPlugin(FaultyPlugin, faulty.policy) for _ in range(2))
+    assert await one.process("x") == "x"
+    root = Path(faulty.zygote.scratch_root)
+    (folder,) = root.iterdir()
+    assert await other.process("x") == "x"
+    pid = other.pid
+    (folder / "left").write_text("x")  # below the worker's own mounts, if it has some
+    with by_a_patch(faulty):
+        await asyncio.wait_for(one.close(), PATIENCE_S)
+        assert await other.process("y") == "y"
+        assert other.pid == pid
+    await other.close()
+    assert list(root.iterdir()) == []

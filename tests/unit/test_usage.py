@@ -219,5 +219,6 @@ async def test_samples_show_the_course_of_a_call(costly: SandboxedPlugin) -> Non
     assert samples["cpu_s"].is_monotonic_increasing
     assert samples["cpu_s"].iloc[-1] == pytest.approx(run.usage.cpu_s, abs=0.005)
     assert len(samples) > 10
-    assert samples["cpu_percent"].iloc[5:].median() > 50
+    share = 100 * run.usage.cpu_s / run.usage.wall_s  # a busy machine gives it less than a processor
+    assert samples["cpu_percent"].iloc[5:].mean() > share / 2
     assert (samples.attrs["plugin"], samples.attrs["limits"]["disk"]) == ("costly", 8 * MIB)

@@ -69,7 +69,9 @@ def encode(value: object, *, structure_limit: int = MAX_STRUCTURE_BYTES) -> Pack
     try:
         if plain(value, 0):
             structure = _encode(value)
-            if len(structure) <= PIECE_BYTES or not slow(structure) or container_units(value) <= units:
+            if len(structure) <= PIECE_BYTES or len(structure) > structure_limit:  # the reader takes it by its length
+                return Packed(structure, [])
+            if not slow(structure) or container_units(value) <= units:
                 return Packed(structure, [])
             # too many containers: the packer tells where they end
     except (OverflowError, UnicodeEncodeError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 
+from seccompy.syscalls import syscall_nr
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 PR_SET_PDEATHSIG = 1
@@ -15,9 +17,8 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_GET_NO_NEW_PRIVS = 39
 PR_CAP_AMBIENT = 47
-PR_GET_SECCOMP = 21
-PR_SET_SECCOMP = 22
-SECCOMP_MODE_FILTER = 2
+SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
@@ -59,12 +60,16 @@ class _FilterProgram(ctypes.Structure):
     _fields_ = (("instructions", ctypes.c_ushort), ("program", ctypes.c_char_p))
 
 
-def install_filter(program: bytes) -> None:
-    """PR_SET_SECCOMP with a compiled BPF program. Needs no_new_privs. Raises `OSError`."""
+def install_filter(program: bytes, *, listen: bool = False) -> int:
+    """Load a compiled BPF program for good; with `listen`, its listener's descriptor comes back: seccomp(2).
+
+    Needs no_new_privs. Raises `OSError`.
+    """
     filter_program = _FilterProgram(len(program) // 8, program)
-    unused = ctypes.c_ulong(0)
-    mode = ctypes.c_ulong(SECCOMP_MODE_FILTER)
-    _checked(_libc.prctl(PR_SET_SECCOMP, mode, ctypes.byref(filter_program), unused, unused), "seccomp")
+    flags = ctypes.c_ulong(SECCOMP_FILTER_FLAG_NEW_LISTENER if listen else 0)
+    mode = ctypes.c_ulong(SECCOMP_SET_MODE_FILTER)
+    number = ctypes.c_long(syscall_nr("seccomp"))
+    return _checked(_libc.syscall(number, mode, flags, ctypes.byref(filter_program)), "seccomp")
 
 
 def drop_capabilities() -> None:

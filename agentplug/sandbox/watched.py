@@ -1,0 +1,37 @@
+"""System calls that are refused and told of, or only told of (both sides; plain data).
+
+The worker's filter lets the host answer these itself (seccomp_unotify(2)), or refuses them where nobody listens; the
+error is the same. What a plugin tries otherwise without a right to it is refused silently.
+"""
+
+from __future__ import annotations
+
+import errno
+
+FORKS = ("clone", "fork", "vfork")
+EXECS = ("execve", "execveat")
+OPENS = ("open", "openat", "creat")
+REFUSED = """
+ptrace process_vm_readv process_vm_writev process_madvise kcmp pidfd_open pidfd_getfd pidfd_send_signal setpriority
+ioprio_set sched_setscheduler sched_setparam sched_setattr mount umount2 pivot_root chroot move_mount open_tree
+fsopen fsmount mount_setattr unshare setns init_module finit_module delete_module kexec_load bpf perf_event_open
+io_uring_setup userfaultfd keyctl add_key request_key memfd_create memfd_secret shmget shmat msgget semget mq_open vmsplice
+setuid setgid setreuid setregid setresuid setresgid setgroups reboot swapon swapoff acct settimeofday clock_settime
+clock_adjtime adjtimex sethostname setdomainname syslog open_by_handle_at fanotify_init quotactl
+""".split()
+"""No policy grants these."""
+
+PRCTL_REFUSED = {1: "PR_SET_PDEATHSIG", 4: "PR_SET_DUMPABLE", 35: "PR_SET_MM", 0x59616D61: "PR_SET_PTRACER"}
+
+_ERRORS = {
+    # What a limit on processes answers, see fork(2).
+    **dict.fromkeys(FORKS, errno.EAGAIN),
+    # Memory that no process maps shows in no footprint: refused as memory is, so that the verdict says so.
+    "memfd_create": errno.ENOMEM,
+    "shmget": errno.ENOMEM,
+}
+
+
+def error_of(name: str) -> int:
+    """The errno with which a refused call fails."""
+    return _ERRORS.get(name, errno.EPERM)
