@@ -25,8 +25,6 @@ from agentplug.sandbox import watched
 from agentplug.sandbox.arguments import address_at, describe, file_at, port_of
 from agentplug.sandbox.bindings import resolve
 
-resolve(seccompy.supported)
-
 _AT_ONCE = 16
 _QUICK = 256  # so many a second are answered as they come; beyond that, as many as the watchdog's turns allow
 _SECOND_NS = 1_000_000_000
@@ -43,6 +41,7 @@ class Attempts:
     """The listener of one worker's filter. Its owner's lock guards it."""
 
     def __init__(self, fd: int, policy: Policy, scratch: str, readable: Callable[[str], bool], tell: Tell) -> None:
+        resolve(seccompy.supported)
         self._listener = Listener(fd)
         self.fd = fd
         self._policy = policy
