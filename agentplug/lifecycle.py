@@ -158,7 +158,7 @@ class Lifecycle:
 
     async def _load(self, worker: Worker) -> None:
         try:
-            exchange = await converse(worker, [load_request(self._source)], current_sink())
+            exchange = await converse(worker, [load_request(self._source, self._policy.env)], current_sink())
         except AlreadyEnded:
             raise await self._ended_early(worker) from None
         frame = exchange.current.frame

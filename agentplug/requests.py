@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from agentplug.contract import values, wire
@@ -15,10 +16,10 @@ from agentplug.sources.objects import pickled_by_value
 _MAX_REQUEST_BYTES = 1 << 30
 
 
-def load_request(source: Source) -> Request:
-    """The plugin's bytes."""
+def load_request(source: Source, env: Mapping[str, str]) -> Request:
+    """The plugin's bytes, and the variables that it may see."""
     modules = [wire.ModuleBytes(m.name, m.path, m.is_package, m.code) for m in source.modules]
-    body = wire.encode_body(wire.Load(source.entry, source.attribute, modules, source.pickled))
+    body = wire.encode_body(wire.Load(source.entry, source.attribute, modules, source.pickled, dict(env)))
     return Request(wire.LOAD, 0, body)
 
 

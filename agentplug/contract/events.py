@@ -22,7 +22,7 @@ class Event(NamedTuple):
     - `exit`: the worker's process ended (`status`: like `exit 3` or `SIGSEGV`)
     - `dropped`: output, samples or attempts beyond what is kept (`what`, `count`)
     - `tried`: a system call that the policy doesn't grant (`syscall`, its telling `argument`, `count`; `source` is
-      `kernel`, or `worker` where the kernel can't tell and the worker itself says so)
+      `kernel`). Where the kernel can't tell, there are none, and the barriers' table says so
     - `opened`, `connected`, `ran`: under `Policy(observe="files")`, a file beyond those that every plugin may read
       (`path`, `mode` read or write, `count`), an address (`address`, `count`) and a program (`program`, `count`)
     """

@@ -19,8 +19,8 @@ HEADER = struct.Struct("<BBHIII")  # magic, kind, flags, call, structure bytes, 
 # host to worker
 LOAD, CALL, SETTLE, CLOSE = 1, 2, 3, 4
 # worker to host
-HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER, TRIED = 16, 17, 18, 19, 20, 21, 22, 23
-FROM_WORKER = frozenset((HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER, TRIED))
+HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER = 16, 17, 18, 19, 20, 21, 22
+FROM_WORKER = frozenset((HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER))
 
 # flags of CALL: which method, and whether the body is a pickle made by the host
 PROCESS, INITIALIZE = 0, 1
@@ -29,7 +29,6 @@ PICKLED = 0x10
 
 MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, MAX_TRACEBACK = 200, 16_384, 65_536
 MAX_NAME, MAX_VERSION = 200, 100
-MAX_ARGUMENT, MAX_ATTEMPTS = 300, 200
 
 _Text = Annotated[str, msgspec.Meta(max_length=2_000)]
 
@@ -73,12 +72,17 @@ class ModuleBytes(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Load(msgspec.Struct, frozen=True):
-    """The plugin's bytes: modules and where to begin, or a pickle made by the host."""
+    """The plugin's bytes: modules and where to begin, or a pickle made by the host; and the variables it may see.
+
+    The variables come here and not with the plan, because a zygote keeps traces of what it has read, and every
+    worker is a copy of it.
+    """
 
     entry: str
     attribute: str
     modules: list[ModuleBytes]
     pickled: bytes
+    env: dict[str, str] = {}
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -103,14 +107,6 @@ class Failure(msgspec.Struct, frozen=True):
     limit: Annotated[str, msgspec.Meta(pattern="^(|memory|files|disk|processes|threads)$")] = ""
 
 
-class Attempt(msgspec.Struct, frozen=True, array_like=True):
-    """What a worker says that its plugin tried, where the kernel can't tell: the call, its argument, how often."""
-
-    call: Annotated[str, msgspec.Meta(max_length=40)]
-    argument: Annotated[str, msgspec.Meta(max_length=MAX_ARGUMENT)]
-    count: Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
-
-
 class Misfit(msgspec.Struct, frozen=True):
     """A reply that has no place on the wire: its type, and where in the value it sits."""
 
@@ -123,7 +119,6 @@ decode_hello = msgspec.msgpack.Decoder(Hello).decode
 decode_load = msgspec.msgpack.Decoder(Load).decode
 decode_loaded = msgspec.msgpack.Decoder(Loaded).decode
 decode_failure = msgspec.msgpack.Decoder(Failure).decode
-decode_attempts = msgspec.msgpack.Decoder(Annotated[list[Attempt], msgspec.Meta(max_length=MAX_ATTEMPTS)]).decode
 decode_misfit = msgspec.msgpack.Decoder(Misfit).decode
 
 
@@ -140,7 +135,7 @@ class Plan(msgspec.Struct, frozen=True):
     network: bool | list[int]
     read: list[str]
     write: list[str]
-    env: dict[str, str]
+    variables: int
     observe: str = ""
     cgroup: list[str] = []
     scratch: str = ""

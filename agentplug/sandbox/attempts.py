@@ -26,7 +26,7 @@ from agentplug.sandbox.arguments import address_at, describe, file_at, port_of
 from agentplug.sandbox.bindings import resolve
 
 _AT_ONCE = 16
-_QUICK = 256  # so many a second are answered as they come; beyond that, as many as the watchdog's turns allow
+_QUICK = 256  # so many a second are answered as they come; beyond that, a few every 10 ms
 _SECOND_NS = 1_000_000_000
 _NSCD = "unix:/var/run/nscd/socket"  # the C library asks there for every user's name
 
@@ -67,8 +67,8 @@ class Attempts:
         return True
 
     @property
-    def patient(self) -> bool:
-        """So much is tried that answers may wait for the next turn: the host has other things to do."""
+    def too_many(self) -> bool:
+        """So much is tried that answers must wait: the host has other things to do."""
         now_ns = time.perf_counter_ns()
         if now_ns - self._second_ns > _SECOND_NS:
             self._second_ns, self._answered = now_ns, 0
@@ -117,7 +117,7 @@ class Attempts:
         ports = self._policy.network
         if isinstance(ports, tuple) and port_of(address) not in ports:
             self._tell("tried", syscall="connect", argument=address, source="kernel")
-        elif self._policy.observe:
+        elif self._policy.observe and self._listener.valid(asked.id):
             self._tell("connected", address=address)
 
     def _gave_dummy(self, asked: Notification) -> bool:
@@ -125,7 +125,11 @@ class Attempts:
         family, kind = asked.args[0], asked.args[1]
         if family not in _FAMILIES or kind & 0xF not in _KINDS:
             return False
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dummy:
+        try:
+            dummy = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError:
+            return False  # the host has no descriptor left to give: refused, and told
+        with dummy:
             dummy.setblocking(not kind & socket.SOCK_NONBLOCK)
             flags = os.O_CLOEXEC if kind & socket.SOCK_CLOEXEC else 0
             try:

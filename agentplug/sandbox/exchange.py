@@ -45,16 +45,15 @@ class Request(NamedTuple):
 
 
 class Record:
-    """One call of an exchange: what the host saw of it. `claims` is what the worker says that its plugin tried."""
+    """One call of an exchange: what the host saw of it."""
 
-    __slots__ = ("answers", "call", "claims", "events", "frame", "request_bytes")
+    __slots__ = ("answers", "call", "events", "frame", "request_bytes")
 
     def __init__(self, call: int, request_bytes: int, answers: frozenset[int], start: Event) -> None:
         self.call = call
         self.request_bytes = request_bytes
         self.answers = answers
         self.frame: Frame | None = None
-        self.claims: Frame | None = None
         self.events = [start]
 
 
@@ -242,9 +241,6 @@ class Exchange:
             return False
         if frame.call != record.call:
             raise Violation("a reply to a call that was never made, or not yet")
-        if frame.kind == wire.TRIED and record.claims is None and not self.greeting:
-            record.claims = frame
-            return False
         if frame.kind not in record.answers:
             raise Violation(f"a frame of kind {frame.kind} where none belongs")
         record.frame = frame

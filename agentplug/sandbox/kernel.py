@@ -169,11 +169,20 @@ def arm_cpu_limit(pid: int, seconds: int) -> None:
             resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
 
 
-def footprint_of(pid: int) -> tuple[int, int]:
-    """Resident bytes and CPU nanoseconds of a process that is read only now and then. Raises `Gone`."""
+class Footprint(NamedTuple):
+    """Resident bytes, CPU nanoseconds and threads of a process."""
+
+    rss_bytes: int
+    cpu_ns: int
+    threads: int
+
+
+def footprint_of(pid: int) -> Footprint:
+    """Of a process that is read only now and then. Raises `Gone`."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             pages = int(file.read().split(b" ", 2)[1])
-        return pages * _PAGE, time.clock_gettime_ns((~pid << 3) | 2)
+        threads = len(os.listdir(f"/proc/{pid}/task"))
+        return Footprint(pages * _PAGE, time.clock_gettime_ns((~pid << 3) | 2), threads)
     except (OSError, IndexError):
         raise Gone(f"process {pid}") from None

@@ -119,7 +119,7 @@ class Zygote:
             if len(message) > _MAX_MESSAGE:
                 del self._pending[token], self._listeners[token]
                 future.set_exception(
-                    PolicyError(f"env, read and write hold {len(message)} bytes in all; at most {_MAX_MESSAGE}")
+                    PolicyError(f"read and write hold {len(message)} bytes in all; at most {_MAX_MESSAGE}")
                 )
                 return future
             copies: list[int] = []
@@ -325,7 +325,7 @@ def plan_for(policy: Policy) -> Plan:
         network=network,
         read=[*_read_by_all(policy.network is not False), *policy.read],
         write=list(policy.write),
-        env=dict(policy.env),
+        variables=len(policy.env),
         observe=policy.observe,
     )
 

@@ -45,6 +45,7 @@ class _Family:
         self._ended_ns = 0
         self.count = 0
         self.rss_bytes = 0
+        self.threads = 0
         self.cpu_ns = 0  # since the worker began
 
     @property
@@ -58,11 +59,13 @@ class _Family:
             return
         below = descendants(readings.pid)
         now: dict[int, int] = {}
-        self.count, self.rss_bytes = len(below), 0
+        self.count, self.rss_bytes, self.threads = len(below), 0, 0
         for pid in below:
             with contextlib.suppress(Gone):
-                rss, now[pid] = footprint_of(pid)
-                self.rss_bytes += rss
+                footprint = footprint_of(pid)
+                now[pid] = footprint.cpu_ns
+                self.rss_bytes += footprint.rss_bytes
+                self.threads += footprint.threads
         for pid, cpu_ns in self._seen_ns.items():
             if now.get(pid, -1) < cpu_ns:
                 self._ended_ns += cpu_ns
@@ -133,7 +136,7 @@ class Limits:
         exchange.children_ns = family.cpu_ns - self._family0_ns
         cpu_ns = readings.cpu_ns() + exchange.children_ns
         rss = readings.footprint_bytes() + family.rss_bytes
-        threads = readings.threads()
+        threads = readings.threads() + family.threads
         exchange.sample(now_ns, rss, cpu_ns, threads)
         cpu_s, wall_s = (cpu_ns - exchange.head_cpu_ns) / 1e9, (now_ns - exchange.head_ns) / 1e9
         growth, memory = rss - worker.floor_bytes, int(policy.memory)

@@ -11,6 +11,7 @@ import importlib.machinery
 import importlib.util
 import inspect
 import linecache
+import os
 import sys
 from types import ModuleType
 from typing import Any
@@ -68,6 +69,7 @@ class _MemoryLoader(importlib.abc.InspectLoader):
 
 def load(request: Load) -> tuple[Any, Loaded]:
     """The plugin and what it says of itself. Raises `CannotLoad`, or whatever the plugin's own code raises."""
+    os.environ.update(request.env)
     if request.pickled:
         found = cloudpickle.loads(request.pickled)  # made by the host from an object of the user's
         plugin = found() if isinstance(found, type) else found

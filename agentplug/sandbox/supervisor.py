@@ -39,6 +39,7 @@ _BUSY_TICK_S = 0.010
 _IDLE_TICK_S = 0.250
 _WARM_NS = 100_000_000
 _EOF_NS = 250_000_000
+_DEAF_NS = 10_000_000
 _ERROR_BYTES = 1 << 18  # an error frame is always let through, however small the policy's reply limit
 
 
@@ -74,7 +75,7 @@ class Worker:
         self.ending = False  # told to end, or found dead: no exchange may begin
         self.exchange: Exchange | None = None
         self.attempts: Attempts | None = None
-        self._unheard = False  # attempts wait for the next tick
+        self._deaf_until_ns = 0  # it tries so much that its attempts wait until then
         self._notes: Notes | None = None  # what was tried since the last call
         self.last: Exchange | None = None  # the one that began most recently, also once it is done
         self.on_event: weakref.WeakMethod[Callable[[Event], None]] | None = None
@@ -144,9 +145,9 @@ class Worker:
             fd = self.attempts.fd
             if not self.attempts.answer():
                 self._dog.ignore(fd)
-            elif self.attempts.patient:
+            elif self.attempts.too_many:
                 self._dog.ignore(fd)
-                self._unheard = True
+                self._deaf_until_ns = time.perf_counter_ns() + _DEAF_NS
 
     def _tell_tried(self, kind: str, **detail: Any) -> None:
         exchange = self.exchange
@@ -367,8 +368,8 @@ class Worker:
             if self.status is not None or self.pid == 0:
                 return float("inf")
             exchange = self.exchange
-            if self._unheard and self.attempts is not None:
-                self._unheard = False
+            if self._deaf_until_ns and now_ns > self._deaf_until_ns and self.attempts is not None:
+                self._deaf_until_ns = 0
                 self._dog.listen(self.attempts.fd, self._answer)
             try:
                 if self.ending or self.readings is None:

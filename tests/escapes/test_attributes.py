@@ -36,7 +36,6 @@ def flags(path: Path) -> int:
         os.close(fd)
 
 
-@pytest.mark.xfail(strict=True, reason="ioctl requests are refused one by one, and access mode 3 opens any file")
 @pytest.mark.parametrize("granted", [False, True], ids=["nothing", "read"])
 def test_flags_of_a_file_cannot_be_changed(unconfined: Any, confined: Any, tmp_path: Path, granted: bool) -> None:
     """Neither of one that may be read, nor of any through a descriptor that can do nothing but ioctl (open(2), 3)."""

@@ -11,9 +11,11 @@ PROTECTS = "secrets in environment variables, the host's current directory"
 
 
 def apply(plan: Plan) -> BarrierReport:
-    """PATH, HOME and LANG, what the policy adds, and the scratch directory as the current one."""
+    """PATH, HOME and LANG, and the scratch directory as the current one. The policy's variables come later."""
     os.environ.clear()
-    os.environ.update({"PATH": os.defpath, "HOME": plan.scratch, "LANG": "C.UTF-8"} | plan.env)
+    os.environ.update({"PATH": os.defpath, "HOME": plan.scratch, "LANG": "C.UTF-8"})
     os.chdir(plan.scratch)
     os.umask(0o077)
-    return BarrierReport(NAME, PROTECTS, "enforced", f"{len(os.environ)} variables, none of the host's")
+    return BarrierReport(
+        NAME, PROTECTS, "enforced", f"{len(os.environ) + plan.variables} variables, none of the host's"
+    )

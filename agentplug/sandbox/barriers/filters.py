@@ -22,21 +22,20 @@ from agentplug.sandbox import watched
 
 _ALLOWED = """
 access alarm arch_prctl brk capget chdir clock_getres clock_gettime clock_nanosleep close close_range
-copy_file_range creat dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait
-eventfd eventfd2 exit exit_group faccessat faccessat2 fadvise64 fallocate fchdir fdatasync fgetxattr
-flistxattr flock fstat fstatfs fsync ftruncate futex futex_wait futex_wake futex_waitv get_robust_list get_mempolicy
-getcpu getcwd getdents getdents64 getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp getpid
-getppid getpriority getrandom getresgid getresuid getrlimit getrusage getsid getsockname getsockopt gettid
-gettimeofday getuid getxattr lgetxattr link linkat listxattr llistxattr lseek lstat madvise membarrier mincore
-mkdir mkdirat mlock mlock2 mmap mprotect mremap msync munlock munmap nanosleep newfstatat open openat pause pipe
-pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll pread64 preadv preadv2 pselect6 pwrite64 pwritev pwritev2 read
-readahead readlink readlinkat readv recvfrom recvmsg rename renameat renameat2 restart_syscall rmdir rseq
-rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait sched_get_priority_max
-sched_get_priority_min sched_getaffinity sched_getparam sched_getscheduler sched_rr_get_interval sched_yield select
-sendfile set_robust_list set_tid_address setitimer setsockopt shutdown sigaltstack splice stat statfs statx symlink
-symlinkat sync_file_range sysinfo tee time timer_create timer_delete timer_getoverrun timer_gettime timer_settime
-timerfd_create timerfd_gettime timerfd_settime times truncate umask uname unlink unlinkat wait4 waitid
-write writev
+copy_file_range dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd
+eventfd2 exit exit_group faccessat faccessat2 fadvise64 fchdir fdatasync fgetxattr flistxattr flock fstat fstatfs
+fsync ftruncate futex futex_wait futex_wake futex_waitv get_robust_list get_mempolicy getcpu getcwd getdents
+getdents64 getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp getpid getppid getpriority
+getrandom getresgid getresuid getrlimit getrusage getsid getsockname getsockopt gettid gettimeofday getuid link
+linkat lseek lstat madvise membarrier mincore mkdir mkdirat mlock mlock2 mmap mprotect mremap msync munlock munmap
+nanosleep newfstatat pause pipe pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll pread64 preadv preadv2 pselect6
+pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv recvfrom recvmsg rename renameat renameat2
+restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait
+sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getparam sched_getscheduler
+sched_rr_get_interval sched_yield select sendfile set_robust_list set_tid_address setitimer shutdown sigaltstack
+splice stat statfs statx symlink symlinkat sync_file_range sysinfo tee time timer_create timer_delete
+timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime timerfd_settime times umask uname unlink
+unlinkat wait4 waitid write writev
 """.split()
 
 _PRCTL_ALLOWED = (2, 3, 15, 16, 21, 23, 27, 30, 37, 38, 39, 40, 41, 42, 0x53564D41)  # reads, names, harmless sets
@@ -44,7 +43,11 @@ _MISSING = ("clone3", "openat2")  # callers fall back on a call whose arguments 
 _NEW_NAMESPACES = 0x7E020080
 _CLONE_THREAD = 0x00010000
 _MSG_FASTOPEN = 0x20000000
-_IOCTL_REFUSED = (0x5412, 0x541C, 0x8901, 0x8902)  # TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP
+_IOCTL_ALLOWED = (0x5401, 0x540F, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x5460)
+"""TCGETS, TIOCGPGRP, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, FIOQSIZE: questions, and own flags."""
+_FALLOCATE_KEEPS_SIZE = (0x01, 0x11)  # FALLOC_FL_KEEP_SIZE, alone and with FALLOC_FL_ZERO_RANGE
+_SOCKET_OPTIONS = (2, 6, 7, 8, 9, 10, 12, 13, 15, 20, 21, 66, 67)  # addresses, buffers, lingering, time limits
+_NETWORK_LEVELS = tuple(map(int, (socket.IPPROTO_IP, socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_IPV6)))
 _FCNTL_REFUSED = (8, 10, 15, 1024, 1026)  # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE (blocks others), F_NOTIFY
 _SIGNALS = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 _OWN = ("prlimit64", "sched_setaffinity")
@@ -70,22 +73,36 @@ class Rights(NamedTuple):
 def base_filter(rights: Rights) -> Filter:
     """The list of what is allowed. It lets through what the guard looks at."""
     rules = Filter(default=int(Action.ERRNO) | errno.EPERM)
-    missing = set() if rights.truncation else {"truncate", "open", "openat", "creat"}
     for name in _ALLOWED:
-        if name not in missing:
+        _try(rules.allow, name)
+    if rights.truncation:
+        for name in ("truncate", "creat"):
             _try(rules.allow, name)
-    if not rights.truncation:
-        for name, flags in (("open", 1), ("openat", 2)):
+    for name, flags in (("open", 1), ("openat", 2)):
+        # Access mode 3 opens any file for its ioctls: Landlock asks no right for it.
+        _try(rules.errno, name, errno.EPERM, args=[ArgCmp(flags, CmpOp.MASKED_EQ, os.O_ACCMODE, os.O_ACCMODE)])
+        if not rights.truncation:
             truncating = [ArgCmp(flags, CmpOp.MASKED_EQ, os.O_TRUNC, os.O_TRUNC | os.O_ACCMODE)]
             _try(rules.errno, name, errno.EPERM, args=truncating)
-            _try(rules.allow, name)
+        _try(rules.allow, name)
     for name in _MISSING:
         _try(rules.errno, name, errno.ENOSYS)
     # A descriptor may send its owner any signal when there is input; an owner can be any process of this user.
-    for name, refused in (("ioctl", _IOCTL_REFUSED), ("fcntl", _FCNTL_REFUSED)):
-        for request in refused:
-            _try(rules.errno, name, errno.EPERM, args=[ArgCmp(1, CmpOp.MASKED_EQ, request, _LOW)])
-        _try(rules.allow, name)
+    for request in _FCNTL_REFUSED:
+        _try(rules.errno, "fcntl", errno.EPERM, args=[_low(1, request)])
+    _try(rules.allow, "fcntl")
+    for request in _IOCTL_ALLOWED:
+        _try(rules.allow, "ioctl", args=[_low(1, request)])
+    # Blocks beyond a file's end are in no file size; other modes change files in ways that nobody counts.
+    _try(rules.allow, "fallocate", args=[_low(1, 0)])
+    for mode in _FALLOCATE_KEEPS_SIZE:
+        _try(rules.errno, "fallocate", errno.ENOSPC, args=[_low(1, mode)])
+    _try(rules.errno, "fallocate", errno.EOPNOTSUPP)
+    for option in _SOCKET_OPTIONS:
+        _try(rules.allow, "setsockopt", args=[_low(1, int(socket.SOL_SOCKET)), _low(2, option)])
+    if rights.network is not False:
+        for level in _NETWORK_LEVELS:
+            _try(rules.allow, "setsockopt", args=[_low(1, level)])
     for option in (*_PRCTL_ALLOWED, *watched.PRCTL_REFUSED):
         _try(rules.allow, "prctl", args={0: option})
     for persona in (0, _LOW):
@@ -125,7 +142,7 @@ def guard_filter(pid: int, rights: Rights) -> Filter:
     for name in watched.REFUSED:
         refuse(name)
     for option in watched.PRCTL_REFUSED:
-        refuse("prctl", [ArgCmp(0, CmpOp.MASKED_EQ, option, _LOW)])
+        refuse("prctl", [_low(0, option)])
     for name in _SIGNALS:
         if not (rights.processes and rights.signals):
             _try(rules.allow, name, args={0: pid})
@@ -171,6 +188,11 @@ def _guard_sockets(rules: Filter, rights: Rights, refuse: Callable[..., None], t
     refuse("socket")
     refuse("connect")
     refuse("sendto", [ArgCmp(4, CmpOp.NE, 0)])  # to an address
+
+
+def _low(index: int, value: int) -> ArgCmp:
+    """An argument that the kernel takes as 32 bits."""
+    return ArgCmp(index, CmpOp.MASKED_EQ, value, _LOW)
 
 
 def _fast_open(flags: int) -> ArgCmp:
