@@ -20,7 +20,7 @@ from agentplug.contract.run import Sample, Usage
 from agentplug.contract.wire import Frame
 from agentplug.sandbox.bounds import CHANNEL_FD
 from agentplug.sandbox.channel import Buffer, Violation, pack
-from agentplug.sandbox.kernel import HZ, Counters, Gone, Readings
+from agentplug.sandbox.kernel import HARDLY_NS, HZ, Counters, Gone, Readings
 
 _MAX_SAMPLES = 2_048
 _MAX_NOTES = 500
@@ -110,7 +110,8 @@ class Exchange:
     cpu0_ns = head_cpu_ns = last_cpu_ns = 0  # the worker's own clock
     children_ns = 0  # what its child processes have used in this exchange
     baseline_bytes = peak_bytes = threads = _threads0 = 0
-    _counters0 = _counters = Counters(0, 0, 0, 0, 0, 0)
+    _uncounted_bytes = 0  # of the footprint at the start, what the high-water mark knew nothing of: see `Counters`
+    _counters0 = _counters = Counters(0, 0, 0, 0, 0, 0, 0)
     _stride, _skipped = 1, 0
 
     def __init__(self, requests: Sequence[Request], floor_bytes: int = 0) -> None:
@@ -131,10 +132,11 @@ class Exchange:
     def begin(self, readings: Readings) -> None:
         """Take the figures that this exchange starts from. Raises `Gone`."""
         self.cpu0_ns = self.head_cpu_ns = self.last_cpu_ns = cpu_ns = readings.cpu_ns()
-        self._counters0 = self._counters = counters = readings.counters_since_idle(cpu_ns)
+        self._counters0 = self._counters = counters = readings.counters(cpu_ns, hardly_ns=HARDLY_NS)
         self._threads0 = counters.threads  # perhaps the last call's, when some of its threads were ending still
         readings.reset_peak()
         self.baseline_bytes = self.peak_bytes = readings.footprint_bytes()
+        self._uncounted_bytes = max(0, self.baseline_bytes - counters.counted_bytes)
         self.started_ns = self.head_ns = time.perf_counter_ns()
 
     def begun(self) -> None:
@@ -159,7 +161,10 @@ class Exchange:
     def measure_peak(self, readings: Readings) -> None:
         """Read the high-water mark, which no sample can miss. Raises `Gone`."""
         memory = readings.memory()
-        self.peak_bytes = max(self.peak_bytes, memory.peak_bytes)
+        peak_bytes = memory.peak_bytes
+        if peak_bytes > memory.footprint_bytes:  # else that is what it shows, to the page
+            peak_bytes += self._uncounted_bytes
+        self.peak_bytes = max(self.peak_bytes, peak_bytes)
         self.threads = max(self.threads, memory.threads)
 
     def measure_end(self, readings: Readings) -> None:
@@ -167,7 +172,7 @@ class Exchange:
         cpu_ns = self.last_cpu_ns = readings.cpu_ns()
         counters = self._counters = readings.counters(cpu_ns)
         if counters.faults != self._counters0.faults:  # without a page fault nothing was added to the footprint
-            self.peak_bytes = max(self.peak_bytes, readings.memory().peak_bytes)
+            self.measure_peak(readings)
         self.threads = max(self.threads, counters.threads)
         t_ns = self.ended_ns - self.started_ns
         if t_ns > _WORTH_A_SAMPLE_NS:

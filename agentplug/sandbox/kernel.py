@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 HZ = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
-_HARDLY_NS = 150_000
+HARDLY_NS = 150_000
+"""CPU time in which nothing worth a count goes through read and write calls."""
 _RECVFROM = {"x86_64": 45, "aarch64": 207}.get(platform.machine(), -1)
 
 
@@ -32,8 +33,13 @@ class Memory(NamedTuple):
 
 
 class Counters(NamedTuple):
-    """Of /proc/PID/stat and /proc/PID/io, since the process began (`threads`: now)."""
+    """Of /proc/PID/stat and /proc/PID/io, since the process began (`threads` and `counted_bytes`: now).
 
+    `counted_bytes` is the resident memory that all processors have handed in, each up to 32 pages late: what the
+    high-water mark is taken from, while statm and status count the rest as well.
+    """
+
+    counted_bytes: int
     threads: int
     faults: int
     user_ticks: int
@@ -50,8 +56,8 @@ class Readings:
         self._clock = (~pid << 3) | 2  # the kernel's clockid of a process's CPU time, see clock_getcpuclockid(3)
         self.pid = pid
         self._statm = self._status = self._stat = self._io = self._clear_refs = self._syscall = -1
-        self._last = Counters(0, 0, 0, 0, 0, 0)
-        self._last_ns = -_HARDLY_NS - 1
+        self._last = Counters(0, 0, 0, 0, 0, 0, 0)
+        self._last_ns = -HARDLY_NS - 1
         try:
             for name in ("statm", "status", "stat", "io"):
                 self._fds[name] = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
@@ -129,28 +135,31 @@ class Readings:
         return int(self._stat_fields()[17])
 
     def _stat_fields(self) -> list[bytes]:
-        """Of /proc/PID/stat, what follows the name: state first, threads at 17."""
+        """Of /proc/PID/stat, what follows the name: state first, threads at 17, resident pages at 21."""
         stat = self._read(self._stat)
-        return stat[stat.rindex(b")") + 2 :].split(b" ", 18)
+        return stat[stat.rindex(b")") + 2 :].split(b" ", 22)
 
-    def counters(self, cpu_ns: int) -> Counters:
-        """Threads, page faults, user and system ticks, bytes through read and write calls, at CPU time `cpu_ns`."""
+    def counters(self, cpu_ns: int, *, hardly_ns: int = 0) -> Counters:
+        """All counters at CPU time `cpu_ns`. What went through read and write calls is taken from the last time if it
+        has run for less than `hardly_ns` since.
+        """
         fields = self._stat_fields()
-        read, written, _ = self._read(self._io).split(b"\n", 2)
+        if cpu_ns - self._last_ns < hardly_ns:
+            read_bytes, write_bytes = self._last.read_bytes, self._last.write_bytes
+        else:
+            read, written, _ = self._read(self._io).split(b"\n", 2)
+            read_bytes, write_bytes = int(read[7:]), int(written[7:])
         self._last_ns = cpu_ns
         self._last = Counters(
+            int(fields[21]) * _PAGE,
             int(fields[17]),
             int(fields[7]) + int(fields[9]),
             int(fields[11]),
             int(fields[12]),
-            int(read[7:]),
-            int(written[7:]),
+            read_bytes,
+            write_bytes,
         )
         return self._last
-
-    def counters_since_idle(self, cpu_ns: int) -> Counters:
-        """`counters`, or the last ones if the process has hardly run since: then nothing worth a count has moved."""
-        return self._last if cpu_ns - self._last_ns < _HARDLY_NS else self.counters(cpu_ns)
 
     def receives_on(self, fd: int) -> bool:
         """Its main thread waits in recv(2) on its descriptor `fd`, as the kernel sees it. False when hidden."""
