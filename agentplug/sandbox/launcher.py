@@ -30,6 +30,7 @@ from agentplug.contract.policy import Policy
 from agentplug.contract.wire import Plan, SpawnRequest, ZygoteNews
 from agentplug.errors import BarrierUnavailable, PolicyError
 from agentplug.sandbox.watchdog import watchdog
+from agentplug.sandbox.wiping import remove_tree
 
 _MAX_MESSAGE = 1 << 18
 _BOOTSTRAP = """
@@ -227,8 +228,6 @@ class Zygote:
         with contextlib.suppress(OSError):
             os.rmdir(self.scratch_root)
         if os.path.exists(self.scratch_root):  # it was killed: what its workers left may be of any depth, and closed
-            from agentplug.sandbox.zygote import remove_tree
-
             remove_tree(self.scratch_root)
 
     def close(self) -> None:

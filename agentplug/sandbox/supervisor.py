@@ -17,7 +17,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentplug.contract import wire
 from agentplug.contract.events import Event
@@ -25,13 +25,15 @@ from agentplug.contract.policy import MAX_STRUCTURE_BYTES, Policy
 from agentplug.contract.wire import ZygoteNews
 from agentplug.errors import BarrierUnavailable
 from agentplug.sandbox import limits
-from agentplug.sandbox.attempts import Attempts
 from agentplug.sandbox.channel import FrameReader, Violation, pack
 from agentplug.sandbox.exchange import Exchange, Notes, Request
 from agentplug.sandbox.kernel import Gone, Readings, arm_cpu_limit
 from agentplug.sandbox.launcher import Spawned, Zygote, plan_for
 from agentplug.sandbox.output import Output, Sink
 from agentplug.sandbox.watchdog import watchdog
+
+if TYPE_CHECKING:
+    from agentplug.sandbox.attempts import Attempts
 
 GRACE_S = 1.0
 BRISK_NS = 250_000
@@ -129,6 +131,8 @@ class Worker:
 
     def hear_attempts(self, readable: Callable[[str], bool]) -> bool:
         """Answer what it tries, if it sent its listener; `readable`: a path that every plugin may read."""
+        from agentplug.sandbox.attempts import Attempts  # its binding loads on Linux alone
+
         self.reader.takes_descriptor = False
         if self.reader.descriptor < 0:
             return False

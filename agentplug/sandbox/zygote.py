@@ -15,7 +15,6 @@ import os
 import select
 import signal
 import socket
-import stat
 import sys
 import time
 import traceback
@@ -31,6 +30,7 @@ from agentplug.sandbox.barriers import libc, seccomp
 from agentplug.sandbox.bindings import resolve
 from agentplug.sandbox.bounds import CHANNEL_FD
 from agentplug.sandbox.processes import descendants
+from agentplug.sandbox.wiping import remove_tree
 from agentplug.sandbox.worker import main as worker_main
 
 _MAX_MESSAGE = 1 << 18
@@ -296,55 +296,6 @@ def _status_text(status: int) -> str:
         except ValueError:
             return f"signal {number}"
     return f"exit {os.waitstatus_to_exitcode(status)}"
-
-
-def remove_tree(root: str) -> None:
-    """Remove a directory that a plugin filled: any depth, any permissions, no link followed, no recursion.
-
-    Deep trees are flattened (each directory is moved up beside the root's children before it is emptied), so that
-    neither path lengths nor the depth matter.
-    """
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        top = os.open(root, flags)
-    except OSError:
-        return
-    serial = 0
-    moved = True
-    try:
-        while moved:
-            moved = False
-            for name in _empty(top):
-                with contextlib.suppress(OSError):
-                    os.chmod(name, 0o700, dir_fd=top)
-                    inner = os.open(name, flags, dir_fd=top)
-                    try:
-                        for child in _empty(inner):
-                            serial += 1
-                            os.chmod(child, 0o700, dir_fd=inner)  # or it couldn't get a new parent
-                            os.rename(child, f".wipe-{os.getpid()}-{serial}", src_dir_fd=inner, dst_dir_fd=top)
-                    finally:
-                        os.close(inner)
-                    os.rmdir(name, dir_fd=top)
-                    moved = True
-    finally:
-        os.close(top)
-    with contextlib.suppress(OSError):
-        os.rmdir(root)
-
-
-def _empty(folder: int) -> list[str]:
-    """Unlink every file in an open directory; the names of its directories."""
-    folders = []
-    for name in os.listdir(folder):
-        try:
-            if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                folders.append(name)
-            else:
-                os.unlink(name, dir_fd=folder)
-        except OSError:
-            continue
-    return folders
 
 
 def bootstrap(arguments: list[Any]) -> None:

@@ -16,7 +16,7 @@ from agentplug.contract.wire import Plan
 from agentplug.errors import BarrierUnavailable, PolicyError
 from agentplug.sandbox import cgroups, launcher, spare, zygote
 from agentplug.sandbox.launcher import zygote_for
-from agentplug.sandbox.zygote import remove_tree
+from agentplug.sandbox.wiping import remove_tree
 from agentplug.sandboxed import Policy, SandboxedPlugin
 from tests.leftovers import QuietPlugin, _warmed, eventually, nothing_left, python  # noqa: F401
 
