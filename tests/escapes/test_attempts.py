@@ -39,8 +39,6 @@ def attack(given):
         lambda: os.memfd_create("hidden"),
         lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
         lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("10.0.0.2", 53)),
-        lambda: libc.unshare(0x10000000),
-        lambda: libc.mount(b"none", b"/mnt", b"tmpfs", 0, None),
         lambda: libc.prctl(4, 0, 0, 0, 0),
         lambda: libc.ptrace(16, given, 0, 0),
     ):
@@ -48,6 +46,16 @@ def attack(given):
             call()
         except OSError:
             pass
+    return "tried"
+"""
+
+NEW_PLACES = """
+import ctypes
+
+def attack(given):
+    libc = ctypes.CDLL(None)
+    libc.unshare(0x10000000)
+    libc.mount(b"none", b"/mnt", b"tmpfs", 0, None)
     return "tried"
 """
 
@@ -153,7 +161,7 @@ def test_a_port_that_was_not_granted_is_told(confined: Any) -> None:
 
 
 def test_every_call_of_interest_is_told_with_its_argument(confined: Any) -> None:
-    """Signals, programs, processes, hidden memory, sockets, namespaces, mounts and debugging."""
+    """Signals, programs, processes, hidden memory, sockets and debugging."""
     run = confined(CALLS, os.getpid())
     assert run.value == "tried"
     assert [(call, argument) for call, argument, _ in tried(run) if call not in ("clone", "vfork")] == [
@@ -162,12 +170,16 @@ def test_every_call_of_interest_is_told_with_its_argument(confined: Any) -> None
         ("memfd_create", ""),
         ("socket", "AF_PACKET SOCK_RAW"),
         ("sendto", "10.0.0.2:53"),
-        ("unshare", "user namespace"),
-        ("mount", "/mnt"),
         ("prctl", "PR_SET_DUMPABLE"),
         ("ptrace", "the host"),
     ]
     assert sum(call in ("clone", "fork", "vfork") for call, _, _ in tried(run)) == 1
+
+
+@pytest.mark.need("userns")
+def test_namespaces_and_mounts_are_told(confined: Any) -> None:
+    """Where a container's own filter refuses these first, nobody hears of them."""
+    assert tried(confined(NEW_PLACES)) == [("unshare", "user namespace", 1), ("mount", "/mnt", 1)]
 
 
 def test_a_flood_of_attempts_is_bounded(confined: Any) -> None:
