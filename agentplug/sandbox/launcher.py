@@ -311,7 +311,10 @@ def _zygote_environment() -> dict[str, str]:
 
 
 def plan_for(policy: Policy) -> Plan:
-    """What a worker under `policy` needs to know to confine itself."""
+    """What a worker under `policy` needs to know to confine itself. Raises `PolicyError` for too large an `env`."""
+    env_bytes = sum(len(name.encode()) + len(text.encode()) for name, text in policy.env.items())
+    if env_bytes > _MAX_MESSAGE:
+        raise PolicyError(f"env holds {env_bytes} bytes in all; at most {_MAX_MESSAGE}")
     network = policy.network if isinstance(policy.network, bool) else list(policy.network)
     return Plan(
         memory_bytes=int(policy.memory),
