@@ -12,12 +12,13 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentplug.contract import wire
 from agentplug.contract.events import Event
@@ -32,7 +33,7 @@ from agentplug.sandbox.launcher import Spawned, Zygote, plan_for
 from agentplug.sandbox.output import Output, Sink
 from agentplug.sandbox.watchdog import watchdog
 
-if TYPE_CHECKING:
+if sys.platform == "linux":  # its binding loads there alone
     from agentplug.sandbox.attempts import Attempts
 
 GRACE_S = 1.0
@@ -131,8 +132,6 @@ class Worker:
 
     def hear_attempts(self, readable: Callable[[str], bool]) -> bool:
         """Answer what it tries, if it sent its listener; `readable`: a path that every plugin may read."""
-        from agentplug.sandbox.attempts import Attempts  # its binding loads on Linux alone
-
         self.reader.takes_descriptor = False
         if self.reader.descriptor < 0:
             return False
