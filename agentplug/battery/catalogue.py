@@ -212,7 +212,7 @@ CATALOGUE: tuple[Attack, ...] = (
     _attack("display:GiantError", "the host's memory", "failed:ValueError"),
     _attack("display:EndlessError", "whoever asks", _CPU),
     _attack("display:SilentError", "whoever asks", "failed:_SilentTextError"),
-    _attack("display:DeadlyError", "whoever asks", "died:exit 125", "failed:_DeadlyTextError"),
+    _attack("display:DeadlyError", "whoever asks", "failed:_DeadlyTextError"),
     _attack("display:LyingError", "the verdict", "failed:LimitExceeded"),
     _attack("display:ChainedError", "whoever asks", "failed:KeyError"),
     _attack("display:Flooder", "the host's memory", _DONE),

@@ -24,7 +24,7 @@ _LIMIT_OF_ERRNO = {
 def failure(error: BaseException) -> Failure:
     """What the host gets to see of `error`."""
     return Failure(
-        _clip(type(error).__name__, MAX_ERROR_TYPE),
+        _clip(_name(error), MAX_ERROR_TYPE),
         _clip(_message(error), MAX_ERROR_MESSAGE),
         _clip(_traceback(error), MAX_TRACEBACK),
         "raised",
@@ -36,18 +36,26 @@ def limit_of(error: BaseException) -> str:
     """The policy field whose kernel limit refuses with this error, or nothing."""
     if isinstance(error, MemoryError):
         return "memory"
-    if isinstance(error, OSError):
-        return _LIMIT_OF_ERRNO.get(error.errno or 0, "")
-    if type(error) is RuntimeError and error.args == ("can't start new thread",):
-        return "threads"
+    try:
+        if isinstance(error, OSError):
+            return _LIMIT_OF_ERRNO.get(error.errno or 0, "")
+        if type(error) is RuntimeError and error.args == ("can't start new thread",):
+            return "threads"
+    except BaseException:  # an errno of its own making
+        return ""
     return ""
+
+
+def _name(error: BaseException) -> str:
+    name: str = _name_of(type(error))
+    return name
 
 
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as inner:
-        return f"(its text can't be had: {type(inner).__name__})"
+    except BaseException as inner:  # SystemExit too: what the plugin raised is known, and worth a verdict
+        return f"(its text can't be made: {_name(inner)})"
 
 
 def _traceback(error: BaseException) -> str:
@@ -58,7 +66,7 @@ def _traceback(error: BaseException) -> str:
     try:
         lines = traceback.TracebackException(type(error), error, trace, limit=30).format()
         return "".join(lines)
-    except Exception:
+    except BaseException:
         return ""
 
 
@@ -70,6 +78,9 @@ def _is_ours(filename: str) -> bool:
 _OURS = (__file__.rpartition("/")[0], asyncio.__path__[0], "<agentplug ")
 
 
+_name_of = type.__dict__["__name__"].__get__  # a metaclass may answer for its classes, and raise
+
+
 def _clip(text: str, most: int) -> str:
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    text = str.encode(text, "utf-8", "backslashreplace").decode("utf-8")  # not by a subclass's own way
     return text if len(text) <= most else text[: most - 1] + "…"

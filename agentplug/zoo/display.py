@@ -101,7 +101,7 @@ class _SilentTextError(Exception):
 class DeadlyError(Beast):
     """Raises an exception that exits when it is asked for its text.
 
-    Stopped nowhere: it takes its worker along, which its parent sees: `died:exit 125`.
+    Nothing needs to stop it: that its text can't be made is told in the text's place: `failed:_DeadlyTextError`.
     """
 
     async def process(self, input_data: Any) -> Any:
