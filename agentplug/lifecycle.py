@@ -14,13 +14,15 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from agentplug.contract import wire
 from agentplug.contract.events import TOLD, Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import Run
 from agentplug.contract.source import Source
 from agentplug.contract.text import printable
-from agentplug.contract.wire import BarrierReport
+from agentplug.contract.wire import BarrierReport, Frame, Hello
 from agentplug.errors import BarrierUnavailable, PluginQuarantined, WorkerDied
 from agentplug.outcome import load_error, runs_of
 from agentplug.requests import call_request, load_request
@@ -141,7 +143,7 @@ class Lifecycle:
                 "No limit can be held: this process can't open a worker's files in /proc. It may have too many files "
                 "open (ulimit -n), or /proc hides them (hidepid)"
             )
-        hello = wire.decode_hello(frame.structure)
+        hello = _hello(frame)
         self.reports = hello.barriers
         lost = [report for report in hello.barriers if report.lost]
         if lost and not self._policy.best_effort:
@@ -229,6 +231,22 @@ class Lifecycle:
         worker.exited.add_done_callback(lambda _: worker.dispose())  # also if this coroutine never gets any further
         await asyncio.shield(asyncio.wrap_future(worker.exited))
         await asyncio.shield(asyncio.wrap_future(worker.wiped))
+
+
+def _hello(frame: Frame) -> Hello:
+    """What a worker says of its barriers. Raises `BarrierUnavailable`: unread, none of them can be relied on."""
+    try:
+        hello = wire.decode_hello(frame.structure)
+        fact = f"it speaks protocol {hello.protocol}, and this process {wire.PROTOCOL}"
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        fact = printable(str(error), 300)
+    else:
+        if hello.protocol == wire.PROTOCOL:
+            return hello
+    raise BarrierUnavailable(
+        f"A worker's greeting can't be read, so nobody knows what confines it: {fact}. agentplug was perhaps "
+        "replaced while this process ran: start it again (in a notebook, restart the kernel)"
+    )
 
 
 def _release(worker: Worker) -> None:
