@@ -64,7 +64,7 @@ NOTHING = Held(frozenset(), (), (), ())
 def held() -> Held:
     """What this process holds now. Of a zygote only its workers are counted."""
     zygotes = [z for z in list(launcher._registry.values()) if z.gone is None]
-    own = {z.process.pid for z in zygotes}
+    own = {pid for z in zygotes for pid in (z.process.pid, z.pid)}
     below = frozenset(
         child.pid for child in psutil.Process().children(recursive=True) if child.pid not in own and _counts(child)
     )

@@ -68,7 +68,7 @@ class Stage:
             opened.push_async_callback(self._sibling.close)
             await self._sibling.process(bytes(1 << 17))  # a large reply: the thread that decodes those is there now
             self._sibling_pid = self._sibling.pid
-            self._watched = {"this process": os.getpid(), "the zygote": zygote_for().process.pid}
+            self._watched = {"this process": os.getpid(), "the zygote": zygote_for().pid}
             self._watched["the sibling"] = self._sibling_pid or 0
             self._settings = {name: settings(pid) for name, pid in self._watched.items()}
             self.look()
@@ -104,7 +104,7 @@ class Stage:
 
     def _baits(self, folder: Path, descriptor: int) -> dict[str, Any]:
         victim, services = self._victim, self._services
-        others = [os.getpid(), zygote_for().process.pid, self._sibling_pid]
+        others = [os.getpid(), zygote_for().pid, self._sibling_pid]
         return {
             # The victim first: an attack that works on it goes no further.
             "pids": [victim.pid, *others],

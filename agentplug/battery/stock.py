@@ -29,7 +29,7 @@ class Stock:
     def take(cls) -> Stock:
         """What is there now."""
         zygote = zygote_for()
-        pid = zygote.process.pid
+        pid = zygote.pid
         found = below(os.getpid(), pid)
         spares = [worker for worker, parent, name in found if parent == pid and name == spare.NAME]
         kept = spares[-1:]  # the zygote keeps one ready; another of that name is an impostor

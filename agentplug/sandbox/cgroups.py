@@ -84,6 +84,15 @@ def create(token: int, plan: Plan) -> list[str]:
     return made
 
 
+def of(zygote: int) -> list[str]:
+    """The folders that there are of this zygote's workers."""
+    found = []
+    for parent in parents().values():
+        with contextlib.suppress(OSError):
+            found += [f"{parent}/{name}" for name in os.listdir(parent) if name.startswith(f"agentplug-{zygote}-")]
+    return found
+
+
 def out_of_memory(folders: list[str]) -> bool:
     """The kernel killed a process in one of these cgroups for its memory."""
     for folder in folders:

@@ -63,7 +63,7 @@ class Spawned(NamedTuple):
 
 
 class Zygote:
-    """One zygote process, and the workers it has been asked for."""
+    """One zygote process, and the workers it has been asked for. `process` is its parent, the keeper."""
 
     def __init__(self, preload: tuple[str, ...]) -> None:
         self.preload = preload
@@ -73,6 +73,7 @@ class Zygote:
         self._listeners: dict[int, Callable[[ZygoteNews], None]] = {}
         self._outbox: deque[tuple[bytes, list[int]]] = deque()
         self.gone: str | None = None
+        self._ready: Future[int] = Future()
         with contextlib.ExitStack() as if_it_fails:
             try:
                 self._start(preload, if_it_fails)
@@ -104,6 +105,11 @@ class Zygote:
         if_it_fails.callback(self.process.kill)
         self._control.setblocking(False)
         dog.listen(self._control.fileno(), self._take_news)
+
+    @property
+    def pid(self) -> int:
+        """The zygote's own pid. Waits until it is ready, and raises `BarrierUnavailable` if it never is."""
+        return self._ready.result()
 
     def spawn(self, plan: Plan, fds: list[int], listener: Callable[[ZygoteNews], None]) -> Future[Spawned]:
         """Ask for a worker that gets `fds` as channel, stdout and stderr. `listener` hears of its end."""
@@ -170,7 +176,9 @@ class Zygote:
     def _pass_on(self, news: ZygoteNews, fds: list[int]) -> None:
         with self._lock:
             self._send()
-        if news.what == "failed":
+        if news.what == "ready":
+            self._ready.set_result(news.pid)
+        elif news.what == "failed":
             self._lost(news.status)
         elif news.what in ("spawned", "refused"):
             with self._lock:
@@ -212,6 +220,8 @@ class Zygote:
             if _registry.get(self.preload) is self:
                 del _registry[self.preload]
         self._reap()
+        if not self._ready.done():
+            self._ready.set_exception(_zygote_gone(self.preload, reason))
         for future in pending:
             if future.set_running_or_notify_cancel():
                 future.set_exception(_zygote_gone(self.preload, reason))

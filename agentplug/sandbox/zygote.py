@@ -1,8 +1,8 @@
 """The zygote: a warm, single-threaded interpreter that forks workers (a process of its own, trusted, unconfined).
 
 It takes spawn requests off one socket, forks, reports pids and exits, ends whatever a dead worker left running,
-wipes scratch directories, and ends itself with everything below it when that socket closes: when its host ends,
-however that happens. It reads nothing that comes from a worker.
+wipes scratch directories, and ends itself with everything below it when that socket closes, or its `keeper` ends:
+when its host ends, however that happens. It reads nothing that comes from a worker.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from agentplug.sandbox import cgroups, spare
 from agentplug.sandbox.barriers import libc, seccomp
 from agentplug.sandbox.bindings import resolve
 from agentplug.sandbox.bounds import CHANNEL_FD
+from agentplug.sandbox.keeper import end_children, fork_below_a_keeper
 from agentplug.sandbox.processes import descendants
 from agentplug.sandbox.wiping import remove_tree
 from agentplug.sandbox.worker import main as worker_main
@@ -40,6 +41,7 @@ _SWEEP_S = 2.0  # then the rest waits for the next turn: a process deep in the k
 
 def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
     """Serve the host at the other end of `control_fd` until it hangs up."""
+    keeper = fork_below_a_keeper(control_fd, scratch_root)
     control = socket.socket(fileno=control_fd)
     resolve(landlockpy.supported, seccompy.supported)
     for name in preload:
@@ -49,12 +51,9 @@ def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
             text = f"preload: {name!r} can't be imported: {type(error).__name__}: {error}"
             control.send(msgspec.msgpack.encode(ZygoteNews("failed", status=text[:4_000])))
             return
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
     gc.collect()
     gc.freeze()
-    zygote = _Zygote(control, scratch_root)
+    zygote = _Zygote(control, scratch_root, keeper)
     try:
         zygote.serve()
     finally:
@@ -70,10 +69,10 @@ class _Child(NamedTuple):
 
 
 class _Zygote:
-    def __init__(self, control: socket.socket, scratch_root: str) -> None:
+    def __init__(self, control: socket.socket, scratch_root: str, keeper: int) -> None:
         self._control = control
         self._scratch_root = scratch_root
-        self._host = os.getppid()
+        self._keeper = keeper
         self._pid = os.getpid()
         self._workers: dict[int, _Child] = {}
         self._janitors: dict[int, _Child] = {}
@@ -86,6 +85,7 @@ class _Zygote:
         self._waker = waker
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGCHLD)  # not SIGKILL any more: there is something to tidy up
 
     def serve(self) -> None:
         self._tell(ZygoteNews("ready", pid=os.getpid()))
@@ -103,8 +103,8 @@ class _Zygote:
                     with contextlib.suppress(BlockingIOError):
                         self._wake.recv(4096)
             self._reap()
-            if os.getppid() != self._host:
-                return  # a copy of the host's end may live on in some child of the host's
+            if os.getppid() != self._keeper:
+                return  # it ends with the host, of whose end of the socket some child may hold a copy
 
     # ------------------------------------------------------------------ spawn
 
@@ -266,14 +266,7 @@ class _Zygote:
     def end_everything(self) -> None:
         """Kill and reap all that lives below, and leave no directory."""
         signal.set_wakeup_fd(-1)
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
-                    children = [int(pid) for pid in file.read().split()]
-                for pid in children:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                os.wait()
+        end_children()
         for child in self._workers.values():
             cgroups.remove(child.cgroup)
         remove_tree(self._scratch_root)

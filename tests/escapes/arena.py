@@ -215,15 +215,15 @@ class Host:
 
     @classmethod
     def look(cls) -> Host:
-        """Take stock. Zygotes count with everything below them, but for the spare that each keeps ready."""
+        """Take stock. Zygotes and their keepers count with everything below, but for each one's spare."""
         zygotes = [zygote for zygote in launcher._registry.values() if zygote.gone is None]
-        roots = [zygote.process.pid for zygote in zygotes]
+        roots = [pid for zygote in zygotes for pid in (zygote.process.pid, zygote.pid)]
         below, queue = [], [os.getpid(), *roots]
         while queue:
             found = [pid for pid in children(queue.pop()) if pid not in roots and _name(pid) != spare.NAME]
             below += found
             queue += found
-        names = {f"agentplug-{zygote.process.pid}-" for zygote in zygotes}
+        names = {f"agentplug-{zygote.pid}-" for zygote in zygotes}
         groups = [folder for parent in cgroups.parents().values() for folder in os.scandir(parent)]
         return cls(
             frozenset(f"{pid} {_name(pid)}" for pid in below),

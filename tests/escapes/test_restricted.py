@@ -300,7 +300,7 @@ class TestOlder:
         zygote and the host are out of reach, with children granted too."""
         policy = own(older, processes=processes)
         common = {"address": victim.address, "tgkill": TGKILL_NUMBER}
-        for pid in (victim.pid, zygote_for((older,)).process.pid, os.getpid()):
+        for pid in (victim.pid, zygote_for((older,)).pid, os.getpid()):
             assert confined(code, {"pid": pid} | common, policy=policy).verdict == REFUSED
         assert victim.alive
 

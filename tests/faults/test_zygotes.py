@@ -37,7 +37,7 @@ async def gone(zygote: Zygote) -> None:
 async def test_a_zygote_killed_before_it_is_asked(faulty: Faulty, noticed: bool) -> None:
     """Once that is known a new one serves; until then it is `BarrierUnavailable`, saying that the next start will."""
     zygote = faulty.zygote
-    slay(zygote.process.pid)
+    slay(zygote.pid)
     if noticed:
         await gone(zygote)
     plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
@@ -103,7 +103,7 @@ async def test_a_zygote_killed_while(faulty: Faulty, monkeypatch: pytest.MonkeyP
     zygote = faulty.zygote
     plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
     with monkeypatch.context() as patch:
-        KILLED_WHILE[step](patch, lambda: slay(zygote.process.pid))
+        KILLED_WHILE[step](patch, lambda: slay(zygote.pid))
         with pytest.raises((BarrierUnavailable, WorkerDied)):
             await asyncio.wait_for(getattr(plugin, use)(*["x"] * (use == "process")), PATIENCE_S)
     await gone(zygote)
@@ -118,7 +118,7 @@ async def test_a_zygote_killed_in_calls(faulty: Faulty) -> None:
     calls = [asyncio.create_task(plugin.run("hang")) for plugin in plugins]
     await asyncio.sleep(0)
     zygote = faulty.zygote
-    slay(zygote.process.pid)
+    slay(zygote.pid)
     runs = await asyncio.wait_for(asyncio.gather(*calls), PATIENCE_S)
     assert [str(run.verdict) for run in runs] == ["died:SIGKILL"] * 4
     assert await asyncio.gather(*(plugin.process("x") for plugin in plugins)) == ["x"] * 4
@@ -131,7 +131,7 @@ async def test_a_zygote_killed_between_calls(faulty: Faulty) -> None:
     plugins = [SandboxedPlugin(FaultyPlugin, faulty.policy) for _ in range(2)]
     await asyncio.gather(*(plugin.process(0) for plugin in plugins))
     zygote = faulty.zygote
-    slay(zygote.process.pid)
+    slay(zygote.pid)
     assert await asyncio.to_thread(eventually, lambda: {plugin.state for plugin in plugins} == {"failed"})
     assert await plugins[0].process("x") == "x"
     await asyncio.gather(*(plugin.close() for plugin in plugins))
@@ -143,7 +143,7 @@ async def test_a_zygote_killed_while_plugins_close(faulty: Faulty) -> None:
     await asyncio.gather(*(plugin.process(0) for plugin in plugins))
     closing = [asyncio.create_task(plugin.close()) for plugin in plugins]
     await asyncio.sleep(0)
-    slay(faulty.zygote.process.pid)
+    slay(faulty.zygote.pid)
     await asyncio.wait_for(asyncio.gather(*closing), PATIENCE_S)
     assert {plugin.state for plugin in plugins} == {"closed"}
 
@@ -164,7 +164,7 @@ def by_rlimit_nproc(faulty: Faulty) -> Iterator[None]:
     """The user has too many processes, as far as this zygote is concerned."""
     if os.geteuid() == 0:
         pytest.skip("RLIMIT_NPROC doesn't hold for root")
-    pid = faulty.zygote.process.pid
+    pid = faulty.zygote.pid
     before = resource.prlimit(pid, resource.RLIMIT_NPROC, (1, resource.prlimit(pid, resource.RLIMIT_NPROC)[1]))
     yield
     resource.prlimit(pid, resource.RLIMIT_NPROC, before)
@@ -176,7 +176,7 @@ def by_a_pids_cgroup(faulty: Faulty) -> Iterator[None]:
     parent = cgroups.parents().get("pids")
     if parent is None:
         pytest.skip("no pids cgroup is writable here")
-    pid = faulty.zygote.process.pid
+    pid = faulty.zygote.pid
     folder = Path(parent, f"agentplug-test-{os.getpid()}")
     folder.mkdir()
     try:
@@ -231,7 +231,7 @@ async def test_a_killed_zygotes_folders_are_removed_whatever_is_in_them(faulty: 
     (closed / "inner").mkdir(parents=True)
     (closed / "inner").chmod(0)
     closed.chmod(0)
-    slay(zygote.process.pid)
+    slay(zygote.pid)
     await gone(zygote)
     assert await asyncio.to_thread(eventually, lambda: plugin.state == "failed")
     assert await plugin.process("x") == "x"

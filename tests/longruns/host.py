@@ -170,7 +170,7 @@ def work_through(scenario: str, n: int) -> Report:
     warm()
     asyncio.run(SCENARIOS[scenario](min(n, 2 * len(MIX)), Report([])))
     before = held()
-    report = Report([zygote_for().process.pid])
+    report = Report([zygote_for().pid])
     asyncio.run(SCENARIOS[scenario](n, report))
     report.left = {kind: sorted(things) for kind, things in asdict(left_since(before)).items() if things}
     return report
@@ -224,7 +224,7 @@ def mid_call(how: str) -> None:
         begun.acquire()
     starting = SandboxedPlugin(QuietPlugin)
     threading.Thread(target=starting.run_sync, args=(1,), daemon=True).start()
-    print(json.dumps({"zygotes": [zygote_for().process.pid], "rss_bytes": resident_bytes()}), flush=True)
+    print(json.dumps({"zygotes": [zygote_for().pid], "rss_bytes": resident_bytes()}), flush=True)
     signal.pause()
 
 

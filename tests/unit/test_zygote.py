@@ -155,7 +155,7 @@ def spare_of(pid: int) -> psutil.Process | None:
 
 async def test_a_zygote_keeps_one_spare_which_becomes_the_next_worker() -> None:
     """Between workers there is one process ready; the next worker is that one, and another takes its place."""
-    pid = zygote_for().process.pid
+    pid = zygote_for().pid
     assert eventually(lambda: spare_of(pid))
     ready = spare_of(pid)
     assert ready is not None
@@ -168,7 +168,7 @@ async def test_a_zygote_keeps_one_spare_which_becomes_the_next_worker() -> None:
 
 async def test_a_spare_that_was_killed_is_no_trouble() -> None:
     """Without its spare the zygote forks a worker as it is asked for."""
-    pid = zygote_for().process.pid
+    pid = zygote_for().pid
     assert eventually(lambda: spare_of(pid))
     ready = spare_of(pid)
     assert ready is not None
@@ -215,7 +215,7 @@ import threading
 threading.Thread(target=plugin.run_sync, args=(1,), daemon=True).start()
 while plugin.state != "busy": time.sleep(0.01)
 zygote = zygote_for()
-print(plugin.pid, zygote.process.pid, zygote.scratch_root, flush=True)
+print(plugin.pid, zygote.pid, zygote.scratch_root, flush=True)
 time.sleep(60)
 """
 

@@ -1,0 +1,90 @@
+"""Whoever of host, keeper and zygote is killed: nothing of a plugin lives on, its granted children neither."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentplug.sandbox import cgroups
+from tests.leftovers import eventually
+
+pytestmark = pytest.mark.need("landlock", "seccomp")
+
+# Two families are left: one waits in a session of its own, one goes on forking and is never the same process.
+HOST = """
+import asyncio, json, os, signal, time
+from agentplug import Policy, SandboxedPlugin
+from agentplug.sandbox.launcher import zygote_for
+
+class Family:
+    name, version = "family", "1"
+
+    def initialize(self, config): ...
+
+    def process(self, x):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        pipe, end = os.pipe()
+        if os.fork() == 0:
+            os.setsid()
+            os.write(end, b"%d " % os.getpid())
+            os.fork()
+            time.sleep(600)
+        waiting = int(os.read(pipe, 20))
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody has to wait for them
+        if os.fork() == 0:
+            while os.fork() == 0:
+                time.sleep(0.01)
+            os._exit(0)
+        return waiting
+
+async def main():
+    plugin = SandboxedPlugin(Family, Policy(processes=16, disk="1M"))
+    session = await plugin.process(None)
+    zygote = zygote_for()
+    roles = {"host": os.getpid(), "keeper": zygote.process.pid, "zygote": zygote.pid, "worker": plugin.pid}
+    print(json.dumps([roles, session, zygote.scratch_root]), flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def alive(*sessions: int) -> list[int]:
+    """The processes of these sessions that haven't ended."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pid = int(entry.name)
+            state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(session) in sessions and state not in "ZX":
+                found.append(pid)
+    return found
+
+
+@pytest.mark.parametrize("killed", ["host", "keeper", "zygote", "host keeper", "host zygote", "host zygote worker"])
+def test_nothing_of_a_plugin_outlives(killed: str) -> None:
+    """SIGKILL to any of the three, or to the host and one of the others at once: worker, children and files go."""
+    with subprocess.Popen([sys.executable, "-c", HOST], stdout=subprocess.PIPE, text=True) as host:
+        try:
+            assert host.stdout is not None
+            roles, session, scratch = json.loads(host.stdout.readline())
+            sessions = (session, roles["worker"], roles["keeper"])  # the zygote's is its keeper's
+            assert len(alive(session)) == 2
+            assert eventually(lambda: len(alive(*sessions)) > 5)
+
+            for role in killed.split():
+                os.kill(roles[role], signal.SIGKILL)
+
+            assert eventually(lambda: [*alive(*sessions), *alive(*sessions)] == [])  # forking may hide one
+            assert eventually(lambda: not Path(scratch).exists())
+            assert eventually(lambda: cgroups.of(roles["zygote"]) == [])
+        finally:
+            host.kill()
