@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentplug.contract.events import Event
@@ -126,10 +127,14 @@ def judge(events: tuple[Event, ...]) -> Verdict:
     return Verdict("stopped", "close")
 
 
+_NO_BARRIERS: Mapping[str, str] = MappingProxyType({})
+
+
 class Run:
     """One call of a plugin: what came back, how it ended, what it cost, and everything the host saw. Immutable.
 
-    `number` counts the plugin's calls from 0; `readings` are the samples as plain tuples.
+    `number` counts the plugin's calls from 0; `readings` are the samples as plain tuples; `barriers` says of each
+    barrier of its worker how it stood (enforced, partial, unavailable).
     """
 
     value: Any
@@ -143,6 +148,7 @@ class Run:
     stderr: str
     error: ErrorText | None
     readings: tuple[Sample, ...]
+    barriers: Mapping[str, str]
 
     def __init__(
         self,
@@ -157,6 +163,7 @@ class Run:
         stderr: str = "",
         error: ErrorText | None = None,
         readings: tuple[Sample, ...] = (),
+        barriers: Mapping[str, str] = _NO_BARRIERS,
     ) -> None:
         # One update of the dict: a frozen dataclass would take microseconds of every call here.
         self.__dict__.update(
@@ -171,6 +178,7 @@ class Run:
             stderr=stderr,
             error=error,
             readings=readings,
+            barriers=barriers,
         )
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -6,12 +6,16 @@ Columns and dtypes are the same for no runs as for a thousand, and the same on p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.explain import added_memory_bytes, plugin_name
+from agentplug.contract.policy import Policy
 from agentplug.contract.run import KINDS, USAGE_FIELDS, Run
 from agentplug.contract.text import printable
+from agentplug.report.accessor import register
+from agentplug.trace.machine import machine
+from agentplug.trace.recorder import ROW, Identity, Recorder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,36 +23,93 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 
 
-def calls_frame(runs: Sequence[Run]) -> pd.DataFrame:
+def calls_frame(runs: Iterable[Run]) -> pd.DataFrame:
+    """The calls frame of `runs`: see `recorded_frame`. `attrs` tells of their plugins' limits and barriers."""
+    runs = list(runs)
+    told: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        told[plugin_name(run)] = about(run.policy, run.source.digest, run.barriers)
+    return recorded_frame([Recorder(runs)], told)
+
+
+def recorded_frame(recorders: Iterable[Recorder], told: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """One row a call: `run`, `plugin`, `version`, `digest`, `verdict`, `by`, `started_at`, then the `Usage` columns.
 
     `verdict` is the kind, `by` what decided (missing for a completed call), `started_at` UTC with nanoseconds.
     Bytes, counts and `run` are int64, seconds float64; `plugin`, `verdict` and `by` are categories, those of
-    `verdict` always all six kinds.
+    `verdict` always all six kinds. Rows stand in the order of their start.
+
+    `told` says of each plugin what `about` makes. In `attrs`, JSON-safe: `frame` ("calls"), `limits`, `digest` and
+    `barriers` (of the plugin; of several plugins, a dict by name each), `machine`, and `dropped`, the number of calls
+    that were too many to keep.
     """
+    import numpy as np
     import pandas as pd
 
+    identities: list[Identity] = []
+    parts: list[Any] = []
+    by: list[Any] = []
+    dropped = 0
+    for recorder in recorders:
+        dropped += recorder.dropped
+        for identity, packed in recorder.snapshot():
+            part = np.frombuffer(packed, dtype=ROW)
+            parts.append(part)
+            identities.append(identity)
+            by.append(np.array([*recorder.words, None], dtype=object)[part["by"]])  # -1 stands for none
+    rows = np.concatenate([np.empty(0, dtype=ROW), *parts])
+    block = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     columns: dict[str, Any] = {
-        "run": pd.Series([run.number for run in runs], dtype="int64"),
-        "plugin": _category(plugin_name(run) for run in runs),
-        "version": pd.Series([printable(run.source.version, 100) for run in runs], dtype=str),
-        "digest": pd.Series([run.source.digest for run in runs], dtype=str),
-        "verdict": _category((run.verdict.kind for run in runs), KINDS),
-        "by": _category(None if run.verdict.by is None else printable(run.verdict.by, 100) for run in runs),
-        "started_at": pd.DatetimeIndex(pd.to_datetime([run.started_at for run in runs], utc=True)).as_unit("ns"),
+        "run": np.ascontiguousarray(rows["run"]),
+        "plugin": _category([identity.plugin for identity in identities])[block],
+        "version": _texts([identity.version for identity in identities], block),
+        "digest": _texts([identity.digest for identity in identities], block),
+        "verdict": pd.Categorical.from_codes(rows["verdict"], categories=pd.Index(list(KINDS), dtype=str)),
+        "by": _category(np.concatenate([np.empty(0, dtype=object), *by])),
+        "started_at": pd.DatetimeIndex((rows["started_us"] * 1000).view("datetime64[ns]")).tz_localize("UTC"),
     }
     for name in USAGE_FIELDS:
-        dtype = "float64" if name.endswith("_s") else "int64"
-        columns[name] = pd.Series([getattr(run.usage, name) for run in runs], dtype=dtype)
-    return pd.DataFrame(columns)
+        columns[name] = np.ascontiguousarray(rows[name])
+    frame = pd.DataFrame(columns)
+    if len(parts) > 1:
+        frame = frame.sort_values("started_at", kind="stable", ignore_index=True)
+    frame.attrs = {"frame": "calls"} | _together(told) | {"machine": machine(), "dropped": dropped}
+    register()
+    return frame
+
+
+def about(policy: Policy, digest: str, barriers: Mapping[str, str]) -> dict[str, Any]:
+    """What a frame's `attrs` say of a plugin: `limits`, `digest`, `barriers` (name to status).
+
+    Only the names of granted environment variables are kept, because their values may be secrets and frames get
+    saved and shared.
+    """
+    limits = policy.to_dict()
+    return {
+        "limits": limits | {"env": dict.fromkeys(limits["env"], "…")},
+        "digest": digest,
+        "barriers": dict(barriers),
+    }
+
+
+def _together(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    if len(told) == 1:
+        return dict(next(iter(told.values())))
+    return {key: {name: of[key] for name, of in told.items()} for key in ("limits", "digest", "barriers")}
+
+
+def _texts(words: Sequence[str], block: Any) -> pd.Series[str]:
+    """The text of each row's block."""
+    import pandas as pd
+
+    return pd.Series(list(words), dtype=str).take(block).reset_index(drop=True)
 
 
 def samples_frame(run: Run) -> pd.DataFrame:
     """Readings of one call: TimedeltaIndex `t` (ns), `rss_bytes`, `cpu_s`, `cpu_percent`, `threads`.
 
-    `cpu_percent` is the rate since the reading before (100 is one core; the first is 0.0). `attrs` holds
-    `limits` (the policy), `plugin`, `version`, `digest` and `verdict`, JSON-safe. Only the names of granted
-    environment variables are kept there, because their values may be secrets and frames get saved and shared.
+    `cpu_percent` is the rate since the reading before (100 is one core; the first is 0.0). `attrs`, JSON-safe, holds
+    `frame` ("samples"), `plugin`, `version`, `verdict`, `limits` (the policy), `digest`, `barriers` and `machine`.
     """
     import numpy as np
     import pandas as pd
@@ -69,14 +130,10 @@ def samples_frame(run: Run) -> pd.DataFrame:
         },
         index=pd.TimedeltaIndex(t_ns.view("timedelta64[ns]"), name="t"),
     )
-    limits = run.policy.to_dict()
-    frame.attrs = {
-        "limits": limits | {"env": dict.fromkeys(limits["env"], "…")},
-        "plugin": plugin_name(run),
-        "version": printable(run.source.version, 100),
-        "digest": run.source.digest,
-        "verdict": printable(str(run.verdict), 100),
-    }
+    attrs: dict[Hashable | None, Any] = {"frame": "samples", "plugin": plugin_name(run)}
+    attrs |= {"version": printable(run.source.version, 100), "verdict": printable(str(run.verdict), 100)}
+    frame.attrs = attrs | about(run.policy, run.source.digest, run.barriers) | {"machine": machine()}
+    register()
     return frame
 
 
@@ -106,13 +163,12 @@ def _mib(size_bytes: int) -> float:
     return round(size_bytes / _MIB, 1)
 
 
-def _category(values: Iterable[str | None], categories: Iterable[str] | None = None) -> pd.Categorical:
+def _category(values: Iterable[str | None]) -> pd.Categorical:
     import pandas as pd
 
     values = list(values)
-    if categories is None:
-        categories = sorted({value for value in values if value is not None})
-    return pd.Categorical(values, categories=pd.Index(list(categories), dtype=str))
+    categories = sorted({value for value in values if value is not None})
+    return pd.Categorical(values, categories=pd.Index(categories, dtype=str))
 
 
 def barriers_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

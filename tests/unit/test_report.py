@@ -21,6 +21,7 @@ from agentplug.contract.policy import Policy
 from agentplug.contract.run import KINDS, USAGE_FIELDS, ErrorText, Run, Sample, SourceInfo, Usage, Verdict
 from agentplug.report.cards import barriers_table, plugin_card, run_card, verdict_table
 from agentplug.report.frames import calls_frame, samples_frame, verdict_frame
+from agentplug.trace.machine import machine
 from agentplug.report.labels import plot_text
 from agentplug.report.marks import VERDICTS, barrier_mark, is_gap, verdict_mark
 from agentplug.report.plots import compare_runs, plot_cpu, plot_memory, plot_run
@@ -215,11 +216,14 @@ def test_samples_attrs_are_json_and_keep_no_secret() -> None:
     attrs = samples_frame(a_run(policy=policy, readings=3)).attrs
     assert json.loads(json.dumps(attrs)) == attrs
     assert attrs == {
+        "frame": "samples",
         "limits": policy.to_dict() | {"env": {"API_KEY": "…"}},
         "plugin": "hog",
         "version": "1.0",
         "digest": "sha256:3f9a",
         "verdict": "limited:memory",
+        "barriers": {},
+        "machine": machine(),
     }
 
 

@@ -1,0 +1,188 @@
+"""`df.agentplug`: what a calls frame or a samples frame can answer (host).
+
+pandas attaches it to every frame; a frame of other origin gets an AttributeError that says what is missing, so
+`hasattr(df, "agentplug")` tells the two apart.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentplug.contract.run import USAGE_FIELDS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+CALLS_COLUMNS = ("run", "plugin", "version", "digest", "verdict", "by", "started_at", *USAGE_FIELDS)
+SAMPLES_COLUMNS = ("rss_bytes", "cpu_s", "cpu_percent", "threads")
+_COSTS = ("wall_s", "cpu_s", "peak_memory_bytes")
+_QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
+_SHARES: dict[str, Callable[[Any], Any]] = {  # what a call used of which limit; memory as far as it added it
+    "memory": lambda frame: frame["peak_memory_bytes"] - frame["baseline_memory_bytes"],
+    "cpu_s": lambda frame: frame["cpu_s"] / frame["calls"],
+    "wall_s": lambda frame: frame["wall_s"] / frame["calls"],
+    "threads": lambda frame: frame["threads"],
+}
+_LIMITED_BY = {"memory": "memory", "cpu": "cpu_s", "wall": "wall_s", "threads": "threads"}
+
+
+class TraceAccessor:
+    """Questions to a trace. Raises `AttributeError` for a frame that is none."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame = frame
+        if set(CALLS_COLUMNS) <= set(frame.columns):
+            self.kind = "calls"
+        elif set(SAMPLES_COLUMNS) <= set(frame.columns) and frame.index.name == "t":
+            self.kind = "samples"
+        else:
+            lacking = ", ".join([name for name in CALLS_COLUMNS if name not in frame.columns][:4])
+            raise AttributeError(
+                "df.agentplug is for the trace of a run, plugin or manager (`plugin.trace`, `run.samples`); this "
+                f"frame has no columns {lacking} …"
+            )
+
+    # ------------------------------------------------------------------ tables
+
+    def verdicts(self) -> pd.DataFrame:
+        """How often each plugin's calls ended how: a row a plugin, a column a verdict (like `limited:memory`)."""
+        import pandas as pd
+
+        frame = self._calls("verdicts")
+        words = frame["verdict"].astype(str)
+        told = words.where(frame["by"].isna(), words + ":" + frame["by"].astype(str))
+        table = pd.crosstab(frame["plugin"].astype(str), told)
+        table.index.name, table.columns.name = "plugin", None
+        # What went well comes first, then the most frequent.
+        counts = {word: int(count) for word, count in table.sum().items()}
+        return table[sorted(counts, key=lambda word: (word != "completed", -counts[word], word))]
+
+    def summary(self) -> pd.DataFrame:
+        """What a call cost: for each plugin `calls`, `completed` (their share), and p50, p90, p99, max of each cost.
+
+        Columns are like `cpu_s p90`; seconds and bytes, a call's own share where a window shares its figures. Of a
+        samples frame: the same quantiles of each of its columns, in one row.
+        """
+        import pandas as pd
+
+        frame = self._frame
+        if self.kind == "samples":
+            costs = frame[list(SAMPLES_COLUMNS)].astype("float64")
+            row = {f"{name} {word}": costs[name].quantile(q) for name in costs for word, q in _QUANTILES.items()}
+            return pd.DataFrame([{"samples": len(frame), **row}])
+        plugins = frame["plugin"].astype(str)
+        rows = {}
+        for plugin, calls in frame.groupby(plugins, sort=True):
+            costs = self._costs(calls)
+            rows[plugin] = {
+                "calls": len(calls),
+                "completed": float((calls["verdict"] == "completed").mean()),
+                **{f"{name} {word}": costs[name].quantile(q) for name in costs for word, q in _QUANTILES.items()},
+            }
+        names = ["calls", "completed", *(f"{name} {word}" for name in _COSTS for word in _QUANTILES)]
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=names)
+        table.index.name = "plugin"
+        return table.astype({"calls": "int64"})
+
+    def over_limit(self, share: float = 1.0) -> pd.DataFrame:
+        """The calls that used at least `share` of a limit, worst first.
+
+        Two columns more: `limit`, the limit that it came closest to (or was stopped by), and `used`, the share of it.
+        Memory counts as far as the call itself added it. Raises `ValueError` where the frame has lost its `attrs`.
+        """
+        import pandas as pd
+
+        frame = self._calls("over_limit")
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not share > 0:
+            raise ValueError(f"share={share!r}: a number above 0, please; 0.9 is 90 % of a limit")
+        used = pd.DataFrame(
+            {name: measure(frame) / self._limit(name) for name, measure in _SHARES.items()}, index=frame.index
+        )
+        limited = frame["verdict"] == "limited"
+        for by, name in _LIMITED_BY.items():
+            hit = limited & (frame["by"] == by)
+            used.loc[hit, name] = used.loc[hit, name].clip(lower=1.0)
+        found = frame.assign(limit=used.idxmax(axis=1) if len(used) else [], used=used.max(axis=1))
+        other = limited & ~frame["by"].isin(list(_LIMITED_BY))
+        found.loc[other, "limit"] = frame.loc[other, "by"].astype(str)
+        found.loc[other, "used"] = 1.0
+        return found[found["used"] >= share].sort_values("used", ascending=False, kind="stable")
+
+    def compare(self, other: pd.DataFrame) -> pd.DataFrame:
+        """This trace beside `other`: for each plugin and cost the medians `before` (here) and `after`, and `ratio`.
+
+        Rows are indexed by plugin and cost; the costs are wall, CPU, peak memory, and the share of completed calls.
+        A plugin that only one of them has shows missing figures on the other side.
+        """
+        import pandas as pd
+
+        before, after = self._medians(), TraceAccessor(other)._medians()
+        table = pd.DataFrame({"before": before, "after": after})
+        table["ratio"] = table["after"] / table["before"].where(table["before"] != 0)
+        table.index.names = ["plugin", "cost"]
+        return table
+
+    def _medians(self) -> Any:
+        import pandas as pd
+
+        frame = self._calls("compare")
+        costs = self._costs(frame).assign(completed=(frame["verdict"] == "completed").astype("float64"))
+        grouped = costs.groupby(frame["plugin"].astype(str), sort=True)
+        table = grouped[list(_COSTS)].median().assign(completed=grouped["completed"].mean())
+        return table.stack() if len(table) else pd.Series(dtype="float64", index=pd.MultiIndex.from_arrays([[], []]))
+
+    # ------------------------------------------------------------------ pictures and files
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Of calls: what each cost, in the order of their start, and its verdict. Of samples: memory over time.
+
+        Draws on `ax` or on new Axes, and returns them.
+        """
+        from agentplug.report import plots
+
+        return plots.plot_calls(self._frame, ax) if self.kind == "calls" else plots.plot_samples(self._frame, ax)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the trace to a `.parquet`, `.feather` or `.csv` file: `report.files.read_trace` reads it back."""
+        from agentplug.report.files import save_trace
+
+        return save_trace(self._frame, path)
+
+    # ------------------------------------------------------------------ inside
+
+    def _calls(self, method: str) -> pd.DataFrame:
+        if self.kind != "calls":
+            raise ValueError(
+                f".{method}() asks about calls; this is a samples frame, of a single one (see `plugin.trace`)"
+            )
+        return self._frame
+
+    @staticmethod
+    def _costs(frame: pd.DataFrame) -> pd.DataFrame:
+        costs = frame[list(_COSTS)].astype("float64")
+        return costs.assign(wall_s=costs["wall_s"] / frame["calls"], cpu_s=costs["cpu_s"] / frame["calls"])
+
+    def _limit(self, name: str) -> Any:
+        """The limit that holds for each row."""
+        limits = self._frame.attrs.get("limits")
+        if not isinstance(limits, Mapping):
+            raise ValueError(
+                "this frame no longer knows its limits (pandas drops `attrs` in some operations): ask the trace "
+                "itself, or set `attrs` to those of the trace"
+            )
+        if name in limits:
+            return limits[name]
+        of_plugin = {plugin: of[name] for plugin, of in limits.items()}
+        return self._frame["plugin"].astype(str).map(of_plugin).astype("float64")
+
+
+@functools.cache
+def register() -> None:
+    """Make `df.agentplug` known to pandas; once is enough."""
+    from pandas.api.extensions import register_dataframe_accessor
+
+    register_dataframe_accessor("agentplug")(TraceAccessor)
