@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
 from agentplug.battery.catalogue import CATALOGUE, Attack
 from agentplug.battery.matrix import Matrix, Row
+from agentplug.battery.pulse import Pulse, beating
 from agentplug.battery.stage import Stage
 from agentplug.battery.stock import Stock, left_since
 from agentplug.battery.victim import forget_peak, own_memory_kb
@@ -22,7 +22,6 @@ HARD_S = 20.0
 LONGEST_GAP_S = 0.100
 MOST_GROWTH_KB = 64 << 10
 MOST_EVENTS = 2_000
-_TICK_S = 0.005
 _TRIES = 3
 # What must never stand in a text that a terminal shows, or in a page.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
@@ -42,7 +41,7 @@ async def run_battery(attacks: Iterable[Attack] = CATALOGUE, progress: Progress 
     process: what others start meanwhile looks like something left behind.
     """
     rows: list[Row] = []
-    async with contextlib.AsyncExitStack() as stack, _pulse() as pulse:
+    async with contextlib.AsyncExitStack() as stack, beating() as pulse:
         stage = await stack.enter_async_context(Stage())
         for attack in attacks:
             for _ in range(_TRIES):
@@ -58,52 +57,7 @@ async def run_battery(attacks: Iterable[Attack] = CATALOGUE, progress: Progress 
     return Matrix(tuple(rows))
 
 
-class _Pulse:
-    """Keeps the longest time for which this loop was held up: what ticks came late, less the wait for a processor."""
-
-    def __init__(self) -> None:
-        self._longest_s = 0.0
-        self._due_s, self._queued_s = time.monotonic(), _queued_s()
-
-    def begin(self) -> None:
-        """Count from here on."""
-        self._longest_s = 0.0
-        self._due_s, self._queued_s = time.monotonic() + _TICK_S, _queued_s()
-
-    @property
-    def longest_s(self) -> float:
-        """Since `begin`, a hold-up that has just ended included."""
-        late_s = time.monotonic() - self._due_s - (_queued_s() - self._queued_s)
-        self._longest_s = max(self._longest_s, late_s)
-        return self._longest_s
-
-    async def beat(self) -> None:
-        """Tick, and note how late."""
-        while True:
-            self._due_s, self._queued_s = time.monotonic() + _TICK_S, _queued_s()
-            await asyncio.sleep(_TICK_S)
-            _ = self.longest_s
-
-
-@contextlib.asynccontextmanager
-async def _pulse() -> AsyncIterator[_Pulse]:
-    pulse = _Pulse()
-    task = asyncio.create_task(pulse.beat())
-    try:
-        yield pulse
-    finally:
-        task.cancel()
-
-
-def _queued_s() -> float:
-    """Seconds that this thread has waited for a processor, from schedstat(5) of its task."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError):
-        return 0.0
-
-
-async def _once(attack: Attack, stage: Stage, pulse: _Pulse) -> tuple[Row, bool]:
+async def _once(attack: Attack, stage: Stage, pulse: Pulse) -> tuple[Row, bool]:
     """One attack and the look around after it: its row, and whether the stage has to be set anew."""
     before = Stock.take()
     forget_peak()
