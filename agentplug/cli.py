@@ -184,6 +184,7 @@ def _show_run(result: Run) -> None:
 
     from agentplug.contract.explain import added_memory_bytes, format_seconds
     from agentplug.contract.policy import format_size
+    from agentplug.contract.tried import tried_lines
     from agentplug.report.marks import verdict_mark
 
     if result.verdict.kind == "completed":
@@ -202,6 +203,8 @@ def _show_run(result: Run) -> None:
     shown = Text(f"{mark.icon} {printable(str(result.verdict), 100)}", style=f"bold {mark.color}")
     console.print(shown.append(f"  {' · '.join(costs)}", style="not bold default"), soft_wrap=True)
     console.print(Text(result.explain()), soft_wrap=True)
+    for told in tried_lines(result.events):
+        console.print(Text(told), soft_wrap=True)
 
 
 def _as_json(value: Any) -> str:

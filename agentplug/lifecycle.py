@@ -24,11 +24,11 @@ from agentplug.contract.source import Source
 from agentplug.contract.text import printable
 from agentplug.contract.wire import BarrierReport, Frame, Hello
 from agentplug.errors import BarrierUnavailable, PluginQuarantined, WorkerDied
-from agentplug.outcome import load_error, runs_of
+from agentplug.outcome import carried, load_error, runs_of
 from agentplug.requests import call_request, load_request
 from agentplug.sandbox.conversation import converse
-from agentplug.sandbox.exchange import Exchange
-from agentplug.sandbox.launcher import readable_by_all, zygote_for
+from agentplug.sandbox.exchange import Exchange, Request
+from agentplug.sandbox.launcher import places_readable_by_all, readable_by_all, zygote_for
 from agentplug.sandbox.output import current_sink
 from agentplug.sandbox.supervisor import GRACE_S, AlreadyEnded, Worker
 
@@ -160,7 +160,7 @@ class Lifecycle:
 
     async def _load(self, worker: Worker) -> None:
         try:
-            exchange = await converse(worker, [load_request(self._source, self._policy.env)], current_sink())
+            exchange = await converse(worker, [self._load_request(worker)], current_sink())
         except AlreadyEnded:
             raise await self._ended_early(worker) from None
         frame = exchange.current.frame
@@ -171,6 +171,13 @@ class Lifecycle:
         loaded = wire.decode_loaded(frame.structure)
         self.identity = Identity(loaded.name, loaded.version, dict(loaded.hooks))
         self.info = self._source.info(loaded.name, loaded.version)
+        worker.earlier = carried(runs[0], "load")
+
+    def _load_request(self, worker: Worker) -> Request:
+        claims = None
+        if worker.attempts is None:  # no kernel tells: the worker's own report has to do
+            claims = list(places_readable_by_all()) if self._policy.observe else []
+        return load_request(self._source, self._policy.env, claims)
 
     async def _ended_early(self, worker: Worker) -> BarrierUnavailable:
         """The error for a worker that no plugin can have ended: none was there yet. Raises if we closed it."""
@@ -185,6 +192,7 @@ class Lifecycle:
         run = runs_of(exchange, worker, self.info)[0]
         self.after(worker, [run])
         run.check()
+        worker.earlier = carried(run, "initialize")
         self.initialized = True
 
     def after(self, worker: Worker, runs: Sequence[Run]) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from agentplug.contract import values, wire
-from agentplug.contract.events import Event
+from agentplug.contract.events import TOLD, Event
+from agentplug.contract.explain import added_memory_bytes
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import ErrorText, Run, SourceInfo
 from agentplug.contract.text import printable
@@ -107,6 +108,23 @@ def _refusal(failure: wire.Failure, policy: Policy) -> dict[str, Any]:
         "processes": {"measured": policy.processes, "bound": policy.processes, "unit": "processes"},
         "threads": {"measured": policy.threads, "bound": policy.threads, "unit": "threads"},
     }[failure.limit]
+
+
+def carried(run: Run, during: str) -> list[Event]:
+    """What a run of `during` (load or initialize) told, for the next run to begin with; observed, its cost too."""
+    told = [event for event in run.events if event.kind in TOLD and event.detail.get("what") != "output"]
+    events = [Event(0.0, event.kind, {"during": during, **event.detail}) for event in told]
+    if run.policy.observe:
+        usage = run.usage
+        cost = {
+            "cpu_s": usage.cpu_s,
+            "wall_s": usage.wall_s,
+            "added_memory_bytes": added_memory_bytes(run),
+            "threads": usage.threads,
+            "write_bytes": usage.write_bytes,
+        }
+        events.append(Event(0.0, "loaded", {"during": during, **cost}))
+    return events
 
 
 def load_error(frame: Frame | None, run: Run) -> AgentplugError:

@@ -16,10 +16,10 @@ from agentplug.sources.objects import pickled_by_value
 _MAX_REQUEST_BYTES = 1 << 30
 
 
-def load_request(source: Source, env: Mapping[str, str]) -> Request:
-    """The plugin's bytes, and the variables that it may see."""
+def load_request(source: Source, env: Mapping[str, str], claims: list[str] | None = None) -> Request:
+    """The plugin's bytes, and the variables that it may see. `claims`: as `wire.Load` says."""
     modules = [wire.ModuleBytes(m.name, m.path, m.is_package, m.code) for m in source.modules]
-    body = wire.encode_body(wire.Load(source.entry, source.attribute, modules, source.pickled, dict(env)))
+    body = wire.encode_body(wire.Load(source.entry, source.attribute, modules, source.pickled, dict(env), claims))
     return Request(wire.LOAD, 0, body)
 
 

@@ -21,10 +21,16 @@ class Event(NamedTuple):
     - `kill`: the host sent SIGKILL (`reason`)
     - `exit`: the worker's process ended (`status`: like `exit 3` or `SIGSEGV`)
     - `dropped`: output, samples or attempts beyond what is kept (`what`, `count`)
-    - `tried`: a system call that the policy doesn't grant (`syscall`, its telling `argument`, `count`; `source` is
-      `kernel`). Where the kernel can't tell, there are none, and the barriers' table says so
-    - `opened`, `connected`, `ran`: under `Policy(observe="files")`, a file beyond those that every plugin may read
-      (`path`, `mode` read or write, `count`), an address (`address`, `count`) and a program (`program`, `count`)
+    - `tried`: a system call that the policy doesn't grant (`syscall`, its telling `argument`, `source`, `count`).
+      `source` is `kernel`; where the kernel can't tell it is `worker`, whose own report is a claim: it knows nothing
+      of what goes past Python, and a plugin may forge it. The barriers' table says which
+    - `opened`, `connected`, `bound`, `forked`, `ran`: under `Policy(observe="files")`, a file beyond those that every
+      plugin may read (`path`, `mode` read or write), an address (`address`, `protocol` tcp, udp or empty if it can't
+      be told), a process and a program (`program`); each with its `count`, and with `source` if it is a claim
+    - `loaded`: under `observe`, what loading and initializing the plugin took (`cpu_s`, `wall_s`,
+      `added_memory_bytes`, `threads`, `write_bytes`)
+
+    What happened before the first call has `during`: load or initialize.
     """
 
     t_s: float
@@ -32,5 +38,5 @@ class Event(NamedTuple):
     detail: Mapping[str, Any] = {}
 
 
-TOLD = frozenset(("tried", "opened", "connected", "ran", "dropped"))
+TOLD = frozenset(("tried", "opened", "connected", "bound", "forked", "ran", "loaded", "dropped"))
 """Kinds that only tell: they decide no verdict, and a worker lives on after them."""

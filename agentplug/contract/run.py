@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
+from agentplug.contract.tried import tried_lines
 from agentplug.errors import (
     AgentplugError,
     LimitExceeded,
@@ -224,6 +225,14 @@ class Run:
     def __repr__(self) -> str:
         name = printable(self.source.plugin or self.source.spec, 60)
         return f"<Run of {name}: {self.verdict}>"
+
+    def __str__(self) -> str:
+        """Its repr, and a line for each thing that it tried without a right to it."""
+        return "\n".join([repr(self), *tried_lines(self.events)])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """IPython's text/plain: `str()` of a run by itself, its repr within a list."""
+        printer.text(repr(self) if printer.stack[:-1] else str(self))
 
     def _repr_html_(self) -> str:
         from agentplug.report.cards import run_card

@@ -19,8 +19,8 @@ HEADER = struct.Struct("<BBHIII")  # magic, kind, flags, call, structure bytes, 
 # host to worker
 LOAD, CALL, SETTLE, CLOSE = 1, 2, 3, 4
 # worker to host
-HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER = 16, 17, 18, 19, 20, 21, 22
-FROM_WORKER = frozenset((HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER))
+HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER, CLAIMS = 16, 17, 18, 19, 20, 21, 22, 23
+FROM_WORKER = frozenset((HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER, CLAIMS))
 
 # flags of CALL: which method, and whether the body is a pickle made by the host
 PROCESS, INITIALIZE = 0, 1
@@ -29,6 +29,7 @@ PICKLED = 0x10
 
 MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, MAX_TRACEBACK = 200, 16_384, 65_536
 MAX_NAME, MAX_VERSION = 200, 100
+MAX_CLAIMS, MAX_CLAIM, MAX_CLAIMS_BYTES = 100, 400, 1 << 16
 
 _Text = Annotated[str, msgspec.Meta(max_length=2_000)]
 
@@ -75,7 +76,8 @@ class Load(msgspec.Struct, frozen=True):
     """The plugin's bytes: modules and where to begin, or a pickle made by the host; and the variables it may see.
 
     The variables come here and not with the plan, because a zygote keeps traces of what it has read, and every
-    worker is a copy of it.
+    worker is a copy of it. `claims` asks the worker to report what the plugin tries, because no kernel does: it names
+    the places that every plugin may read, where no opened file is worth a word.
     """
 
     entry: str
@@ -83,6 +85,7 @@ class Load(msgspec.Struct, frozen=True):
     modules: list[ModuleBytes]
     pickled: bytes
     env: dict[str, str] = {}
+    claims: list[str] | None = None
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -114,11 +117,29 @@ class Misfit(msgspec.Struct, frozen=True):
     where: Annotated[str, msgspec.Meta(max_length=1_000)]
 
 
+class Claim(msgspec.Struct, frozen=True, array_like=True):
+    """One thing that the plugin did or tried, as its worker tells it: an event's kind; the system call, or how a file
+    was opened or an address used; on what; how often."""
+
+    kind: Annotated[str, msgspec.Meta(pattern="^(tried|opened|connected|bound|forked|ran)$")]
+    how: Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]{0,40}$")]
+    what: Annotated[str, msgspec.Meta(max_length=MAX_CLAIM)]
+    count: Annotated[int, msgspec.Meta(ge=1, le=1 << 50)]
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """What the plugin did or tried since the last answer, at most once before each; `dropped` times more in all."""
+
+    told: Annotated[list[Claim], msgspec.Meta(max_length=MAX_CLAIMS)]
+    dropped: Annotated[int, msgspec.Meta(ge=0, le=1 << 50)] = 0
+
+
 encode_body = msgspec.msgpack.Encoder().encode
 decode_hello = msgspec.msgpack.Decoder(Hello).decode
 decode_load = msgspec.msgpack.Decoder(Load).decode
 decode_loaded = msgspec.msgpack.Decoder(Loaded).decode
 decode_failure = msgspec.msgpack.Decoder(Failure).decode
+decode_claims = msgspec.msgpack.Decoder(Claims).decode
 decode_misfit = msgspec.msgpack.Decoder(Misfit).decode
 
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from agentplug.contract.run import Run, Verdict
 from agentplug.contract.text import printable
+from agentplug.contract.tried import tried_lines
 from agentplug.errors import AgentplugError
 
 TRACEBACK_LINES = 30
@@ -31,6 +32,8 @@ def shortened(error: E) -> E:
 def rendered(error: AgentplugError) -> list[str]:
     """The lines to show for `error`."""
     lines = [f"{type(error).__name__}: {_as_options(printable(str(error), 4_000, lines=True))}"]
+    if error.run is not None:
+        lines += tried_lines(error.run.events)
     told = error.run.error.traceback.rstrip() if error.run is not None and error.run.error is not None else ""
     if told:
         tail = [printable(line, 500) for line in told.splitlines()]

@@ -5,6 +5,7 @@ They are plain functions: IPython has no async magics, so what must be awaited r
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -12,6 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics
 
 from agentplug.contract.run import Run, Verdict
+from agentplug.contract.tried import tried_lines
 from agentplug.doctor import Diagnosis, doctor
 from agentplug.errors import AgentplugError
 from agentplug.jupyter import options
@@ -142,7 +144,11 @@ class AgentplugMagics(Magics):
         except AgentplugError as error:
             raise shortened(error) from None
         names.update(left)
-        return _judged(run, expected)
+        value = _judged(run, expected)
+        if value is not run:  # a run shows them itself
+            for told in tried_lines(run.events):
+                print(told, file=sys.stderr)
+        return value
 
     @line_magic("plugins")
     def plugins(self, line: str) -> PluginList:

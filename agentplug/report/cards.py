@@ -13,6 +13,7 @@ from typing import Any
 from agentplug.contract.explain import added_memory_bytes, explain, format_seconds, plugin_name
 from agentplug.contract.policy import Policy, format_size
 from agentplug.contract.run import Run, Verdict
+from agentplug.contract.tried import tried_lines
 from agentplug.report.html import QUIET, bars, card, code, details, esc, figure, line, pill, table, tail
 from agentplug.report.marks import (
     CPU_COLOR,
@@ -47,6 +48,7 @@ def run_card(run: Run) -> str:
         mark.color,
         line(f"{pill(mark, str(run.verdict))} &nbsp;<b>{esc(plugin_name(run))}</b> {_version(run.source.version)}"),
         line(esc(explain(run)), "margin-top:6px"),
+        _tried(run),
         _cost_bars(run),
         line(_small_costs(run), f"{QUIET};font-size:12px"),
         line(f"value {code(_brief(run.value))}") if run.verdict.kind == "completed" else "",
@@ -165,6 +167,11 @@ def _gap(row: Mapping[str, Any]) -> str:
     protects = ", ".join(row.get("lost") or ()) or row.get("protects", "")
     remedy = f" ({row['remedy']})" if row.get("remedy") else ""
     return f"{row.get('barrier', '')} for {protects} is {row.get('status', 'missing')}{remedy}"
+
+
+def _tried(run: Run) -> str:
+    """A line for each thing that it tried without a right to it."""
+    return "".join(line(code(told)) for told in tried_lines(run.events))
 
 
 def _cost_bars(run: Run) -> str:

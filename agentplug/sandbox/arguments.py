@@ -6,6 +6,7 @@ Everything here comes from a plugin: it is for people to read, and escaped where
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import ipaddress
 import os
 import signal
@@ -27,6 +28,9 @@ _SUBJECT_AT |= {"ioprio_set": 1, "sched_setscheduler": 0, "sched_setparam": 0, "
 _SUBJECT_AT |= {"sched_setaffinity": 0}
 _NAMESPACES = {0x20000: "mount", 0x4000000: "uts", 0x8000000: "ipc", 0x10000000: "user", 0x20000000: "pid"}
 _NAMESPACES |= {0x40000000: "network", 0x2000000: "cgroup", 0x80: "time"}
+_PIDFD_GETFD = 438  # on every architecture
+_syscall = ctypes.CDLL(None).syscall
+_syscall.argtypes = [ctypes.c_long] * 4
 
 
 def describe(pid: int, name: str, args: tuple[int, ...]) -> str:
@@ -86,6 +90,29 @@ def port_of(address: str) -> int:
     """The port of an address as `address_at` writes it, or 0."""
     _, _, port = address.rpartition(":")
     return int(port) if port.isdigit() and not address.startswith("unix:") else 0
+
+
+def protocol_of(pid: int, fd: int) -> str:
+    """`tcp` or `udp`: what kind of socket a process has at `fd`; empty where that can't be told."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            leader = int(next(line for line in status if line.startswith(b"Tgid:"))[5:])
+        pidfd = os.pidfd_open(leader)
+    except (OSError, StopIteration):
+        return ""
+    try:
+        ours = _syscall(_PIDFD_GETFD, pidfd, fd & 0xFFFFFFFF, 0)
+    finally:
+        os.close(pidfd)
+    if ours < 0:
+        return ""
+    with contextlib.closing(socket.socket(fileno=ours)) as found:
+        return {socket.SOCK_STREAM: "tcp", socket.SOCK_DGRAM: "udp"}.get(found.type, "")
+
+
+def makes_namespace(name: str, args: tuple[int, ...]) -> bool:
+    """Whether a fork asks for namespaces of its own, as clone(2) can."""
+    return name == "clone" and any(args[0] & flag for flag in _NAMESPACES)
 
 
 def _process(caller: int, subject: int) -> str:

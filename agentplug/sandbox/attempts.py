@@ -22,7 +22,7 @@ from seccompy.notify import AddFdFlag, Listener, Notification, RespFlag
 
 from agentplug.contract.policy import Policy
 from agentplug.sandbox import watched
-from agentplug.sandbox.arguments import address_at, describe, file_at, port_of
+from agentplug.sandbox.arguments import address_at, describe, file_at, makes_namespace, port_of, protocol_of
 from agentplug.sandbox.bindings import resolve
 
 _AT_ONCE = 16
@@ -86,8 +86,12 @@ class Attempts:
             self._opened(asked, name)
         elif name in watched.EXECS and self._policy.processes:
             self._tell("ran", program=file_at(asked.pid, name, asked.args)[:200])
+        elif name in watched.FORKS and self._policy.processes and not makes_namespace(name, asked.args):
+            self._tell("forked")
         elif name == "connect" and self._policy.network is not False:
             self._connects(asked)
+        elif name in ("sendto", "bind") and self._policy.network is True:
+            self._uses(asked, *(("connected", 4) if name == "sendto" else ("bound", 1)))
         elif name == "socket" and self._policy.network is False and self._gave_dummy(asked):
             return
         else:
@@ -117,8 +121,14 @@ class Attempts:
         ports = self._policy.network
         if isinstance(ports, tuple) and port_of(address) not in ports:
             self._tell("tried", syscall="connect", argument=address, source="kernel")
-        elif self._policy.observe and self._listener.valid(asked.id):
-            self._tell("connected", address=address)
+        elif self._policy.observe:
+            self._uses(asked, "connected", 1)
+
+    def _uses(self, asked: Notification, kind: str, at: int) -> None:
+        address = address_at(asked.pid, asked.args[at], asked.args[at + 1])
+        protocol = protocol_of(asked.pid, asked.args[0])
+        if self._listener.valid(asked.id):
+            self._tell(kind, address=address, protocol=protocol)
 
     def _gave_dummy(self, asked: Notification) -> bool:
         """Hand out a socket that leads nowhere, so that the address it is to be connected to can be told."""

@@ -20,6 +20,7 @@ from agentplug.contract.run import Sample, Usage
 from agentplug.contract.wire import Frame
 from agentplug.sandbox.bounds import CHANNEL_FD
 from agentplug.sandbox.channel import Buffer, Violation, pack
+from agentplug.sandbox.claims import claimed_events
 from agentplug.sandbox.kernel import HARDLY_NS, HZ, Counters, Gone, Readings
 
 _MAX_SAMPLES = 2_048
@@ -100,6 +101,8 @@ class Exchange:
     head = 0
     nonce: int | None = None
     done = False
+    takes_claims = False  # nobody listens to its system calls: its own report will have to do
+    _claimed: Record | None = None
     notes: Notes | None = None
     wake: Callable[[], None] | None = None
     grace_until_ns: int | None = None
@@ -246,6 +249,11 @@ class Exchange:
             return False
         if frame.call != record.call:
             raise Violation("a reply to a call that was never made, or not yet")
+        if frame.kind == wire.CLAIMS and self.takes_claims and self._claimed is not record:
+            self._claimed = record
+            for kind, detail in claimed_events(frame):
+                self.emit(kind, detail)
+            return False
         if frame.kind not in record.answers:
             raise Violation(f"a frame of kind {frame.kind} where none belongs")
         record.frame = frame

@@ -342,6 +342,11 @@ def plan_for(policy: Policy) -> Plan:
     )
 
 
+def places_readable_by_all() -> tuple[str, ...]:
+    """What `readable_by_all` goes by."""
+    return (*_read_by_all(True), *_ALWAYS_THERE)
+
+
 def readable_by_all(path: str) -> bool:
     """Every plugin may read this, or it isn't there."""
     real = os.path.realpath(path)

@@ -78,6 +78,7 @@ class Worker:
         self.ending = False  # told to end, or found dead: no exchange may begin
         self.exchange: Exchange | None = None
         self.attempts: Attempts | None = None
+        self.earlier: Sequence[Event] = ()  # what was told of before: the next exchange begins with it
         self._deaf_until_ns = 0  # it tries so much that its attempts wait until then
         self._notes: Notes | None = None  # what was tried since the last call
         self.last: Exchange | None = None  # the one that began most recently, also once it is done
@@ -257,6 +258,9 @@ class Worker:
                 self.stop("close")
             if self.status is not None or self.ending:
                 raise AlreadyEnded
+            exchange.takes_claims = self.attempts is None
+            exchange.current.events.extend(self.earlier)
+            self.earlier = ()
             self.output.begin(sink)
             self._notes = None
             self.exchange = self.last = exchange

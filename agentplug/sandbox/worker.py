@@ -28,6 +28,7 @@ from agentplug.sandbox import loading, reporting
 from agentplug.sandbox.barriers import confine
 from agentplug.sandbox.bounds import CHANNEL_FD
 from agentplug.sandbox.channel import FrameSource, pack, write_frame
+from agentplug.sandbox.confession import Confession
 
 
 def main(plan: Plan) -> None:
@@ -37,7 +38,7 @@ def main(plan: Plan) -> None:
     sock = socket.socket(fileno=CHANNEL_FD)
     hello = wire.Hello(wire.PROTOCOL, reports)
     write_frame(sock, pack(wire.HELLO, 0, wire.encode_body(hello)))
-    worker = _Worker(sock)
+    worker = _Worker(sock, plan)
     signal.signal(signal.SIGINT, worker.on_interrupt)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the host hung up
         worker.serve()
@@ -64,8 +65,10 @@ def _flush() -> None:
 
 
 class _Worker:
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, plan: Plan) -> None:
         self._sock = sock
+        self._plan = plan
+        self._confession: Confession | None = None
         self._frames = FrameSource(sock)
         self._plugin: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -121,7 +124,7 @@ class _Worker:
         while (frame := await next_frame()) is not None:
             if frame.kind == wire.CALL:
                 answer = await self._call(frame)
-                write_frame(self._sock, answer)
+                self._answer(answer)
             elif frame.kind == wire.SETTLE:
                 write_frame(self._sock, pack(wire.SETTLED, frame.call))
             elif frame.kind == wire.CLOSE:
@@ -134,7 +137,10 @@ class _Worker:
     def _load(self, frame: Frame) -> None:
         self._in_call = True
         try:
-            self._plugin, loaded = loading.load(wire.decode_load(frame.structure))
+            request = wire.decode_load(frame.structure)
+            if request.claims is not None:
+                self._confession = Confession(self._plan, request.claims)
+            self._plugin, loaded = loading.load(request)
             answer = pack(wire.LOADED, frame.call, wire.encode_body(loaded))
         except loading.CannotLoad as problem:
             answer = pack(wire.ERROR, frame.call, wire.encode_body(Failure("", str(problem), "", problem.reason)))
@@ -142,6 +148,14 @@ class _Worker:
             answer = pack(wire.ERROR, frame.call, wire.encode_body(reporting.failure(error)))
         finally:
             self._in_call = False
+        self._answer(answer)
+
+    def _answer(self, answer: list[Any]) -> None:
+        """Send it, behind a report of what the plugin tried if there is one to make."""
+        claims = self._confession.take() if self._confession is not None else None
+        if claims is not None and (claims.told or claims.dropped):
+            call = wire.HEADER.unpack_from(answer[0])[3]
+            write_frame(self._sock, pack(wire.CLAIMS, call, wire.encode_body(claims)))
         write_frame(self._sock, answer)
 
     async def _call(self, frame: Frame) -> list[Any]:

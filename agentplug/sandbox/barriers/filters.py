@@ -135,9 +135,9 @@ def guard_filter(pid: int, rights: Rights) -> Filter:
         else:
             _try(rules.errno, name, watched.error_of(name), args=args)
 
-    def tell(name: str) -> None:
+    def tell(name: str, args: object = None) -> None:
         if rights.listening:
-            _try(rules.notify, name)
+            _try(rules.notify, name, args=args)
 
     for name in watched.REFUSED:
         refuse(name)
@@ -153,7 +153,9 @@ def guard_filter(pid: int, rights: Rights) -> Filter:
     for name in _OWN:
         refuse(name)
     if rights.processes:
-        _try(rules.allow, "clone", args=[ArgCmp(0, CmpOp.MASKED_EQ, 0, _NEW_NAMESPACES)])
+        told = rights.files and rights.listening
+        harmless = (_CLONE_THREAD, _CLONE_THREAD | _NEW_NAMESPACES) if told else (0, _NEW_NAMESPACES)
+        _try(rules.allow, "clone", args=[ArgCmp(0, CmpOp.MASKED_EQ, *harmless)])
         refuse("clone")
     else:
         _try(rules.allow, "clone", args=[ArgCmp(0, CmpOp.MASKED_EQ, _CLONE_THREAD, _CLONE_THREAD | _NEW_NAMESPACES)])
@@ -161,18 +163,20 @@ def guard_filter(pid: int, rights: Rights) -> Filter:
             refuse(name)
     _guard_sockets(rules, rights, refuse, tell)
     if rights.files:
-        for name in (*watched.OPENS, *(watched.EXECS if rights.processes else ())):
+        for name in (*watched.OPENS, *((*watched.EXECS, "fork", "vfork") if rights.processes else ())):
             tell(name)
     return rules
 
 
-def _guard_sockets(rules: Filter, rights: Rights, refuse: Callable[..., None], tell: Callable[[str], None]) -> None:
+def _guard_sockets(rules: Filter, rights: Rights, refuse: Callable[..., None], tell: Callable[..., None]) -> None:
     if rights.network is True:
         for family in _FAMILIES:
             _try(rules.allow, "socket", args={0: family})
         refuse("socket")
         if rights.files:
-            tell("connect")
+            for name in ("connect", "bind"):
+                tell(name)
+            tell("sendto", [ArgCmp(4, CmpOp.NE, 0)])  # to an address
         return
     refuse("bind")
     if rights.network is None:

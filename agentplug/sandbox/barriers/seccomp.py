@@ -41,7 +41,7 @@ def apply(plan: Plan) -> BarrierReport:
             ["host", "network", "processes"],
             "use a kernel with CONFIG_SECCOMP_FILTER, in a container that allows the seccomp system call",
         )
-    told = "the kernel tells what is tried" if listening else "this kernel doesn't tell what is tried"
+    told = "the kernel tells what is tried" if listening else "what is tried is the worker's own report"
     return BarrierReport(NAME, PROTECTS, "enforced", f"a list of allowed system calls, arguments checked; {told}")
 
 

@@ -1,0 +1,41 @@
+"""What a worker says that its plugin tried (host): taken where no kernel tells, and marked as the claim that it is.
+
+A plugin can forge all of it. So it decides nothing, one frame comes before an answer at most, and it is bounded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from agentplug.contract import wire
+from agentplug.contract.wire import Claim, Frame
+from agentplug.sandbox.channel import Violation
+
+
+def claimed_events(frame: Frame) -> list[tuple[str, dict[str, Any]]]:
+    """Kind and detail of the events that a frame claims. Raises `Violation`."""
+    if len(frame.structure) > wire.MAX_CLAIMS_BYTES or len(frame.blobs):
+        raise Violation("a report of what was tried that is too large")
+    try:
+        claims = wire.decode_claims(frame.structure)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise Violation("a report of what was tried that can't be decoded") from None
+    events = [(claim.kind, {**_detail(claim), "source": "worker", "count": claim.count}) for claim in claims.told]
+    if claims.dropped:
+        events.append(("dropped", {"what": "attempts", "source": "worker", "count": claims.dropped}))
+    return events
+
+
+def _detail(claim: Claim) -> dict[str, str]:
+    match claim.kind:
+        case "tried":
+            return {"syscall": claim.how, "argument": claim.what}
+        case "opened":
+            return {"path": claim.what, "mode": "write" if claim.how == "write" else "read"}
+        case "connected" | "bound":
+            return {"address": claim.what, "protocol": claim.how}
+        case "ran":
+            return {"program": claim.what}
+    return {}
