@@ -1,20 +1,19 @@
-"""The policy's limits, held against kernel readings (host, called by the watchdog through `supervisor`)."""
+"""The policy's limits, held against kernel readings (host, called by the watchdog through `rounds`)."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
-import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentplug.contract.policy import Policy
+from agentplug.contract.wire import ZygoteNews
 from agentplug.sandbox.bounds import scratch_inodes
 from agentplug.sandbox.channel import FrameReader
 from agentplug.sandbox.exchange import Exchange
-from agentplug.sandbox.kernel import Gone, Readings, footprint_of
+from agentplug.sandbox.kernel import Gone, Readings, arm_cpu_limit, footprint_of
 from agentplug.sandbox.processes import descendants
+from agentplug.sandbox.scratch import scratch_usage
 
 if TYPE_CHECKING:
     from agentplug.sandbox.supervisor import Worker
@@ -25,6 +24,7 @@ _MIB = 1 << 20
 _FRAME_S = 1.0
 _FRAME_BYTES_PER_S = 8 * _MIB
 _DISK_EVERY_NS = 50_000_000
+_CPU_SLACK_S = 10
 
 
 class Finding(NamedTuple):
@@ -88,6 +88,7 @@ class Limits:
         self._last_rss = 0
         self._partial_ns = 0
         self._disk_at_ns = 0
+        self.cpu_armed_ns = -1  # with so much used when a call begins, the backstop leaves room for it
 
     # ------------------------------------------------------------------ between calls
 
@@ -127,6 +128,11 @@ class Limits:
         self._last_rss = exchange.baseline_bytes
         self._partial_ns = 0
 
+    def arm_cpu(self, pid: int, used_ns: int) -> None:
+        """Move the kernel's own CPU limit, the backstop, ahead of what this call may use."""
+        arm_cpu_limit(pid, int(used_ns / 1e9 + self._policy.cpu_s) + 1 + _CPU_SLACK_S)
+        self.cpu_armed_ns = used_ns + _CPU_SLACK_S * 1_000_000_000
+
     def check(
         self, exchange: Exchange, readings: Readings, reader: FrameReader, worker: Worker, now_ns: int
     ) -> tuple[Finding | None, float]:
@@ -157,6 +163,18 @@ class Limits:
         self._last_tick_ns, self._last_rss = now_ns, rss
         return finding, min(wait_s, max(policy.wall_s - wall_s, 0.0), max(policy.cpu_s - cpu_s, 0.002))
 
+    def behind(self, news: ZygoteNews, exchange: Exchange | None, floor_bytes: int) -> Finding | None:
+        """The limit for which the kernel itself ended the process, if that is why."""
+        policy = self._policy
+        if news.out_of_memory:
+            growth = exchange.peak_bytes - floor_bytes if exchange is not None else 0
+            return Finding("memory", max(growth, int(policy.memory)), int(policy.memory), "bytes")
+        before_ns = exchange.cpu0_ns if exchange is not None else 0
+        used_s = news.user_s + news.system_s - before_ns / 1e9
+        if news.status == "SIGXCPU" and used_s >= policy.cpu_s:  # a plugin may send it to itself
+            return Finding("cpu", used_s, policy.cpu_s, "s")
+        return None
+
     def _next(self, exchange: Exchange, rss: int, headroom: int, now_ns: int) -> float:
         """Denser at the start of a call and while memory grows towards its limit."""
         grown = rss - self._last_rss
@@ -186,55 +204,3 @@ class Limits:
         if used > disk:
             return Finding("disk", used, disk, "bytes")
         return Finding("disk", inodes, most, "files") if inodes > most else None
-
-
-def scratch_usage(root: str, pids: Sequence[int], most_bytes: int, most_inodes: int) -> tuple[int, int]:
-    """Bytes and inodes below `root` and in deleted files that these processes hold; stops past the bounds.
-
-    What can't be counted counts as too much: a folder that can't be listed (a path too long, no right to read), a
-    deleted file that is mapped but not open.
-    """
-    used = 0
-    seen: set[int] = set()
-    folders = [root]
-    while folders:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    found = entry.stat(follow_symlinks=False)
-                    is_folder = stat.S_ISDIR(found.st_mode)
-                    if found.st_ino not in seen:
-                        seen.add(found.st_ino)
-                        # Some file systems give a folder a block, others none; their number is bounded anyway.
-                        used += 0 if is_folder else found.st_blocks * 512
-                    if is_folder:
-                        folders.append(entry.path)
-                    if len(seen) > most_inodes:
-                        return used, len(seen)
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # removed meanwhile
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                break  # the host's own trouble, and no fault of the plugin's
-            return used, most_inodes + 1
-    for pid in pids:
-        for inode, size in _held_by(pid, root):
-            if inode not in seen:
-                seen.add(inode)
-                used += most_bytes + 1 if size is None else size
-    return used, len(seen)
-
-
-def _held_by(pid: int, root: str) -> Iterator[tuple[int, int | None]]:
-    """Inode and bytes of each deleted file that a process has open or mapped; None where only a map is left."""
-    with contextlib.suppress(OSError):
-        for fd in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):
-                found = os.stat(f"/proc/{pid}/fd/{fd}")
-                if stat.S_ISREG(found.st_mode) and found.st_nlink == 0:
-                    yield found.st_ino, found.st_blocks * 512
-    inside, deleted = os.fsencode(f" {root}/"), b" (deleted)\n"
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", "rb") as maps:
-        for line in maps:
-            if line.endswith(deleted) and inside in line:
-                yield int(line.split(None, 5)[4]), None

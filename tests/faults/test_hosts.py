@@ -23,8 +23,9 @@ import agentplug
 from agentplug import SandboxedPlugin
 from agentplug.errors import BarrierUnavailable
 from agentplug.sandbox import watchdog
-from agentplug.sandbox.limits import Limits, scratch_usage
+from agentplug.sandbox.limits import Limits
 from agentplug.sandbox.output import stream_to
+from agentplug.sandbox.scratch import scratch_usage
 from tests.faults.conftest import PATIENCE_S, Faulty, FaultyPlugin
 from tests.leftovers import _warmed, eventually, nothing_left, python  # noqa: F401
 
