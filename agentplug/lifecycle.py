@@ -145,6 +145,7 @@ class Lifecycle:
             )
         hello = _hello(frame)
         self.reports = hello.barriers
+        worker.barriers = {report.barrier: report.status for report in hello.barriers}
         lost = [report for report in hello.barriers if report.lost]
         if lost and not self._policy.best_effort:
             remedies = "; ".join(r.remedy for r in lost if r.remedy) or "see agentplug.doctor()"

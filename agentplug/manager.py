@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +17,7 @@ from agentplug.errors import ContractError, DuplicatePlugin, PluginNotFound, Pol
 from agentplug.hooks import HookHandle, HookTable
 from agentplug.sandbox.conversation import our_loop
 from agentplug.sandboxed import SandboxedPlugin
+from agentplug.trace.recorder import MAX_ROWS, Recorder
 from agentplug.trusted import TrustedPlugin
 
 if TYPE_CHECKING:
@@ -79,6 +81,8 @@ class PluginManager:
         self.policy = policy or Policy()
         self._registered: dict[str, Registration] = {}
         self._hooks = HookTable()
+        self._past: deque[tuple[Recorder, dict[str, dict[str, Any]]]] = deque()
+        self._forgotten = Recorder()
 
     # ------------------------------------------------------------------ plugins
 
@@ -107,10 +111,12 @@ class PluginManager:
             await plugin.close()
             raise
         key = name or plugin.name
+        plugin.recorder.known_as = printable(key, 100)
         before = self._registered.get(key)
         self._registered[key] = Registration(plugin, config)
         if before is not None:
             await before.plugin.close()
+            self._part_with(before.plugin)
         return plugin
 
     def register(
@@ -150,6 +156,7 @@ class PluginManager:
         entry = self._named(name)
         del self._registered[name]
         await entry.plugin.close()
+        self._part_with(entry.plugin)
 
     async def reload(self, name: str) -> AnyPlugin:
         """The plugin anew, from what its spec holds now, with the same policy and configuration.
@@ -167,6 +174,8 @@ class PluginManager:
         failed = self._unseen_failure()
         entries, self._registered = list(self._registered.values()), {}
         await asyncio.gather(*(entry.plugin.close() for entry in entries))
+        for entry in entries:
+            self._part_with(entry.plugin)
         if failed is not None:
             raise failed
 
@@ -204,10 +213,16 @@ class PluginManager:
 
     @property
     def trace(self) -> pd.DataFrame:
-        """One row a call, of all sandboxed plugins, oldest first."""
-        from agentplug.report.frames import calls_frame
+        """One row a call, of all sandboxed plugins that are or were registered, oldest first: the calls frame."""
+        from agentplug.report.frames import recorded_frame
 
-        return calls_frame(sorted(self.runs, key=lambda run: run.started_at))
+        told: dict[str, dict[str, Any]] = {}
+        recorders = [self._forgotten]
+        here = [plugin for plugin in self.plugins.values() if isinstance(plugin, SandboxedPlugin)]
+        for recorder, about in (*self._past, *((plugin.recorder, plugin.about()) for plugin in here)):
+            recorders.append(recorder)
+            told |= about
+        return recorded_frame(recorders, told)
 
     @property
     def runs(self) -> list[Run]:
@@ -216,6 +231,15 @@ class PluginManager:
         return [run for plugin in plugins for run in plugin.runs]
 
     # ------------------------------------------------------------------ inside
+
+    def _part_with(self, plugin: AnyPlugin) -> None:
+        """Keep the figures of a plugin that goes, so that what replaces it can be compared."""
+        if not isinstance(plugin, SandboxedPlugin) or not len(plugin.recorder):
+            return
+        self._past.append((plugin.recorder, plugin.about()))
+        while sum(len(recorder) for recorder, _ in self._past) > MAX_ROWS:
+            oldest, _ = self._past.popleft()
+            self._forgotten.dropped += len(oldest) + oldest.dropped
 
     def _settled(self) -> dict[str, Registration]:
         """The registrations, without those whose initialization failed and whose error was seen."""

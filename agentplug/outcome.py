@@ -52,6 +52,7 @@ def runs_of(
                 exchange.stderr if not runs else "",
                 error,
                 readings,
+                worker.barriers,
             )
         )
     return runs

@@ -31,11 +31,14 @@ from agentplug.sandbox.exchange import Request
 from agentplug.sandbox.output import current_sink
 from agentplug.sandbox.supervisor import GRACE_S, AlreadyEnded, Worker
 from agentplug.sources.resolve import resolve
+from agentplug.trace.recorder import Recorder
 
 if TYPE_CHECKING:
     import pandas as pd
 
 RUNS_KEPT = 1_000
+RUNS_KEPT_BYTES = 1 << 28
+"""As many of the latest runs are kept as both bounds allow, their replies and output counted; figures longer."""
 DECODED_HERE_BYTES = 1 << 16
 
 
@@ -73,7 +76,9 @@ class SandboxedPlugin:
         self.source: Source = resolve(source)
         identity = Identity(*_first_guess(source, self.source), {})
         self._life = Lifecycle(self.source, self.policy, _checked_config(config), identity)
-        self.runs: deque[Run] = deque(maxlen=RUNS_KEPT)
+        self.runs: deque[Run] = deque()
+        self.recorder = Recorder()
+        self._runs_bytes = 0
         self._turn = Turn()
         self._count = 0
 
@@ -128,10 +133,18 @@ class SandboxedPlugin:
 
     @property
     def trace(self) -> pd.DataFrame:
-        """One row a call, oldest first, as far as `runs` are kept."""
-        from agentplug.report.frames import calls_frame
+        """One row a call, oldest first: the calls frame. A million calls are kept, `attrs["dropped"]` counts others."""
+        from agentplug.report.frames import recorded_frame
 
-        return calls_frame(list(self.runs))
+        return recorded_frame([self.recorder], self.about())
+
+    def about(self) -> dict[str, dict[str, Any]]:
+        """What the `attrs` of its trace say of it, by each name that it has had there: limits, digest, barriers."""
+        from agentplug.report.frames import about
+
+        barriers = {report.barrier: report.status for report in self._life.reports}
+        told = about(self.policy, self.source.digest, barriers)
+        return {name: told for name in self.recorder.names() or {printable(self.name, 100)}}
 
     # ------------------------------------------------------------------ life
 
@@ -275,7 +288,12 @@ class SandboxedPlugin:
 
     def _kept(self, runs: list[Run]) -> list[Run]:
         self._count += len(runs)
-        self.runs.extend(runs)
+        for run in runs:
+            self.recorder.add(run)
+            self.runs.append(run)
+            self._runs_bytes += _kept_bytes(run)
+        while len(self.runs) > RUNS_KEPT or (self._runs_bytes > RUNS_KEPT_BYTES and len(self.runs) > 1):
+            self._runs_bytes -= _kept_bytes(self.runs.popleft())
         return runs
 
     def __repr__(self) -> str:
@@ -312,6 +330,10 @@ def load_plugin_from_module(
         plugin.close_sync()
         raise
     return plugin
+
+
+def _kept_bytes(run: Run) -> int:
+    return (run.usage.reply_bytes + run.usage.output_bytes) // run.usage.calls
 
 
 def _policy_with(policy: object, memory_limit_mb: object) -> Policy:

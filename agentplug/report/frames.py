@@ -93,8 +93,9 @@ def about(policy: Policy, digest: str, barriers: Mapping[str, str]) -> dict[str,
 
 
 def _together(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    if len(told) == 1:
-        return dict(next(iter(told.values())))
+    first, *others = told.values() or ({},)
+    if first and all(of == first for of in others):
+        return dict(first)
     return {key: {name: of[key] for name, of in told.items()} for key in ("limits", "digest", "barriers")}
 
 

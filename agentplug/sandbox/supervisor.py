@@ -10,7 +10,7 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from agentplug.contract import wire
 from agentplug.contract.events import Event
@@ -40,6 +40,7 @@ class Worker(ConfinedProcess):
         self.limits = limits.Limits(policy)
         self.exchange: Exchange | None = None
         self.last: Exchange | None = None  # the one that began most recently, also once it is done
+        self.barriers: Mapping[str, str] = {}  # how each stood as the plugin's code came
         self.earlier: Sequence[Event] = ()  # what was told of before: the next exchange begins with it
         self.brisk = False  # its last call took no longer than a turn of the caller's loop
         self.last_active_ns = 0

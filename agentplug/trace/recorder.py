@@ -51,7 +51,12 @@ class Block:
 
 
 class Recorder:
-    """Takes runs, keeps their figures. `words` are the texts that the rows' `by` codes stand for."""
+    """Takes runs, keeps their figures. `words` are the texts that the rows' `by` codes stand for.
+
+    `known_as` is the name that a manager gave the plugin; without it rows show the plugin's own.
+    """
+
+    known_as: str | None = None
 
     def __init__(self, runs: Iterable[Run] = ()) -> None:
         self.blocks: deque[Block] = deque()
@@ -101,7 +106,12 @@ class Recorder:
     def __len__(self) -> int:
         return sum(block.count for block in self.blocks)
 
+    def names(self) -> set[str]:
+        """The names of the plugins in it: more than one where a plugin failed before it could say its own."""
+        return {identity.plugin for identity, _ in self.snapshot()}
+
     def snapshot(self) -> Iterator[tuple[Identity, bytes]]:
         """Each block's identity and a copy of its rows; safe while another thread adds."""
+        name = self.known_as
         for block in list(self.blocks):
-            yield block.identity, bytes(block.rows)
+            yield block.identity if name is None else block.identity._replace(plugin=name), bytes(block.rows)

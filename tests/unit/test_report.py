@@ -21,11 +21,11 @@ from agentplug.contract.policy import Policy
 from agentplug.contract.run import KINDS, USAGE_FIELDS, ErrorText, Run, Sample, SourceInfo, Usage, Verdict
 from agentplug.report.cards import barriers_table, plugin_card, run_card, verdict_table
 from agentplug.report.frames import calls_frame, samples_frame, verdict_frame
-from agentplug.trace.machine import machine
 from agentplug.report.labels import plot_text
 from agentplug.report.marks import VERDICTS, barrier_mark, is_gap, verdict_mark
 from agentplug.report.plots import compare_runs, plot_cpu, plot_memory, plot_run
 from agentplug.report.tables import barriers_rich, verdict_rich
+from agentplug.trace.machine import machine
 
 mpl.use("Agg")
 

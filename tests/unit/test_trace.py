@@ -10,11 +10,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from agentplug import sandboxed
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import KINDS, Run, Sample, SourceInfo, Usage
+from agentplug.manager import PluginManager
 from agentplug.report.files import read_trace, save_trace
 from agentplug.report.frames import about, calls_frame, recorded_frame, samples_frame
+from agentplug.sandboxed import SandboxedPlugin
 from agentplug.trace import recorder
 from agentplug.trace.recorder import Recorder
 
@@ -235,3 +238,63 @@ class TestAccessor:
             frame.agentplug.over_limit()
         with pytest.raises(ValueError, match="a number above 0"):
             calls_frame(MIXED).agentplug.over_limit(0)
+
+
+HOG = """
+class HogPlugin:
+    name, version = "hog", "1"
+
+    async def initialize(self, config): ...
+
+    async def process(self, count):
+        held = bytearray(count)
+        return len(held) // (count != 7)
+"""
+
+
+class TestLive:
+    async def test_a_plugin_keeps_figures_longer_than_runs(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sandboxed, "RUNS_KEPT", 2)
+        path = tmp_path / "hog.py"
+        path.write_text(HOG)
+        async with SandboxedPlugin(path, Policy(memory="48M")) as plugin:
+            for count in (1, 7, 5):
+                await plugin.run(count)
+            assert [run.number for run in plugin.runs] == [1, 2]
+            assert plugin.trace["verdict"].tolist() == ["completed", "failed", "completed"]
+            assert plugin.trace.attrs["limits"]["memory"] == 48 * MIB
+            assert plugin.trace.attrs["digest"] == plugin.source.digest
+            statuses = dict(zip(plugin.barriers["barrier"], plugin.barriers["status"], strict=True))
+            assert plugin.trace.attrs["barriers"] == statuses
+            assert plugin.runs[0].samples.attrs["barriers"] == statuses
+
+    async def test_runs_are_kept_by_their_size_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sandboxed, "RUNS_KEPT_BYTES", 10)
+        path = tmp_path / "hog.py"
+        path.write_text(HOG)
+        async with SandboxedPlugin(path) as plugin:
+            for count in (10**6, 10**6 + 1, 10**6 + 2, 10**6 + 3):
+                await plugin.run(count)
+            assert len(plugin.runs) in (1, 2)
+            assert plugin.runs[-1].value == 10**6 + 3
+
+    async def test_a_manager_remembers_what_was_replaced(self, tmp_path: Path) -> None:
+        path = tmp_path / "hog.py"
+        path.write_text(HOG)
+        async with PluginManager() as manager:
+            first = await manager.load(path)
+            await first.run(1)
+            path.write_text(HOG.replace('"1"', '"2"'))
+            await (await manager.reload("hog")).process(2)
+            other = await manager.load(path, name="other", policy=Policy(memory="40M"))
+            await other.run(3)
+            await manager.unregister("other")
+            trace = manager.trace
+            assert trace["plugin"].tolist() == ["hog", "hog", "other"]
+            assert trace["version"].tolist() == ["1", "2", "2"]
+            assert trace["digest"].nunique() == 2
+            assert trace.attrs["limits"]["other"]["memory"] == 40 * MIB
+            assert trace.agentplug.compare(trace).loc[("hog", "completed"), "ratio"] == 1.0
+        assert len(manager.trace) == 3
