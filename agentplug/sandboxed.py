@@ -26,10 +26,11 @@ from agentplug.errors import AgentplugError, ContractError, PolicyError
 from agentplug.lifecycle import Identity, Lifecycle
 from agentplug.outcome import runs_of
 from agentplug.requests import call_request
-from agentplug.sandbox.conversation import Turn, converse, our_loop, wait_for
+from agentplug.sandbox.conversation import converse, on_our_loop, wait_for
 from agentplug.sandbox.exchange import Request
 from agentplug.sandbox.output import current_sink
 from agentplug.sandbox.supervisor import GRACE_S, AlreadyEnded, Worker
+from agentplug.sandbox.turn import Turn, WaitsForItself
 from agentplug.sources.resolve import resolve
 from agentplug.trace.recorder import Recorder
 
@@ -133,7 +134,7 @@ class SandboxedPlugin:
 
     @property
     def trace(self) -> pd.DataFrame:
-        """One row a call, oldest first: the calls frame. A million calls are kept, `attrs["dropped"]` counts others."""
+        """One row a call, oldest first: the calls frame. It keeps a million; `attrs["dropped"]` counts others."""
         from agentplug.report.frames import recorded_frame
 
         return recorded_frame([self.recorder], self.about())
@@ -144,7 +145,7 @@ class SandboxedPlugin:
 
         barriers = {report.barrier: report.status for report in self._life.reports}
         told = about(self.policy, self.source.digest, barriers)
-        return {name: told for name in self.recorder.names() or {printable(self.name, 100)}}
+        return dict.fromkeys(self.recorder.names() or {printable(self.name, 100)}, told)
 
     # ------------------------------------------------------------------ life
 
@@ -202,14 +203,14 @@ class SandboxedPlugin:
         try:
             async with asyncio.timeout(GRACE_S):
                 await self._turn.__aenter__()
-        except TimeoutError:
+        except (TimeoutError, WaitsForItself):
             # The call that has the turn waits on a loop that stands still, perhaps because our caller blocks it: a
             # notebook's magic does. End the worker now; its descriptors close when that call has let go of them.
             if worker is not None:
                 worker.stop("close")
                 await asyncio.shield(asyncio.wrap_future(worker.exited))
                 await asyncio.shield(asyncio.wrap_future(worker.wiped))
-            asyncio.run_coroutine_threadsafe(self._let_go(), our_loop())
+            on_our_loop(self._let_go())
             return
         try:
             await self._life.drop(gently=True)
@@ -228,7 +229,10 @@ class SandboxedPlugin:
         await self.close()
 
     def run_sync(self, input_data: Any) -> Run:
-        """`run`, for scripts; also works where a loop is running already."""
+        """`run`, for scripts; also works where a loop is running already.
+
+        Raises `RuntimeError` where that loop has a call of this plugin under way, which couldn't end meanwhile.
+        """
         return wait_for(self.run(input_data))
 
     def close_sync(self) -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from agentplug.errors import BarrierUnavailable
 from agentplug.sandbox.exchange import Exchange, Request
 from agentplug.sandbox.output import Sink
 from agentplug.sandbox.supervisor import BRISK_NS, Worker
+from agentplug.sandbox.turn import Standstill, standstill
 
 T = TypeVar("T")
 _TURN_OVER_S = 0.1
@@ -129,51 +130,6 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
             loop.remove_writer(fd)
 
 
-class Turn:
-    """A lock that serves its waiters in the order they came, across threads and event loops.
-
-    It belongs to a task. If that task's loop is closed it will never give the turn back: the next who comes takes it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # letting go of an abandoned task may bring us back here
-        self._holder: asyncio.Task[Any] | None = None
-        self._waiting: deque[tuple[Future[None], asyncio.Task[Any]]] = deque()
-
-    async def __aenter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        with self._lock:
-            if self._holder is None or self._holder.get_loop().is_closed():
-                self._holder = task
-                return
-            ticket: Future[None] = Future()
-            self._waiting.append((ticket, task))
-        try:
-            await asyncio.wrap_future(ticket)
-        except asyncio.CancelledError:
-            with self._lock:  # or `_pass_on` may be half-way through giving it to us
-                ours = ticket.done() and not ticket.cancelled()
-            if ours:
-                self._pass_on(task)
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        with contextlib.suppress(RuntimeError):  # no loop runs: an abandoned task is being collected
-            self._pass_on(asyncio.current_task())
-
-    def _pass_on(self, task: asyncio.Task[Any] | None) -> None:
-        with self._lock:
-            if self._holder is not task:
-                return  # somebody took it over
-            self._holder = None
-            while self._waiting and self._holder is None:
-                ticket, waiter = self._waiting.popleft()
-                if not waiter.get_loop().is_closed() and ticket.set_running_or_notify_cancel():
-                    self._holder = waiter
-                    ticket.set_result(None)
-
-
 _loop: asyncio.AbstractEventLoop | None = None
 _loop_lock = threading.Lock()
 
@@ -199,14 +155,23 @@ def our_loop() -> asyncio.AbstractEventLoop:
         return _loop
 
 
+def on_our_loop(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Run `coroutine` on our loop, and wait for nothing."""
+    contextvars.Context().run(asyncio.run_coroutine_threadsafe, coroutine, our_loop())
+
+
 def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run `coroutine` on our loop and wait for it here. Ctrl-C cancels it, waits for its end, and is raised on."""
+    """Run `coroutine` on our loop and wait for it here. Ctrl-C cancels it, waits for its end, and is raised on.
+
+    Raises `WaitsForItself` where that would never end.
+    """
     try:
         loop = our_loop()
     except BaseException:
         coroutine.close()
         raise
-    if asyncio._get_running_loop() is loop:
+    here = asyncio._get_running_loop()
+    if here is loop:
         coroutine.close()
         raise RuntimeError("run_sync and close_sync can't wait on agentplug's own loop; await run or close here")
     outcome: Future[T] = Future()
@@ -217,13 +182,18 @@ def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
         tasks.append(task)
         task.add_done_callback(lambda done: _hand_over(done, outcome))
 
-    loop.call_soon_threadsafe(start)
+    held_up = Standstill(here)
+    before = standstill.set(held_up)
+    loop.call_soon_threadsafe(start)  # in a copy of this context
+    standstill.reset(before)
     try:
         return outcome.result()
     except KeyboardInterrupt:
         loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
         wait([outcome], timeout=5)
         raise
+    finally:
+        held_up.loop = None
 
 
 def _hand_over(done: asyncio.Task[T], outcome: Future[T]) -> None:
