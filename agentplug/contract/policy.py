@@ -10,13 +10,17 @@ import functools
 import inspect
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.plugin import HOOK_POINTS
 from agentplug.contract.text import printable
 from agentplug.errors import PolicyError
+
+if TYPE_CHECKING:
+    from agentplug.contract.learned import Learned
+    from agentplug.contract.run import Run
 
 HOOK_KINDS = ("transform", "veto", "observe")
 MAX_REPLY_BYTES = 1 << 30
@@ -158,6 +162,17 @@ class Policy:
         """The policy that `to_dict` wrote."""
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**fields)
+
+    @staticmethod
+    def learn(runs: Iterable[Run] | Run) -> Learned:
+        """The least policy under which these runs of one plugin would have completed, with a reason for each right.
+
+        Best of runs under a wide policy with `observe="files"`. Raises `PolicyError` if there are none, if they are
+        of several plugins, and for what isn't a `Run`.
+        """
+        from agentplug.contract.learn import learn  # it is made of runs, and they of policies
+
+        return learn(runs)
 
     def __hash__(self) -> int:
         return hash(repr(self))
