@@ -38,6 +38,13 @@ _DEVICES = {
     "/dev/random": AccessFS.READ_FILE,
     "/dev/urandom": AccessFS.READ_FILE,
 }
+_OWN = (
+    "auxv cgroup cmdline comm environ fd fdinfo io limits maps mem mountinfo mounts oom_score schedstat smaps "
+    "smaps_rollup stat statm status"
+).split()
+"""What a plugin may read of its own process in /proc. Not `net`, nor `task`, which has one in each of its folders:
+they list the sockets of everybody in its network. Should the kernel, short of memory, forget one of these files and
+make it anew, the rule holds for the old one alone: then reading it is refused."""
 _COMMANDS = ("/usr/bin", "/bin", "/usr/local/bin", "/lib", "/lib64", "/usr/lib", "/usr/local/lib")
 
 
@@ -68,7 +75,7 @@ def apply(plan: Plan) -> BarrierReport:
         if plan.processes:
             for path in _COMMANDS:
                 allow(rules, path, _RUN)
-        allow(rules, f"/proc/{os.getpid()}", READ)
+        allow_own(rules)
         allow(rules, plan.scratch, _FOLDERS_ONLY if plan.write and not plan.disk_bytes else _WRITE)
         if isinstance(plan.network, list):
             for port in plan.network:
@@ -89,6 +96,12 @@ def allow(rules: Ruleset, path: str, access: AccessFS) -> None:
         rules.allow_path(path, access if os.path.isdir(path) else access & _FILE_RIGHTS)
     except (FileNotFoundError, PermissionError):
         return  # what isn't there, or can't be reached, needs no rule
+
+
+def allow_own(rules: Ruleset) -> None:
+    """Grant this process what it may know of itself."""
+    for name in _OWN:
+        allow(rules, f"/proc/{os.getpid()}/{name}", READ)
 
 
 def _report(plan: Plan, version: int) -> BarrierReport:
