@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -56,6 +59,22 @@ def runs_of(
             )
         )
     return runs
+
+
+def decode_elsewhere(
+    exchange: Exchange, worker: Worker, source: SourceInfo, number: int, started_at: datetime
+) -> Future[list[Run]]:
+    """`runs_of` on a thread of its own: large replies take their time, and no loop waits for it."""
+    return _decoder().submit(runs_of, exchange, worker, source, number, started_at)
+
+
+@functools.cache
+def _decoder() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "agentplug-decoder")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_decoder.cache_clear)  # its thread isn't there
 
 
 def _read(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -> tuple[Any, ErrorText | None]:

@@ -7,11 +7,7 @@ is the business of `lifecycle`.
 from __future__ import annotations
 
 import asyncio
-import functools
-import os
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,9 +18,11 @@ from agentplug.contract.policy import Policy
 from agentplug.contract.run import Run
 from agentplug.contract.source import Source
 from agentplug.contract.text import printable
-from agentplug.errors import AgentplugError, ContractError, PolicyError
+from agentplug.errors import AgentplugError, ContractError
+from agentplug.given import batches, checked_config, first_guess, policy_with
+from agentplug.kept import KeptRuns
 from agentplug.lifecycle import Identity, Lifecycle
-from agentplug.outcome import runs_of
+from agentplug.outcome import decode_elsewhere, runs_of
 from agentplug.requests import call_request
 from agentplug.sandbox.conversation import converse, on_our_loop, wait_for
 from agentplug.sandbox.exchange import Request
@@ -32,25 +30,11 @@ from agentplug.sandbox.output import current_sink
 from agentplug.sandbox.supervisor import GRACE_S, AlreadyEnded, Worker
 from agentplug.sandbox.turn import Turn, WaitsForItself
 from agentplug.sources.resolve import resolve
-from agentplug.trace.recorder import Recorder
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RUNS_KEPT = 1_000
-RUNS_KEPT_BYTES = 1 << 28
-"""As many of the latest runs are kept as both bounds allow, their replies and output counted; figures longer."""
 DECODED_HERE_BYTES = 1 << 16
-
-
-@functools.cache
-def _decoder() -> ThreadPoolExecutor:
-    """Large replies are decoded there, so that no loop waits."""
-    return ThreadPoolExecutor(1, "agentplug-decoder")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_decoder.cache_clear)  # its thread isn't there
 
 
 class SandboxedPlugin:
@@ -72,16 +56,15 @@ class SandboxedPlugin:
         memory_limit_mb: float | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        self.policy = _policy_with(policy, memory_limit_mb)
+        self.policy = policy_with(policy, memory_limit_mb)
         self.given = source  # what to resolve again on a reload
         self.source: Source = resolve(source)
-        identity = Identity(*_first_guess(source, self.source), {})
-        self._life = Lifecycle(self.source, self.policy, _checked_config(config), identity)
-        self.runs: deque[Run] = deque()
-        self.recorder = Recorder()
-        self._runs_bytes = 0
+        identity = Identity(*first_guess(source, self.source), {})
+        self._life = Lifecycle(self.source, self.policy, checked_config(config), identity)
+        self._kept = KeptRuns()
+        self.runs = self._kept.latest
+        self.recorder = self._kept.recorder
         self._turn = Turn()
-        self._count = 0
 
     # ------------------------------------------------------------------ what it is
 
@@ -119,7 +102,7 @@ class SandboxedPlugin:
     @property
     def calls(self) -> int:
         """How many calls it has had, also where `runs` keeps only the latest."""
-        return self._count
+        return self._kept.count
 
     @property
     def barriers(self) -> pd.DataFrame:
@@ -161,7 +144,7 @@ class SandboxedPlugin:
     async def initialize(self, config: Mapping[str, Any] | None = None) -> None:
         """Give the plugin its configuration (by default the one this object was made with)."""
         if config is not None:
-            self._life.config = _checked_config(config)
+            self._life.config = checked_config(config)
         async with self._turn:
             self._life.initialized = False
             await self._life.ready()
@@ -180,7 +163,7 @@ class SandboxedPlugin:
         """Runs of `inputs`, in order. A window over 1 sends that many at once, and they share one measurement."""
         if isinstance(window, bool) or not isinstance(window, int) or not 1 <= window <= 1024:
             raise ContractError(f"window={window!r}: a whole number from 1 to 1024, please")
-        async for batch in _batches(inputs, window):
+        async for batch in batches(inputs, window):
             if len(batch) == 1:
                 yield await self.run(batch[0])
                 continue
@@ -265,7 +248,7 @@ class SandboxedPlugin:
             except AgentplugError as error:
                 if error.run is None:
                     raise
-                return self._kept([error.run])  # its code or its `initialize` failed in the new worker
+                return self._kept.add([error.run])  # its code or its `initialize` failed in the new worker
 
     async def _exchange(self, worker: Worker, requests: Sequence[Request]) -> list[Run]:
         started_at = datetime.now(UTC)
@@ -275,30 +258,20 @@ class SandboxedPlugin:
             exchange = await converse(worker, requests, current_sink())
         except asyncio.CancelledError:
             if worker.last is not None:
-                runs = runs_of(worker.last, worker, life.info, self._count, started_at)
-                life.after(worker, self._kept(runs))
+                runs = runs_of(worker.last, worker, life.info, self._kept.count, started_at)
+                life.after(worker, self._kept.add(runs))
             raise
         if exchange.usage.reply_bytes <= DECODED_HERE_BYTES:
-            runs = runs_of(exchange, worker, life.info, self._count, started_at)
+            runs = runs_of(exchange, worker, life.info, self._kept.count, started_at)
         else:
-            decoding = _decoder().submit(runs_of, exchange, worker, life.info, self._count, started_at)
+            decoding = decode_elsewhere(exchange, worker, life.info, self._kept.count, started_at)
             try:
                 runs = await asyncio.shield(asyncio.wrap_future(decoding))
             except asyncio.CancelledError:
-                life.after(worker, self._kept(decoding.result()))
+                life.after(worker, self._kept.add(decoding.result()))
                 raise
         life.after(worker, runs)
-        return self._kept(runs)
-
-    def _kept(self, runs: list[Run]) -> list[Run]:
-        self._count += len(runs)
-        for run in runs:
-            self.recorder.add(run)
-            self.runs.append(run)
-            self._runs_bytes += _kept_bytes(run)
-        while len(self.runs) > RUNS_KEPT or (self._runs_bytes > RUNS_KEPT_BYTES and len(self.runs) > 1):
-            self._runs_bytes -= _kept_bytes(self.runs.popleft())
-        return runs
+        return self._kept.add(runs)
 
     def __repr__(self) -> str:
         return f"<SandboxedPlugin {printable(self.name, 80)} {printable(self.version, 40)}: {self.state}>"
@@ -314,7 +287,7 @@ class SandboxedPlugin:
             state=self.state,
             policy=self.policy,
             barriers=self.barrier_rows(),
-            calls=self._count,
+            calls=self._kept.count,
             last_verdict=self.runs[-1].verdict if self.runs else None,
         )
 
@@ -334,57 +307,3 @@ def load_plugin_from_module(
         plugin.close_sync()
         raise
     return plugin
-
-
-def _kept_bytes(run: Run) -> int:
-    return (run.usage.reply_bytes + run.usage.output_bytes) // run.usage.calls
-
-
-def _policy_with(policy: object, memory_limit_mb: object) -> Policy:
-    if policy is None:
-        policy = Policy()
-    if not isinstance(policy, Policy):
-        raise PolicyError(f"policy={printable(repr(policy), 100)}: write a Policy, as in Policy(memory='256M')")
-    if memory_limit_mb is None:
-        return policy
-    if isinstance(memory_limit_mb, bool) or not isinstance(memory_limit_mb, (int, float)):
-        raise PolicyError(f"memory_limit_mb={memory_limit_mb!r}: write a number of megabytes")
-    if not 1 <= memory_limit_mb <= 1 << 30:
-        raise PolicyError(f"memory_limit_mb={memory_limit_mb!r}: between 1 and {1 << 30}, please")
-    return policy.replace(memory=int(memory_limit_mb * (1 << 20)))
-
-
-def _checked_config(config: object) -> dict[str, Any]:
-    if config is None:
-        return {}
-    if not isinstance(config, Mapping):
-        raise ContractError(f"config is a {type(config).__name__}; write a dict")
-    return dict(config)
-
-
-def _first_guess(given: object, source: Source) -> tuple[str, str]:
-    """Name and version before the worker has said them: of the user's own object, else from the spec."""
-    name, version = getattr(given, "name", None), getattr(given, "version", None)
-    if source.kind == "object" and isinstance(name, str) and name and isinstance(version, str):
-        return name, version
-    return source.attribute or source.entry.rpartition(".")[2] or source.spec, ""
-
-
-async def _batches(inputs: Iterable[Any] | AsyncIterable[Any], size: int) -> AsyncIterator[list[Any]]:
-    batch: list[Any] = []
-    if isinstance(inputs, AsyncIterable):
-        async for item in inputs:
-            batch.append(item)
-            if len(batch) == size:
-                yield batch
-                batch = []
-    elif isinstance(inputs, Iterable):
-        for item in inputs:
-            batch.append(item)
-            if len(batch) == size:
-                yield batch
-                batch = []
-    else:
-        raise ContractError(f"map() takes an iterable of inputs, not a {type(inputs).__name__}")
-    if batch:
-        yield batch

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from agentplug import sandboxed
+from agentplug import kept
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import KINDS, Run, Sample, SourceInfo, Usage
@@ -256,7 +256,7 @@ class TestLive:
     async def test_a_plugin_keeps_figures_longer_than_runs(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sandboxed, "RUNS_KEPT", 2)
+        monkeypatch.setattr(kept, "RUNS_KEPT", 2)
         path = tmp_path / "hog.py"
         path.write_text(HOG)
         async with SandboxedPlugin(path, Policy(memory="48M")) as plugin:
@@ -271,7 +271,7 @@ class TestLive:
             assert plugin.runs[0].samples.attrs["barriers"] == statuses
 
     async def test_runs_are_kept_by_their_size_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sandboxed, "RUNS_KEPT_BYTES", 10)
+        monkeypatch.setattr(kept, "RUNS_KEPT_BYTES", 10)
         path = tmp_path / "hog.py"
         path.write_text(HOG)
         async with SandboxedPlugin(path) as plugin:

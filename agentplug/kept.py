@@ -1,0 +1,37 @@
+"""The runs of one plugin, as far as they are kept (host): the latest whole, the figures of many more."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from agentplug.contract.run import Run
+from agentplug.trace.recorder import Recorder
+
+RUNS_KEPT = 1_000
+RUNS_KEPT_BYTES = 1 << 28
+"""As many of the latest runs are kept as both bounds allow, their replies and output counted; figures longer."""
+
+
+class KeptRuns:
+    """`latest` runs, the `recorder` of their figures, and the `count` of all there have been."""
+
+    def __init__(self) -> None:
+        self.latest: deque[Run] = deque()
+        self.recorder = Recorder()
+        self.count = 0
+        self._bytes = 0
+
+    def add(self, runs: list[Run]) -> list[Run]:
+        """Keep `runs`, and give them back."""
+        self.count += len(runs)
+        for run in runs:
+            self.recorder.add(run)
+            self.latest.append(run)
+            self._bytes += _bytes_of(run)
+        while len(self.latest) > RUNS_KEPT or (self._bytes > RUNS_KEPT_BYTES and len(self.latest) > 1):
+            self._bytes -= _bytes_of(self.latest.popleft())
+        return runs
+
+
+def _bytes_of(run: Run) -> int:
+    return (run.usage.reply_bytes + run.usage.output_bytes) // run.usage.calls
