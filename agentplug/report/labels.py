@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentplug.contract.events import Event
+from agentplug.contract.events import TOLD, Event
+from agentplug.contract.explain import DECIDING, format_seconds
 from agentplug.contract.text import printable
 
 if TYPE_CHECKING:
@@ -16,15 +17,32 @@ SMALL = 9
 _EVENT_SIZE = 8
 _SAME_MOMENT = 0.03
 """Events closer than this share of the time axis share a label."""
-_TOLD = {"limit": "by", "error": "type", "stop": "by", "exit": "status", "dropped": "what", "unserializable": "type"}
+_LANES = 3
+_MOST_WORDS = 200
+_WORTH_A_NAME = 0.09
+"""A phase that takes at least this share of the time axis is named."""
+_DETAIL = {
+    "limit": "by",
+    "error": "type",
+    "stop": "by",
+    "exit": "status",
+    "dropped": "what",
+    "unserializable": "type",
+    "tried": "syscall",
+    "opened": "path",
+    "connected": "address",
+    "bound": "address",
+    "ran": "program",
+}
 _WORDS = {"error": "raised", "exit": "exit:"}
 
 
 class _Moment(NamedTuple):
-    """Where a label points to, on the time axis, and what it says."""
+    """Where a label points to, on the time axis, what it says, and whether it must be said."""
 
     x: float
     words: str
+    decides: bool
 
 
 def plot_text(text: str, most: int = 48) -> str:
@@ -50,24 +68,59 @@ def halo(ax: Axes, artist: Artist) -> None:
     artist.set_path_effects([withStroke(linewidth=4, foreground=ax.get_facecolor())])
 
 
+def mark_phases(ax: Axes, events: Iterable[Event], scale: float, end_s: float, *, labelled: bool = True) -> None:
+    """Hatch the time from the event that decided the verdict to the last one: the worker was only being ended then.
+
+    A call that ended by itself has no such phase. `scale` turns seconds into x.
+    """
+    events = list(events)
+    decided_s = next((event.t_s for event in events if event.kind in DECIDING), end_s)
+    last_s = max((event.t_s for event in events), default=0.0)
+    if last_s <= decided_s:
+        return
+    ax.axvspan(decided_s * scale, last_s * scale, facecolor="0.93", edgecolor="0.75", hatch="//", lw=0, zorder=0)
+    if labelled and last_s - decided_s >= _WORTH_A_NAME * end_s:
+        middle = (decided_s + last_s) / 2 * scale
+        text = ax.annotate(
+            "being ended",
+            (middle, 0),
+            (0, 3),
+            xycoords=ax.get_xaxis_transform(),
+            textcoords="offset points",
+            ha="center",
+            fontsize=_EVENT_SIZE,
+            color="0.35",
+        )
+        halo(ax, text)
+
+
 def mark_events(ax: Axes, events: Iterable[Event], scale: float, *, labelled: bool = True) -> None:
     """A thin line at each event after the start, and words for them at the top. `scale` turns seconds into x.
 
-    Events of one moment share a label; a label that would run into the one before moves a line down.
+    What only tells (a refused attempt, say) gets a short tick, however many they are. Events of one moment share a
+    label; a label that would run into another moves a line down, and is left out if it only tells and has no room.
     """
-    events = [event for event in events if event.kind != "start"]
-    for x in sorted({event.t_s * scale for event in events}):
+    events = sorted((event for event in events if event.kind != "start"), key=lambda event: event.t_s)
+    decisive = {event.t_s * scale for event in events if event.kind not in TOLD}
+    for x in sorted(decisive):
         ax.axvline(x, color="0.5", lw=0.8, ls=(0, (1, 2)), zorder=1)
+    told = sorted({event.t_s * scale for event in events} - decisive)
+    if told:
+        ax.vlines(told, 0.96, 1.0, transform=ax.get_xaxis_transform(), color="0.3", lw=1.0, zorder=1)
     if not labelled:
         return
     low, high = ax.get_xlim()
-    free_from = [low, low]
-    for moment in _moments(events, scale, (high - low) * _SAME_MOMENT):
+    lanes: list[list[tuple[float, float]]] = [[] for _ in range(_LANES)]
+    moments = _moments(events, scale, (high - low) * _SAME_MOMENT)
+    for moment in sorted(moments, key=lambda moment: not moment.decides):
         width = _width(ax, moment.words)
         on_left = moment.x - low > width
         begins, ends = (moment.x - width, moment.x) if on_left else (moment.x, moment.x + width)
-        lane = next((n for n, free in enumerate(free_from) if begins >= free), len(free_from) - 1)
-        free_from[lane] = ends
+        free = [n for n, taken in enumerate(lanes) if all(ends <= a or begins >= b for a, b in taken)]
+        if not free and not moment.decides:
+            continue
+        lane = free[0] if free else _LANES - 1
+        lanes[lane].append((begins, ends))
         label = ax.annotate(
             moment.words,
             (moment.x, 1),
@@ -85,19 +138,30 @@ def mark_events(ax: Axes, events: Iterable[Event], scale: float, *, labelled: bo
 
 def _moments(events: list[Event], scale: float, apart: float) -> list[_Moment]:
     moments: list[_Moment] = []
-    for event in sorted(events, key=lambda event: event.t_s):
-        x, words = event.t_s * scale, _event_words(event)
-        if moments and x - moments[-1].x < apart:
-            moments[-1] = _Moment(x, f"{moments[-1].words} · {words}")
+    for event in events:
+        x, words, decides = event.t_s * scale, _event_words(event), event.kind not in TOLD
+        if moments and x - moments[-1].x < apart and decides == moments[-1].decides:
+            x = x if decides else moments[-1].x  # a crowd of attempts mustn't wander along the axis as one moment
+            moments[-1] = _Moment(x, f"{moments[-1].words} · {words}"[:_MOST_WORDS], decides)
         else:
-            moments.append(_Moment(x, words))
-    return [_Moment(moment.x, plot_text(moment.words, 70)) for moment in moments]
+            moments.append(_Moment(x, words, decides))
+    return [moment._replace(words=plot_text(moment.words, 70)) for moment in moments]
 
 
 def _event_words(event: Event) -> str:
-    told = event.detail.get(_TOLD.get(event.kind, ""), "")
-    word = _WORDS.get(event.kind, event.kind)
-    return f"{word} {str(told)[:30]}".strip()
+    detail = event.detail
+    if event.kind == "loaded":
+        return _loaded_words(detail)
+    told = str(detail.get(_DETAIL.get(event.kind, ""), ""))[:30]
+    count = detail.get("count")
+    times = f"×{count}" if event.kind in TOLD and isinstance(count, int) and count > 1 else ""
+    during = f"during {detail['during']}" if "during" in detail else ""
+    return " ".join(word for word in (_WORDS.get(event.kind, event.kind), told, times, during) if word)
+
+
+def _loaded_words(detail: Mapping[str, Any]) -> str:
+    took = detail.get("wall_s")
+    return f"before: loaded in {format_seconds(took)}" if isinstance(took, (int, float)) else "before: loaded"
 
 
 def _width(ax: Axes, words: str) -> float:

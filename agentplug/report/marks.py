@@ -11,26 +11,36 @@ from typing import Any, NamedTuple
 
 
 class Mark(NamedTuple):
-    """A colour, a one-character icon, and a matplotlib hatch."""
+    """A colour, a one-character icon, a matplotlib hatch and a matplotlib marker."""
 
     color: str
     icon: str
     hatch: str = ""
+    marker: str = "o"
 
 
 LIMIT_COLOR = "#D55E00"
 MEMORY_COLOR = "#0072B2"
 CPU_COLOR = "#009E73"
 WALL_COLOR = "#56B4E9"
+SERIES = (
+    ("#0072B2", "-"),
+    ("#E69F00", "--"),
+    ("#009E73", "-."),
+    ("#CC79A7", ":"),
+    ("#56B4E9", (0, (5, 1, 1, 1, 1, 1))),
+    ("#000000", (0, (1, 3))),
+)
+"""Colour and line style of plugins that share Axes, first to last."""
 _GREY = "#8C8C8C"
 
 VERDICTS: dict[str, Mark] = {
     "completed": Mark("#009E73", "✓"),
-    "failed": Mark("#E69F00", "✗", ".."),
-    "limited": Mark("#D55E00", "■", "////"),
-    "died": Mark("#CC79A7", "†", "xx"),
-    "broken": Mark("#0072B2", "≠", "\\\\\\\\"),
-    "stopped": Mark(_GREY, "□", "--"),
+    "failed": Mark("#E69F00", "✗", "..", "X"),
+    "limited": Mark("#D55E00", "■", "////", "s"),
+    "died": Mark("#CC79A7", "†", "xx", "P"),
+    "broken": Mark("#0072B2", "≠", "\\\\\\\\", "D"),
+    "stopped": Mark(_GREY, "□", "--", "v"),
 }
 
 _ENFORCED = Mark("#009E73", "✓")

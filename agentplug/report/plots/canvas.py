@@ -1,0 +1,133 @@
+"""What the pictures share (host): Axes, units, amounts in words, and words where there is nothing to draw."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from agentplug.report.labels import SMALL, halo, plot_text
+from agentplug.report.marks import LIMIT_COLOR
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CLOSE = 0.12
+"""Levels nearer than this share of the axis put their words on different sides."""
+_KIB = 1 << 10
+_OFF_SCALE = 0.1
+"""Use below this share of its limit gets the scale for itself, and the limit is told in words."""
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """Axes on a figure of their own, so many inches large."""
+    import matplotlib.pyplot as plt
+
+    _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    return ax
+
+
+def dress(ax: Axes, grid: Literal["x", "y"]) -> None:
+    """Light lines along one axis, no frame."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis=grid, alpha=0.25, lw=0.7)
+    ax.set_axisbelow(True)
+    ax.tick_params(labelsize=SMALL)
+
+
+def name_rows(ax: Axes, names: list[str]) -> None:
+    """Rows from top to bottom, each with its name at the left."""
+    ax.set_yticks(range(len(names)), [plot_text(name, 32) for name in names], parse_math=False)
+    ax.set_ylim(max(len(names), 1) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+
+
+def say(ax: Axes, words: str) -> None:
+    """`words` in the middle of empty Axes."""
+    ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", fontsize=SMALL + 2, color="0.4")
+
+
+def mark_limit(ax: Axes, limit: float, row: float) -> None:
+    """A short line across a row, at its limit."""
+    ink = ax.xaxis.label.get_color()
+    halo(ax, ax.plot([limit, limit], [row - 0.42, row + 0.42], color=ink, lw=2, zorder=3)[0])
+
+
+def limit_title(ax: Axes, limits: list[float], unit: str) -> None:
+    """What the marks mean, above the rows: the limit itself when all rows share one."""
+    if not limits:
+        return
+    least, most = min(limits), max(limits)
+    figures = " to ".join(amount(limit, unit) for limit in dict.fromkeys((least, most)))
+    beyond = ", off the scale" if least > ax.get_xlim()[1] else ""
+    ax.set_title(f"│ limit {figures}{beyond}", loc="right", fontsize=SMALL)
+
+
+def limit_level(ax: Axes, limit: float, unit: str, final: float | None = None) -> None:
+    """The limit as a line, and in words; only in words where the line would be off the scale.
+
+    The words are clear of those for the call's own `final` figure.
+    """
+    highest = ax.get_ylim()[1]
+    ax.axhline(limit, color=LIMIT_COLOR, lw=1.6, ls="--", zorder=2, label="limit")
+    words = f"limit {amount(limit, unit)}"
+    if limit > highest:
+        level(ax, 0.78 * highest, f"↑ {words}, off the scale", LIMIT_COLOR, above=True)
+    else:
+        below = final is not None and -CLOSE * highest < limit - final < 0
+        level(ax, limit, words, LIMIT_COLOR, above=not below)
+
+
+def level(ax: Axes, y: float, words: str, color: str, *, above: bool) -> None:
+    """Words at a level, at the left, where curves are low."""
+    text = ax.annotate(
+        words,
+        (0.012, y),
+        (0, 3 if above else -4),
+        xycoords=ax.get_yaxis_transform(),
+        textcoords="offset points",
+        va="bottom" if above else "top",
+        color=color,
+        fontsize=SMALL,
+        zorder=5,
+    )
+    halo(ax, text)
+
+
+def top(most: float, limit: float) -> float:
+    """The value that an axis must reach: the limit too, unless use stays far below it."""
+    return most if 0 < most < limit * _OFF_SCALE else max(most, limit)
+
+
+def time_unit(most_s: float) -> tuple[float, str]:
+    """The factor and name of the unit for times up to `most_s` seconds."""
+    if 0 < most_s < 1e-3:
+        return 1e6, "µs"
+    return (1e3, "ms") if most_s < 1 else (1.0, "s")
+
+
+def byte_unit(most_bytes: float) -> tuple[float, str]:
+    """The factor and name of the unit for sizes up to `most_bytes`."""
+    if 0 < most_bytes < _KIB**2:
+        return 1 / _KIB, "KiB"
+    return (1 / _KIB**2, "MiB") if most_bytes < 10 * _KIB**3 else (1 / _KIB**3, "GiB")
+
+
+def amount(value: float, unit: str) -> str:
+    """A value in words, with three digits that count: `1.03 s`, `20 ms`, `300 MiB`."""
+    if unit in _LARGER and value >= _LARGER[unit][0]:
+        _, step, larger = _LARGER[unit]
+        return amount(value / step, larger)
+    if unit in _SMALLER and 0 < value < 1:
+        step, smaller = _SMALLER[unit]
+        return amount(value * step, smaller)
+    return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+
+
+# From which value on the next unit is used, and how many of this one it has.
+_LARGER = {
+    "µs": (1_000, 1_000, "ms"),
+    "ms": (1_000, 1_000, "s"),
+    "KiB": (_KIB, _KIB, "MiB"),
+    "MiB": (10 * _KIB, _KIB, "GiB"),
+    "GiB": (10 * _KIB, _KIB, "TiB"),
+}
+_SMALLER = {"s": (1_000, "ms"), "ms": (1_000, "µs"), "MiB": (_KIB, "KiB")}

@@ -1,0 +1,130 @@
+"""Many calls, one after another (host): a hundred as they are, a million as bands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+from agentplug.contract.run import KINDS, Run
+from agentplug.report.labels import SMALL, plot_text
+from agentplug.report.marks import SERIES, verdict_mark
+from agentplug.report.plots.canvas import byte_unit, dress, limit_level, new_axes, say, time_unit, top
+from agentplug.report.plots.given import calls_of, cost, limit_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+_MOST_POINTS = 1_000
+_BANDS = 250
+_FEW = 80
+
+
+def plot_calls(
+    calls: pd.DataFrame | Run | Iterable[Run],
+    ax: Axes | None = None,
+    by: Literal["memory", "cpu", "wall"] = "memory",
+) -> Axes:
+    """What each call of a trace took, in the order of their start: memory, CPU time or elapsed time, and the limits.
+
+    A line a plugin (six at most, those that took most), a marker where a call didn't complete. Memory is the peak of
+    the call above the plugin's lowest footprint in this trace, so what is kept from call to call shows as a climb.
+    Over 1,000 calls, each step of a line stands for many: the line is their median, the band from the least to the most.
+    Raises `ValueError` for what is no trace or for another `by`.
+    """
+    what = cost(by)
+    table = calls_of(_in_order(calls), what.columns)
+    ax = ax or new_axes(8, 3.8)
+    table["value"] = _heights(table) if by == "memory" else what.measure(table)
+    most = table.groupby("plugin")["value"].max().sort_values(ascending=False, kind="stable")
+    shown, left_out = list(most.index[: len(SERIES)]), len(most) - len(SERIES)
+    limits = {limit for plugin in shown if (limit := limit_of(table.attrs, what.limit, plugin)) is not None}
+    reach = top(float(most.iloc[0]) if len(most) else 0.0, max(limits, default=0.0))
+    scale, unit = time_unit(reach) if what.is_time else byte_unit(reach)
+    longest = 1
+    for plugin, (color, style) in zip(shown, SERIES, strict=False):
+        rows = table[table["plugin"] == plugin]
+        longest = max(longest, len(rows))
+        _series(ax, plot_text(plugin, 24), (rows["value"] * scale).to_numpy(), color, style)
+    kinds = _troubles(ax, table[table["plugin"].isin(shown)], scale)
+    ax.set_xlim(-0.02 * longest, longest * 1.02)
+    entries = len(shown) + len(kinds)
+    ax.set_ylim(0, (reach * scale or 1.0) * (1.2 + 0.1 * -(-entries // 3)))
+    for limit in sorted(limits):
+        if limit * scale <= ax.get_ylim()[1] or limit == min(limits):
+            limit_level(ax, limit * scale, unit)
+    label = "Memory above the lowest" if by == "memory" else what.label
+    ax.set_xlabel("Call of the plugin (number, in the order of start)")
+    ax.set_ylabel(f"{label} ({unit})")
+    dress(ax, "y")
+    if not len(table):
+        say(ax, "no calls yet")
+        return ax
+    legend = ax.legend(loc="upper left", ncols=3, fontsize=SMALL, frameon=False, handlelength=2.8)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    if left_out > 0:
+        ax.set_title(f"{left_out} plugins that took less aren't drawn", loc="right", fontsize=SMALL)
+    return ax
+
+
+def _in_order(calls: Any) -> Any:
+    """A frame's rows by their start, where it has one: it may have been put together from several."""
+    import pandas as pd
+
+    if not isinstance(calls, pd.DataFrame) or "started_at" not in calls.columns:
+        return calls
+    started = pd.to_datetime(calls["started_at"], errors="coerce", utc=True).reset_index(drop=True)
+    ordered = calls.iloc[started.sort_values(kind="stable").index]
+    ordered.attrs = calls.attrs
+    return ordered
+
+
+def _heights(table: pd.DataFrame) -> pd.Series[float]:
+    """Each call's peak above the lowest footprint of its plugin."""
+    lowest = table.groupby("plugin")["baseline_memory_bytes"].transform("min")
+    return (table["peak_memory_bytes"] - lowest).clip(lower=0)
+
+
+def _series(ax: Axes, name: str, values: NDArray[Any], color: str, style: Any) -> None:
+    """One plugin's line; a band around it where many calls share a step."""
+    import numpy as np
+
+    numbers = np.arange(len(values))
+    if len(values) <= _MOST_POINTS:
+        marker = "." if len(values) <= _FEW else ""
+        ax.plot(numbers, values, color=color, ls=style, lw=1.6, marker=marker, label=name, zorder=3)
+        return
+    parts = np.array_split(values, _BANDS)
+    middles = [part.mean() for part in np.array_split(numbers, _BANDS)]
+    ax.fill_between(
+        middles,
+        [part.min() for part in parts],
+        [part.max() for part in parts],
+        color=color,
+        alpha=0.25,
+        lw=0,
+        zorder=2,
+    )
+    label = f"{name}, {len(values):,} calls"
+    ax.plot(middles, [np.median(part) for part in parts], color=color, ls=style, lw=1.6, label=label, zorder=3)
+
+
+def _troubles(ax: Axes, table: pd.DataFrame, scale: float) -> list[str]:
+    """A marker at each call that didn't complete, at the highest of each step and verdict where they are many."""
+    import numpy as np
+
+    numbers = table.groupby("plugin").cumcount().to_numpy()
+    found = [kind for kind in KINDS if kind != "completed" and (table["verdict"] == kind).any()]
+    for kind in found:
+        these = (table["verdict"] == kind).to_numpy()
+        x, y = numbers[these], table["value"].to_numpy()[these] * scale
+        if len(x) > _MOST_POINTS:
+            step = x * _BANDS // (int(numbers.max()) + 1)
+            highest = np.lexsort((-y, step))
+            kept = highest[np.unique(step[highest], return_index=True)[1]]
+            x, y = x[kept], y[kept]
+        mark = verdict_mark(kind)
+        ax.plot(x, y, ls="", marker=mark.marker, ms=7, color=mark.color, mec="black", mew=0.8, label=kind, zorder=4)
+    return found
