@@ -182,6 +182,10 @@ class Run:
             barriers=barriers,
         )
 
+    def replace(self, **changes: Any) -> Run:
+        """A copy of this run with some fields changed. Raises `TypeError` for a field that there isn't."""
+        return Run(**{**self.__dict__, **changes})
+
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Run can't be changed (its {name!r} was to be set)")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -54,8 +53,7 @@ def run_cell(
     if run.verdict.kind != "completed":
         return CellOutcome(run, {})
     value, left = _unwrapped(run, wanted)
-    run = copy.copy(run)
-    vars(run)["value"] = value
+    run = run.replace(value=value)
     bind(run)
     return CellOutcome(run, left)
 
