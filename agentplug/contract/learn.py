@@ -102,7 +102,7 @@ class _Lesson:
         reason = f"had {threads} ({in_runs([run])}), + {_SPARE_THREADS} for short-lived ones"
         self._limit("threads", min(4096, threads + _SPARE_THREADS), reason)
         wide = max(run.policy.open_files for run in self.runs)
-        if wide != Policy().open_files or self._stopped_by("files"):
+        if wide != Policy().open_files or self._stopped_by("open_files"):
             self._limit("open_files", wide, "as in the runs: how many are open at once isn't counted")
         for field, figure in (("output", "output_bytes"), ("reply", "reply_bytes")):
             size, run = self._most(lambda run, figure=figure: getattr(run.usage, figure), figure)  # type: ignore[misc]
@@ -172,7 +172,7 @@ class _Lesson:
             if any(_started(run) for run in users):
                 value, reason = most, f"as in the runs: what children write isn't counted ({in_runs(users)})"
             self._limit("disk", value, reason)
-        elif refused or self._stopped_by("disk"):
+        elif refused := refused or self._stopped_by("disk"):
             self._limit(
                 "disk", _MIB, f"was refused to write to its scratch ({in_runs(refused)}); how much isn't known"
             )
