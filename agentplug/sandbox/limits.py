@@ -14,6 +14,7 @@ from agentplug.sandbox.exchange import Exchange
 from agentplug.sandbox.kernel import Gone, Readings, arm_cpu_limit, footprint_of
 from agentplug.sandbox.processes import descendants
 from agentplug.sandbox.scratch import scratch_usage
+from agentplug.sandbox.watchdog import BUSY_S
 
 if TYPE_CHECKING:
     from agentplug.sandbox.supervisor import Worker
@@ -25,6 +26,8 @@ _FRAME_S = 1.0
 _FRAME_BYTES_PER_S = 8 * _MIB
 _DISK_EVERY_NS = 50_000_000
 _CPU_SLACK_S = 10
+_TICK_S = 0.010
+_TICK_EACH_S = 0.0025
 
 
 class Finding(NamedTuple):
@@ -134,9 +137,12 @@ class Limits:
         self.cpu_armed_ns = used_ns + _CPU_SLACK_S * 1_000_000_000
 
     def check(
-        self, exchange: Exchange, readings: Readings, reader: FrameReader, worker: Worker, now_ns: int
+        self, exchange: Exchange, readings: Readings, reader: FrameReader, worker: Worker, now_ns: int, crowd: int
     ) -> tuple[Finding | None, float]:
-        """Read the kernel's counters: the first limit reached, and seconds until the next check. Raises `Gone`."""
+        """Read the kernel's counters: the first limit reached, and seconds until the next check. Raises `Gone`.
+
+        With a `crowd` of busy workers each is read less often, so that reading them all costs the host the same.
+        """
         policy, family = self._policy, self._family
         family.read(readings)
         exchange.children_ns = family.cpu_ns - self._family0_ns
@@ -160,6 +166,7 @@ class Limits:
         else:
             finding = self._slow_frame(reader, now_ns) or self._disk(worker, now_ns)
         wait_s = self._next(exchange, rss, memory - growth, now_ns)
+        wait_s = wait_s or min(max(_TICK_S, crowd * _TICK_EACH_S), BUSY_S)
         self._last_tick_ns, self._last_rss = now_ns, rss
         return finding, min(wait_s, max(policy.wall_s - wall_s, 0.0), max(policy.cpu_s - cpu_s, 0.002))
 
@@ -176,11 +183,13 @@ class Limits:
         return None
 
     def _next(self, exchange: Exchange, rss: int, headroom: int, now_ns: int) -> float:
-        """Denser at the start of a call and while memory grows towards its limit."""
+        """Denser at the start of a call, after a change, and most of all while memory grows towards its limit."""
         grown = rss - self._last_rss
-        if grown > _MIB:
-            return 0.001 if headroom < 8 * grown or headroom < 64 * _MIB else 0.003
-        return 0.002 if now_ns - exchange.started_ns < 30_000_000 else 0.010
+        if grown > _MIB and (headroom < 8 * grown or headroom < 64 * _MIB):
+            return 0.001
+        if abs(grown) > _MIB:
+            return 0.003
+        return 0.002 if now_ns - exchange.started_ns < 30_000_000 else 0.0
 
     def _slow_frame(self, reader: FrameReader, now_ns: int) -> Finding | None:
         """A frame that has begun must come to its end; only time in which we were looking counts."""

@@ -24,7 +24,7 @@ _WARM_NS = 100_000_000
 _EOF_NS = 250_000_000
 
 
-def tick(worker: Worker) -> float:
+def tick(worker: Worker, crowd: int) -> float:
     """Check the limits now; seconds until the next check is due (infinite once it has ended)."""
     now_ns = time.perf_counter_ns()  # not before the lock was had: a call may have begun meanwhile
     if worker.status is not None or worker.pid == 0:
@@ -39,7 +39,7 @@ def tick(worker: Worker) -> float:
             return _tick_idle(worker, readings, now_ns)
         if worker.pump():
             return BUSY_TICK_S
-        return _tick_busy(worker, exchange, readings, now_ns)
+        return _tick_busy(worker, exchange, readings, time.perf_counter_ns(), crowd)  # samples stand in order
     except Gone as gone:
         worker.vanished(gone)
         return _IDLE_TICK_S
@@ -48,11 +48,11 @@ def tick(worker: Worker) -> float:
         raise
 
 
-def _tick_busy(worker: Worker, exchange: Exchange, readings: Readings, now_ns: int) -> float:
+def _tick_busy(worker: Worker, exchange: Exchange, readings: Readings, now_ns: int, crowd: int) -> float:
     if exchange.grace_until_ns is not None and now_ns > exchange.grace_until_ns:
         worker.kill("grace")
         return _IDLE_TICK_S
-    finding, wait_s = worker.limits.check(exchange, readings, worker.reader, worker, now_ns)
+    finding, wait_s = worker.limits.check(exchange, readings, worker.reader, worker, now_ns, crowd)
     if finding is not None:
         _over(worker, exchange, readings, finding)
     elif worker.reader.eof:

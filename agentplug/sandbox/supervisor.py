@@ -56,10 +56,10 @@ class Worker(ConfinedProcess):
             self.attempts = Hearing(self, fd, readable)
         return True
 
-    def tick(self, now_ns: int) -> float:
+    def tick(self, crowd: int) -> float:
         """Called by the watchdog."""
         with self.lock:
-            return rounds.tick(self)
+            return rounds.tick(self, crowd)
 
     # ------------------------------------------------------------------ exchange
 
@@ -89,7 +89,7 @@ class Worker(ConfinedProcess):
             self.limits.begin(exchange)
             if exchange.cpu0_ns > self.limits.cpu_armed_ns and not self.ending:
                 self.limits.arm_cpu(self.pid, exchange.cpu0_ns)
-        self._dog.nudge(rounds.BUSY_TICK_S)
+        self._dog.nudge(self, rounds.BUSY_TICK_S)
         return exchange
 
     def pump(self) -> bool:
@@ -206,7 +206,7 @@ class Worker(ConfinedProcess):
             exchange.emit("stop", {"by": "interrupt"})
             exchange.grace_until_ns = time.perf_counter_ns() + int(GRACE_S * 1e9)
             self.send_signal(signal.SIGINT)
-        self._dog.nudge()
+        self._dog.nudge(self)
 
     def stop(self, by: str) -> None:
         """End it now; a call under way ends with verdict `stopped:BY`."""

@@ -1,7 +1,7 @@
 """The watchdog: the host's one thread that looks after every worker (host).
 
 It waits on the descriptors that others register (zygotes' news, workers' output) and lets each worker check its
-limits as often as that worker asks for. It needs neither the user's loop nor the user's main thread, so limits hold
+limits as often as that worker asks for, whatever the others ask for. It needs neither the user's loop nor the user's main thread, so limits hold
 while those are busy or blocked. Without workers it sleeps.
 """
 
@@ -17,13 +17,20 @@ from collections.abc import Callable
 from typing import Protocol
 
 _NEVER = float("inf")
+BUSY_S = 0.050
+"""Busy workers are checked at least as often."""
+_SOON_S = 0.003  # what is due so soon is done now: to wake up costs more than to check
+_SELDOM_S = 0.0005  # nobody is asked more often
 
 
 class Watched(Protocol):
     """Something with limits to hold."""
 
-    def tick(self, now_ns: int) -> float:
-        """Check the limits now; seconds until the next check is due (infinite when nothing is left to check)."""
+    def tick(self, crowd: int) -> float:
+        """Check the limits now; seconds until the next check is due (infinite when nothing is left to check).
+
+        `crowd` is how many ask for a check about as often as busy workers do.
+        """
 
 
 class Watchdog:
@@ -38,8 +45,9 @@ class Watchdog:
             raise
         self._epoll.register(self._wake, select.EPOLLIN)
         self._handlers: dict[int, Callable[[], None]] = {}
-        self._watched: dict[Watched, None] = {}
-        self._next_wake_s = 0.0
+        self._due_s: dict[Watched, float] = {}
+        self._lock = threading.Lock()  # of `_due_s` and `_asleep_until_s`
+        self._asleep_until_s = -_NEVER  # while awake
         self._thread = threading.Thread(target=self._run, name="agentplug-watchdog", daemon=True)
         try:
             self._thread.start()
@@ -50,12 +58,14 @@ class Watchdog:
 
     def watch(self, watched: Watched) -> None:
         """Begin to call its `tick`."""
-        self._watched[watched] = None
-        self.nudge()
+        with self._lock:
+            self._due_s[watched] = _NEVER
+        self.nudge(watched)
 
     def forget(self, watched: Watched) -> None:
         """Never call its `tick` again (one that is under way may still end)."""
-        self._watched.pop(watched, None)
+        with self._lock:
+            self._due_s.pop(watched, None)
 
     def listen(self, fd: int, handler: Callable[[], None]) -> None:
         """Call `handler` whenever `fd` is readable or hung up. Call `ignore` before closing it."""
@@ -68,32 +78,54 @@ class Watchdog:
             with contextlib.suppress(OSError):
                 self._epoll.unregister(fd)
 
-    def nudge(self, within_s: float = 0.0) -> None:
-        """Make sure that the next check comes no later than `within_s` seconds from now."""
-        if self._next_wake_s > time.monotonic() + within_s:
-            with contextlib.suppress(OSError):
-                os.eventfd_write(self._wake, 1)
+    def nudge(self, watched: Watched, within_s: float = 0.0) -> None:
+        """Make sure that its next check comes no later than `within_s` seconds from now."""
+        due_s = time.monotonic() + within_s
+        with self._lock:
+            if self._due_s.get(watched, -_NEVER) <= due_s:
+                return  # soon enough; or nobody watches it
+            self._due_s[watched] = due_s
+            if self._asleep_until_s <= due_s:
+                return
+            self._asleep_until_s = due_s
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._wake, 1)
 
     def _run(self) -> None:
-        wait = _NEVER
         while True:
-            self._next_wake_s = time.monotonic() + wait
-            events = self._epoll.poll(None if wait == _NEVER else wait)
-            self._next_wake_s = _NEVER  # from here on until the next line above, a nudge writes to be safe
+            with self._lock:
+                until_s = self._asleep_until_s = min(self._due_s.values(), default=_NEVER)
+            events = self._epoll.poll(None if until_s == _NEVER else max(0.0, until_s - time.monotonic()))
             for fd, _ in events:
                 if fd == self._wake:
                     with contextlib.suppress(BlockingIOError):
                         os.eventfd_read(self._wake)
                 elif (handler := self._handlers.get(fd)) is not None:
                     self._guard(handler)
-            wait = _NEVER
-            for watched in list(self._watched):
-                wait = min(wait, self._tick(watched))
-            wait = max(wait, 0.0005)
+            ripe, crowd = self._ripe()
+            for watched in ripe:
+                self._checked(watched, self._tick(watched, crowd))
 
-    def _tick(self, watched: Watched) -> float:
+    def _ripe(self) -> tuple[list[Watched], int]:
+        """Those whose check is due, whoever nudges from now on asks for the next one; and the size of the crowd."""
+        now_s = time.monotonic() + _SOON_S
+        with self._lock:
+            self._asleep_until_s = -_NEVER
+            crowd = sum(due_s <= now_s + BUSY_S for due_s in self._due_s.values())
+            ripe = [watched for watched, due_s in self._due_s.items() if due_s <= now_s]
+            for watched in ripe:
+                self._due_s[watched] = _NEVER
+        return ripe, crowd
+
+    def _checked(self, watched: Watched, wait_s: float) -> None:
+        due_s = time.monotonic() + max(wait_s, _SELDOM_S)
+        with self._lock:
+            if watched in self._due_s:
+                self._due_s[watched] = min(self._due_s[watched], due_s)
+
+    def _tick(self, watched: Watched, crowd: int) -> float:
         try:
-            return watched.tick(time.perf_counter_ns())
+            return watched.tick(crowd)
         except Exception:
             traceback.print_exc()  # a defect of ours: seen, and no reason to stop watching the others
             return 0.1
@@ -120,6 +152,8 @@ def watchdog() -> Watchdog:
 
 def _forget_in_child() -> None:
     global _instance, _lock
+    if _instance is not None:
+        _instance._lock = threading.Lock()  # of workers that are let go of; the watchdog's thread may have held it
     _instance, _lock = None, threading.Lock()
 
 
