@@ -1,8 +1,8 @@
 """The watchdog: the host's one thread that looks after every worker (host).
 
 It waits on the descriptors that others register (zygotes' news, workers' output) and lets each worker check its
-limits as often as that worker asks for, whatever the others ask for. It needs neither the user's loop nor the user's main thread, so limits hold
-while those are busy or blocked. Without workers it sleeps.
+limits as often as that worker asks for, whatever the others ask for. It needs neither the user's loop nor the user's
+main thread, so limits hold while those are busy or blocked. Without workers it sleeps.
 """
 
 from __future__ import annotations
