@@ -62,6 +62,7 @@ class Lifecycle:
         self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._losses: deque[float] = deque(maxlen=LOSSES_ALLOWED + 1)
         self._finalizer: weakref.finalize[..., Any] | None = None
+        self._banned = False  # by the user, not by its losses
 
     async def ready(self) -> Worker:
         """A worker with the plugin in it, initialized: the present one or a new one. Raises as `started` does."""
@@ -84,11 +85,12 @@ class Lifecycle:
         if self.worker is not None and self.worker.alive and self._loaded:
             return self.worker
         await self.drop(gently=False)
-        if self.state == "quarantined":
-            raise PluginQuarantined(
-                f"Plugin {printable(self.identity.name, 80)} lost {len(self._losses)} workers "
-                f"within {LOSSES_WITHIN_S / 60:.0f} minutes and is quarantined; reload it to try again"
-            )
+        if self.state == "quarantined" or self._banned:
+            self.state = "quarantined"
+            why = f"lost {len(self._losses)} workers within {LOSSES_WITHIN_S / 60:.0f} minutes and is quarantined"
+            if self._banned:
+                why = "was quarantined by hand"
+            raise PluginQuarantined(f"Plugin {printable(self.identity.name, 80)} {why}; reload it to try again")
         self._loaded = False
         worker = await self._confined()
         try:
@@ -206,8 +208,18 @@ class Lifecycle:
         if runs[-1].verdict.kind != "stopped":
             self._count_loss()
 
+    def quarantine(self) -> None:
+        """By the user's word: its worker is killed, from any thread, and none is started any more."""
+        if self.state == "closed":
+            return
+        self._banned, self.state = True, "quarantined"
+        if self.worker is not None:
+            self.worker.stop("kill")
+
     def _fail(self) -> None:
-        if self.state not in ("closed", "quarantined"):
+        if self._banned and self.state != "closed":
+            self.state = "quarantined"
+        elif self.state not in ("closed", "quarantined"):
             self.state = "failed"
 
     def _count_loss(self) -> None:

@@ -25,7 +25,7 @@ from agentplug.lifecycle import Identity, Lifecycle
 from agentplug.outcome import decode_elsewhere, runs_of
 from agentplug.requests import call_request
 from agentplug.sandbox.conversation import converse, on_our_loop, wait_for
-from agentplug.sandbox.exchange import Request
+from agentplug.sandbox.exchange import Exchange, Request
 from agentplug.sandbox.output import current_sink
 from agentplug.sandbox.supervisor import GRACE_S, AlreadyEnded, Worker
 from agentplug.sandbox.turn import Turn, WaitsForItself
@@ -231,6 +231,18 @@ class SandboxedPlugin:
             worker.interrupt()
         else:
             worker.stop("kill")
+
+    def quarantine(self) -> None:
+        """Kill its worker, and the call with it, and refuse every other until it is reloaded. From any thread."""
+        self._life.quarantine()
+
+    def exchange(self) -> Exchange | None:
+        """The call under way, or its present worker's last, with what the watchdog has read of it so far.
+
+        For those who watch: it is read while others write it.
+        """
+        worker = self._life.worker
+        return None if worker is None else worker.exchange or worker.last
 
     # ------------------------------------------------------------------ inside a turn
 
