@@ -17,7 +17,7 @@ SMALL = 9
 _EVENT_SIZE = 8
 _SAME_MOMENT = 0.03
 """Events closer than this share of the time axis share a label."""
-_LANES = 3
+_LANES = 2
 _MOST_WORDS = 200
 _WORTH_A_NAME = 0.09
 """A phase that takes at least this share of the time axis is named."""
@@ -97,8 +97,9 @@ def mark_phases(ax: Axes, events: Iterable[Event], scale: float, end_s: float, *
 def mark_events(ax: Axes, events: Iterable[Event], scale: float, *, labelled: bool = True) -> None:
     """A thin line at each event after the start, and words for them at the top. `scale` turns seconds into x.
 
-    What only tells (a refused attempt, say) gets a short tick, however many they are. Events of one moment share a
-    label; a label that would run into another moves a line down, and is left out if it only tells and has no room.
+    What only tells (a refused attempt, say) gets a short tick on the upper edge, however many they are. Events of one
+    moment share a label. One that would run into another moves a line down; if it only tells, it is left out where
+    there is no room.
     """
     events = sorted((event for event in events if event.kind != "start"), key=lambda event: event.t_s)
     decisive = {event.t_s * scale for event in events if event.kind not in TOLD}
@@ -106,7 +107,7 @@ def mark_events(ax: Axes, events: Iterable[Event], scale: float, *, labelled: bo
         ax.axvline(x, color="0.5", lw=0.8, ls=(0, (1, 2)), zorder=1)
     told = sorted({event.t_s * scale for event in events} - decisive)
     if told:
-        ax.vlines(told, 0.96, 1.0, transform=ax.get_xaxis_transform(), color="0.3", lw=1.0, zorder=1)
+        ax.vlines(told, 1.0, 1.03, transform=ax.get_xaxis_transform(), color="0.3", lw=1.0, clip_on=False)
     if not labelled:
         return
     low, high = ax.get_xlim()

@@ -82,8 +82,8 @@ def plot_change(
 ) -> Axes:
     """The median cost of each plugin's calls in two traces, what grew most first.
 
-    An open circle is before, a full one after; a plugin that only one trace knows has one. Raises `ValueError` for what
-    is no trace or for another `by`.
+    An open circle is before, a full one after; a plugin that only one trace knows has one.
+    Raises `ValueError` for what is no trace or for another `by`.
     """
     import numpy as np
     import pandas as pd
@@ -101,7 +101,7 @@ def plot_change(
     scale, unit = time_unit(most) if what.is_time else byte_unit(most)
     both = both * scale
     values = both.to_numpy().ravel()
-    _scale_axis(ax, values[np.isfinite(values)], most * scale)
+    _scale_axis(ax, values[np.isfinite(values)], most * scale, room=0.7)
     for row, (was, now) in enumerate(both.to_numpy()):
         grew = now > was
         color = LIMIT_COLOR if grew else MEMORY_COLOR
@@ -150,19 +150,21 @@ def _rows(table: pd.DataFrame) -> list[tuple[str, str, NDArray[Any]]]:
     return [(plugin, kind, groups[plugin, kind]) for plugin, kind in keys]
 
 
-def _scale_axis(ax: Axes, values: NDArray[Any], reach: float) -> None:
+def _scale_axis(ax: Axes, values: NDArray[Any], reach: float, room: float = 0.4) -> None:
     """From 0, with room for the words at the ends; logarithmic where values differ by orders of magnitude."""
     positive = values[values > 0]
     reach = reach or 1.0
     least = max(float(positive.min()), reach * 1e-7) if len(positive) else reach
     if reach / least < _WIDE:
-        ax.set_xlim(0, reach * 1.4)
-    elif (values <= 0).any():
+        ax.set_xlim(0, reach * (1 + room))
+        return
+    if (values <= 0).any():
         ax.set_xscale("symlog", linthresh=least)
-        ax.set_xlim(0, reach * (reach / least) ** 0.4)
+        ax.set_xlim(0, reach * (reach / least) ** room)
     else:
         ax.set_xscale("log")
-        ax.set_xlim(least / 1.5, reach * (reach / least) ** 0.4)
+        ax.set_xlim(least / 1.5, reach * (reach / least) ** room)
+    ax.xaxis.set_major_formatter("{x:g}")
 
 
 def _box(ax: Axes, row: int, kind: str, values: NDArray[Any], unit: str) -> None:
@@ -182,19 +184,33 @@ def _box(ax: Axes, row: int, kind: str, values: NDArray[Any], unit: str) -> None
         hatch=mark.hatch,
         zorder=2,
     )
-    ax.plot([median, median], [row - 0.25, row + 0.25], color="black", lw=2, zorder=4)
+    if len(values) > 1:
+        ax.plot([median, median], [row - 0.25, row + 0.25], color="black", lw=2, zorder=4)
     if len(values) <= _MOST_POINTS:
-        spread = (np.arange(len(values)) * 0.618 % 1 - 0.5) * 0.36
+        spread = ((np.arange(len(values)) * 0.618 + 0.5) % 1 - 0.5) * 0.36
         ax.plot(
-            values, row + spread, ls="", marker=mark.marker, ms=3.5, color=mark.color, mec="black", mew=0.4, zorder=3
+            values,
+            row + spread,
+            ls="",
+            marker=mark.marker,
+            ms=7 if len(values) == 1 else 3.5,
+            color=mark.color,
+            mec="black",
+            mew=0.4,
+            zorder=3,
         )
-    calls = "1 call" if len(values) == 1 else f"{len(values):,} calls"
+    words = (
+        f"1 call, {amount(median, unit)}"
+        if len(values) == 1
+        else f"{len(values):,} calls, median {amount(median, unit)}"
+    )
     text = ax.annotate(
-        f"{calls}, median {amount(median, unit)}",
+        words,
         (most, row),
-        (7, 0),
+        (8, 0),
         textcoords="offset points",
         va="center",
         fontsize=SMALL,
+        zorder=6,
     )
     halo(ax, text)

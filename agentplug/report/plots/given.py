@@ -69,12 +69,21 @@ def calls_of(given: Any, needed: Iterable[str]) -> pd.DataFrame:
         raise ValueError(
             f"this picture is drawn from a calls frame, and this one has no {', '.join(lacking)}; {hint}"
         )
-    table = pd.DataFrame({name: frame[name].astype(str).to_numpy() for name in ("plugin", "verdict")})
+    table = pd.DataFrame({name: _words(frame[name]) for name in ("plugin", "verdict")})
     for name in numbers:
         figures = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
         table[name] = np.where(np.isfinite(figures), figures, np.nan)
     table.attrs = frame.attrs
     return table.dropna(ignore_index=True)
+
+
+def _words(column: pd.Series[Any]) -> Any:
+    """Values as text, made once for each that differs; a missing one is a question mark."""
+    import numpy as np
+    import pandas as pd
+
+    codes, different = pd.factorize(column)
+    return np.array([*(str(value) for value in different), "?"], dtype=object)[codes]
 
 
 def runs_of(given: Any) -> list[Run]:

@@ -54,13 +54,17 @@ def plot_runs(
     time_scale, time_name = time_unit(end_s)
     for run, curve, ax in zip(runs, curves, panels, strict=False):
         times, values = [t * time_scale for t in curve.t_s], [value * scale for value in curve.values]
-        ax.plot(times, values, color=curve.color, lw=1.6, ls="--" if curve.few else "-", zorder=3)
+        style = {"ls": "--", "marker": ".", "ms": 4} if curve.few else {"ls": "-"}
+        ax.plot(times, values, color=curve.color, lw=1.6, zorder=3, **style)
         ax.fill_between(times, values, color=curve.color, alpha=0.15, lw=0)
         ax.set_xlim(0, end_s * time_scale * 1.02)
         ax.set_ylim(0, (reach * scale or 1.0) * _HEADROOM)
         _limit(ax, (curve.limit or 0.0) * scale, unit)
         mark_phases(ax, run.events, time_scale, end_s, labelled=False)
         _headings(ax, run)
+        _figures(
+            ax, f"{amount((curve.final or 0.0) * scale, unit)} in {amount(run.usage.wall_s * time_scale, time_name)}"
+        )
         dress(ax, "y")
         ax.tick_params(labelsize=_WORDS_SIZE)
     _axis_words(panels[: len(runs)], f"{curves[0].label} ({unit})", f"Time ({time_name})")
@@ -127,6 +131,22 @@ def _headings(ax: Axes, run: Run) -> None:
         zorder=6,
     )
     text.set_in_layout(False)
+
+
+def _figures(ax: Axes, words: str) -> None:
+    """What the call took, also where the common scale leaves nothing to see of it."""
+    text = ax.annotate(
+        words,
+        (1, 0),
+        (-2, 2),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        fontsize=_WORDS_SIZE - 1,
+        color="0.3",
+        zorder=5,
+    )
+    halo(ax, text)
 
 
 def _axis_words(panels: NDArray[Any], y: str, x: str) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _NEEDED = ("family", "target", "verdict", "contained")
 _MOST_COLUMNS = 40
-_THROUGH, _HELD = "#D55E00", "#E5F5EF"
+_NONE_HELD, _MOST_HELD, _ALL_HELD = "#D55E00", "#F6CDB0", "#E5F5EF"
 
 
 def plot_survival(matrix: Any, ax: Axes | None = None, by: Literal["verdict", "target"] = "verdict") -> Axes:
@@ -60,8 +60,9 @@ def plot_survival(matrix: Any, ax: Axes | None = None, by: Literal["verdict", "t
         for name in ("sum", "count")
     )
     share = np.divide(held, all_, out=np.full(held.shape, np.nan), where=all_ > 0)
-    colors = LinearSegmentedColormap.from_list("held", [_THROUGH, "#F3C9AD", _HELD])
-    ax.imshow(share, cmap=colors, vmin=0, vmax=1, aspect="auto")
+    some = LinearSegmentedColormap.from_list("some", [_NONE_HELD, _MOST_HELD])
+    colors = some.with_extremes(over=_ALL_HELD)  # a step: a single one of a hundred that got through is seen
+    ax.imshow(share, cmap=colors, vmin=0, vmax=1 - 1e-9, aspect="auto")
     for (row, place), count in np.ndenumerate(all_):
         kept = held[row, place]
         if not count:

@@ -30,9 +30,11 @@ def plot_calls(
 
     A line a plugin (six at most, those that took most), a marker where a call didn't complete. Memory is the peak of
     the call above the plugin's lowest footprint in this trace, so what is kept from call to call shows as a climb.
-    Over 1,000 calls, each step of a line stands for many: the line is their median, the band from the least to the most.
+    Over 1,000 calls, each step of a line stands for many: it is their median, and a band spans the least to the most.
     Raises `ValueError` for what is no trace or for another `by`.
     """
+    from matplotlib.ticker import MaxNLocator
+
     what = cost(by)
     table = calls_of(_in_order(calls), what.columns)
     ax = ax or new_axes(8, 3.8)
@@ -54,14 +56,19 @@ def plot_calls(
     for limit in sorted(limits):
         if limit * scale <= ax.get_ylim()[1] or limit == min(limits):
             limit_level(ax, limit * scale, unit)
-    label = "Memory above the lowest" if by == "memory" else what.label
+    label = "Peak above the lowest footprint" if by == "memory" else what.label
     ax.set_xlabel("Call of the plugin (number, in the order of start)")
     ax.set_ylabel(f"{label} ({unit})")
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     dress(ax, "y")
     if not len(table):
         say(ax, "no calls yet")
         return ax
-    legend = ax.legend(loc="upper left", ncols=3, fontsize=SMALL, frameon=False, handlelength=2.8)
+    drawn = [entry for entry in zip(*ax.get_legend_handles_labels(), strict=True) if entry[1] != "limit"]
+    legend = ax.legend(
+        *zip(*drawn, strict=True), loc="upper left", ncols=3, fontsize=SMALL, frameon=False, handlelength=2.8
+    )
     for text in legend.get_texts():
         text.set_parse_math(False)
     if left_out > 0:
@@ -125,6 +132,9 @@ def _troubles(ax: Axes, table: pd.DataFrame, scale: float) -> list[str]:
             highest = np.lexsort((-y, step))
             kept = highest[np.unique(step[highest], return_index=True)[1]]
             x, y = x[kept], y[kept]
-        mark = verdict_mark(kind)
-        ax.plot(x, y, ls="", marker=mark.marker, ms=7, color=mark.color, mec="black", mew=0.8, label=kind, zorder=4)
+        mark, size = verdict_mark(kind), 7 if len(x) <= _FEW else 4
+        label = f"{kind} ({these.sum():,})"
+        ax.plot(
+            x, y, ls="", marker=mark.marker, ms=size, color=mark.color, mec="black", mew=0.6, label=label, zorder=4
+        )
     return found
