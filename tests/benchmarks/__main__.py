@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import starts
+from tests.benchmarks import starts, tracing
 from tests.benchmarks.contenders import OURS, contenders
 
 
@@ -83,6 +83,14 @@ def main() -> None:
         table.add_row(*row)
     added = statistics.median(begun[starts.IMPORT]) - statistics.median(begun[starts.BARE])
     table.add_row("import agentplug, less the bare start", f"{added * 1e3:,.1f}")
+    table.add_section()
+    recorded = list(tracing.recording())
+    p90 = statistics.quantiles(recorded, n=10)[8]
+    table.add_row("[bold]Traces[/]")
+    table.add_row("to record a call, µs", f"{statistics.median(recorded) * 1e6:,.1f}", f"{p90 * 1e6:,.1f}")
+    share, every_ms = asyncio.run(tracing.sampling())
+    busy = f"{tracing.BUSY_PLUGINS} busy plugins, a sample each {every_ms:.0f} ms: % of a core"
+    table.add_row(busy, f"{share * 100:,.2f}")
     Console().print(table)
 
 

@@ -26,6 +26,7 @@ class KnownPlugin:
     async def initialize(self, config: object) -> None: ...
 
     async def process(self, what: tuple[str, float]) -> object:
+        import asyncio
         import ctypes
         import mmap
         import os
@@ -72,7 +73,7 @@ class KnownPlugin:
             return time.process_time() - began
         if way == "crash":
             kept = b"x" * int(amount)
-            time.sleep(0.05)
+            await asyncio.sleep(0.05)
             os.abort()
             return len(kept)
         return None
