@@ -25,8 +25,8 @@ class Event(NamedTuple):
       `source` is `kernel`; where the kernel can't tell it is `worker`, whose own report is a claim: it knows nothing
       of what goes past Python, and a plugin may forge it. The barriers' table says which
     - `opened`, `connected`, `bound`, `forked`, `ran`: under `Policy(observe="files")`, a file beyond those that every
-      plugin may read (`path`, `mode` read or write), an address (`address`, `protocol` tcp, udp or empty if it can't
-      be told), a process and a program (`program`); each with its `count`, and with `source` if it is a claim
+      plugin may read (`path`, `mode` read or write), an address (`address`, `protocol` tcp, udp, …, or empty if it
+      can't be told), a process and a program (`program`); each with its `count`, and with `source` if it is a claim
     - `loaded`: under `observe`, what loading and initializing the plugin took (`cpu_s`, `wall_s`,
       `added_memory_bytes`, `threads`, `write_bytes`)
 

@@ -68,8 +68,8 @@ class _Lesson:
         self.blind = [run for run in runs if run.policy.observe != "files" or _dropped(run)]
 
     def learned(self) -> Learned:
-        self._limits()
         self._processes()
+        self._limits()
         files = Files(self.runs, self.blind)
         network = Network(self.runs, self.blind)
         for part in (files, network):
@@ -92,7 +92,13 @@ class _Lesson:
     def _limits(self) -> None:
         most, run = self._most(added_memory_bytes, "added_memory_bytes")
         memory = max(_LEAST_MEMORY, _up(most * 1.25, _MIB))
-        self._limit("memory", memory, f"added {format_size(most)} at its peak ({in_runs([run])}), + 25 %")
+        reason = f"added {format_size(most)} at its peak ({in_runs([run])}), + 25 %"
+        if children := self.values.get("processes", 0):  # the host may not have looked while one was there
+            size = max(run.usage.baseline_memory_bytes for run in self.runs)
+            if _LEAST_MEMORY + children * _up(size, _MIB) > memory:
+                memory = _LEAST_MEMORY + children * _up(size, _MIB)
+                reason = f"a child begins as large as its parent, {format_size(size)}; " + reason
+        self._limit("memory", memory, reason)
         for field, least in (("cpu_s", _LEAST_CPU_S), ("wall_s", _LEAST_WALL_S)):
             seconds, run = self._most(lambda run, field=field: getattr(run.usage, field), field)  # type: ignore[misc]
             value = max(least, math.ceil(seconds * 20) / 10)

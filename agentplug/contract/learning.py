@@ -163,14 +163,18 @@ class Network(_Part):
         connected = [event for event in run.events if event.kind == "connected"]
         by_tcp = {event.detail["address"] for event in connected if event.detail.get("protocol") == "tcp"}
         for event in connected:
-            address, protocol = str(event.detail["address"]), event.detail.get("protocol", "")
+            address, protocol = str(event.detail["address"]), str(event.detail.get("protocol", ""))
             port = _port_of(address)
             if protocol == "udp" and address in by_tcp:
                 continue  # the C library only asks by which way it would go there
-            if protocol == "udp" or (not protocol and port == _NAME_SERVER):
-                self._whole.setdefault(f"talked to {address} by UDP, and ports grant TCP alone", []).append(run)
+            if not protocol and port == _NAME_SERVER:
+                protocol = "udp"
+            if protocol not in ("", "tcp"):
+                why = f"talked to {address} by {protocol.upper()}, and ports grant TCP alone"
+                self._whole.setdefault(why, []).append(run)
             elif port:
-                self._port(port, run, f"connected to {address}")
+                taken = "" if protocol else ", taken for TCP"
+                self._port(port, run, f"connected to {address}{taken}")
         for event in run.events:
             if event.kind == "bound":
                 why = f"bound {event.detail['address']}, and ports grant connecting alone"

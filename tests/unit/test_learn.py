@@ -242,6 +242,12 @@ class TestTheRest:
         assert learned.policy.processes == 2
         assert "/bin/true" in learned.reasons["processes"]
 
+    def test_children_take_memory(self) -> None:
+        """Each begins as large as its parent, whether or not the host saw it so."""
+        usage = Usage(0.1, 0.1, baseline_memory_bytes=20 * MIB, peak_memory_bytes=21 * MIB, threads=1)
+        run = run_of(Event(0.1, "forked", {"count": 2}), REPLY, policy=OBSERVED.replace(processes=8), usage=usage)
+        assert Policy.learn(run).policy.memory == (16 + 2 * 20) * MIB
+
     def test_a_refused_child_is_proposed_where_the_run_ended_of_it(self) -> None:
         """One, since how many it needs isn't known."""
         assert Policy.learn(run_of(tried("vfork"), limit("processes"))).policy.processes == 1
