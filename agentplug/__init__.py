@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         UnknownHook,
         WorkerDied,
     )
+    from agentplug.jupyter.dashboard import dashboard
     from agentplug.manager import PluginManager
     from agentplug.sandboxed import SandboxedPlugin, load_plugin_from_module
 
@@ -43,6 +44,7 @@ _HOME = {
     "Run": "agentplug.contract.run",
     "Usage": "agentplug.contract.run",
     "Verdict": "agentplug.contract.run",
+    "dashboard": "agentplug.jupyter.dashboard",
     "doctor": "agentplug.doctor",
     "load_ipython_extension": "agentplug.jupyter",
     "unload_ipython_extension": "agentplug.jupyter",
@@ -95,6 +97,7 @@ __all__ = [
     "Usage",
     "Verdict",
     "WorkerDied",
+    "dashboard",
     "doctor",
     "load_plugin_from_module",
 ]

@@ -1,0 +1,92 @@
+"""What the buttons of a dashboard do (host): stop the call, kill its worker, reload, quarantine."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
+
+from IPython.core.getipython import get_ipython
+
+from agentplug.contract.text import printable
+from agentplug.jupyter.dashboard.watch import Board, Row
+from agentplug.manager import AnyPlugin, PluginManager
+from agentplug.sandbox.conversation import our_loop
+from agentplug.sandboxed import SandboxedPlugin
+
+ACTIONS = {
+    "stop": "Interrupt the call; its worker is killed if it doesn't end within a second",
+    "kill": "Kill the worker, and the call with it; the next call gets a fresh one",
+    "reload": "Load it anew, from what its source holds now; ends a quarantine",
+    "quarantine": "Kill the worker and refuse every call until a reload",
+}
+
+
+class Actions:
+    """Does what was asked for, and tells of it as an event. `only` restricts what is offered."""
+
+    def __init__(self, board: Board, only: Sequence[str] | None = None) -> None:
+        self._board = board
+        self._only = tuple(ACTIONS) if only is None else tuple(only)
+
+    def offered(self, row: Row) -> tuple[str, ...]:
+        """What can be asked of the plugin in this row: nothing of one that runs in the host."""
+        if row.trusted:
+            return ()
+        return tuple(name for name in self._only if name != "reload" or self._manager() is not None)
+
+    def do(self, action: str, name: str) -> None:
+        """Do it, on a thread that may take its time. Never raises for a plugin that is gone or rests."""
+        plugin = self._board.plugins().get(name)
+        if not isinstance(plugin, SandboxedPlugin):
+            self._tell(name, action, "it isn't there any more")
+        elif action in ("stop", "kill"):
+            if plugin.state != "busy":
+                self._tell(name, action, "it isn't busy")
+            plugin.stop("interrupt" if action == "stop" else "kill")
+        elif action == "quarantine":
+            plugin.quarantine()
+            self._tell(name, action, "no more calls until a reload")
+        else:
+            self._reload(name, plugin)
+
+    def _reload(self, name: str, plugin: SandboxedPlugin) -> None:
+        manager = self._manager()
+        if manager is None:
+            self._tell(name, "reload", "no manager knows it any more")
+            return
+        key = next(key for key, known in manager.plugins.items() if known is plugin)
+        self._tell(name, "reload", "begun")
+        future = asyncio.run_coroutine_threadsafe(manager.reload(key), our_loop())
+        future.add_done_callback(functools.partial(self._reloaded, name, key, plugin))
+
+    def _reloaded(self, name: str, key: str, before: SandboxedPlugin, done: Future[AnyPlugin]) -> None:
+        try:
+            plugin = done.result()
+        except (Exception, CancelledError) as error:
+            self._tell(name, "reload", f"failed: {type(error).__name__}: {printable(str(error), 200)}")
+            return
+        self._tell(name, "reload", "done")
+        if self._board.x is before and isinstance(plugin, SandboxedPlugin):
+            self._board.x = plugin
+        shell = get_ipython()
+        if shell is not None and shell.user_ns.get(key) is before:
+            shell.user_ns[key] = plugin  # its variable follows, as with %reload_plugin
+
+    def _manager(self) -> PluginManager | None:
+        """The manager that can reload what is watched."""
+        x = self._board.x
+        if isinstance(x, PluginManager):
+            return x
+        from agentplug.jupyter.extension import session_of
+
+        shell = get_ipython()
+        session = session_of(shell) if shell is not None else None
+        if session is not None and any(plugin is x for plugin in session.manager.plugins.values()):
+            return session.manager
+        return None
+
+    def _tell(self, name: str, action: str, what: str) -> None:
+        self._board.events.add(time.time(), name, action, {"what": what})

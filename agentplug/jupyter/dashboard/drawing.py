@@ -1,0 +1,151 @@
+"""A dashboard as HTML (host): a table with a small curve against each limit, and the latest events.
+
+Rows have one height, so that the buttons beside a live table stay in line with them. `still` draws what is kept in a
+saved notebook: curves as images, which also readers that strip SVG show.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from agentplug.contract.explain import format_seconds
+from agentplug.contract.policy import format_size
+from agentplug.jupyter.dashboard.watch import Row, Told
+from agentplug.report.cards import _STATES
+from agentplug.report.html import QUIET, esc, pill
+from agentplug.report.marks import CPU_COLOR, LIMIT_COLOR, MEMORY_COLOR, Mark, verdict_mark
+
+HEAD_PX = 26
+ROW_PX = 54
+_WIDTH, _HEIGHT, _TOP = 132, 24, 3
+_LINE = "1px solid var(--jp-border-color2,rgba(128,128,128,.3))"
+_FONT = (
+    "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.35;"
+    "color:var(--jp-content-font-color1,inherit)"
+)
+_SMALL = f"font-size:11px;font-variant-numeric:tabular-nums;white-space:nowrap;{QUIET}"
+_MONO = "font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px"
+
+
+def table(rows: Sequence[Row], *, still: bool = False) -> str:
+    """The table of plugins."""
+    if not rows:
+        return _box("<div style='padding:6px 0'>No plugin is loaded; <code>%load_plugin SPEC</code> loads one.</div>")
+    heads = [_cell(text, "th") for text in ("plugin", "added memory", "CPU of this call", "calls · last verdict")]
+    body = "".join(f'<tr style="background:none">{"".join(_row(row, still))}</tr>' for row in rows)
+    style = "border-collapse:collapse;border:0;margin:0;table-layout:auto;font-size:13px"
+    return _box(
+        f'<table style="{style}"><thead><tr style="background:none">{"".join(heads)}</tr></thead>'
+        f"<tbody>{body}</tbody></table>"
+    )
+
+
+def events(told: Iterable[Told], note: str = "") -> str:
+    """The latest events, newest first, and a note below them."""
+    lines = "".join(_event(event) for event in told)
+    head = f'<div style="{_SMALL};padding-top:6px">events, newest first</div>' if lines else ""
+    foot = f'<div style="padding:4px 0;{QUIET}">{esc(note, 300)}</div>' if note else ""
+    return _box(f'{head}<div role="log" aria-label="events">{lines}</div>{foot}')
+
+
+def _box(content: str) -> str:
+    return f'<div class="tex2jax_ignore mathjax_ignore" style="{_FONT};overflow-x:auto">{content}</div>'
+
+
+def _row(row: Row, still: bool) -> list[str]:
+    clip = "font-weight:600;max-width:170px;overflow:hidden;text-overflow:ellipsis"
+    name = (
+        f'<div style="{clip}" title="{esc(row.name, 200)}">'
+        f'{esc(row.name, 60)} <span style="font-weight:400;{QUIET}">{esc(row.version, 20)}</span></div>'
+    )
+    state = pill(_STATES.get(row.state, Mark("#8C8C8C", "?")), row.state) if row.state else ""
+    calls = f'<div style="{_SMALL}">{row.calls:,} call{"" if row.calls == 1 else "s"}</div>'
+    last = pill(verdict_mark(row.verdict.partition(":")[0]), row.verdict) if row.verdict else ""
+    if row.policy is None:
+        told = f'<div style="{_SMALL};white-space:normal">trusted: in the host, unconfined</div>'
+        return [_cell(name + state), _cell(told), _cell(""), _cell("")]
+    memory, cpu = float(row.policy.memory), row.policy.cpu_s
+    busy = row.state == "busy"
+    shown = f"{'' if busy else 'peak '}{format_size(row.memory_bytes)} of {format_size(memory)}"
+    used = f"{format_seconds(row.cpu_s)} of {cpu:g} s"
+    if busy and row.cpu_percent is not None:
+        used += f" · {row.cpu_percent:.0f} %"
+    added, spent = [point.memory_bytes for point in row.points], [point.cpu_s for point in row.points]
+    curves = (
+        _figure(added, memory, MEMORY_COLOR, f"added memory {shown}", shown, still),
+        _figure(spent, cpu, CPU_COLOR, f"CPU {used}", used, still),
+    )
+    return [_cell(name + state), *map(_cell, curves), _cell(calls + last)]
+
+
+def _cell(content: str, tag: str = "td") -> str:
+    height = HEAD_PX if tag == "th" else ROW_PX
+    style = (
+        f"height:{height}px;box-sizing:border-box;padding:0 18px 0 0;text-align:left;vertical-align:middle;border:0;"
+        f"border-bottom:{_LINE};white-space:nowrap;background:none;max-width:none"
+    )
+    if tag == "th":
+        style += f";font-weight:600;font-size:12px;{QUIET}"
+    return f'<{tag} style="{style}">{content}</{tag}>'
+
+
+def _figure(values: Sequence[float], limit: float, color: str, label: str, text: str, still: bool) -> str:
+    drawn = curve(values, limit, color, label, still=still)
+    return f'{drawn}<div style="{_SMALL}">{esc(text)}</div>'
+
+
+def curve(values: Sequence[float], limit: float, color: str, label: str, *, still: bool = False) -> str:
+    """Values as a small filled curve; the dashed line at the top is their limit."""
+    bottom = _HEIGHT - 1
+    shares = [min(1.0, value / limit) if limit else float(value > 0) for value in values] or [0.0]
+    step = _WIDTH / max(20, len(shares) - 1) if len(shares) > 1 else 0.0
+    ys = [bottom - share * (bottom - _TOP) for share in shares]
+    xs = [round(i * step, 1) for i in range(len(ys))]
+    path = " ".join(f"{x:g},{y:.1f}" for x, y in zip(xs, ys, strict=True))
+    end = LIMIT_COLOR if shares[-1] >= 1.0 else color
+    drawn = (
+        f'<path d="M0 {_TOP}H{_WIDTH}" stroke="{LIMIT_COLOR}" stroke-dasharray="3 3" opacity=".8"/>'
+        f'<path d="M0 {bottom}H{_WIDTH}" stroke="#8C8C8C" opacity=".35"/>'
+        f'<polygon points="0,{bottom} {path} {xs[-1]:g},{bottom}" fill="{color}" opacity=".2"/>'
+        f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.6" stroke-linejoin="round"/>'
+        f'<circle cx="{min(xs[-1], _WIDTH - 2):g}" cy="{ys[-1]:.1f}" r="2.2" fill="{end}"/>'
+    )
+    size = f'width="{_WIDTH}" height="{_HEIGHT}"'
+    view = f'viewBox="0 0 {_WIDTH} {_HEIGHT}"'
+    if still:
+        image = quote(f'<svg xmlns="http://www.w3.org/2000/svg" {size} {view}>{drawn}</svg>', safe="<>/=: ',.")
+        return f'<img {size} alt="{esc(label)}" style="display:block;margin:0" src="data:image/svg+xml,{image}">'
+    return f'<svg {size} {view} role="img" aria-label="{esc(label)}" style="display:block">{drawn}</svg>'
+
+
+def _event(event: Told) -> str:
+    when = time.strftime("%H:%M:%S", time.localtime(event.at_s))
+    mark = _mark(event.kind)
+    count = f" ×{event.times}" if event.times > 1 else ""
+    return (
+        f'<div style="{_MONO};white-space:nowrap"><span style="{QUIET}">{when}</span> '
+        f'<span style="color:{mark.color}">{mark.icon}</span> <b>{esc(event.plugin, 40)}</b> {esc(event.kind, 30)}'
+        f' <span style="{QUIET}">{esc(_words(event.kind, event.detail), 120)}{count}</span></div>'
+    )
+
+
+def _mark(kind: str) -> Mark:
+    verdict = {"reply": "completed", "error": "failed", "limit": "limited", "exit": "died", "protocol": "broken"}
+    return verdict_mark(verdict.get(kind, "stopped"))
+
+
+def _words(kind: str, detail: Mapping[str, Any]) -> str:
+    if kind == "limit":
+        measured, bound, unit = detail.get("measured"), detail.get("bound"), detail.get("unit")
+        if isinstance(measured, (int, float)) and isinstance(bound, (int, float)):
+            figures = (
+                f"{format_size(measured)} > {format_size(bound)}"
+                if unit == "bytes"
+                else f"{measured:.4g} > {bound:g} {unit}"
+            )
+            return f"{detail.get('by')}: {figures}"
+    values = [str(value) for key, value in detail.items() if value not in ("", None) and key != "count"]
+    return " · ".join(values)

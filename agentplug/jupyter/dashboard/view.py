@@ -1,0 +1,298 @@
+"""A dashboard in a notebook (host): widgets that a thread keeps up to date, and what a saved notebook keeps.
+
+Widgets are gone when a notebook is opened again, so beside them stands the same table as plain HTML, hidden as long
+as they live. A dashboard rests while nobody can see it: its output was cleared, its cell was run again. Nothing that
+goes wrong here is raised in a notebook; it is said below the table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import os
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+from IPython.core.getipython import get_ipython
+from IPython.display import display
+
+from agentplug.contract.run import Run
+from agentplug.contract.text import printable
+from agentplug.jupyter.dashboard import drawing
+from agentplug.jupyter.dashboard.actions import ACTIONS, Actions
+from agentplug.jupyter.dashboard.clicks import hear
+from agentplug.jupyter.dashboard.watch import Board, row_of
+from agentplug.manager import PluginManager
+from agentplug.sandboxed import SandboxedPlugin
+
+TICK_S = 0.5
+SOON_S = 0.15
+STILL_EVERY_S = 5.0
+SHARE = 0.01
+"""Of one processor, for looking and drawing; sending takes about as much again."""
+
+
+def moving() -> bool:
+    """Whether views may move here: in a kernel, unless `AGENTPLUG_LIVE=0` or nbval compares what is shown."""
+    checked = ".ipynb::" in os.environ.get("PYTEST_CURRENT_TEST", "")
+    return hasattr(get_ipython(), "kernel") and os.environ.get("AGENTPLUG_LIVE") != "0" and not checked
+
+
+class _Root(widgets.VBox):  # type: ignore[misc]
+    """The outermost widget: knows how many views of it there are."""
+
+    def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
+        """A page that asks for everything has only just been opened, and shows nothing yet."""
+        state: dict[str, Any] = super().get_state(key, drop_defaults)
+        if key is None:
+            state["_view_count"] = 0
+        return state
+
+
+class Dashboard:
+    """A live view. It is drawn where it is displayed, so as the last expression of a cell."""
+
+    def __init__(self, x: PluginManager | SandboxedPlugin, actions: Sequence[str] | None = None) -> None:
+        self._x = x
+        self._board = Board(x)
+        self._actions = Actions(self._board, actions)
+        self._view: _View | None = None
+
+    def finish(self, note: str = "") -> None:
+        """Stop, and leave the last state as it is."""
+        if self._view is not None:
+            self._view.finish(note)
+
+    def __repr__(self) -> str:
+        if isinstance(self._x, PluginManager):
+            return f"<Dashboard of {len(self._x.plugins)} plugins>"
+        return f"<Dashboard of {printable(self._x.name, 60)}>"
+
+    def _ipython_display_(self) -> None:
+        if not moving():
+            display({"text/plain": repr(self)}, raw=True)  # type: ignore[no-untyped-call]
+            return
+        if self._view is None or self._view.finished:
+            self._view = _View(self._board, self._actions, repr(self))
+        self._view.show()
+
+
+class StillDashboard:
+    """The same of a finished run, which doesn't move."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __repr__(self) -> str:
+        return f"<Dashboard of {self._run!r}>"
+
+    def _repr_html_(self) -> str:
+        row, events = row_of(self._run)
+        return drawing.table([row], still=True) + drawing.events(events.latest)
+
+
+class _View:
+    """The widgets of one dashboard, their thread, and the HTML beside them."""
+
+    def __init__(self, board: Board, actions: Actions, text: str) -> None:
+        self._board, self._actions, self._text = board, actions, text
+        self.finished = False
+        self._id = f"agentplug-{uuid.uuid4().hex}"
+        self._lock = threading.RLock()
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._watched: bool | None = None  # not known until a page has shown it
+        self._thread: threading.Thread | None = None
+        self._context = contextvars.copy_context()
+        self._note = ""
+        self._still = ""
+        self._still_at_s = 0.0
+        self._buttons: dict[str, _Buttons] = {}
+        hiding = f"<style>.{self._id}{{display:none}}.jp-OutputArea-child:has(.{self._id}){{display:none}}</style>"
+        self._table, self._events = widgets.HTML(), widgets.HTML()
+        self._columns = widgets.VBox(layout=widgets.Layout(overflow="visible", flex="0 0 auto"))
+        top = widgets.HBox([self._table, self._columns], layout=widgets.Layout(align_items="flex-start"))
+        self._table.layout = widgets.Layout(margin="0", overflow="auto hidden", flex="0 1 auto")
+        self._events.layout = widgets.Layout(margin="0", overflow="auto hidden")
+        self._root = _Root(
+            [widgets.HTML(hiding, layout=widgets.Layout(display="none")), top, self._events], _view_count=0
+        )
+        self._root.observe(self._views_changed, "_view_count")
+
+    # ------------------------------------------------------------------ shown and hidden
+
+    def show(self) -> None:
+        """Display it in the running cell, and begin."""
+        self._context = contextvars.copy_context()
+        with self._lock:
+            self._refresh()
+        view = {"version_major": 2, "version_minor": 0, "model_id": self._root.model_id}
+        shown = {"application/vnd.jupyter.widget-view+json": view, "text/plain": self._text}
+        display(shown, raw=True)  # type: ignore[no-untyped-call]
+        self._still = self._draw_still()
+        kept = {"text/html": self._still, "text/plain": self._text}
+        display(kept, raw=True, display_id=self._id)  # type: ignore[no-untyped-call]
+        self._still_at_s = time.monotonic()
+        if self._thread is None:
+            shell: Any = get_ipython()
+            shell.events.register("post_run_cell", self._after_cell)
+            self._thread = threading.Thread(target=self._run, name="agentplug-dashboard", daemon=True)
+            self._thread.start()
+
+    def finish(self, note: str) -> None:
+        """Leave the last state as HTML alone, and let go of the widgets."""
+        with self._lock:
+            if self.finished:
+                return
+            self._note = note
+            with contextlib.suppress(Exception):
+                self._board.look()
+            self.finished = True
+            self._keep_still()
+            for buttons in self._buttons.values():
+                buttons.close()
+            self._close_widgets()
+        self._inbox.put(_nothing)
+        shell: Any = get_ipython()
+        with contextlib.suppress(ValueError):
+            shell.events.unregister("post_run_cell", self._after_cell)
+
+    def _close_widgets(self) -> None:
+        self._root.unobserve_all()
+        pending: list[Any] = [self._root]
+        while pending:
+            widget = pending.pop()
+            pending += getattr(widget, "children", ())
+            widget.close()
+
+    def _views_changed(self, change: Mapping[str, Any]) -> None:
+        self._watched = bool(change["new"])
+        self._inbox.put(_nothing)
+
+    # ------------------------------------------------------------------ kept up to date
+
+    def _run(self) -> None:
+        while not self.finished:
+            began_s = time.thread_time()
+            try:
+                self._tick()
+            except Exception as error:  # said where it is seen, not in some other cell
+                self._say(f"This view couldn't be brought up to date: {type(error).__name__}: {error}")
+            wait_s: float | None = max(TICK_S, (time.thread_time() - began_s) / SHARE)
+            if self._watched is False:
+                wait_s = None
+            with contextlib.suppress(queue.Empty):
+                task = self._inbox.get(timeout=wait_s)
+                try:
+                    task()
+                except Exception as error:
+                    self._say(f"That didn't work: {type(error).__name__}: {error}")
+                time.sleep(SOON_S)  # what was asked for has happened by then, as a rule
+
+    def _tick(self) -> None:
+        with self._lock:
+            if self.finished:
+                return
+            if self._watched is not False:
+                self._refresh()
+            if time.monotonic() - self._still_at_s > STILL_EVERY_S:
+                self._keep_still()
+        if self._board.over:
+            self.finish(self._board.over)
+
+    def _after_cell(self, *_: object) -> None:
+        """A cell has ended: what a saved notebook keeps is as it is now."""
+        with contextlib.suppress(Exception), self._lock:
+            if not self.finished:
+                self._context = contextvars.copy_context()
+                self._board.look()
+                self._keep_still()
+
+    def _refresh(self) -> None:
+        if not self._board.look() and self._table.value:
+            return
+        self._place_buttons()
+        _set(self._table, drawing.table(self._board.rows))
+        self._show_events()
+
+    def _show_events(self) -> None:
+        _set(self._events, drawing.events(self._board.events.latest, self._note))
+
+    def _say(self, note: str) -> None:
+        self._note = note
+        with contextlib.suppress(Exception):
+            self._show_events()
+
+    def _draw_still(self) -> str:
+        """The last state, and a rule that hides what Lab says in place of widgets that are gone."""
+        gone = f".jp-OutputArea-child:has(+ .jp-OutputArea-child .{self._id})>.jp-OutputArea-output.jupyter-widgets"
+        return (
+            f'<div class="{self._id}"><style>{gone}{{display:none}}</style>'
+            f"{drawing.table(self._board.rows, still=True)}"
+            f"{drawing.events(self._board.events.latest, self._note)}</div>"
+        )
+
+    def _keep_still(self) -> None:
+        self._still_at_s = time.monotonic()
+        still = self._draw_still()
+        if still == self._still:
+            return
+        self._still = still
+        kept = {"text/html": still, "text/plain": self._text}
+        self._context.copy().run(display, kept, raw=True, display_id=self._id, update=True)
+
+    # ------------------------------------------------------------------ buttons
+
+    def _place_buttons(self) -> None:
+        rows = {row.name: self._actions.offered(row) for row in self._board.rows}
+        if {name: buttons.actions for name, buttons in self._buttons.items()} == rows and self._columns.children:
+            return
+        for name, buttons in list(self._buttons.items()):
+            if rows.get(name) != buttons.actions:
+                self._buttons.pop(name).close()
+        for name, offered in rows.items():
+            if name not in self._buttons:
+                self._buttons[name] = _Buttons(name, offered, self._ask)
+        head = widgets.Box(layout=widgets.Layout(height=f"{drawing.HEAD_PX}px", flex="0 0 auto"))
+        self._buttons = {name: self._buttons[name] for name in rows}
+        self._columns.children = [head, *(buttons.box for buttons in self._buttons.values())]
+
+    def _ask(self, action: str, name: str) -> None:
+        self._inbox.put(functools.partial(self._actions.do, action, name))
+
+
+class _Buttons:
+    """The buttons of one row. Nothing of them changes once they are shown."""
+
+    def __init__(self, name: str, actions: Sequence[str], ask: Callable[[str, str], None]) -> None:
+        self.actions = tuple(actions)
+        layout = widgets.Layout(width="auto", height="26px", margin="0 4px 0 0", padding="0 9px")
+        style = widgets.ButtonStyle(font_size="12px")
+        self._ends = []
+        made: list[Any] = []
+        for action in actions:
+            tooltip = f"{ACTIONS[action]} ({printable(name, 60)})"
+            button = widgets.Button(description=action, tooltip=tooltip, layout=layout, style=style)
+            self._ends.append(hear(button, functools.partial(ask, action, name)))
+            made.append(button)
+        row = widgets.Layout(height=f"{drawing.ROW_PX}px", align_items="center", flex="0 0 auto")
+        self.box = widgets.HBox(made, layout=row)
+
+    def close(self) -> None:
+        """Hear no more clicks."""
+        for end in self._ends:
+            end()
+
+
+def _set(widget: Any, value: str) -> None:
+    if widget.value != value:
+        widget.value = value
+
+
+def _nothing() -> None:
+    """Only to wake the thread."""

@@ -1,0 +1,235 @@
+"""What a dashboard shows, as plain data (host): a row for each plugin, and the events of all, newest first.
+
+Figures are the watchdog's own readings: what limits are held by is what is drawn, and nobody reads a process twice.
+A row moves while its plugin is at work, so that a plugin that rests costs nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from agentplug.contract.events import Event
+from agentplug.contract.explain import added_memory_bytes, memory_floor_bytes
+from agentplug.contract.policy import Policy
+from agentplug.contract.run import Run, Sample
+from agentplug.manager import AnyPlugin, PluginManager
+from agentplug.sandbox.exchange import Exchange
+from agentplug.sandboxed import SandboxedPlugin
+
+POINTS = 60
+EVENTS = 8
+_RUNS_LOOKED_AT = 32  # of those that ended since the last look
+
+
+class Told(NamedTuple):
+    """One event: when (seconds since the epoch), of whom, what; `times` the same in a row."""
+
+    at_s: float
+    plugin: str
+    kind: str
+    detail: Mapping[str, Any]
+    times: int = 1
+
+
+class Point(NamedTuple):
+    """Added memory and CPU time of the call under way; the highest since the point before."""
+
+    memory_bytes: float
+    cpu_s: float
+
+
+@dataclass
+class Row:
+    """One plugin as it is now."""
+
+    name: str
+    version: str = ""
+    state: str = "new"
+    calls: int = 0
+    verdict: str = ""
+    policy: Policy | None = None
+    points: deque[Point] = field(default_factory=lambda: deque(maxlen=POINTS))
+    memory_bytes: float = 0.0
+    cpu_s: float = 0.0
+    cpu_percent: float | None = None
+
+    @property
+    def trusted(self) -> bool:
+        """It runs in the host, where nothing limits it."""
+        return self.policy is None
+
+
+class Events:
+    """The latest events of all plugins, newest first."""
+
+    def __init__(self) -> None:
+        self.latest: deque[Told] = deque(maxlen=EVENTS)
+
+    def add(self, at_s: float, plugin: str, kind: str, detail: Mapping[str, Any]) -> None:
+        """Tell of one; of the same again and again, only how often."""
+        if self.latest:
+            last = self.latest[0]
+            if (last.plugin, last.kind, last.detail) == (plugin, kind, detail):
+                self.latest[0] = Told(at_s, plugin, kind, detail, last.times + 1)
+                return
+        self.latest.appendleft(Told(at_s, plugin, kind, dict(detail)))
+
+
+class Watch:
+    """Looks at one plugin, again and again."""
+
+    def __init__(self, plugin: AnyPlugin, name: str, events: Events) -> None:
+        self.plugin = plugin
+        self.row = Row(name)
+        self._events = events
+        self._exchange: Exchange | None = None
+        self._record = self._shown = 0
+        self._peak_bytes = 0
+        self._calls = plugin.calls if isinstance(plugin, SandboxedPlugin) else 0
+        self._between: Event | None = None
+        self._seen: tuple[Any, ...] = ()
+        self._last: Sample | None = None
+        if isinstance(plugin, SandboxedPlugin):
+            self._between = plugin.events[-1] if plugin.events else None
+
+    def look(self) -> bool:
+        """Bring the row up to date; true if anything of it has changed."""
+        plugin, row = self.plugin, self.row
+        row.version, row.state = plugin.version, plugin.state
+        if not isinstance(plugin, SandboxedPlugin):
+            return self._differs((row.version, row.state))
+        row.policy, row.calls = plugin.policy, plugin.calls
+        exchange = plugin.exchange()
+        if exchange is not self._exchange and self._exchange is not None:
+            self._tell(self._exchange)
+        self._tell_missed(plugin, exchange)
+        if exchange is not None:
+            if exchange is not self._exchange:
+                self._exchange, self._record, self._shown, self._peak_bytes, self._last = exchange, 0, 0, 0, None
+            self._tell(exchange)
+        self._tell_between(plugin)
+        row.verdict = str(plugin.runs[-1].verdict) if plugin.runs else ""
+        sample = exchange.samples[-1] if exchange is not None and exchange.samples else None
+        changed = self._differs((row.version, row.state, row.calls, row.verdict, exchange, sample))
+        if changed and exchange is not None:
+            self._measure(exchange, sample)
+        return changed
+
+    def _differs(self, seen: tuple[Any, ...]) -> bool:
+        before, self._seen = self._seen, seen
+        return before != seen
+
+    def _measure(self, exchange: Exchange, sample: Sample | None) -> None:
+        row = self.row
+        floor_bytes = int(exchange.records[0].events[0].detail.get("floor_bytes") or exchange.baseline_bytes)
+        now_bytes = sample.rss_bytes if sample is not None else exchange.baseline_bytes
+        peak_bytes = exchange.peak_bytes
+        highest_bytes = max(now_bytes, peak_bytes) if peak_bytes > self._peak_bytes else now_bytes
+        self._peak_bytes = max(self._peak_bytes, peak_bytes)
+        row.memory_bytes = max(0, (peak_bytes if exchange.done else now_bytes) - floor_bytes)
+        row.cpu_s = exchange.usage.cpu_s if exchange.done else (sample.cpu_ns / 1e9 if sample is not None else 0.0)
+        row.cpu_percent = None
+        if sample is not None and not exchange.done:
+            if self._last is not None and sample.t_ns > self._last.t_ns:
+                row.cpu_percent = 100 * (sample.cpu_ns - self._last.cpu_ns) / (sample.t_ns - self._last.t_ns)
+            self._last = sample
+        row.points.append(Point(max(0, highest_bytes - floor_bytes), row.cpu_s))
+
+    def _tell(self, exchange: Exchange) -> None:
+        """The events of this exchange that weren't told yet."""
+        began_s = time.time() - (time.perf_counter_ns() - exchange.started_ns) / 1e9
+        while True:
+            events = exchange.records[self._record].events
+            self._add(began_s, events[self._shown :])
+            self._shown = len(events)
+            if self._record >= min(exchange.head, len(exchange.records) - 1):
+                return
+            self._record, self._shown = self._record + 1, 0
+
+    def _tell_missed(self, plugin: SandboxedPlugin, exchange: Exchange | None) -> None:
+        """Of calls that came and went between two looks: those that didn't complete."""
+        fresh = min(plugin.calls - self._calls, _RUNS_LOOKED_AT)
+        self._calls = plugin.calls
+        followed = [known.usage for known in (self._exchange, exchange) if known is not None]
+        for run in list(plugin.runs)[-fresh:] if fresh > 0 else ():
+            if run.verdict.kind != "completed" and not any(run.usage is usage for usage in followed):
+                self._add(run.started_at.timestamp(), run.events)
+
+    def _tell_between(self, plugin: SandboxedPlugin) -> None:
+        fresh: list[Event] = []
+        for event in reversed(plugin.events):
+            if event is self._between:
+                break
+            fresh.append(event)
+        if fresh:
+            self._between = fresh[0]
+            self._add(time.time(), fresh[::-1])
+
+    def _add(self, began_s: float, events: Iterable[Event]) -> None:
+        for event in events:
+            if event.kind != "start":
+                self._events.add(began_s + event.t_s, self.row.name, event.kind, event.detail)
+
+
+class Board:
+    """The rows and events of what is watched: a manager, whose plugins come and go, or one plugin."""
+
+    def __init__(self, x: PluginManager | SandboxedPlugin) -> None:
+        self.x = x
+        self.events = Events()
+        self._watches: dict[str, Watch] = {}
+
+    def look(self) -> bool:
+        """Bring everything up to date; true if anything has changed."""
+        told = self.events.latest[0] if self.events.latest else None
+        plugins = self.plugins()
+        changed = list(plugins) != list(self._watches)
+        kept = {}
+        for name, plugin in plugins.items():
+            watch = self._watches.get(name)
+            if watch is None or watch.plugin is not plugin:
+                watch = Watch(plugin, name, self.events)
+            kept[name] = watch
+        self._watches = kept
+        looks = [watch.look() for watch in kept.values()]  # every one of them
+        return changed or any(looks) or told is not (self.events.latest[0] if self.events.latest else None)
+
+    def plugins(self) -> Mapping[str, AnyPlugin]:
+        """The plugins by name."""
+        return self.x.plugins if isinstance(self.x, PluginManager) else {self.x.name: self.x}
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """A row for each."""
+        return [watch.row for watch in self._watches.values()]
+
+    @property
+    def over(self) -> str:
+        """Why there will be nothing more to see, or nothing."""
+        if isinstance(self.x, SandboxedPlugin) and self.x.state == "closed":
+            return "The plugin is closed; this is its last state."
+        return ""
+
+
+def row_of(run: Run) -> tuple[Row, Events]:
+    """A finished run as a row, its readings thinned, and its last events."""
+    row = Row(
+        run.source.plugin or run.source.spec, run.source.version, "", run.number + 1, str(run.verdict), run.policy
+    )
+    floor_bytes = memory_floor_bytes(run)
+    step = max(1, -(-len(run.readings) // POINTS))
+    for i in range(0, len(run.readings), step):
+        some = run.readings[i : i + step]
+        highest_bytes = max(sample.rss_bytes for sample in some)
+        row.points.append(Point(max(0, highest_bytes - floor_bytes), some[-1].cpu_ns / 1e9))
+    row.memory_bytes, row.cpu_s = added_memory_bytes(run), run.usage.cpu_s
+    row.points.append(Point(row.memory_bytes if len(row.points) < 2 else row.points[-1].memory_bytes, row.cpu_s))
+    events = Events()
+    for event in run.events:
+        if event.kind != "start":
+            events.add(run.started_at.timestamp() + event.t_s, row.name, event.kind, event.detail)
+    return row, events
