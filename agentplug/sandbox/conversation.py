@@ -109,7 +109,7 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
     def turn_over() -> None:
         """A loop that sleeps doesn't notice what a signal handler queued: so ipykernel loses interrupts."""
         nonlocal timer
-        timer = loop.call_later(_TURN_OVER_S, turn_over)
+        timer = loop.call_at((loop.time() // _TURN_OVER_S + 1) * _TURN_OVER_S, turn_over)  # all calls' at one moment
 
     with worker.lock:
         if exchange.done:
