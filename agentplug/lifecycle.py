@@ -157,8 +157,8 @@ class Lifecycle:
             )
         worker.hear_attempts(readable_by_all)
         tmpfs = any(r.barrier == "namespaces" and r.status == "enforced" for r in hello.barriers)
-        if tmpfs:
-            worker.scratch = ""  # the kernel bounds it: nothing for the watchdog to count
+        if tmpfs:  # the kernel bounds it: nothing for the watchdog to count
+            worker.tmpfs, worker.scratch = worker.scratch, ""
         worker.settle_floor()
 
     async def _load(self, worker: Worker) -> None:

@@ -18,6 +18,7 @@ from agentplug.contract.run import ErrorText, Run, SourceInfo
 from agentplug.contract.text import printable
 from agentplug.contract.wire import Frame
 from agentplug.errors import AgentplugError, ContractError, PluginNotFound, SpecError
+from agentplug.evidence import limit_behind
 from agentplug.sandbox.bounds import data_allowance_bytes
 from agentplug.sandbox.exchange import Exchange, Record
 from agentplug.sandbox.supervisor import Worker
@@ -106,8 +107,8 @@ def _decoded(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -
         return None, None
     failure = wire.decode_failure(frame.structure)
     detail: dict[str, Any] = {"type": failure.type}
-    if failure.limit:
-        detail["limit"] = failure.limit
+    if limit := limit_behind(failure, exchange, worker):
+        detail["limit"] = limit
         detail |= _refusal(failure, worker.policy)
     _note(record, exchange, "error", **detail)
     return None, ErrorText(failure.type, failure.message, failure.traceback)

@@ -100,14 +100,17 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """An exception as text. `reason` is raised, not_found, contract or syntax; `limit` names the policy field that a
-    refusal of the kernel came from (a MemoryError: memory; EMFILE: open files; ...), or is empty."""
+    """An exception as text. `reason` is raised, not_found, contract or syntax; `limit` names the policy field that it
+    may have come from (a MemoryError: memory; EMFILE: open files; ...), or is empty. `number` is an OSError's errno,
+    else 0; `by_hand`: a raise statement made it, no call failed with it."""
 
     type: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_TYPE)]
     message: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_MESSAGE)]
     traceback: Annotated[str, msgspec.Meta(max_length=MAX_TRACEBACK)] = ""
     reason: Annotated[str, msgspec.Meta(pattern="^(raised|not_found|contract|syntax)$")] = "raised"
     limit: Annotated[str, msgspec.Meta(pattern="^(|memory|files|disk|processes|threads)$")] = ""
+    number: int = 0
+    by_hand: bool = False
 
 
 class Misfit(msgspec.Struct, frozen=True):

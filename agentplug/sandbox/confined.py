@@ -55,6 +55,7 @@ class ConfinedProcess(ABC):
         self._pidfd = -1
         self.floor_bytes = 0
         self.scratch = ""
+        self.tmpfs = ""  # its scratch directory in its own mount namespace, where it has one
         self.status: str | None = None  # how it ended, once it has
         self.ending = False  # told to end, or found dead: no exchange may begin
         self.exited: Future[None] = Future()

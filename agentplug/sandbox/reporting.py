@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import traceback
+from opcode import opmap
 
 from agentplug.contract.wire import MAX_ERROR_MESSAGE, MAX_ERROR_TYPE, MAX_TRACEBACK, Failure
 
@@ -29,21 +30,37 @@ def failure(error: BaseException) -> Failure:
         _clip(_traceback(error), MAX_TRACEBACK),
         "raised",
         limit_of(error),
+        _number(error),
+        _by_hand(error),
     )
 
 
 def limit_of(error: BaseException) -> str:
-    """The policy field whose kernel limit refuses with this error, or nothing."""
+    """The policy field whose kernel limit refuses with such an error, or nothing."""
     if isinstance(error, MemoryError):
         return "memory"
     try:
-        if isinstance(error, OSError):
-            return _LIMIT_OF_ERRNO.get(error.errno or 0, "")
         if type(error) is RuntimeError and error.args == ("can't start new thread",):
             return "threads"
-    except BaseException:  # an errno of its own making
+    except BaseException:  # arguments of its own making
         return ""
-    return ""
+    return _LIMIT_OF_ERRNO.get(_number(error), "")
+
+
+def _number(error: BaseException) -> int:
+    try:
+        number = error.errno if isinstance(error, OSError) else 0
+    except BaseException:
+        return 0
+    return number if type(number) is int and 0 < number < 4096 else 0
+
+
+def _by_hand(error: BaseException) -> bool:
+    """The traceback ends at a raise statement, and not at a call that failed."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_code[trace.tb_lasti] == opmap["RAISE_VARARGS"]
 
 
 def _name(error: BaseException) -> str:

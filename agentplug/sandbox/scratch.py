@@ -46,6 +46,12 @@ def scratch_usage(root: str, pids: Sequence[int], most_bytes: int, most_inodes: 
     return used, len(seen)
 
 
+def room_used(root: str) -> tuple[int, int]:
+    """Bytes and inodes in use on the file system of its own that is mounted at `root`. Raises `OSError`."""
+    room = os.statvfs(root)
+    return (room.f_blocks - room.f_bfree) * room.f_frsize, room.f_files - room.f_ffree - 1
+
+
 def _held_by(pid: int, root: str) -> Iterator[tuple[int, int | None]]:
     """Inode and bytes of each deleted file that a process has open or mapped; None where only a map is left."""
     with contextlib.suppress(OSError):
