@@ -223,23 +223,23 @@ def _as_json(value: Any) -> str:
 
 
 @app.command()
-def doctor() -> None:
-    """Start a throwaway worker and show which barriers this machine gave it."""
-    from agentplug.doctor import doctor as examine
-    from agentplug.report.tables import barriers_rich
+def doctor(
+    attack: Annotated[
+        bool, typer.Option("--attack", help="Also let every plugin of the zoo loose: half a minute.")
+    ] = False,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what the attacks came to, as .html, .csv or .json.")
+    ] = None,
+) -> None:
+    """Try each barrier of this machine in throwaway workers. Status 1 if one is missing or an attack got through."""
+    from agentplug.doctor.shown import check_place, save_matrix, show
 
-    diagnosis = examine()
-    console = _console()
-    console.print(f"\n{diagnosis.machine}", markup=False)
-    if diagnosis.rows:
-        console.print(barriers_rich(diagnosis.rows))
-    for row in diagnosis.rows:
-        if row["lost"]:
-            remedy = row["remedy"] or "none known"
-            console.print(
-                f"{row['barrier']} can't protect {', '.join(row['lost'])}: {remedy}", markup=False, style="red"
-            )
-    console.print(diagnosis.summary(), markup=False, style="green" if diagnosis.fit else "red", soft_wrap=True)
+    with _told():
+        if save is not None:
+            check_place(save, attack)
+        diagnosis = show(_console(), _console(stderr=True), attack)
+        if save is not None and diagnosis.matrix is not None:
+            save_matrix(diagnosis.matrix, save)
     raise typer.Exit(0 if diagnosis.fit else 1)
 
 

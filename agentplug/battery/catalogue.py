@@ -201,7 +201,7 @@ CATALOGUE: tuple[Attack, ...] = (
     _attack("protocol:GiantReply", "the host's memory", _REPLY),
     _attack("replies:JustUnder", "the host's memory", _DONE, given=4 << 20),
     _attack("replies:JustOver", "the host's memory", _REPLY, given=4 << 20),
-    _attack("replies:Structuralist", "the host's memory", _REPLY, _MISFIT, policy=WORKING),
+    _attack("replies:Structuralist", "the host's memory", _REPLY, _MISFIT, _CPU, _WALL, policy=WORKING),
     _attack("replies:DeepReply", "the host's decoder", _MISFIT),
     _attack("replies:CyclicReply", "the host's decoder", _MISFIT),
     _attack("replies:CollidingReply", "the host's loop", _MISFIT),

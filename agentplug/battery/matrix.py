@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 HELD = Mark("✓", "#2ca02c", "")
 THROUGH = Mark("✗", "#d62728", "")
 
+REFUSED = "refused"
+"""Stands in place of a verdict where an attack was never begun."""
+
 _NAMED = 10
 
 
@@ -50,13 +53,23 @@ class Matrix:
 
     @property
     def survived(self) -> bool:
-        """Every attack was contained (and there was one)."""
-        return bool(self.rows) and not self.escapes
+        """Every attack was contained, and one at least was begun."""
+        return not self.escapes and len(self.refused) < len(self.rows)
 
     @property
     def escapes(self) -> tuple[Row, ...]:
         """The attacks that weren't."""
         return tuple(row for row in self.rows if not row.contained)
+
+    @property
+    def refused(self) -> tuple[Row, ...]:
+        """The attacks that were never begun, because this machine can't keep their policy."""
+        return tuple(row for row in self.rows if row.verdict == REFUSED)
+
+    @property
+    def longest_gap_ms(self) -> float:
+        """The longest hold-up of this process's loop, in milliseconds."""
+        return max((row.host_gap_ms for row in self.rows), default=0.0)
 
     @property
     def families(self) -> dict[str, Sequence[Row]]:
@@ -72,6 +85,8 @@ class Matrix:
             return "No attack was run."
         held = len(self.rows) - len(self.escapes)
         told = f"{held} of {len(self.rows)} attacks were contained"
+        if self.refused:
+            told += f" ({len(self.refused)} of them refused a start, since this machine can't keep their policy)"
         if self.escapes:
             names = [f"{row.family}:{row.attack}" for row in self.escapes]
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
@@ -85,7 +100,10 @@ class Matrix:
         return pd.DataFrame([asdict(row) for row in self.rows], columns=list(Row.__dataclass_fields__))
 
     def __str__(self) -> str:
-        return "\n".join([*self._lines(), "", printable(self.summary(), 4_000)])
+        return "\n".join([*self._lines(), "", self._hold_up(), printable(self.summary(), 4_000)])
+
+    def _hold_up(self) -> str:
+        return f"The longest hold-up of this process's loop: {self.longest_gap_ms:.0f} ms"
 
     def _lines(self) -> Iterator[str]:
         for family, rows in self.families.items():
@@ -104,8 +122,7 @@ class Matrix:
         for family, rows in self.families.items():
             held = sum(row.contained for row in rows)
             parts.append(details(f"{family}: {held} of {len(rows)} contained", _table(rows)))
-        slowest = max((row.host_gap_ms for row in self.rows), default=0.0)
-        parts.append(line(f"The longest hold-up of this process's loop: {slowest:.0f} ms", QUIET))
+        parts.append(line(self._hold_up(), QUIET))
         return card((HELD if self.survived else THROUGH).color, *parts)
 
 

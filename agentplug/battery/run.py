@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from agentplug.battery.catalogue import CATALOGUE, Attack
-from agentplug.battery.matrix import Matrix, Row
+from agentplug.battery.matrix import REFUSED, Matrix, Row
 from agentplug.battery.pulse import Pulse, beating
 from agentplug.battery.stage import Stage
 from agentplug.battery.stock import Stock, left_since
@@ -64,7 +64,7 @@ async def _once(attack: Attack, stage: Stage, pulse: Pulse) -> tuple[Row, bool]:
     resident_kb = own_memory_kb("VmRSS")
     pulse.begin()
     began_s = time.monotonic()
-    run, refusal = await _let_loose(attack, stage)
+    run, refusal = await let_loose(attack, stage)
     wall_s, gap_s = time.monotonic() - began_s, pulse.longest_s
     grown_kb = own_memory_kb("VmHWM") - resident_kb
     harm = await stage.damage() + await left_since(before)
@@ -76,7 +76,7 @@ async def _once(attack: Attack, stage: Stage, pulse: Pulse) -> tuple[Row, bool]:
         harm.append(f"this process grew by {grown_kb >> 10} MiB")
     verdict = str(run.verdict) if run is not None else refusal
     found = list(harm)
-    if run is None and not refusal.startswith("refused"):
+    if run is None and not refusal.startswith(REFUSED):
         found.append("it didn't end by itself")
     if run is not None and verdict not in attack.contained:
         found.append(f"the verdict is none of {', '.join(attack.contained)}")
@@ -96,14 +96,14 @@ async def _once(attack: Attack, stage: Stage, pulse: Pulse) -> tuple[Row, bool]:
     return row, bool(harm)
 
 
-async def _let_loose(attack: Attack, stage: Stage) -> tuple[Run | None, str]:
-    """The last run of the attack; or None and why there is none."""
+async def let_loose(attack: Attack, stage: Stage, *, freely: bool = False) -> tuple[Run | None, str]:
+    """The last run of the attack; or None and why there is none. `freely`: as in `Stage.fill`."""
     plugin = SandboxedPlugin(attack.spec, stage.policy(attack))
     run = None
     try:
         async with asyncio.timeout(HARD_S):
             for _ in range(attack.calls):
-                run = await plugin.run(stage.fill(attack.given))
+                run = await plugin.run(stage.fill(attack.given, freely=freely))
                 if run.value is not None or run.verdict.kind != "completed":
                     break
                 await asyncio.sleep(0)  # a reply that comes at once gives nobody else a turn
@@ -111,7 +111,7 @@ async def _let_loose(attack: Attack, stage: Stage) -> tuple[Run | None, str]:
     except TimeoutError:
         return None, f"still running after {HARD_S:g} s"
     except BarrierUnavailable:
-        return None, "refused"
+        return None, REFUSED
     except AgentplugError as error:
         return None, f"{type(error).__name__}: {error}"
     finally:

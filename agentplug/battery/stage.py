@@ -32,16 +32,21 @@ _BAIT_FD = 40  # within the descriptors that a policy grants by default
 _GET_FLAGS = 0x80086601  # ioctl_iflags(2)
 _PUBLIC = ("/dev/shm", "/tmp", "/var/tmp")
 _MOST_TEXT = 1 << 20
+_BASE = Policy()
 
 
 class Stage:
-    """An async context manager. `bait` is what templates of the catalogue are filled from."""
+    """An async context manager. `bait` is what templates of the catalogue are filled from.
 
-    def __init__(self) -> None:
+    `base` is the policy under which the sibling lives, and whose zygote it comes from.
+    """
+
+    def __init__(self, base: Policy = _BASE) -> None:
+        self._base = base
         self.mark = f"agentplug-mark-{secrets.token_hex(8)}"
         self._tokens = {
             what: f"stage-{what}-{secrets.token_hex(12)}"
-            for what in ("file", "key", "note", "attribute", "victim", "environment", "host", "descriptor")
+            for what in ("file", "key", "note", "attribute", "victim", "environment", "host", "descriptor", "locked")
         }
         # Tokens of many lengths, since what a heap keeps of a text depends on its length.
         self._keys = [f"stage-env-{secrets.token_hex(6 + 3 * serial)}" for serial in range(60)]
@@ -62,13 +67,12 @@ class Stage:
             descriptor = self._open_bait(folder)
             opened.callback(os.close, descriptor)
             environment = {f"KEY_{serial}": key for serial, key in enumerate(self._keys)}
-            self._sibling = SandboxedPlugin(
-                _SIBLING, Policy(disk="1M", env=environment), config={"note": self._tokens["note"]}
-            )
+            policy = self._base.replace(disk="1M", env=environment)
+            self._sibling = SandboxedPlugin(_SIBLING, policy, config={"note": self._tokens["note"]})
             opened.push_async_callback(self._sibling.close)
             await self._sibling.process(bytes(1 << 17))  # a large reply: the thread that decodes those is there now
             self._sibling_pid = self._sibling.pid
-            self._watched = {"this process": os.getpid(), "the zygote": zygote_for().pid}
+            self._watched = {"this process": os.getpid(), "the zygote": zygote_for(self._base.preload).pid}
             self._watched["the sibling"] = self._sibling_pid or 0
             self._settings = {name: settings(pid) for name, pid in self._watched.items()}
             self.look()
@@ -78,6 +82,16 @@ class Stage:
 
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
+
+    @property
+    def sibling_pid(self) -> int:
+        """The process id of the sibling's worker."""
+        return self._sibling_pid or 0
+
+    @property
+    def sibling_barriers(self) -> list[dict[str, Any]]:
+        """What that worker says of its barriers, as `SandboxedPlugin.barrier_rows`."""
+        return self._sibling.barrier_rows()
 
     def look(self) -> None:
         """Take the files of the stage as they are now for whole."""
@@ -91,6 +105,8 @@ class Stage:
         (folder / "project/secret.txt").write_text(tokens["file"])
         (folder / "project/inherited.txt").write_text(tokens["descriptor"])
         (folder / "library/module.py").write_text("ANSWER = 42\n")
+        (folder / "library/locked.txt").write_text(tokens["locked"])
+        (folder / "library/locked.txt").chmod(0)
         with contextlib.suppress(OSError):  # a file system without them has none to read
             os.setxattr(folder / "project/secret.txt", "user.note", tokens["attribute"].encode())
 
@@ -104,7 +120,7 @@ class Stage:
 
     def _baits(self, folder: Path, descriptor: int) -> dict[str, Any]:
         victim, services = self._victim, self._services
-        others = [os.getpid(), zygote_for().pid, self._sibling_pid]
+        others = [os.getpid(), zygote_for(self._base.preload).pid, self._sibling_pid]
         return {
             # The victim first: an attack that works on it goes no further.
             "pids": [victim.pid, *others],
@@ -114,6 +130,7 @@ class Stage:
             "project": str(folder / "project"),
             "library": str(folder / "library"),
             "module": str(folder / "library/module.py"),
+            "locked": str(folder / "library/locked.txt"),
             "descriptor": descriptor,
             "tcp": services.tcp,
             "udp": services.udp,

@@ -194,11 +194,18 @@ class AgentplugMagics(Magics):
         except AgentplugError as error:
             raise shortened(error) from None
 
+    @magic_arguments()
+    @argument("--attack", action="store_true", help="also let every plugin of the zoo loose: half a minute")
     @line_magic("sandbox_doctor")
     def sandbox_doctor(self, line: str) -> Diagnosis:
-        """Say which barriers this machine has, each proved by raising it in a throwaway worker."""
-        _nothing_in(line, "%sandbox_doctor")
-        return doctor()
+        """Say which barriers this machine has, each proved by trying it in throwaway workers.
+
+        ::
+
+            %sandbox_doctor
+            %sandbox_doctor --attack
+        """
+        return doctor(attack=options.parse(self.sandbox_doctor, line).attack)
 
     # ------------------------------------------------------------------ inside
 

@@ -6,14 +6,14 @@ terminal escapes are made visible by `printable` before that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from agentplug.contract.explain import added_memory_bytes, format_seconds, plugin_name
 from agentplug.contract.policy import format_size
 from agentplug.contract.run import Run
 from agentplug.contract.text import printable
-from agentplug.report.marks import Mark, barrier_mark, verdict_mark
+from agentplug.report.marks import Mark, verdict_mark
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,17 +33,6 @@ def verdict_rich(runs: Sequence[Run]) -> Table:
             _text(f"{format_size(added_memory_bytes(run))} of {format_size(float(run.policy.memory))}"),
             _text(format_size(usage.output_bytes)),
         )
-    return table
-
-
-def barriers_rich(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """One row a barrier: `barrier`, `protects`, `status`, `detail`."""
-    table = _table("barrier", "protects", "status", "detail")
-    for row in rows:
-        barrier, protects, status, detail = (
-            printable(str(row.get(key, "")), 300) for key in ("barrier", "protects", "status", "detail")
-        )
-        table.add_row(_text(barrier), _text(protects), _marked(barrier_mark(row), status), _text(detail))
     return table
 
 

@@ -1,9 +1,10 @@
 """`python -m tests.peers [WAY ...] [--only SUBSTRING] [--save FILE.csv]`: the battery in other ways, as a table.
 
-The stage, its attacks and what counts as harm are the battery's own. Other ways give no verdicts, so that an attack
-counts as contained if the stage is unharmed, nothing is left, the host lives and its loop went on, and it didn't get
-its way: come to its own end where the catalogue asks for a refusal, or use far more memory than its policy grants.
-Attacks on agentplug's own frames, replies and displays don't apply. Not for root: some ways confine nothing.
+The stage, its attacks and what counts as harm are the battery's own. An attack has escaped if the stage is harmed,
+something is left, nothing ended it, the host's loop was held up, or it used far more memory than its policy grants.
+Other ways give no verdicts; where an attack did none of that, and yet came to its own end though the catalogue asks
+for a refusal, it counts as not refused. Attacks on agentplug's own frames, replies and displays don't apply. Not for
+root: some ways confine nothing.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ from agentplug.battery.catalogue import CATALOGUE, Attack
 from agentplug.battery.run import LONGEST_GAP_S, MOST_GROWTH_KB, run_battery
 from agentplug.battery.stage import Stage
 from agentplug.battery.stock import below
+from agentplug.sandbox.wiping import remove_tree
 from tests.peers.ways import ROOT, WAYS, Job
 
 OURS = "agentplug"
+RESULTS = ("contained", "not refused", "escaped", "host died")
 HARD_S = 10.0
 MEMORY_SLACK = 192 << 20  # an interpreter, and what its limits are off by
 _TRIES = 3
@@ -47,7 +50,7 @@ _GIVEN = {"files:BytecodePlanter": "$module"}
 
 @dataclass(frozen=True)
 class Row:
-    """One attack in one way: `contained`, `escaped` or `host died`, with what was seen."""
+    """One attack in one way: which of `RESULTS`, with what was seen."""
 
     way: str
     family: str
@@ -69,7 +72,8 @@ async def let_loose(way: str, attack: Attack, stage: Stage) -> tuple[Row, bool]:
     name = f"{attack.family}:{attack.name}"
     kept = {pid for pid, _, _ in below(os.getpid())}
     granted = stage.policy(attack)
-    with tempfile.TemporaryDirectory(prefix="agentplug-peer-", ignore_cleanup_errors=True) as folder:
+    folder = tempfile.mkdtemp(prefix="agentplug-peer-")
+    try:
         job = Job(
             attack.spec,
             stage.fill(_GIVEN.get(name, attack.given), freely=True),
@@ -80,8 +84,9 @@ async def let_loose(way: str, attack: Attack, stage: Stage) -> tuple[Row, bool]:
         )
         began_s = time.monotonic()
         seen, ended = _host(way, job, stage.bait["descriptor"])
+    finally:
         end_all_but(kept)
-        _open_up(folder)
+        remove_tree(folder)
     harm = await stage.damage()
     found = list(harm)
     if seen is None:
@@ -90,7 +95,7 @@ async def let_loose(way: str, attack: Attack, stage: Stage) -> tuple[Row, bool]:
         )
         return row, bool(harm)
     found += stage.secrets_in(seen["text"])
-    found += _own_way(way, attack, seen)
+    found += _unbounded(way, attack, seen)
     if seen["left"]:
         found.append(f"{len(seen['left'])} processes were left")
     if seen["grown_kb"] > MOST_GROWTH_KB:
@@ -99,23 +104,28 @@ async def let_loose(way: str, attack: Attack, stage: Stage) -> tuple[Row, bool]:
         found.append(f"it used {seen['children_kb'] >> 10} MiB")
     if seen["gap_ms"] > LONGEST_GAP_S * 1000:
         found.append(f"the host's loop was held up for {seen['gap_ms']:.0f} ms")
-    result = "escaped" if found else "contained"
+    result = "escaped" if found else "not refused" if _got_its_way(attack, seen["outcome"]) else "contained"
     told = "; ".join(found) or seen["text"].strip()[-160:]
     return Row(way, attack.family, attack.name, result, seen["outcome"], told, seen["gap_ms"], seen["wall_s"]), bool(
         harm
     )
 
 
-def _own_way(way: str, attack: Attack, seen: dict[str, Any]) -> list[str]:
+def _unbounded(way: str, attack: Attack, seen: dict[str, Any]) -> list[str]:
     outcome = seen["outcome"]
     if outcome == "endless":
         return ["nothing ended it"]
-    if outcome == "completed" and "completed" not in attack.contained:
-        return [f"it got its way, where {' or '.join(attack.contained)} is due"]
     starved = outcome in ("failed:MemoryError", "failed:OSError") or outcome.startswith("died")
     if attack.family == "memory" and starved and not WAYS[way].memory:
         return ["only the outer cap stopped it"]
     return []
+
+
+def _got_its_way(attack: Attack, outcome: str) -> bool:
+    """It ended as it meant to. One that calls a service has done so only if that was called: the stage says."""
+    calls = attack.family == "network" and str(attack.given).startswith("$")
+    refusal_due = any(verdict.startswith(("failed:", "limited:")) for verdict in attack.contained)
+    return outcome == "completed" and "completed" not in attack.contained and refusal_due and not calls
 
 
 def _host(way: str, job: Job, descriptor: int) -> tuple[dict[str, Any] | None, str]:
@@ -158,14 +168,6 @@ def end_all_but(kept: set[int]) -> None:
         time.sleep(0.01)
 
 
-def _open_up(folder: str) -> None:
-    """So that it can be removed, whatever modes an attack has left in it."""
-    for parent, names, _ in os.walk(folder):
-        for name in names:
-            if not os.path.islink(path := os.path.join(parent, name)):
-                os.chmod(path, 0o700)
-
-
 async def run_way(way: str, attacks: Sequence[Attack]) -> list[Row]:
     """All attacks in one way."""
     rows = []
@@ -181,7 +183,10 @@ async def run_way(way: str, attacks: Sequence[Attack]) -> list[Row]:
                     break
             rows.append(row)
             if row.result != "contained":
-                print(f"  {way}: {row.family}:{row.attack} {row.result}: {row.outcome}; {row.evidence}"[:200])
+                print(
+                    f"  {way}: {row.family}:{row.attack} {row.result}: {row.outcome}; {row.evidence}"[:200],
+                    flush=True,
+                )
     return rows
 
 
@@ -205,15 +210,14 @@ async def run_ours(attacks: Sequence[Attack]) -> list[Row]:
 
 def table(rows: Sequence[Row], missing: dict[str, str], left_out: int) -> Iterator[str]:
     """The table, and the same by family, as Markdown."""
-    yield "| way | version | ran | contained | escaped | host died or hung | not applicable | longest hold-up |"
+    yield "| way | version | ran | contained | not refused | escaped | host died or hung | not applicable |"
     yield "|---|---|---|---|---|---|---|---|"
     ways = list(dict.fromkeys(row.way for row in rows))
     for way in ways:
         mine = [row for row in rows if row.way == way]
-        counts = [sum(row.result == result for row in mine) for result in ("contained", "escaped", "host died")]
+        counts = [sum(row.result == result for row in mine) for result in RESULTS]
         number = version(OURS) if way == OURS else WAYS[way].version()
-        gap_ms = max(row.gap_ms for row in mine)
-        yield f"| {way} | {number} | {len(mine)} | {' | '.join(map(str, counts))} | {left_out} | {gap_ms:.0f} ms |"
+        yield f"| {way} | {number} | {len(mine)} | {' | '.join(map(str, counts))} | {left_out} |"
     for way, why in missing.items():
         yield f"| {way} | {WAYS[way].version()} | can't run here: {why} | | | | | |"
     yield ""

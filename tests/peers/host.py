@@ -21,7 +21,7 @@ from tests.peers.ways import WAYS, Job
 
 _PR_SET_CHILD_SUBREAPER = 36
 _CAPS = {"AS": 4 << 30, "CPU": 20, "CORE": 0, "FSIZE": 512 << 20}
-_PATIENCE_S = 2.0
+_PATIENCE_S = 1.0
 _MOST_TEXT = 4 << 20
 
 

@@ -26,7 +26,7 @@ SITE = sys.prefix  # its packages may be read
 
 @dataclass(frozen=True)
 class Job:
-    """One attack: its spec, its input, a folder to be in, paths that it may read, how many children and which ports."""
+    """One attack: its spec and input, a folder to be in, paths that it may read, how many children, which ports."""
 
     spec: str
     given: Any
@@ -86,15 +86,15 @@ def _pebble(job: Job) -> Outcome:
 
 
 def _bubblewrap(job: Job) -> Outcome:
-    """All namespaces, no capabilities, no environment, a sized tmpfs, no further namespaces; rlimits by prlimit(1)."""
+    """All namespaces and no more of them, no capabilities, no environment, a sized tmpfs; rlimits by prlimit(1)."""
     rights = "--unshare-all --unshare-user --disable-userns --die-with-parent --new-session --clearenv".split()
     for path in ("/usr", "/lib", "/lib64", "/bin", SITE):
         link = os.path.islink(path)
         rights += ["--symlink", os.readlink(path), path] if link else ["--ro-bind-try", path, path]
-    rights += "--proc /proc --dev /dev --size".split() + [str(DISK), "--tmpfs", "/tmp", "--chdir", "/tmp"]
+    rights += f"--proc /proc --dev /dev --size {DISK} --tmpfs /tmp --chdir /tmp".split()
     for path in (f"{ROOT}/agentplug", f"{ROOT}/tests/peers", *job.read):
         rights += ["--ro-bind", path, path]
-    limits = {"as": MEMORY * 4, "nofile": OPEN_FILES, "cpu": 2, "fsize": DISK, "core": 0}
+    limits = {"as": 2 * MEMORY, "memlock": 0, "nofile": OPEN_FILES, "cpu": 2, "fsize": DISK, "core": 0}
     command = ["bwrap", *rights, "--cap-drop", "ALL", "--", "/usr/bin/prlimit"]
     command += [f"--{name}={value}" for name, value in limits.items()]
     command += [f"--nproc={job.processes + 8}"]

@@ -255,7 +255,7 @@ def test_a_held_up_loop_counts_against_an_attack(monkeypatch: pytest.MonkeyPatch
         time.sleep(0.2)  # noqa: ASYNC251
         return None, "refused"
 
-    monkeypatch.setattr(battery, "_let_loose", late)
+    monkeypatch.setattr(battery, "let_loose", late)
 
     (row,) = asyncio.run(run_battery([CATALOGUE[0]])).rows
 

@@ -306,7 +306,7 @@ def test_doctor_exits_with_1_where_workers_cannot_be_confined(monkeypatch: pytes
         "barrier": "landlock",
         "protects": "files",
         "status": "unavailable",
-        "detail": "off",
+        "evidence": "read a key: it got through",
         "lost": ["files"],
         "remedy": "switch it on",
     }

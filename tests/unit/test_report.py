@@ -19,12 +19,13 @@ from agentplug.contract.events import Event
 from agentplug.contract.explain import explain
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import KINDS, USAGE_FIELDS, ErrorText, Run, Sample, SourceInfo, Usage, Verdict
+from agentplug.report.barriers import found_rich
 from agentplug.report.cards import barriers_table, plugin_card, run_card, verdict_table
 from agentplug.report.frames import calls_frame, samples_frame, verdict_frame
 from agentplug.report.labels import plot_text
 from agentplug.report.marks import VERDICTS, barrier_mark, is_gap, verdict_mark
 from agentplug.report.plots import compare_runs, plot_cpu, plot_memory, plot_run
-from agentplug.report.tables import barriers_rich, verdict_rich
+from agentplug.report.tables import verdict_rich
 from agentplug.trace.machine import machine
 
 mpl.use("Agg")
@@ -397,7 +398,7 @@ def test_rich_tables_show_markup_as_text() -> None:
     assert HOSTILE_SHOWN in text
     assert "✓ completed" in text
     assert text.replace("\n", "").isprintable()
-    barriers = rich_text(barriers_rich([*BARRIERS, {"barrier": HOSTILE, "status": "partial"}]))
+    barriers = rich_text(found_rich([*BARRIERS, {"barrier": HOSTILE, "status": "partial"}]))
     assert HOSTILE_SHOWN in barriers
     assert "✗ unavailable" in barriers
     assert barriers.replace("\n", "").isprintable()

@@ -1,0 +1,47 @@
+"""`doctor()` itself, which can be called on any system (host)."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+from agentplug.battery.matrix import Matrix, Row
+from agentplug.doctor.diagnosis import Diagnosis
+from agentplug.errors import AgentplugError
+from agentplug.sandbox.conversation import wait_for
+from agentplug.sandbox.launcher import zygote_for
+
+OWN_ZYGOTE = ("agentplug.doctor.probe",)
+"""Nobody else preloads this, so that the zygote may be killed."""
+
+
+def doctor(attack: bool = False, progress: Callable[[Row], None] | None = None) -> Diagnosis:
+    """Try each barrier of this machine in throwaway workers; a few seconds. Never raises for what is missing.
+
+    `attack` also lets every plugin of the zoo loose, which takes half a minute: the diagnosis then has a `matrix`.
+    `progress` gets each of its rows as it comes.
+    """
+    machine = f"{platform.system()} {platform.release()} {platform.machine()}, Python {sys.version.split()[0]}"
+    try:
+        zygote_for(OWN_ZYGOTE)  # raises off Linux, where the battery can't be imported
+        from agentplug.doctor.examination import examine
+
+        diagnosis = Diagnosis(machine, wait_for(examine()))
+    except AgentplugError as error:
+        return Diagnosis(machine, (), str(error), attack)
+    return attacked(diagnosis, progress) if attack else diagnosis
+
+
+def attacked(diagnosis: Diagnosis, progress: Callable[[Row], None] | None = None) -> Diagnosis:
+    """The diagnosis with what the battery found; without a matrix where no plugin is started by default."""
+    matrix: Matrix | None = None
+    if not diagnosis.problem:
+        from agentplug.battery.run import run_battery
+
+        try:
+            matrix = wait_for(run_battery(progress=progress))
+        except AgentplugError:
+            matrix = None
+    return replace(diagnosis, attack=True, matrix=matrix)

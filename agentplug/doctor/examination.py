@@ -1,0 +1,115 @@
+"""The doctor's work: trials and looks on a stage of the battery's, with a zygote of its own (host)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import re
+import select
+import signal
+from dataclasses import replace
+from typing import Any
+
+from agentplug.battery.catalogue import Attack
+from agentplug.battery.run import let_loose
+from agentplug.battery.stage import Stage
+from agentplug.contract.policy import Policy
+from agentplug.contract.run import Run
+from agentplug.doctor.entry import OWN_ZYGOTE
+from agentplug.doctor.looks import Finding, look_at, of_environment
+from agentplug.doctor.trials import INVENTORY, PROTECTS, REMEDIES, TRIALS, Trial
+from agentplug.sandbox.launcher import zygote_for
+
+_DYING_MS = 5_000
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
+_TRIES = 3  # a busy machine may let a limit end what a refusal should have
+_STATUSES = ("enforced", "partial", "unavailable")
+
+
+async def examine(preload: tuple[str, ...] = OWN_ZYGOTE) -> tuple[dict[str, Any], ...]:
+    """The rows of the table. `preload` is the key of a zygote that may be killed. Raises `AgentplugError`."""
+    base = Policy(best_effort=True, preload=preload)
+    preload = base.preload  # in the order that it has there, which names the zygote
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            stage = await stack.enter_async_context(Stage(base))
+            reports = stage.sibling_barriers
+            findings = look_at(stage.sibling_pid, zygote_for(preload).pid)
+            inventory, _ = await let_loose(_with(INVENTORY, preload), stage)
+            findings.append(of_environment(inventory.value if inventory is not None and inventory.value else ()))
+            for trial in TRIALS:
+                for _ in range(_TRIES):
+                    finding, harmed = await _tried(trial, preload, stage)
+                    if finding.held or harmed:
+                        break
+                findings.append(finding)
+                if harmed:
+                    await stack.aclose()
+                    stage = await stack.enter_async_context(Stage(base))
+            findings.append(await _orphaned(stage.sibling_pid, zygote_for(preload).pid))
+    finally:
+        zygote_for(preload).close()
+    return tuple(_rows(reports, findings))
+
+
+def _with(attack: Attack, preload: tuple[str, ...]) -> Attack:
+    return replace(attack, policy=attack.policy.replace(best_effort=True, preload=preload))
+
+
+async def _tried(trial: Trial, preload: tuple[str, ...], stage: Stage) -> tuple[Finding, bool]:
+    """What came of one trial, by its verdict and by what the stage says; whether that has to be set anew."""
+    attack = _with(trial.attack, preload)
+    run, refusal = await let_loose(attack, stage, freely=True)
+    harm = await stage.damage()
+    seen = harm + (stage.leaks(run) if run is not None else [])
+    held = run is not None and str(run.verdict) in attack.contained and not seen
+    answer = _answer(run) if run is not None else refusal
+    told = answer if held else f"it got through ({'; '.join(seen) or answer})"
+    return Finding(trial.barrier, held, f"{trial.words}: {told}"), bool(harm)
+
+
+def _answer(run: Run) -> str:
+    """The kernel's answer by its short name, or the verdict."""
+    number = _ERRNO.search(run.error.message) if run.error is not None else None
+    known = errno.errorcode.get(int(number[1])) if number else None
+    return known if known and run.verdict.kind == "failed" else str(run.verdict)
+
+
+async def _orphaned(pid: int, zygote: int) -> Finding:
+    """Kill the zygote of a worker: the worker has to end too."""
+    worker = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(worker, select.POLLIN)
+        os.kill(zygote, signal.SIGKILL)
+        ended = bool(await asyncio.to_thread(poll.poll, _DYING_MS))
+    finally:
+        os.close(worker)
+    return Finding("lifetime", ended, f"its zygote is killed: it {'ends too' if ended else 'lives on'}")
+
+
+def _rows(reports: list[dict[str, Any]], findings: list[Finding]) -> list[dict[str, Any]]:
+    """A row a barrier: those of the worker in their order, then the host's own."""
+    told = [*reports, *({"barrier": name, "protects": text} for name, text in PROTECTS.items())]
+    return [_row(report, [found for found in findings if found.barrier == report["barrier"]]) for report in told]
+
+
+def _row(report: dict[str, Any], findings: list[Finding]) -> dict[str, Any]:
+    """What was seen decides; a worker's own word can make it worse, never better."""
+    held = sum(finding.held for finding in findings)
+    seen = "enforced" if held == len(findings) > 0 else "partial" if held else "unavailable"
+    status = max(seen, str(report.get("status", "enforced")), key=_STATUSES.index)
+    lost = list(report.get("lost", ()))
+    extra = report["barrier"] in ("cgroup", "namespaces")
+    if seen != "enforced" and not lost and not extra and report.get("status", "enforced") == "enforced":
+        lost = [report["barrier"]]  # it stands, as far as it knows, and yet something got through
+    return {
+        "barrier": report["barrier"],
+        "protects": report["protects"],
+        "status": status,
+        "evidence": "; ".join(finding.words for finding in sorted(findings, key=lambda finding: finding.held)),
+        "remedy": "" if status == "enforced" else report.get("remedy") or REMEDIES.get(report["barrier"], ""),
+        "lost": lost,
+    }
