@@ -25,6 +25,7 @@ _MAX_DIMENSIONS = 32
 _MAX_EMPTY_ITEM_BYTES = 1 << 20  # numpy allocates one item even for an empty array
 _ARRAY_UNITS = 4
 _LAST_CODE_POINT = 0x10FFFF
+_X87_MANTISSA_BITS, _X87_BYTES = 63, 10
 
 
 def pack_array(packer: Packer, array: Any) -> list[Any]:
@@ -40,6 +41,9 @@ def pack_array(packer: Packer, array: Any) -> list[Any]:
         return [spec, list(array.shape), "C", packer.buffer(b"")]
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
     flat = np.ascontiguousarray(array.T if fortran else array).reshape(-1)
+    if not (meant := _meant(array.dtype)).all():  # the rest is whatever lay in this process's memory
+        flat = flat.copy()
+        flat.view(np.uint8).reshape(-1, itemsize)[:, ~meant] = 0
     return [spec, list(array.shape), "F" if fortran else "C", packer.buffer(flat.view(np.uint8).data)]
 
 
@@ -122,6 +126,26 @@ def _spec(packer: Packer, dtype: Any, nesting: int) -> Any:
     if _DTYPE.fullmatch(dtype.str) is None or dtype.isbuiltin == 2:
         raise _refused(dtype, "has no place on the wire")
     return dtype.str
+
+
+def _meant(dtype: Any) -> Any:
+    """For each byte of an item, whether it belongs to a value: not what pads a record or an x86 long double."""
+    import numpy as np
+
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return np.tile(_meant(base), math.prod(shape))
+    meant = np.ones(dtype.itemsize, bool)
+    if dtype.names is not None:
+        meant[:] = False
+        for field, at, *_ in (dtype.fields[name] for name in dtype.names):
+            meant[at : at + field.itemsize] |= _meant(field)
+    elif dtype.type in (np.longdouble, np.clongdouble) and np.finfo(np.longdouble).nmant == _X87_MANTISSA_BITS:
+        parts = meant.reshape(2 if dtype.kind == "c" else 1, -1)
+        parts[:, _X87_BYTES:] = False
+        if not dtype.isnative:
+            parts[:] = parts[:, ::-1].copy()
+    return meant
 
 
 def _dtype(unpacker: Unpacker, spec: Any, nesting: int) -> Any:

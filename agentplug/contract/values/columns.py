@@ -3,12 +3,15 @@
 A column is a list whose first item names its kind: numpy arrays for what pandas keeps in arrays, texts joined into
 one blob with their lengths beside, values for the rest. Each kind is built by one explicit constructor here.
 
-The frequency of a long DatetimeIndex (over 10,000) is dropped: checking one takes pandas too long.
+The frequency of an index is dropped where checking it would take pandas too long: over 10,000 steps of a day or
+less; once a value has 1,000 steps of weeks, business days, months, quarters and years; and any of another kind.
 """
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.values.arrays import pack_array, unpack_array
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 _COLUMN_UNITS = 30
 _MAX_CATEGORIES = 32_768  # pandas puts them in a table whose hash anyone can foresee
 _MAX_FREQ_LENGTH = 10_000
+_FIXED = re.compile(r"-?\d{0,6}(?:D|h|min|s|ms|us|ns)")
+_CALENDAR = re.compile(r"-?\d{0,6}(?:W|B|B?[MQY][SE])(?:-[A-Z]{3})?")
+_TEXTS_AT_ONCE = 1 << 16
 _MAX_RANGE = 1 << 24
 INDEXES = (
     "Index",
@@ -100,7 +106,7 @@ def pack_index(packer: Packer, index: Any, depth: int) -> list[Any]:
     if type(index).__name__ not in INDEXES:
         raise Unserializable(type_name(index))
     freq = getattr(index, "freqstr", None) if isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)) else None
-    if freq is not None and (len(index) > _MAX_FREQ_LENGTH or not FREQ.fullmatch(freq)):
+    if freq is not None and not _soon_checked(packer, freq, len(index)):
         freq = None
     if freq is not None:
         packer.spend(4 * len(index), index)
@@ -164,23 +170,35 @@ def _texts(unpacker: Unpacker, missing: Any, storage: Any, packed_lengths: Any, 
     import numpy as np
     import pandas as pd
 
+    if missing not in ("object", "NA", "nan"):
+        raise DecodeError("texts of no kind of ours")
     lengths = np.frombuffer(unpacker.buffer(packed_lengths), dtype="<i4")
     text = str(unpacker.buffer(packed_text), "utf-8", "surrogatepass")
     kept = np.maximum(lengths, 0).cumsum(dtype="i8")
     if (lengths < -1).any() or (int(kept[-1]) if len(kept) else 0) != len(text):
         raise DecodeError("texts that don't fit their lengths")
-    items: list[Any] = []
-    at = 0
-    for length in lengths.tolist():
-        items.append(None if length < 0 else text[at : at + length])
-        at += max(length, 0)
     if missing == "object":
-        return np.fromiter(items, dtype=object, count=len(items))
-    if missing not in ("NA", "nan"):
-        raise DecodeError("texts of no kind of ours")
+        column = np.empty(len(lengths), dtype=object)
+        for at, items in _cut(text, lengths):
+            column[at : at + len(items)] = items
+        return column
     text_dtype: Any = pd.StringDtype  # whose second argument came with pandas 2.3
     chosen = {"na_value": np.nan} if missing == "nan" else {}
-    return pd.array(items, dtype=text_dtype("python" if storage == "python" else None, **chosen))
+    dtype = text_dtype("python" if storage == "python" else None, **chosen)
+    pieces = [pd.Series(items, dtype=dtype) for _, items in _cut(text, lengths)]
+    return pd.concat(pieces).array if pieces else pd.array([], dtype=dtype)
+
+
+def _cut(text: str, lengths: Any) -> Iterator[tuple[int, list[str | None]]]:
+    """The texts of these lengths, a few at a time, and the place of the first: four million in one call of pandas'
+    kept all other threads waiting for 1.7 s."""
+    end = 0
+    for at in range(0, len(lengths), _TEXTS_AT_ONCE):
+        items: list[str | None] = []
+        for length in lengths[at : at + _TEXTS_AT_ONCE].tolist():
+            items.append(None if length < 0 else text[end : end + length])
+            end += max(length, 0)
+        yield at, items
 
 
 def _periods(ordinals: Any, freq: str) -> Any:
@@ -232,9 +250,20 @@ def unpack_labels(unpacker: Unpacker, parts: Any, depth: int, length: int | None
 
 def _with_freq(unpacker: Unpacker, index: Any, freq: Any) -> Any:
     unpacker.spend(4 * len(index))
-    if len(index) > _MAX_FREQ_LENGTH or FREQ.fullmatch(freq) is None:
-        raise DecodeError("a frequency that isn't ours")
+    if not _soon_checked(unpacker, freq, len(index)):
+        raise DecodeError("a frequency that isn't ours, or has too many steps")
     try:
         return type(index)(index, freq=freq)
     except ValueError:
-        return index  # business days with holidays have a name that doesn't tell them
+        return index  # a step may have more to it than its name tells
+
+
+def _soon_checked(coder: Packer | Unpacker, freq: str, length: int) -> bool:
+    """Whether this is a frequency that pandas checks soon enough, for this much more. It goes from step to step, by
+    the calendar at up to 60 µs each, by custom business hours at far more."""
+    if _FIXED.fullmatch(freq):
+        return length <= _MAX_FREQ_LENGTH
+    if _CALENDAR.fullmatch(freq) is None or length > coder.calendar_steps:
+        return False
+    coder.calendar_steps -= length
+    return True

@@ -29,6 +29,7 @@ class Packer:
 
     def __init__(self, units: int) -> None:
         self.blobs: list[bytes | memoryview] = []
+        self.calendar_steps = wire.CALENDAR_STEPS
         self._blob_bytes = 0
         self._units = units
         self._keys = 0

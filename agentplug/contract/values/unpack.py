@@ -42,6 +42,7 @@ class Unpacker:
 
     def __init__(self, blobs: memoryview, units: int) -> None:
         self.at = 0
+        self.calendar_steps = wire.CALENDAR_STEPS
         self._blobs = blobs
         self._units = units
         self._keys = 0

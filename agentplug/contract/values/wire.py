@@ -26,6 +26,8 @@ LIST_UNITS, MAP_UNITS = 1, 2
 """What a list and a dict cost; the collector's look at them afterwards costs more than making them."""
 PIECE_BYTES = 1 << 16
 """What is longer may be decoded in pieces of this length."""
+CALENDAR_STEPS = 1_000
+"""In the frequencies of all indexes of a value."""
 MAX_KEY_INT_BYTES = 256
 """Ints as keys: comparing one with a Decimal of the same hash costs the square of its length."""
 MAX_DIGITS = 10_000
