@@ -18,15 +18,20 @@ from agentplug.report.cards import _STATES
 from agentplug.report.html import QUIET, esc, pill
 from agentplug.report.marks import CPU_COLOR, LIMIT_COLOR, MEMORY_COLOR, Mark, verdict_mark
 
-HEAD_PX = 26
-ROW_PX = 54
-_WIDTH, _HEIGHT, _TOP = 132, 24, 3
+HEAD_PX = 28
+ROW_PX = 60
+_WIDTH, _HEIGHT, _TOP = 140, 28, 3
+_COLUMNS_PX = (150, 158, 158, 128)
 _LINE = "1px solid var(--jp-border-color2,rgba(128,128,128,.3))"
 _FONT = (
     "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.35;"
     "color:var(--jp-content-font-color1,inherit)"
 )
 _SMALL = f"font-size:11px;font-variant-numeric:tabular-nums;white-space:nowrap;{QUIET}"
+_CELL = (
+    "box-sizing:border-box;padding:0 18px 0 0;text-align:left;vertical-align:middle;border:0;"
+    f"border-bottom:{_LINE};white-space:nowrap;background:none;max-width:none"
+)
 _MONO = "font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px"
 
 
@@ -34,7 +39,8 @@ def table(rows: Sequence[Row], *, still: bool = False) -> str:
     """The table of plugins."""
     if not rows:
         return _box("<div style='padding:6px 0'>No plugin is loaded; <code>%load_plugin SPEC</code> loads one.</div>")
-    heads = [_cell(text, "th") for text in ("plugin", "added memory", "CPU of this call", "calls · last verdict")]
+    titles = ("plugin", "added memory", "CPU of this call", "calls · last verdict")
+    heads = [_head(title, width) for title, width in zip(titles, _COLUMNS_PX, strict=True)]
     body = "".join(f'<tr style="background:none">{"".join(_row(row, still))}</tr>' for row in rows)
     style = "border-collapse:collapse;border:0;margin:0;table-layout:auto;font-size:13px"
     return _box(
@@ -46,7 +52,7 @@ def table(rows: Sequence[Row], *, still: bool = False) -> str:
 def events(told: Iterable[Told], note: str = "") -> str:
     """The latest events, newest first, and a note below them."""
     lines = "".join(_event(event) for event in told)
-    head = f'<div style="{_SMALL};padding-top:6px">events, newest first</div>' if lines else ""
+    head = f'<div style="{_SMALL};padding:8px 0 2px">events, newest first</div>' if lines else ""
     foot = f'<div style="padding:4px 0;{QUIET}">{esc(note, 300)}</div>' if note else ""
     return _box(f'{head}<div role="log" aria-label="events">{lines}</div>{foot}')
 
@@ -56,20 +62,20 @@ def _box(content: str) -> str:
 
 
 def _row(row: Row, still: bool) -> list[str]:
-    clip = "font-weight:600;max-width:170px;overflow:hidden;text-overflow:ellipsis"
+    clip = "font-weight:600;max-width:170px;overflow:hidden;text-overflow:ellipsis;margin-bottom:3px"
     name = (
         f'<div style="{clip}" title="{esc(row.name, 200)}">'
         f'{esc(row.name, 60)} <span style="font-weight:400;{QUIET}">{esc(row.version, 20)}</span></div>'
     )
     state = pill(_STATES.get(row.state, Mark("#8C8C8C", "?")), row.state) if row.state else ""
-    calls = f'<div style="{_SMALL}">{row.calls:,} call{"" if row.calls == 1 else "s"}</div>'
+    calls = f'<div style="{_SMALL};margin-bottom:3px">{row.calls:,} call{"" if row.calls == 1 else "s"}</div>'
     last = pill(verdict_mark(row.verdict.partition(":")[0]), row.verdict) if row.verdict else ""
     if row.policy is None:
         told = f'<div style="{_SMALL};white-space:normal">trusted: in the host, unconfined</div>'
         return [_cell(name + state), _cell(told), _cell(""), _cell("")]
     memory, cpu = float(row.policy.memory), row.policy.cpu_s
     busy = row.state == "busy"
-    shown = f"{'' if busy else 'peak '}{format_size(row.memory_bytes)} of {format_size(memory)}"
+    shown = f"{'' if busy else 'peak '}{_size(row.memory_bytes)} of {format_size(memory)}"
     used = f"{format_seconds(row.cpu_s)} of {cpu:g} s"
     if busy and row.cpu_percent is not None:
         used += f" · {row.cpu_percent:.0f} %"
@@ -81,20 +87,24 @@ def _row(row: Row, still: bool) -> list[str]:
     return [_cell(name + state), *map(_cell, curves), _cell(calls + last)]
 
 
-def _cell(content: str, tag: str = "td") -> str:
-    height = HEAD_PX if tag == "th" else ROW_PX
-    style = (
-        f"height:{height}px;box-sizing:border-box;padding:0 18px 0 0;text-align:left;vertical-align:middle;border:0;"
-        f"border-bottom:{_LINE};white-space:nowrap;background:none;max-width:none"
-    )
-    if tag == "th":
-        style += f";font-weight:600;font-size:12px;{QUIET}"
-    return f'<{tag} style="{style}">{content}</{tag}>'
+def _cell(content: str) -> str:
+    return f'<td style="{_CELL};height:{ROW_PX}px">{content}</td>'
+
+
+def _head(title: str, width_px: int) -> str:
+    style = f"{_CELL};height:{HEAD_PX}px;min-width:{width_px}px;font-weight:600;font-size:12px;{QUIET}"
+    return f'<th scope="col" style="{style}">{esc(title)}</th>'
+
+
+def _size(size_bytes: float) -> str:
+    """To a tenth of a MiB, so that figures that move stay readable."""
+    tenth = (1 << 20) / 10
+    return format_size(round(size_bytes / tenth) * tenth if size_bytes > 1 << 20 else size_bytes)
 
 
 def _figure(values: Sequence[float], limit: float, color: str, label: str, text: str, still: bool) -> str:
     drawn = curve(values, limit, color, label, still=still)
-    return f'{drawn}<div style="{_SMALL}">{esc(text)}</div>'
+    return f'{drawn}<div style="{_SMALL};margin-top:3px">{esc(text)}</div>'
 
 
 def curve(values: Sequence[float], limit: float, color: str, label: str, *, still: bool = False) -> str:
@@ -126,7 +136,7 @@ def _event(event: Told) -> str:
     mark = _mark(event.kind)
     count = f" ×{event.times}" if event.times > 1 else ""
     return (
-        f'<div style="{_MONO};white-space:nowrap"><span style="{QUIET}">{when}</span> '
+        f'<div style="{_MONO};white-space:nowrap;line-height:1.5"><span style="{QUIET}">{when}</span> '
         f'<span style="color:{mark.color}">{mark.icon}</span> <b>{esc(event.plugin, 40)}</b> {esc(event.kind, 30)}'
         f' <span style="{QUIET}">{esc(_words(event.kind, event.detail), 120)}{count}</span></div>'
     )
@@ -149,3 +159,29 @@ def _words(kind: str, detail: Mapping[str, Any]) -> str:
             return f"{detail.get('by')}: {figures}"
     values = [str(value) for key, value in detail.items() if value not in ("", None) and key != "count"]
     return " · ".join(values)
+
+
+def styles(of: str) -> str:
+    """The rules for a live view of the class `of`, and one that hides the still one of its name while it lives."""
+    edge, mine = "var(--jp-border-color2,rgba(128,128,128,.3))", f".{of}-live"
+    return (
+        f"<style>.{of}-still{{display:none}}.jp-OutputArea-child:has(.{of}-still){{display:none}}"
+        f"{mine}{{border:1px solid {edge};border-left:4px solid {MEMORY_COLOR};border-radius:6px;margin:4px 0;"
+        "padding:4px 14px 8px;max-width:980px}"
+        f"{mine} .widget-html-content{{line-height:1.35}}"
+        f"{mine} .agentplug-actions{{border-bottom:1px solid {edge};box-sizing:border-box}}"
+        f"{mine} .jupyter-button{{border:1px solid {edge};border-radius:4px;background:transparent;"
+        "color:var(--jp-content-font-color1,inherit);line-height:1}"
+        f"{mine} .jupyter-button:hover{{background:rgba(128,128,128,.16)}}"
+        f"{mine} .jupyter-button.agentplug-kill:hover{{background:{LIMIT_COLOR}33;border-color:{LIMIT_COLOR}}}"
+        f"{mine} .jupyter-button:focus-visible{{outline:2px solid {MEMORY_COLOR};outline-offset:1px}}"
+        "</style>"
+    )
+
+
+def gone(of: str) -> str:
+    """A rule that hides what Lab says in place of widgets that are gone, where the still view follows."""
+    return (
+        f"<style>.jp-OutputArea-child:has(+ .jp-OutputArea-child .{of}-still)"
+        ">.jp-OutputArea-output.jupyter-widgets{display:none}</style>"
+    )

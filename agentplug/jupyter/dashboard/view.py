@@ -113,15 +113,16 @@ class _View:
         self._still = ""
         self._still_at_s = 0.0
         self._buttons: dict[str, _Buttons] = {}
-        hiding = f"<style>.{self._id}{{display:none}}.jp-OutputArea-child:has(.{self._id}){{display:none}}</style>"
         self._table, self._events = widgets.HTML(), widgets.HTML()
         self._columns = widgets.VBox(layout=widgets.Layout(overflow="visible", flex="0 0 auto"))
         top = widgets.HBox([self._table, self._columns], layout=widgets.Layout(align_items="flex-start"))
         self._table.layout = widgets.Layout(margin="0", overflow="auto hidden", flex="0 1 auto")
         self._events.layout = widgets.Layout(margin="0", overflow="auto hidden")
         self._root = _Root(
-            [widgets.HTML(hiding, layout=widgets.Layout(display="none")), top, self._events], _view_count=0
+            [widgets.HTML(drawing.styles(self._id), layout=widgets.Layout(display="none")), top, self._events],
+            _view_count=0,
         )
+        self._root.add_class(f"{self._id}-live")
         self._root.observe(self._views_changed, "_view_count")
 
     # ------------------------------------------------------------------ shown and hidden
@@ -229,11 +230,8 @@ class _View:
             self._show_events()
 
     def _draw_still(self) -> str:
-        """The last state, and a rule that hides what Lab says in place of widgets that are gone."""
-        gone = f".jp-OutputArea-child:has(+ .jp-OutputArea-child .{self._id})>.jp-OutputArea-output.jupyter-widgets"
         return (
-            f'<div class="{self._id}"><style>{gone}{{display:none}}</style>'
-            f"{drawing.table(self._board.rows, still=True)}"
+            f'<div class="{self._id}-still">{drawing.gone(self._id)}{drawing.table(self._board.rows, still=True)}'
             f"{drawing.events(self._board.events.latest, self._note)}</div>"
         )
 
@@ -259,6 +257,7 @@ class _View:
             if name not in self._buttons:
                 self._buttons[name] = _Buttons(name, offered, self._ask)
         head = widgets.Box(layout=widgets.Layout(height=f"{drawing.HEAD_PX}px", flex="0 0 auto"))
+        head.add_class("agentplug-actions")
         self._buttons = {name: self._buttons[name] for name in rows}
         self._columns.children = [head, *(buttons.box for buttons in self._buttons.values())]
 
@@ -278,10 +277,12 @@ class _Buttons:
         for action in actions:
             tooltip = f"{ACTIONS[action]} ({printable(name, 60)})"
             button = widgets.Button(description=action, tooltip=tooltip, layout=layout, style=style)
+            button.add_class(f"agentplug-{action}")
             self._ends.append(hear(button, functools.partial(ask, action, name)))
             made.append(button)
         row = widgets.Layout(height=f"{drawing.ROW_PX}px", align_items="center", flex="0 0 auto")
         self.box = widgets.HBox(made, layout=row)
+        self.box.add_class("agentplug-actions")
 
     def close(self) -> None:
         """Hear no more clicks."""

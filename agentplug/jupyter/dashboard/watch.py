@@ -95,6 +95,10 @@ class Watch:
         self._last: Sample | None = None
         if isinstance(plugin, SandboxedPlugin):
             self._between = plugin.events[-1] if plugin.events else None
+            exchange = plugin.exchange()
+            if exchange is not None and exchange.done:  # what it told is over
+                self._exchange, self._record = exchange, min(exchange.head, len(exchange.records) - 1)
+                self._shown = len(exchange.current.events)
 
     def look(self) -> bool:
         """Bring the row up to date; true if anything of it has changed."""
