@@ -91,6 +91,7 @@ class _Worker:
     """As much of a worker as judging a run asks for."""
 
     policy = _POLICY
+    barriers = ()
 
     def stop(self, by: str) -> None:
         return

@@ -320,7 +320,7 @@ def tables() -> dict[str, pd.DataFrame]:
             "int": [1, 2, 3],
             "float": [1.0, np.nan, -0.0],
             "bool": [True, False, True],
-            "text": ["a", None, "\ud800é"],
+            "text": pd.array(["a", None, "\ud800é"], dtype=pd.StringDtype("python", na_value=np.nan)),  # not in Arrow
             "NA text": pd.array(["x", None, ""], dtype="string"),
             "Int16": pd.array([1, None, 3], dtype="Int16"),
             "Float32": pd.array([1, None, 3], dtype="Float32"),
