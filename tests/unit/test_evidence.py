@@ -80,7 +80,7 @@ async def test_an_empty_pipe_is_no_process_limit() -> None:
 
 async def test_a_full_device_is_no_disk_limit() -> None:
     """The disk of a granted path has bounds of its own; the scratch directory is empty."""
-    async with SandboxedPlugin(ErrorPlugin(), Policy(disk="1M", write=["/dev/full"])) as plugin:
+    async with SandboxedPlugin(ErrorPlugin(), Policy(disk="1M", write=("/dev/full",))) as plugin:
         run = await plugin.run("full device")
     assert str(run.verdict) == "failed:OSError"
     assert run.error is not None
