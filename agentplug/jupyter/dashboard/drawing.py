@@ -27,6 +27,7 @@ _FONT = (
     "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.35;"
     "color:var(--jp-content-font-color1,inherit)"
 )
+_FRAME = "border-radius:6px;margin:4px 0;padding:4px 14px 8px;max-width:980px;box-sizing:border-box"
 _SMALL = f"font-size:11px;font-variant-numeric:tabular-nums;white-space:nowrap;{QUIET}"
 _CELL = (
     "box-sizing:border-box;padding:0 18px 0 0;text-align:left;vertical-align:middle;border:0;"
@@ -42,7 +43,7 @@ def table(rows: Sequence[Row], *, still: bool = False) -> str:
     titles = ("plugin", "added memory", "CPU of this call", "calls · last verdict")
     heads = [_head(title, width) for title, width in zip(titles, _COLUMNS_PX, strict=True)]
     body = "".join(f'<tr style="background:none">{"".join(_row(row, still))}</tr>' for row in rows)
-    style = "border-collapse:collapse;border:0;margin:0;table-layout:auto;font-size:13px"
+    style = "border-collapse:separate;border-spacing:0;border:0;margin:0;table-layout:auto;font-size:13px"
     return _box(
         f'<table style="{style}"><thead><tr style="background:none">{"".join(heads)}</tr></thead>'
         f"<tbody>{body}</tbody></table>"
@@ -117,7 +118,7 @@ def curve(values: Sequence[float], limit: float, color: str, label: str, *, stil
     path = " ".join(f"{x:g},{y:.1f}" for x, y in zip(xs, ys, strict=True))
     end = LIMIT_COLOR if shares[-1] >= 1.0 else color
     drawn = (
-        f'<path d="M0 {_TOP}H{_WIDTH}" stroke="{LIMIT_COLOR}" stroke-dasharray="3 3" opacity=".8"/>'
+        f'<path d="M0 {_TOP}H{_WIDTH}" stroke="{LIMIT_COLOR}" stroke-dasharray="3 3"/>'
         f'<path d="M0 {bottom}H{_WIDTH}" stroke="#8C8C8C" opacity=".35"/>'
         f'<polygon points="0,{bottom} {path} {xs[-1]:g},{bottom}" fill="{color}" opacity=".2"/>'
         f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.6" stroke-linejoin="round"/>'
@@ -133,13 +134,17 @@ def curve(values: Sequence[float], limit: float, color: str, label: str, *, stil
 
 def _event(event: Told) -> str:
     when = time.strftime("%H:%M:%S", time.localtime(event.at_s))
-    mark = _mark(event.kind)
+    mark, name = _mark(event.kind), esc(_brief(event.plugin))
     count = f" ×{event.times}" if event.times > 1 else ""
     return (
         f'<div style="{_MONO};white-space:nowrap;line-height:1.5"><span style="{QUIET}">{when}</span> '
-        f'<span style="color:{mark.color}">{mark.icon}</span> <b>{esc(event.plugin, 40)}</b> {esc(event.kind, 30)}'
+        f'<span style="color:{mark.color}">{mark.icon}</span> <b>{name}</b> {esc(event.kind, 30)}'
         f' <span style="{QUIET}">{esc(_words(event.kind, event.detail), 120)}{count}</span></div>'
     )
+
+
+def _brief(name: str) -> str:
+    return name if len(name) <= 28 else f"{name[:27]}…"
 
 
 def _mark(kind: str) -> Mark:
@@ -161,13 +166,22 @@ def _words(kind: str, detail: Mapping[str, Any]) -> str:
     return " · ".join(values)
 
 
+def still(of: str, rows: Sequence[Row], told: Iterable[Told], note: str = "") -> str:
+    """What a saved notebook keeps: the same in a box, and a rule that hides Lab's words for widgets that are gone."""
+    gone = f".jp-OutputArea-child:has(+ .jp-OutputArea-child .{of}-still)>.jp-OutputArea-output.jupyter-widgets"
+    style = f"border:{_LINE};border-left:4px solid {MEMORY_COLOR};{_FRAME}"
+    return (
+        f'<div class="{of}-still"><style>{gone}{{display:none}}</style>'
+        f'<div style="{style}">{table(rows, still=True)}{events(told, note)}</div></div>'
+    )
+
+
 def styles(of: str) -> str:
     """The rules for a live view of the class `of`, and one that hides the still one of its name while it lives."""
     edge, mine = "var(--jp-border-color2,rgba(128,128,128,.3))", f".{of}-live"
     return (
         f"<style>.{of}-still{{display:none}}.jp-OutputArea-child:has(.{of}-still){{display:none}}"
-        f"{mine}{{border:1px solid {edge};border-left:4px solid {MEMORY_COLOR};border-radius:6px;margin:4px 0;"
-        "padding:4px 14px 8px;max-width:980px}"
+        f"{mine}{{border:1px solid {edge};border-left:4px solid {MEMORY_COLOR};{_FRAME}}}"
         f"{mine} .widget-html-content{{line-height:1.35}}"
         f"{mine} .agentplug-actions{{border-bottom:1px solid {edge};box-sizing:border-box}}"
         f"{mine} .jupyter-button{{border:1px solid {edge};border-radius:4px;background:transparent;"
@@ -176,12 +190,4 @@ def styles(of: str) -> str:
         f"{mine} .jupyter-button.agentplug-kill:hover{{background:{LIMIT_COLOR}33;border-color:{LIMIT_COLOR}}}"
         f"{mine} .jupyter-button:focus-visible{{outline:2px solid {MEMORY_COLOR};outline-offset:1px}}"
         "</style>"
-    )
-
-
-def gone(of: str) -> str:
-    """A rule that hides what Lab says in place of widgets that are gone, where the still view follows."""
-    return (
-        f"<style>.jp-OutputArea-child:has(+ .jp-OutputArea-child .{of}-still)"
-        ">.jp-OutputArea-output.jupyter-widgets{display:none}</style>"
     )

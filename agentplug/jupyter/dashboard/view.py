@@ -94,7 +94,7 @@ class StillDashboard:
 
     def _repr_html_(self) -> str:
         row, events = row_of(self._run)
-        return drawing.table([row], still=True) + drawing.events(events.latest)
+        return drawing.still("agentplug", [row], events.latest)
 
 
 class _View:
@@ -230,10 +230,7 @@ class _View:
             self._show_events()
 
     def _draw_still(self) -> str:
-        return (
-            f'<div class="{self._id}-still">{drawing.gone(self._id)}{drawing.table(self._board.rows, still=True)}'
-            f"{drawing.events(self._board.events.latest, self._note)}</div>"
-        )
+        return drawing.still(self._id, self._board.rows, self._board.events.latest, self._note)
 
     def _keep_still(self) -> None:
         self._still_at_s = time.monotonic()
