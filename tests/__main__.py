@@ -1,8 +1,9 @@
 """`python -m tests`: every check of the project, one after the other, and a table of how they went.
 
 The linters; the tests as the current user; then, started as root, the tests again as uid 1000 and as uid 1000 in a
-container-like environment (`tests/container.py`); the notebooks by nbval; the Binder layout. One failure doesn't stop
-the rest; the status is 1 if anything failed. What can't be run here is named with its reason.
+container-like environment (`tests/container.py`); the notebooks by nbval; the Binder layout; a million fuzzed
+frames. One failure doesn't stop the rest; the status is 1 if anything failed. What can't be run here is named with
+its reason.
 
 uid 1000 needs an interpreter and a copy of the project that it can read. Where it can't use those of this run (they
 may lie in root's home), both are made under /tmp: the tree is copied and installed, editable, in a new environment,
@@ -25,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SUITES = ("unit", "escapes", "notebooks", "integrations", "browser")
+SUITES = ("unit", "escapes", "faults", "fuzz", "longruns", "notebooks", "integrations", "browser")
 QUICK_SUITES = ("unit", "escapes")
 CONFINED_SUITES = (  # what depends on who runs it and where
     "unit/test_chapter.py",
@@ -33,8 +34,10 @@ CONFINED_SUITES = (  # what depends on who runs it and where
     "unit/test_sandboxed.py",
     "unit/test_usage.py",
     "escapes",
+    "faults",
     "notebooks",
 )
+FRAMES = 1_000_000
 NO_TESTS = 5  # pytest's exit status where it found none
 TIMEOUT_S = 1800
 WIDTH = 118
@@ -113,6 +116,30 @@ class Checks:
             Outcome(name, result, time.monotonic() - started, passed=int(good), failed=int(not good))
         )
         return good
+
+    @contextlib.contextmanager
+    def beside(self, name: str, *argv: str) -> Iterator[None]:
+        """Run a program whose status is the answer while others run, and wait for it; then show what it said."""
+        started = time.monotonic()
+        with tempfile.TemporaryFile(dir=self.scratch) as said:
+            process = subprocess.Popen(argv, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
+            try:
+                yield
+                status: int | None = process.wait(max(1.0, started + TIMEOUT_S - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                status = None
+            finally:
+                process.kill()
+                process.wait()
+            heading(name)
+            said.seek(0)
+            print(said.read().decode(errors="replace"), flush=True)
+        note = f"no end within {TIMEOUT_S} s" if status is None else ""
+        result = "FAILED" if status != 0 else "passed"
+        seconds = time.monotonic() - started
+        self.outcomes.append(
+            Outcome(name, result, seconds, passed=int(status == 0), failed=int(status != 0), note=note)
+        )
 
     def caches(self) -> dict[str, str]:
         """Where the linters may keep what they learnt, for a tree that this user can't write."""
@@ -285,16 +312,21 @@ def unprivileged(checks: Checks) -> Iterator[Place]:
 
 def everything(checks: Checks, quick: bool) -> None:
     here = Place(f"here (uid {os.geteuid()})")
-    lint(checks)
-    suites(checks, here, QUICK_SUITES if quick else SUITES)
     if quick:
+        lint(checks)
+        suites(checks, here, QUICK_SUITES)
         return
-    notebooks(checks, here)
+    # One processor for it, beside what measures no time: a busy machine would spoil the tests that do.
+    fuzzing = (sys.executable, "-m", "tests.fuzz", "--frames", str(FRAMES), "--jobs", "1")
+    with checks.beside(f"{FRAMES:,} fuzzed frames", *fuzzing):
+        lint(checks)
+        notebooks(checks, here)
+        binder(checks)
+    suites(checks, here, SUITES)
     for place in unprivileged(checks):
         suites(checks, place, CONFINED_SUITES)
         if "userns" in place.lacks:
             notebooks(checks, place)
-    binder(checks)
 
 
 def main() -> int:

@@ -84,7 +84,9 @@ BAD_SPECS: list[tuple[Any, type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spec", "error", "message"), BAD_SPECS, ids=[repr(row[0])[:30] for row in BAD_SPECS])
+@pytest.mark.parametrize(
+    ("spec", "error", "message"), BAD_SPECS, ids=[re.sub(" at 0x.*", "", repr(row[0]))[:30] for row in BAD_SPECS]
+)
 def test_bad_specs_are_refused_at_every_door(folder: Path, spec: Any, error: Any, message: str) -> None:
     """The class, the chapter's function and the manager refuse alike: type and text; nothing starts."""
 

@@ -310,7 +310,8 @@ def test_doctor_exits_with_1_where_workers_cannot_be_confined(monkeypatch: pytes
         "lost": ["files"],
         "remedy": "switch it on",
     }
-    monkeypatch.setattr("agentplug.doctor.doctor", lambda: Diagnosis("a machine", (row,)))
+    # The module by its full name: once somebody called it, the package's attribute is the function.
+    monkeypatch.setattr(sys.modules["agentplug.doctor"], "doctor", lambda: Diagnosis("a machine", (row,)))
 
     done = CliRunner().invoke(app, ["doctor"])
 
