@@ -19,6 +19,7 @@ from agentplug.errors import AgentplugError
 from agentplug.jupyter import options
 from agentplug.jupyter.decorators import argument, cell_magic, line_magic, magic_arguments, magics_class
 from agentplug.jupyter.failures import fits, shortened, unexpected
+from agentplug.jupyter.live import show_dashboard
 from agentplug.jupyter.sandbox_cell import run_bound, run_cell
 from agentplug.jupyter.session import PluginList, Session
 from agentplug.manager import AnyPlugin
@@ -45,6 +46,7 @@ class AgentplugMagics(Magics):
     @argument("--as", dest="name", metavar="NAME", help="the variable to bind; by default one made from SPEC")
     @options.limits
     @argument("--config", metavar="EXPR", help="a dict for the plugin's initialize(), as a Python expression")
+    @argument("--live", action="store_true", help="show a dashboard of it: figures, events, buttons")
     @line_magic("load_plugin")
     def load_plugin(self, line: str) -> SandboxedPlugin:
         """Load a plugin into a confined worker, bind it to a variable, and show its card.
@@ -66,6 +68,7 @@ class AgentplugMagics(Magics):
     @argument("name", metavar="NAME", help="the plugin's name, and the variable to bind")
     @options.limits
     @argument("--config", metavar="EXPR", help="a dict for the plugin's initialize(), as a Python expression")
+    @argument("--live", action="store_true", help="show a dashboard of it: figures, events, buttons")
     @cell_magic("load_plugin")
     def load_plugin_cell(self, line: str, cell: str) -> SandboxedPlugin:
         """Load the plugin that this cell defines into a confined worker, and bind it to NAME.
@@ -97,7 +100,7 @@ class AgentplugMagics(Magics):
     @argument("--run", metavar="NAME", default="_run", help="the variable to bind the Run to (default: _run)")
     @argument("--expect", metavar="KIND[:BY]", help="the verdict that this cell must end with")
     @argument("--plugin", metavar="NAME", help="call this loaded plugin with the cell's last value")
-    @argument("--live", action="store_true", help="show time, CPU and memory while it runs")
+    @argument("--live", action="store_true", help="show memory and CPU while it runs, and buttons that stop it")
     @cell_magic("sandbox")
     def sandbox(self, line: str, cell: str) -> Any:
         """Run this cell in a fresh confined worker, and show its last value.
@@ -213,9 +216,12 @@ class AgentplugMagics(Magics):
         policy = options.policy_from(found)
         config = options.evaluated(found.config, self.session.names)
         try:
-            return self.session.load(source, name, policy, config)
+            plugin = self.session.load(source, name, policy, config)
         except AgentplugError as error:
             raise shortened(error) from None
+        if found.live:
+            show_dashboard(plugin)
+        return plugin
 
     def _variable(self, name: str) -> Any:
         names = self.session.names

@@ -10,7 +10,7 @@ from agentplug.contract.policy import Policy
 from agentplug.contract.run import Run
 from agentplug.contract.source import Module, Source
 from agentplug.errors import ProtocolViolation, SpecError
-from agentplug.jupyter.live import with_progress
+from agentplug.jupyter.live import with_dashboard
 from agentplug.sandbox.conversation import wait_for
 from agentplug.sandboxed import SandboxedPlugin
 from agentplug.sources.digest import text_digest
@@ -77,7 +77,7 @@ def run_bound(plugin: SandboxedPlugin, value: Any, bind: Callable[[Run], None], 
     """`plugin.run(value)`, waited for; an interrupt stops it, and is raised on once `bind` has the partial run."""
     before = plugin.runs[-1] if plugin.runs else None
     try:
-        run = with_progress(plugin, value) if live else wait_for(plugin.run(value))
+        run = with_dashboard(plugin, value) if live else wait_for(plugin.run(value))
     except KeyboardInterrupt:
         if plugin.runs and plugin.runs[-1] is not before:
             bind(plugin.runs[-1])

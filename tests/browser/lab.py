@@ -107,9 +107,7 @@ class Page:
     def dark(self, dark: bool = True) -> None:
         """Change the theme."""
         name = "JupyterLab Dark" if dark else "JupyterLab Light"
-        self.page.evaluate(
-            "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name
-        )
+        self.page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
         self.page.wait_for_selector(f"body[data-jp-theme-light={'false' if dark else 'true'}]", state="attached")
         self.page.wait_for_selector("#jupyterlab-splash", state="detached")
 
@@ -145,7 +143,6 @@ def server(folder: Path, app: str = "jupyterlab") -> Iterator[Server]:
     names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
     names += ("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
     environment = os.environ | {name: str(folder / name.lower()) for name in names}
-    environment.pop("PYTEST_CURRENT_TEST", None)  # of our own test; a kernel asks it about nbval's
     for name, settings in SETTINGS.items():
         path = folder / "jupyterlab_settings_dir" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -37,9 +37,10 @@ class Actions:
             return ()
         return tuple(name for name in self._only if name != "reload" or self._manager() is not None)
 
-    def do(self, action: str, name: str) -> None:
+    def do(self, action: str, key: str) -> None:
         """Do it, on a thread that may take its time. Never raises for a plugin that is gone or rests."""
-        plugin = self._board.plugins().get(name)
+        plugin = self._board.plugins().get(key)
+        name = key or (plugin.name if plugin is not None else "")
         if not isinstance(plugin, SandboxedPlugin):
             self._tell(name, action, "it isn't there any more")
         elif action in ("stop", "kill"):

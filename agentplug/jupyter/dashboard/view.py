@@ -58,11 +58,14 @@ class _Root(widgets.VBox):  # type: ignore[misc]
 class Dashboard:
     """A live view. It is drawn where it is displayed, so as the last expression of a cell."""
 
-    def __init__(self, x: PluginManager | SandboxedPlugin, actions: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, x: PluginManager | SandboxedPlugin, actions: Sequence[str] | None = None, title: str = ""
+    ) -> None:
         self._x = x
         self._board = Board(x)
         self._actions = Actions(self._board, actions)
         self._view: _View | None = None
+        self._title = title
 
     def finish(self, note: str = "") -> None:
         """Stop, and leave the last state as it is."""
@@ -71,8 +74,9 @@ class Dashboard:
 
     def __repr__(self) -> str:
         if isinstance(self._x, PluginManager):
-            return f"<Dashboard of {len(self._x.plugins)} plugins>"
-        return f"<Dashboard of {printable(self._x.name, 60)}>"
+            count = len(self._x.plugins)
+            return f"<Dashboard of {count} plugin{'' if count == 1 else 's'}>"
+        return f"<Dashboard of {self._title or printable(self._x.name, 60)}>"
 
     def _ipython_display_(self) -> None:
         if not moving():
@@ -244,38 +248,38 @@ class _View:
     # ------------------------------------------------------------------ buttons
 
     def _place_buttons(self) -> None:
-        rows = {row.name: self._actions.offered(row) for row in self._board.rows}
-        if {name: buttons.actions for name, buttons in self._buttons.items()} == rows and self._columns.children:
+        rows = {row.key: self._actions.offered(row) for row in self._board.rows}
+        if {key: buttons.actions for key, buttons in self._buttons.items()} == rows and self._columns.children:
             return
-        for name, buttons in list(self._buttons.items()):
-            if rows.get(name) != buttons.actions:
-                self._buttons.pop(name).close()
-        for name, offered in rows.items():
-            if name not in self._buttons:
-                self._buttons[name] = _Buttons(name, offered, self._ask)
+        for key, buttons in list(self._buttons.items()):
+            if rows.get(key) != buttons.actions:
+                self._buttons.pop(key).close()
+        for key, offered in rows.items():
+            if key not in self._buttons:
+                self._buttons[key] = _Buttons(key, offered, self._ask)
         head = widgets.Box(layout=widgets.Layout(height=f"{drawing.HEAD_PX}px", flex="0 0 auto"))
         head.add_class("agentplug-actions")
-        self._buttons = {name: self._buttons[name] for name in rows}
+        self._buttons = {key: self._buttons[key] for key in rows}
         self._columns.children = [head, *(buttons.box for buttons in self._buttons.values())]
 
-    def _ask(self, action: str, name: str) -> None:
-        self._inbox.put(functools.partial(self._actions.do, action, name))
+    def _ask(self, action: str, key: str) -> None:
+        self._inbox.put(functools.partial(self._actions.do, action, key))
 
 
 class _Buttons:
     """The buttons of one row. Nothing of them changes once they are shown."""
 
-    def __init__(self, name: str, actions: Sequence[str], ask: Callable[[str, str], None]) -> None:
+    def __init__(self, key: str, actions: Sequence[str], ask: Callable[[str, str], None]) -> None:
         self.actions = tuple(actions)
         layout = widgets.Layout(width="auto", height="26px", margin="0 4px 0 0", padding="0 9px")
         style = widgets.ButtonStyle(font_size="12px")
         self._ends = []
         made: list[Any] = []
         for action in actions:
-            tooltip = f"{ACTIONS[action]} ({printable(name, 60)})"
+            tooltip = f"{ACTIONS[action]} ({printable(key, 60)})" if key else ACTIONS[action]
             button = widgets.Button(description=action, tooltip=tooltip, layout=layout, style=style)
             button.add_class(f"agentplug-{action}")
-            self._ends.append(hear(button, functools.partial(ask, action, name)))
+            self._ends.append(hear(button, functools.partial(ask, action, key)))
             made.append(button)
         row = widgets.Layout(height=f"{drawing.ROW_PX}px", align_items="center", flex="0 0 auto")
         self.box = widgets.HBox(made, layout=row)

@@ -44,8 +44,9 @@ class Point(NamedTuple):
 
 @dataclass
 class Row:
-    """One plugin as it is now."""
+    """One plugin as it is now. `key` is what it is registered as, empty for the only one."""
 
+    key: str
     name: str
     version: str = ""
     state: str = "new"
@@ -82,9 +83,9 @@ class Events:
 class Watch:
     """Looks at one plugin, again and again."""
 
-    def __init__(self, plugin: AnyPlugin, name: str, events: Events) -> None:
+    def __init__(self, plugin: AnyPlugin, key: str, events: Events) -> None:
         self.plugin = plugin
-        self.row = Row(name)
+        self.row = Row(key, key or plugin.name)
         self._events = events
         self._exchange: Exchange | None = None
         self._record = self._shown = 0
@@ -103,7 +104,7 @@ class Watch:
     def look(self) -> bool:
         """Bring the row up to date; true if anything of it has changed."""
         plugin, row = self.plugin, self.row
-        row.version, row.state = plugin.version, plugin.state
+        row.name, row.version, row.state = row.key or plugin.name, plugin.version, plugin.state
         if not isinstance(plugin, SandboxedPlugin):
             return self._differs((row.version, row.state))
         row.policy, row.calls = plugin.policy, plugin.calls
@@ -118,7 +119,7 @@ class Watch:
         self._tell_between(plugin)
         row.verdict = str(plugin.runs[-1].verdict) if plugin.runs else ""
         sample = exchange.samples[-1] if exchange is not None and exchange.samples else None
-        changed = self._differs((row.version, row.state, row.calls, row.verdict, exchange, sample))
+        changed = self._differs((row.name, row.version, row.state, row.calls, row.verdict, exchange, sample))
         if changed and exchange is not None:
             self._measure(exchange, sample)
         return changed
@@ -193,18 +194,18 @@ class Board:
         plugins = self.plugins()
         changed = list(plugins) != list(self._watches)
         kept = {}
-        for name, plugin in plugins.items():
-            watch = self._watches.get(name)
+        for key, plugin in plugins.items():
+            watch = self._watches.get(key)
             if watch is None or watch.plugin is not plugin:
-                watch = Watch(plugin, name, self.events)
-            kept[name] = watch
+                watch = Watch(plugin, key, self.events)
+            kept[key] = watch
         self._watches = kept
         looks = [watch.look() for watch in kept.values()]  # every one of them
         return changed or any(looks) or told is not (self.events.latest[0] if self.events.latest else None)
 
     def plugins(self) -> Mapping[str, AnyPlugin]:
-        """The plugins by name."""
-        return self.x.plugins if isinstance(self.x, PluginManager) else {self.x.name: self.x}
+        """The plugins by the keys of their rows."""
+        return self.x.plugins if isinstance(self.x, PluginManager) else {"": self.x}
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -221,9 +222,8 @@ class Board:
 
 def row_of(run: Run) -> tuple[Row, Events]:
     """A finished run as a row, its readings thinned, and its last events."""
-    row = Row(
-        run.source.plugin or run.source.spec, run.source.version, "", run.number + 1, str(run.verdict), run.policy
-    )
+    about = run.source
+    row = Row("", about.plugin or about.spec, about.version, "", run.number + 1, str(run.verdict), run.policy)
     floor_bytes = memory_floor_bytes(run)
     step = max(1, -(-len(run.readings) // POINTS))
     for i in range(0, len(run.readings), step):
