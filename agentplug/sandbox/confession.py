@@ -63,14 +63,14 @@ class Confession:
 
     def _hear(self, event: str, args: tuple[Any, ...]) -> None:
         hearer = self._hearers.get(event)
-        if hearer is None or getattr(self._busy, "now", False):
+        if hearer is None or getattr(self._busy, "hearing", False):
             return
-        self._busy.now = True
+        self._busy.hearing = True
         try:
             with contextlib.suppress(Exception):  # odd arguments; what they do is the call's own business
                 hearer(*args)
         finally:
-            self._busy.now = False
+            self._busy.hearing = False
 
     def _add(self, kind: str, how: str = "", what: str = "") -> None:
         what = what[: wire.MAX_CLAIM].encode("utf-8", "backslashreplace").decode()[: wire.MAX_CLAIM]
