@@ -70,7 +70,7 @@ def limit_level(ax: Axes, limit: float, unit: str, final: float | None = None) -
     ax.axhline(limit, color=LIMIT_COLOR, lw=1.6, ls="--", zorder=2, label="limit")
     words = f"limit {amount(limit, unit)}"
     if limit > highest:
-        level(ax, 0.78 * highest, f"↑ {words}, off the scale", LIMIT_COLOR, above=True)
+        level(ax, 0.83 * highest, f"↑ {words}, off the scale", LIMIT_COLOR, above=True)
     else:
         below = final is not None and -CLOSE * highest < limit - final < 0
         level(ax, limit, words, LIMIT_COLOR, above=not below)

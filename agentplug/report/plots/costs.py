@@ -108,9 +108,9 @@ def plot_change(
         ends = [end for end in (was, now) if np.isfinite(end)]
         ax.plot(ends, [row] * len(ends), color=color, lw=2.2, ls="-" if grew else (0, (3, 1)), zorder=2)
         if np.isfinite(was):
-            ax.plot(was, row, "o", ms=9, mfc=ax.get_facecolor(), mec=color, mew=2, zorder=3)
+            ax.plot(was, row, "o", ms=9, mfc=ax.get_facecolor(), mec=color, mew=2, zorder=3, clip_on=False)
         if np.isfinite(now):
-            ax.plot(now, row, "o", ms=9, color=color, zorder=3)
+            ax.plot(now, row, "o", ms=9, color=color, zorder=3, clip_on=False)
         text = ax.annotate(
             _change_words(was, now, unit),
             (max(ends), row),
