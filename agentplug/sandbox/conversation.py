@@ -109,7 +109,8 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
     def turn_over() -> None:
         """A loop that sleeps doesn't notice what a signal handler queued: so ipykernel loses interrupts."""
         nonlocal timer
-        timer = loop.call_at((loop.time() // _TURN_OVER_S + 1) * _TURN_OVER_S, turn_over)  # all calls' at one moment
+        # All calls' at the same moment: twenty of them wake the loop ten times a second, and not two hundred.
+        timer = loop.call_later(_TURN_OVER_S - time.monotonic() % _TURN_OVER_S, turn_over)
 
     with worker.lock:
         if exchange.done:
