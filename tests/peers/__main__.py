@@ -104,7 +104,7 @@ async def let_loose(way: str, attack: Attack, stage: Stage) -> tuple[Row, bool]:
         found.append(f"it used {seen['children_kb'] >> 10} MiB")
     if seen["gap_ms"] > LONGEST_GAP_S * 1000:
         found.append(f"the host's loop was held up for {seen['gap_ms']:.0f} ms")
-    result = "escaped" if found else "not refused" if _got_its_way(attack, seen["outcome"]) else "contained"
+    result = "escaped" if found else "not refused" if got_its_way(attack, seen["outcome"]) else "contained"
     told = "; ".join(found) or seen["text"].strip()[-160:]
     return Row(way, attack.family, attack.name, result, seen["outcome"], told, seen["gap_ms"], seen["wall_s"]), bool(
         harm
@@ -121,7 +121,7 @@ def _unbounded(way: str, attack: Attack, seen: dict[str, Any]) -> list[str]:
     return []
 
 
-def _got_its_way(attack: Attack, outcome: str) -> bool:
+def got_its_way(attack: Attack, outcome: str) -> bool:
     """It ended as it meant to. One that calls a service has done so only if that was called: the stage says."""
     calls = attack.family == "network" and str(attack.given).startswith("$")
     refusal_due = any(verdict.startswith(("failed:", "limited:")) for verdict in attack.contained)
