@@ -434,11 +434,15 @@ async def test_the_hosts_own_tracing_goes_on() -> None:
 
 @pytest.mark.parametrize("way", ["heap", "mmap", "numpy"])
 async def test_every_kind_of_memory_is_seen_and_stopped_in_time(way: str) -> None:
-    """Memory that tracemalloc is blind to counts as well, and the limit acts while it happens, not afterwards."""
+    """Memory that tracemalloc is blind to counts as well, and the limit acts while it happens, not afterwards.
+
+    A peak is right to 1 MiB: each processor hands what it counted in to the kernel's high-water mark up to 32 pages
+    late, and at the peak itself nobody looks.
+    """
     async with SandboxedPlugin(HungryPlugin(), memory_limit_mb=64) as plugin:
         small = await plugin.run((way, 32))
         assert str(small.verdict) == "completed"
-        assert small.usage.peak_memory_bytes - small.usage.baseline_memory_bytes >= 32 * MIB
+        assert small.usage.peak_memory_bytes - small.usage.baseline_memory_bytes > 31 * MIB
         large = await plugin.run((way, 2000))
         assert str(large.verdict) == "limited:memory"
         assert large.usage.peak_memory_bytes < 600 * MIB
