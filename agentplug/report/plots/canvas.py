@@ -37,7 +37,7 @@ def name_rows(ax: Axes, names: list[str]) -> None:
     """Rows from top to bottom, each with its name at the left."""
     ax.set_yticks(range(len(names)), [plot_text(name, 32) for name in names], parse_math=False)
     ax.set_ylim(max(len(names), 1) - 0.4, -0.6)
-    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="y", length=0, pad=7)
 
 
 def say(ax: Axes, words: str) -> None:
