@@ -77,19 +77,14 @@ def test_each_barrier_of_a_fit_machine_is_proved_by_attempts(found: Diagnosis) -
 
 
 @confined
-def test_what_is_found_is_the_same_each_time(found: Diagnosis) -> None:
-    """No process id, port or path of this run stands in it, so that a notebook's output stays as it is."""
-    assert repr(agentplug.doctor.doctor()) == repr(found)
-
-
-@confined
-def test_nothing_is_left_of_an_examination(found: Diagnosis) -> None:
-    """Its zygote was its own, and is gone; other plugins' zygote lives on."""
+def test_what_is_found_is_the_same_each_time_and_nothing_is_left(found: Diagnosis) -> None:
+    """No process id, port or path of a run stands in it, so that a notebook's output stays as it is. Its zygote was
+    its own, and is gone; other plugins' zygote lives on."""
     shared = zygote_for().pid
 
     again = agentplug.doctor.doctor()
 
-    assert again.rows == found.rows
+    assert repr(again) == repr(found)
     assert zygote_for().pid == shared
     assert entry.OWN_ZYGOTE not in launcher._registry
 
