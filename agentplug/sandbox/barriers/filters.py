@@ -9,6 +9,7 @@ upper half never opens a door.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from agentplug.sandbox import watched
 _ALLOWED = """
 access alarm arch_prctl brk capget chdir clock_getres clock_gettime clock_nanosleep close close_range
 copy_file_range dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd
-eventfd2 exit exit_group faccessat faccessat2 fadvise64 fchdir fdatasync fgetxattr flistxattr flock fstat fstatfs
+eventfd2 exit exit_group faccessat faccessat2 fadvise64 fchdir fdatasync fgetxattr flistxattr fstat fstatfs
 fsync ftruncate futex futex_wait futex_wake futex_waitv get_robust_list get_mempolicy getcpu getcwd getdents
 getdents64 getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp getpid getppid getpriority
 getrandom getresgid getresuid getrlimit getrusage getsid getsockname getsockopt gettid gettimeofday getuid link
@@ -60,7 +61,7 @@ _LOW = 0xFFFFFFFF
 class Rights(NamedTuple):
     """What the filters must know of a policy and of the machine. `network` is None when single TCP ports are granted
     (Landlock chooses among them); `truncation` and `signals` say what Landlock covers here; `listening`: the host
-    answers what is watched; `files`: it also hears of every file that is opened."""
+    answers what is watched; `files`: it also hears of every file that is opened; `writing`: it may write."""
 
     network: bool | None = False
     processes: bool = False
@@ -68,6 +69,7 @@ class Rights(NamedTuple):
     signals: bool = False
     listening: bool = True
     files: bool = False
+    writing: bool = False
 
 
 def base_filter(rights: Rights) -> Filter:
@@ -91,6 +93,10 @@ def base_filter(rights: Rights) -> Filter:
     for request in _FCNTL_REFUSED:
         _try(rules.errno, "fcntl", errno.EPERM, args=[_low(1, request)])
     _try(rules.allow, "fcntl")
+    if not rights.writing:  # flock asks for no right to write; who waits for such a lock waits as long as we live
+        exclusive = [ArgCmp(1, CmpOp.MASKED_EQ, fcntl.LOCK_EX, fcntl.LOCK_EX)]
+        _try(rules.errno, "flock", errno.EPERM, args=exclusive)
+    _try(rules.allow, "flock")
     for request in _IOCTL_ALLOWED:
         _try(rules.allow, "ioctl", args=[_low(1, request)])
     # Blocks beyond a file's end are in no file size; other modes change files in ways that nobody counts.

@@ -85,7 +85,8 @@ def _usual() -> Rights:
 
 def _rights(plan: Plan) -> Rights:
     network = plan.network if isinstance(plan.network, bool) else None
-    return _usual()._replace(network=network, processes=plan.processes > 0, files=plan.observe == "files")
+    rights = _usual()._replace(network=network, processes=plan.processes > 0, files=plan.observe == "files")
+    return rights._replace(writing=bool(plan.write or plan.disk_bytes))
 
 
 def _compile(rights: Rights) -> None:
