@@ -378,26 +378,20 @@ async def test_run_sync_inside_a_running_loop() -> None:
     plugin.close_sync()
 
 
-async def until_busy(plugin: SandboxedPlugin) -> None:
-    """Let the loop turn until a call is under way."""
-    while plugin.state != "busy":  # noqa: ASYNC110
-        await asyncio.sleep(0)
-
-
 async def test_run_sync_refuses_to_wait_for_a_call_of_its_own_loop() -> None:
     """That call couldn't end while `run_sync` holds its loop up; in time it works again, and a close never waits."""
     plugin = SandboxedPlugin(DoPlugin)
     await plugin.start()
     held = asyncio.create_task(plugin.run("sleep"))
     queued = asyncio.create_task(plugin.run(2))
-    await until_busy(plugin)
+    await begun(plugin)
     with pytest.raises(RuntimeError, match="Await run"):
         plugin.run_sync(1)
     held.cancel()
     assert (await queued).value == 2
     assert plugin.run_sync(3).value == 3
     held = asyncio.create_task(plugin.run("sleep"))
-    await until_busy(plugin)
+    await begun(plugin)
     plugin.close_sync()
     assert str((await held).verdict) == "stopped:close"
 
@@ -407,7 +401,7 @@ async def test_run_sync_refuses_to_queue_behind_a_call_of_its_own_loop() -> None
     plugin = SandboxedPlugin(DoPlugin)
     await plugin.start()
     theirs = asyncio.create_task(asyncio.to_thread(plugin.run_sync, "sleep"))
-    await until_busy(plugin)
+    await begun(plugin)
     ours = asyncio.create_task(plugin.run(2))
     await asyncio.sleep(0)
     with pytest.raises(RuntimeError, match="Await run"):
