@@ -16,11 +16,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import Run
@@ -29,6 +30,7 @@ from agentplug.sandboxed import SandboxedPlugin
 
 T = TypeVar("T")
 MIB = 1 << 20
+MACHINES = str(Path(__file__).parent / "machines")
 TICK_S = 0.005
 
 PLUGIN = """
@@ -200,6 +202,19 @@ def overshoot(run: Run) -> int:
     """Bytes by which a run's peak exceeded what its policy allows above the floor."""
     floor = run.events[0].detail["floor_bytes"]
     return int(run.usage.peak_memory_bytes - floor - int(run.policy.memory))
+
+
+@contextmanager
+def machines(*names: str) -> Iterator[None]:
+    """Zygotes on these machines (modules of the folder `machines`), for as long as a test module runs: from before
+    its first stock-taking until after its last."""
+    real = launcher.worker_path
+    with patch.object(launcher, "worker_path", lambda: [*real(), MACHINES]):
+        for name in names:
+            launcher.zygote_for((name,))
+    yield
+    for name in names:
+        launcher.zygote_for((name,)).close()
 
 
 @dataclass(frozen=True)

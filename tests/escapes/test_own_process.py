@@ -6,19 +6,16 @@ On machines without namespaces, since an empty network of its own would cover up
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from arena import machines
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import Verdict
-from agentplug.sandbox import launcher
-from agentplug.sandbox.launcher import zygote_for
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 
-MACHINES = str(Path(__file__).parent / "machines")
 NAMES = ("machine_landlock_1", "machine_landlock_3", "machine_landlock_5", "machine_no_listener")
 
 LIST_SOCKETS = """
@@ -131,15 +128,8 @@ def attack(given):
 
 @pytest.fixture(scope="module", autouse=True)
 def _machines() -> Iterator[None]:
-    """The zygotes of all machines, from before the first stock-taking until the last test here."""
-    real = launcher.worker_path
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launcher, "worker_path", lambda: [*real(), MACHINES])
-        for name in NAMES:
-            zygote_for((name,))
-    yield
-    for name in NAMES:
-        zygote_for((name,)).close()
+    with machines(*NAMES):
+        yield
 
 
 @pytest.fixture(params=NAMES)

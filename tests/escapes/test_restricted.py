@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from arena import Arena
+from arena import MACHINES, Arena, machines
 from test_host import KILL, OWNED, PIDFD, PRLIMIT, QUEUED, READ_MEMORY, STOP, TGKILL, TGKILL_NUMBER
 from test_network import CONNECT, FAST_OPEN, LISTEN, PAIR, SEND_TO, serving
 
@@ -25,7 +25,6 @@ from agentplug.sandbox.launcher import zygote_for
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 
-MACHINES = str(Path(__file__).parent / "machines")
 REFUSED = Verdict("failed", "PermissionError")
 NO_CHILD = Verdict("limited", "processes")
 
@@ -121,16 +120,8 @@ def own(name: str, **fields: Any) -> Policy:
 
 @pytest.fixture(scope="module", autouse=True)
 def _machines() -> Iterator[None]:
-    """The zygotes of all machines, from before the first stock-taking until the last test here."""
-    names = (*OLDER, *POORER)
-    real = launcher.worker_path
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launcher, "worker_path", lambda: [*real(), MACHINES])
-        for name in names:
-            zygote_for((name,))
-    yield
-    for name in names:
-        zygote_for((name,)).close()
+    with machines(*OLDER, *POORER):
+        yield
 
 
 @pytest.fixture(params=OLDER)
