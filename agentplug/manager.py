@@ -15,6 +15,7 @@ from agentplug.contract.run import Run
 from agentplug.contract.text import printable
 from agentplug.errors import ContractError, DuplicatePlugin, PluginNotFound, PolicyError
 from agentplug.hooks import HookHandle, HookTable
+from agentplug.progress import waiting
 from agentplug.sandbox.conversation import our_loop
 from agentplug.sandboxed import SandboxedPlugin
 from agentplug.trace.recorder import MAX_ROWS, Recorder
@@ -106,7 +107,8 @@ class PluginManager:
             raise ContractError(f"name={name!r}: write a text of at least one character")
         plugin = SandboxedPlugin(spec, policy or self.policy, config=config)
         try:
-            await plugin.initialize()
+            async with waiting(f"loading {printable(plugin.name, 60)}"):
+                await plugin.initialize()
         except BaseException:
             await plugin.close()
             raise

@@ -7,7 +7,7 @@ is the business of `lifecycle`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence, Sized
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +23,7 @@ from agentplug.given import batches, checked_config, first_guess, policy_with
 from agentplug.kept import KeptRuns
 from agentplug.lifecycle import Identity, Lifecycle
 from agentplug.outcome import decode_elsewhere, runs_of
+from agentplug.progress import Progress
 from agentplug.requests import call_request
 from agentplug.sandbox.conversation import converse, on_our_loop, wait_for
 from agentplug.sandbox.exchange import Exchange, Request
@@ -163,17 +164,17 @@ class SandboxedPlugin:
         """Runs of `inputs`, in order. A window over 1 sends that many at once, and they share one measurement."""
         if isinstance(window, bool) or not isinstance(window, int) or not 1 <= window <= 1024:
             raise ContractError(f"window={window!r}: a whole number from 1 to 1024, please")
-        async for batch in batches(inputs, window):
-            if len(batch) == 1:
-                yield await self.run(batch[0])
-                continue
-            left = [call_request(item) for item in batch]
-            while left:
-                async with self._turn:
-                    runs = await self._answered(left)
-                left = left[len(runs) :]
-                for run in runs:
-                    yield run
+        total = len(inputs) if isinstance(inputs, Sized) else None
+        with Progress(f"calls of {printable(self.name, 60)}", total) as progress:
+            async for batch in batches(inputs, window):
+                left = [call_request(item) for item in batch]
+                while left:
+                    async with self._turn:
+                        runs = await self._answered(left)
+                    left = left[len(runs) :]
+                    progress.step(len(runs))
+                    for run in runs:
+                        yield run
 
     async def close(self) -> None:
         """End the plugin: its `shutdown()` gets a second, a running call is stopped. Nothing of it stays behind."""

@@ -16,6 +16,7 @@ from agentplug.battery.stock import Stock, left_since
 from agentplug.battery.victim import forget_peak, own_memory_kb
 from agentplug.contract.run import Run
 from agentplug.errors import AgentplugError, BarrierUnavailable
+from agentplug.progress import Progress
 from agentplug.sandboxed import SandboxedPlugin
 
 HARD_S = 20.0
@@ -27,11 +28,11 @@ _TRIES = 3
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 _MARKUP = re.compile(r"<(script|svg|blink|img|iframe)", re.IGNORECASE)
 
-Progress = Callable[[Row], None]
 
+async def run_battery(attacks: Iterable[Attack] = CATALOGUE, progress: Callable[[Row], None] | None = None) -> Matrix:
+    """Run `attacks` on a stage and judge each by what can be seen afterwards.
 
-async def run_battery(attacks: Iterable[Attack] = CATALOGUE, progress: Progress | None = None) -> Matrix:
-    """Run `attacks` on a stage and judge each by what can be seen afterwards; `progress` gets each row as it comes.
+    `progress` gets each row as it comes; without it a bar shows how far they are.
 
     An attack is contained if its verdict is an accepted one, the stage is unharmed, nothing of it is left, and this
     loop was never held up for 100 ms. Only such a hold-up may be the fault of a busy machine: then it is run again,
@@ -41,19 +42,23 @@ async def run_battery(attacks: Iterable[Attack] = CATALOGUE, progress: Progress 
     process: what others start meanwhile looks like something left behind.
     """
     rows: list[Row] = []
-    async with contextlib.AsyncExitStack() as stack, beating() as pulse:
-        stage = await stack.enter_async_context(Stage())
-        for attack in attacks:
-            for _ in range(_TRIES):
-                row, harmed = await _once(attack, stage, pulse)
-                if harmed or row.host_gap_ms <= LONGEST_GAP_S * 1000:
-                    break
-            if harmed:
-                await stack.aclose()
-                stage = await stack.enter_async_context(Stage())
-            rows.append(row)
-            if progress is not None:
-                progress(row)
+    attacks = list(attacks)
+    with Progress("attacks", len(attacks)) as bar:
+        async with contextlib.AsyncExitStack() as stages, beating() as pulse:
+            stage = await stages.enter_async_context(Stage())
+            for attack in attacks:
+                for _ in range(_TRIES):
+                    row, harmed = await _once(attack, stage, pulse)
+                    if harmed or row.host_gap_ms <= LONGEST_GAP_S * 1000:
+                        break
+                if harmed:
+                    await stages.aclose()
+                    stage = await stages.enter_async_context(Stage())
+                rows.append(row)
+                if progress is not None:
+                    progress(row)
+                else:
+                    bar.step()
     return Matrix(tuple(rows))
 
 

@@ -1,0 +1,94 @@
+"""A bar for what lasts (host): tqdm's, a widget in a notebook, a line in a terminal, nothing where nobody looks.
+
+Work of less than a second shows none. `AGENTPLUG_PROGRESS=0` in the environment switches all bars off; in a kernel
+that nbval tests they are off anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+_UNDER_TEST = "PYTEST_CURRENT_TEST"  # set by pytest, and inherited by the kernels that nbval starts
+_DELAY_S = 1.0
+_TICK_S = 0.25
+
+
+def shown() -> bool:
+    """Whether anybody would see a bar, and wants to."""
+    if os.environ.get("AGENTPLUG_PROGRESS", "").lower() in {"0", "off", "no", "false"}:
+        return False
+    if _UNDER_TEST in os.environ:
+        return False
+    return "ipykernel" in sys.modules or bool(getattr(sys.stderr, "isatty", bool)())
+
+
+class Progress:
+    """So many of `total` steps are done. A context manager: at the end the bar is taken away.
+
+    `what` is shown before the bar; without a `total` only the time that has passed is.
+    """
+
+    def __init__(self, what: str, total: int | None = None) -> None:
+        self._what = what
+        self._total = total
+        self._count = 0
+        self._due_s = time.monotonic() + _DELAY_S if shown() else float("inf")
+        self._bar: Any = None
+
+    def step(self, count: int = 1) -> None:
+        """`count` more are done; with 0, only the time has moved on."""
+        self._count += count
+        if self._bar is not None:
+            self._bar.update(count)
+            if not count:
+                self._bar.refresh()
+        elif time.monotonic() >= self._due_s:
+            self._show()
+
+    def _show(self) -> None:
+        from tqdm.auto import tqdm
+
+        class Bar(tqdm):  # type: ignore[type-arg,misc]
+            monitor_interval = 0  # no thread of its own
+
+        look = {} if self._total is not None else {"bar_format": "{desc} {elapsed}"}
+        self._bar = Bar(desc=self._what, total=self._total, initial=self._count, leave=False, **look)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._due_s = float("inf")
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextlib.asynccontextmanager
+async def waiting(what: str) -> AsyncIterator[None]:
+    """Show how long the block has taken, from its second second on."""
+    if not shown():
+        yield
+        return
+    with Progress(what) as progress:
+        ticking = asyncio.create_task(_tick(progress))
+        try:
+            yield
+        finally:
+            ticking.cancel()
+
+
+async def _tick(progress: Progress) -> None:
+    while True:
+        await asyncio.sleep(_TICK_S)
+        progress.step(0)
