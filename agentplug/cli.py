@@ -129,6 +129,7 @@ def run(
     read: Annotated[list[str] | None, _limit("read")] = None,
     write: Annotated[list[str] | None, _limit("write")] = None,
     env: Annotated[list[str] | None, _limit("env")] = None,
+    profile: Annotated[str | None, _limit("profile")] = None,
     best_effort: Annotated[bool, _limit("best_effort")] = False,
 ) -> None:
     """Call one plugin once. The value goes to standard output as JSON, all else to standard error."""
@@ -205,6 +206,8 @@ def _show_run(result: Run) -> None:
     console.print(Text(result.explain()), soft_wrap=True)
     for told in tried_lines(result.events):
         console.print(Text(told), soft_wrap=True)
+    if result.profile is not None:
+        console.print(Text(str(result.profile)), soft_wrap=True)
 
 
 def _as_json(value: Any) -> str:

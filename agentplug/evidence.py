@@ -12,7 +12,7 @@ from typing import Any
 
 from agentplug.contract.wire import Failure
 from agentplug.sandbox import watched
-from agentplug.sandbox.bounds import scratch_inodes
+from agentplug.sandbox.bounds import scratch_bytes, scratch_inodes
 from agentplug.sandbox.exchange import Exchange
 from agentplug.sandbox.processes import descendants
 from agentplug.sandbox.scratch import room_used, scratch_usage
@@ -57,19 +57,21 @@ def _disk(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
     """Only the scratch directory has a limit of ours. Made by hand: something must be in it (a reservation that is
     refused leaves no more); a call that failed elsewhere: it must be full.
     """
-    policy, most = worker.policy, scratch_inodes(int(worker.policy.disk))
+    policy = worker.policy
+    disk = scratch_bytes(int(policy.disk), policy.profile)
+    most = scratch_inodes(disk)
     if not failure.by_hand and not policy.write:
         return True
     try:
         if worker.tmpfs:
             used, inodes = room_used(f"/proc/{worker.pid}/root{worker.tmpfs}")
         else:
-            used, inodes = scratch_usage(worker.scratch, (worker.pid,), int(policy.disk), most)
+            used, inodes = scratch_usage(worker.scratch, (worker.pid,), disk, most)
     except OSError:
         return True
     if not policy.write:
         return inodes > 0
-    return inodes >= _NEAR * most or used >= max(1, _NEAR * int(policy.disk))
+    return inodes >= _NEAR * most or used >= max(1, _NEAR * disk)
 
 
 def _tried(exchange: Exchange, calls: frozenset[str]) -> bool:

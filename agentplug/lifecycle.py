@@ -28,7 +28,7 @@ from agentplug.outcome import carried, load_error, runs_of
 from agentplug.requests import call_request, load_request
 from agentplug.sandbox.conversation import converse
 from agentplug.sandbox.exchange import Exchange, Request
-from agentplug.sandbox.launcher import places_readable_by_all, readable_by_all, zygote_for
+from agentplug.sandbox.launcher import places_readable_by_all, preloaded, readable_by_all, zygote_for
 from agentplug.sandbox.output import current_sink
 from agentplug.sandbox.supervisor import GRACE_S, AlreadyEnded, Worker
 
@@ -113,7 +113,7 @@ class Lifecycle:
 
     async def _confined(self) -> Worker:
         """A confined worker that waits for the plugin's bytes."""
-        worker, future = Worker.spawn(self._policy, zygote_for(self._policy.preload))
+        worker, future = Worker.spawn(self._policy, zygote_for(preloaded(self._policy)))
         try:
             worker.adopt(await asyncio.shield(asyncio.wrap_future(future)))
         except BaseException:

@@ -57,6 +57,7 @@ def runs_of(
                 error,
                 readings,
                 worker.barriers,
+                record.profile,
             )
         )
     return runs

@@ -47,6 +47,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "env", "env", "NAME[=VALUE]", "a variable that it sees; without a value, the one that is set here", many=True
     ),
+    Option("profile", "profile", "KIND", "where its memory or cpu went, as its own process says: memory or cpu"),
     Option("best-effort", "best_effort", "", "start even where this machine can't enforce everything", flag=True),
 )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agentplug.contract.run import Run
 
 HOOK_KINDS = ("transform", "veto", "observe")
+PROFILES = ("memory", "cpu")
 MAX_REPLY_BYTES = 1 << 30
 MAX_STRUCTURE_BYTES = 1 << 20
 
@@ -100,6 +101,7 @@ class Policy:
     hooks        granted rights, `{point: kind}`
     preload      modules imported once, before confinement, and shared by forking: trusted code only
     observe      "files": write down which files, addresses and programs it uses, for `learn`; "" for nothing more
+    profile      "memory" or "cpu": a profiler in its own process says where that went, see `Run.profile`; "" for none
     best_effort  go on where this machine can't enforce a field, and show which
 
     Raises `PolicyError`, naming the field.
@@ -121,6 +123,7 @@ class Policy:
     hooks: Mapping[str, str] = field(default_factory=dict)
     preload: tuple[str, ...] = ()
     observe: str = ""
+    profile: str = ""
     best_effort: bool = False
 
     def __post_init__(self) -> None:
@@ -144,6 +147,13 @@ class Policy:
         put("preload", _modules(self.preload))
         if self.observe not in ("", "files"):
             raise PolicyError(f'observe={shown(self.observe)}: write "files", or "" for nothing')
+        if self.profile not in ("", *PROFILES):
+            raise PolicyError(f'profile={shown(self.profile)}: write "memory" or "cpu", or "" for none')
+        if self.profile and self.observe:
+            raise PolicyError(
+                f"profile={shown(self.profile)} with observe={shown(self.observe)}: what the profiler uses would be "
+                "taken for the plugin's own; ask for one at a time"
+            )
         if not isinstance(self.best_effort, bool):
             raise PolicyError(f"best_effort={shown(self.best_effort)}: write True or False")
 

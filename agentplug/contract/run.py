@@ -26,6 +26,8 @@ from agentplug.errors import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from agentplug.contract.profile import Profile
+
 KINDS = ("completed", "failed", "limited", "died", "broken", "stopped")
 
 
@@ -135,7 +137,8 @@ class Run:
     """One call of a plugin: what came back, how it ended, what it cost, and everything the host saw. Immutable.
 
     `number` counts the plugin's calls from 0; `readings` are the samples as plain tuples; `barriers` says of each
-    barrier of its worker how it stood (enforced, partial, unavailable).
+    barrier of its worker how it stood (enforced, partial, unavailable). `profile` says where its memory or CPU time
+    went, where the policy asked for that; None for a call that never answered: the worker takes it along.
     """
 
     value: Any
@@ -150,6 +153,7 @@ class Run:
     error: ErrorText | None
     readings: tuple[Sample, ...]
     barriers: Mapping[str, str]
+    profile: Profile | None
 
     def __init__(
         self,
@@ -165,6 +169,7 @@ class Run:
         error: ErrorText | None = None,
         readings: tuple[Sample, ...] = (),
         barriers: Mapping[str, str] = _NO_BARRIERS,
+        profile: Profile | None = None,
     ) -> None:
         # One update of the dict: a frozen dataclass would take microseconds of every call here.
         self.__dict__.update(
@@ -180,6 +185,7 @@ class Run:
             error=error,
             readings=readings,
             barriers=barriers,
+            profile=profile,
         )
 
     def replace(self, **changes: Any) -> Run:

@@ -19,8 +19,8 @@ HEADER = struct.Struct("<BBHIII")  # magic, kind, flags, call, structure bytes, 
 # host to worker
 LOAD, CALL, SETTLE, CLOSE = 1, 2, 3, 4
 # worker to host
-HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER, CLAIMS = 16, 17, 18, 19, 20, 21, 22, 23
-FROM_WORKER = frozenset((HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER, CLAIMS))
+HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER, CLAIMS, PROFILE = 16, 17, 18, 19, 20, 21, 22, 23, 24
+FROM_WORKER = frozenset((HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER, CLAIMS, PROFILE))
 
 # flags of CALL: which method, and whether the body is a pickle made by the host
 PROCESS, INITIALIZE = 0, 1
@@ -30,6 +30,8 @@ PICKLED = 0x10
 MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, MAX_TRACEBACK = 200, 16_384, 65_536
 MAX_NAME, MAX_VERSION = 200, 100
 MAX_CLAIMS, MAX_CLAIM, MAX_CLAIMS_BYTES = 100, 400, 1 << 16
+MAX_STACKS, MAX_DEPTH, MAX_SITES, MAX_PROFILE_BYTES = 500, 64, 4_000, 1 << 18
+MAX_FUNCTION, MAX_FILE, MAX_MISSING = 100, 200, 300
 
 _Text = Annotated[str, msgspec.Meta(max_length=2_000)]
 
@@ -137,12 +139,46 @@ class Claims(msgspec.Struct, frozen=True):
     dropped: Annotated[int, msgspec.Meta(ge=0, le=1 << 50)] = 0
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 50)]
+
+
+class Site(msgspec.Struct, frozen=True, array_like=True):
+    """A line of code that was at work, as the worker names it."""
+
+    function: Annotated[str, msgspec.Meta(max_length=MAX_FUNCTION)]
+    file: Annotated[str, msgspec.Meta(max_length=MAX_FILE)]
+    line: Annotated[int, msgspec.Meta(ge=0, le=1 << 31)]
+
+
+class Stack(msgspec.Struct, frozen=True, array_like=True):
+    """What one stack took: bytes or CPU nanoseconds, in so many allocations or samples. `sites` are indices into
+    those of the profile, outermost call first."""
+
+    weight: _Count
+    count: _Count
+    sites: Annotated[
+        list[Annotated[int, msgspec.Meta(ge=0, lt=MAX_SITES)]], msgspec.Meta(min_length=1, max_length=MAX_DEPTH)
+    ]
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """Where one call's memory or CPU time went, once before its answer; `dropped` is the weight of the stacks that
+    aren't told. `missing` says why there is none."""
+
+    kind: Annotated[str, msgspec.Meta(pattern="^(memory|cpu)$")]
+    sites: Annotated[list[Site], msgspec.Meta(max_length=MAX_SITES)] = []
+    stacks: Annotated[list[Stack], msgspec.Meta(max_length=MAX_STACKS)] = []
+    dropped: _Count = 0
+    missing: Annotated[str, msgspec.Meta(max_length=MAX_MISSING)] = ""
+
+
 encode_body = msgspec.msgpack.Encoder().encode
 decode_hello = msgspec.msgpack.Decoder(Hello).decode
 decode_load = msgspec.msgpack.Decoder(Load).decode
 decode_loaded = msgspec.msgpack.Decoder(Loaded).decode
 decode_failure = msgspec.msgpack.Decoder(Failure).decode
 decode_claims = msgspec.msgpack.Decoder(Claims).decode
+decode_profile = msgspec.msgpack.Decoder(Profile).decode
 decode_misfit = msgspec.msgpack.Decoder(Misfit).decode
 
 
@@ -161,6 +197,7 @@ class Plan(msgspec.Struct, frozen=True):
     write: list[str]
     variables: int
     observe: str = ""
+    profile: str = ""
     cgroup: list[str] = []
     scratch: str = ""
     parent: int = 0

@@ -1,4 +1,4 @@
-"""Completion behind our magics (host): their own options, the names of loaded plugins, the kinds of verdict."""
+"""Completion behind our magics (host): their options, names of loaded plugins, kinds of verdict and of profile."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion
 
+from agentplug.contract.policy import PROFILES
 from agentplug.contract.run import KINDS
 from agentplug.jupyter import decorators
 from agentplug.jupyter.options import EXPECTED_BY, known_options
@@ -53,6 +54,8 @@ def _words(
     behind = next((earlier for earlier in reversed(before) if earlier), "")
     if word.startswith("-"):
         return known
+    if behind == "--profile":
+        return PROFILES
     if behind == "--expect":
         kind, colon, _ = word.partition(":")
         return EXPECTED_BY.get(kind, ()) if colon else KINDS

@@ -25,6 +25,7 @@ from agentplug.report.marks import (
     is_gap,
     verdict_mark,
 )
+from agentplug.report.profiles import profile_part
 
 _STATES = {
     "new": Mark("#8C8C8C", "○"),
@@ -55,6 +56,7 @@ def run_card(run: Run) -> str:
         tail("traceback, as the plugin told it", run.error.traceback if run.error else ""),
         tail("stdout", run.stdout),
         tail("stderr", run.stderr),
+        profile_part(run.profile) if run.profile is not None else "",
         details(f"events ({len(run.events)})", _events(run)) if run.events else "",
     )
 

@@ -7,6 +7,10 @@ CHANNEL_FD = 3
 
 STACK_BYTES = 8 << 20
 
+PROFILER_THREADS = 1
+PROFILER_DISK_BYTES = 64 << 20
+"""What a profiler takes beside the plugin: a thread, and for memory a file in the scratch directory."""
+
 
 def data_allowance_bytes(memory_bytes: int, threads: int) -> int:
     """How much private address space a plugin may reserve: its memory, and stacks for its threads."""
@@ -16,3 +20,8 @@ def data_allowance_bytes(memory_bytes: int, threads: int) -> int:
 def scratch_inodes(disk_bytes: int) -> int:
     """How many files and directories a scratch directory of `disk_bytes` may hold."""
     return min(64 + disk_bytes // 4096, 65_536)
+
+
+def scratch_bytes(disk_bytes: int, profile: str) -> int:
+    """How large a scratch directory may grow: a memory profiler's file comes on top of what the plugin may write."""
+    return disk_bytes + (PROFILER_DISK_BYTES if profile == "memory" else 0)

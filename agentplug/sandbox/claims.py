@@ -1,6 +1,7 @@
-"""What a worker says that its plugin tried (host): taken where no kernel tells, and marked as the claim that it is.
+"""What a worker says of its plugin, what it tried and where its time went (host): marked as the claim that it is.
 
-A plugin can forge all of it. So it decides nothing, one frame comes before an answer at most, and it is bounded.
+What was tried is taken where no kernel tells, a profile where the policy asks for one. A plugin can forge all of it.
+So it decides nothing, one frame of each comes before an answer at most, and it is bounded.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 
 from agentplug.contract import wire
+from agentplug.contract.profile import Place, Profile, Stack
 from agentplug.contract.wire import Claim, Frame
 from agentplug.sandbox.channel import Violation
 
@@ -39,3 +41,19 @@ def _detail(claim: Claim) -> dict[str, str]:
         case "ran":
             return {"program": claim.what}
     return {}
+
+
+def claimed_profile(frame: Frame, kind: str) -> Profile:
+    """The profile that a frame claims, if it is of the `kind` that was asked for. Raises `Violation`."""
+    if len(frame.structure) > wire.MAX_PROFILE_BYTES or len(frame.blobs):
+        raise Violation("a profile that is too large")
+    try:
+        told = wire.decode_profile(frame.structure)
+        places = [Place(site.function, site.file, site.line) for site in told.sites]
+        stacks = [Stack(s.weight, s.count, tuple(places[site] for site in s.sites)) for s in told.stacks]
+    except (msgspec.MsgspecError, UnicodeDecodeError, IndexError):
+        raise Violation("a profile that can't be decoded") from None
+    if told.kind != kind:
+        raise Violation("a profile of another kind than was asked for")
+    stacks.sort(key=lambda stack: -stack.weight)
+    return Profile(kind, tuple(stacks), told.dropped, told.missing)

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 from agentplug.contract import wire
 from agentplug.contract.events import Event
+from agentplug.contract.profile import Profile
 from agentplug.contract.run import Sample, Usage
 from agentplug.contract.wire import Frame
 from agentplug.sandbox.bounds import CHANNEL_FD
 from agentplug.sandbox.channel import Buffer, Violation, pack
-from agentplug.sandbox.claims import claimed_events
+from agentplug.sandbox.claims import claimed_events, claimed_profile
 from agentplug.sandbox.kernel import HARDLY_NS, HZ, Counters, Gone, Readings
 
 _MAX_SAMPLES = 2_048
@@ -48,13 +49,14 @@ class Request(NamedTuple):
 class Record:
     """One call of an exchange: what the host saw of it."""
 
-    __slots__ = ("answers", "call", "events", "frame", "request_bytes")
+    __slots__ = ("answers", "call", "events", "frame", "profile", "request_bytes")
 
     def __init__(self, call: int, request_bytes: int, answers: frozenset[int], start: Event) -> None:
         self.call = call
         self.request_bytes = request_bytes
         self.answers = answers
         self.frame: Frame | None = None
+        self.profile: Profile | None = None
         self.events = [start]
 
 
@@ -102,6 +104,7 @@ class Exchange:
     nonce: int | None = None
     done = False
     takes_claims = False  # nobody listens to its system calls: its own report will have to do
+    takes_profile = ""  # of which kind, where the policy asks for one
     _claimed: Record | None = None
     notes: Notes | None = None
     wake: Callable[[], None] | None = None
@@ -253,6 +256,9 @@ class Exchange:
             self._claimed = record
             for kind, detail in claimed_events(frame):
                 self.emit(kind, detail)
+            return False
+        if frame.kind == wire.PROFILE and self.takes_profile and record.profile is None:
+            record.profile = claimed_profile(frame, self.takes_profile)
             return False
         if frame.kind not in record.answers:
             raise Violation(f"a frame of kind {frame.kind} where none belongs")

@@ -29,6 +29,7 @@ import msgspec
 from agentplug.contract.policy import Policy
 from agentplug.contract.wire import Plan, SpawnRequest, ZygoteNews
 from agentplug.errors import BarrierUnavailable, PolicyError
+from agentplug.sandbox.bounds import PROFILER_THREADS, scratch_bytes
 from agentplug.sandbox.watchdog import watchdog
 from agentplug.sandbox.wiping import remove_tree
 
@@ -320,6 +321,22 @@ def _zygote_environment() -> dict[str, str]:
     return kept | {"PATH": os.defpath, "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
+def preloaded(policy: Policy) -> tuple[str, ...]:
+    """What the zygote of a worker under `policy` imports. Raises `PolicyError` for a profiler that isn't installed.
+
+    A profiler goes with the zygote, since its import takes longer than many a call may, and counts against no limit
+    there. It isn't imported here, only looked for.
+    """
+    if policy.profile != "memory":
+        return policy.preload
+    if importlib.util.find_spec("memray") is None:
+        raise PolicyError(
+            "profile='memory' needs memray, which isn't installed here: pip install 'agentplug[profile]', or ask for "
+            "profile='cpu', which needs nothing"
+        )
+    return tuple(sorted({*policy.preload, "memray"}))
+
+
 def plan_for(policy: Policy) -> Plan:
     """What a worker under `policy` needs to know to confine itself. Raises `PolicyError` for too large an `env`."""
     env_bytes = sum(len(name.encode()) + len(text.encode()) for name, text in policy.env.items())
@@ -330,15 +347,16 @@ def plan_for(policy: Policy) -> Plan:
         memory_bytes=int(policy.memory),
         cpu_s=policy.cpu_s,
         processes=policy.processes,
-        threads=policy.threads,
+        threads=policy.threads + (PROFILER_THREADS if policy.profile else 0),
         open_files=policy.open_files,
-        disk_bytes=int(policy.disk),
+        disk_bytes=scratch_bytes(int(policy.disk), policy.profile),
         reply_bytes=int(policy.reply),
         network=network,
         read=[*_read_by_all(policy.network is not False), *policy.read],
         write=list(policy.write),
         variables=len(policy.env),
         observe=policy.observe,
+        profile=policy.profile,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.wire import ZygoteNews
-from agentplug.sandbox.bounds import scratch_inodes
+from agentplug.sandbox.bounds import PROFILER_THREADS, scratch_bytes, scratch_inodes
 from agentplug.sandbox.channel import FrameReader
 from agentplug.sandbox.exchange import Exchange
 from agentplug.sandbox.kernel import Gone, Readings, arm_cpu_limit, footprint_of
@@ -84,6 +84,7 @@ class Limits:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._family = _Family(policy)
+        self._profilers = PROFILER_THREADS if policy.profile else 0
         self._family0_ns = 0
         self._idle_ns = 0
         self._idle_from_ns: int | None = None
@@ -159,8 +160,8 @@ class Limits:
             finding = Finding("cpu", cpu_s, policy.cpu_s, "s")
         elif wall_s > policy.wall_s:
             finding = Finding("wall", wall_s, policy.wall_s, "s")
-        elif threads > policy.threads:
-            finding = Finding("threads", threads, policy.threads, "threads")
+        elif threads - self._profilers > policy.threads:
+            finding = Finding("threads", threads - self._profilers, policy.threads, "threads")
         elif family.count > policy.processes:
             finding = Finding("processes", family.count, policy.processes, "processes")
         else:
@@ -207,7 +208,7 @@ class Limits:
         if not worker.scratch or now_ns - self._disk_at_ns < _DISK_EVERY_NS:
             return None
         self._disk_at_ns = now_ns
-        disk = int(self._policy.disk)
+        disk = scratch_bytes(int(self._policy.disk), self._policy.profile)
         most = scratch_inodes(disk)
         used, inodes = scratch_usage(worker.scratch, (worker.pid, *self._family.pids), disk, most)
         if used > disk:

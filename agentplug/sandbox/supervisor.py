@@ -72,6 +72,8 @@ class Worker(ConfinedProcess):
             if self.status is not None or self.ending:
                 raise AlreadyEnded
             exchange.takes_claims = self.attempts is None
+            if requests and requests[0].kind == wire.CALL and requests[0].flags & wire.METHOD_MASK == wire.PROCESS:
+                exchange.takes_profile = self.policy.profile
             exchange.current.events.extend(self.earlier)
             self.earlier = ()
             self.output.begin(sink)

@@ -29,6 +29,7 @@ from agentplug.sandbox.barriers import confine
 from agentplug.sandbox.bounds import CHANNEL_FD
 from agentplug.sandbox.channel import FrameSource, pack, write_frame
 from agentplug.sandbox.confession import Confession
+from agentplug.sandbox.profiling import Profiling
 
 
 def main(plan: Plan) -> None:
@@ -69,6 +70,7 @@ class _Worker:
         self._sock = sock
         self._plan = plan
         self._confession: Confession | None = None
+        self._profiling = Profiling(plan) if plan.profile else None
         self._frames = FrameSource(sock)
         self._plugin: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -151,11 +153,13 @@ class _Worker:
         self._answer(answer)
 
     def _answer(self, answer: list[Any]) -> None:
-        """Send it, behind a report of what the plugin tried if there is one to make."""
+        """Send it, behind a report of what the plugin tried and a profile if there are any to make."""
+        call = wire.HEADER.unpack_from(answer[0])[3]
         claims = self._confession.take() if self._confession is not None else None
         if claims is not None and (claims.told or claims.dropped):
-            call = wire.HEADER.unpack_from(answer[0])[3]
             write_frame(self._sock, pack(wire.CLAIMS, call, wire.encode_body(claims)))
+        if self._profiling is not None and (profile := self._profiling.take()) is not None:
+            write_frame(self._sock, pack(wire.PROFILE, call, wire.encode_body(profile)))
         write_frame(self._sock, answer)
 
     async def _call(self, frame: Frame) -> list[Any]:
@@ -166,9 +170,13 @@ class _Worker:
             else:
                 value = values.decode(frame.structure, frame.blobs)
             method = "process" if frame.flags & wire.METHOD_MASK == wire.PROCESS else "initialize"
+            if self._profiling is not None and method == "process":
+                self._profiling.start()
             result = getattr(self._plugin, method)(value)
             if type(result) is CoroutineType or inspect.isawaitable(result):
                 result = await result if self._main is not None else self._finish(result)
+            if self._profiling is not None:
+                self._profiling.stop()
             if method == "initialize":
                 result = None
             structure, blobs = values.encode(result)
@@ -180,6 +188,8 @@ class _Worker:
             return pack(wire.ERROR, frame.call, wire.encode_body(reporting.failure(error)))
         finally:
             self._in_call = False
+            if self._profiling is not None:
+                self._profiling.stop()
             if self._main is not None:
                 while self._main.cancelling():
                     self._main.uncancel()

@@ -10,7 +10,7 @@ import agentplug
 
 LIMITS = {
     *("--memory", "--cpu", "--wall", "--disk", "--processes", "--threads"),
-    *("--output", "--network", "--read", "--write", "--env", "--best-effort"),
+    *("--output", "--network", "--read", "--write", "--env", "--profile", "--best-effort"),
 }
 KINDS = {"completed", "failed", "limited", "died", "broken", "stopped"}
 SHY = """
@@ -54,6 +54,7 @@ def test_options_are_offered_and_nothing_else(ip: InteractiveShell, text: str, m
 def test_a_begun_option_is_completed(ip: InteractiveShell) -> None:
     """What is typed narrows the offer; a single dash offers the short ones too."""
     assert offered(ip, "%%sandbox --me") == {"--memory"}
+    assert offered(ip, "%%sandbox --profile ") == {"memory", "cpu"}
     assert offered(ip, "%%sandbox -") == LIMITS | {"--run", "--expect", "--plugin", "--live", "-i", "-o"}
 
 

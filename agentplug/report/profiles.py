@@ -1,0 +1,282 @@
+"""Profiles as tables, text and flame graphs (host): where a call's memory or CPU time went, as its process told.
+
+Names and files are the plugin's own words: in HTML they go through `html.esc`, elsewhere through `printable`. The
+graph is boxes in boxes with inline CSS, no scripts: it looks the same in a saved notebook, light or dark.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agentplug.contract.explain import format_seconds
+from agentplug.contract.policy import format_size
+from agentplug.contract.profile import CLAIM, Place, Profile
+from agentplug.contract.text import printable
+from agentplug.report.html import QUIET, card, code, details, esc, figure, line, table
+from agentplug.report.marks import CPU_COLOR, MEMORY_COLOR
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_COLORS = {"memory": MEMORY_COLOR, "cpu": CPU_COLOR}
+_LIBRARY_COLOR = "#8C8C8C"
+_LIBRARY = re.compile(r".*/(?:site-packages|dist-packages|lib(?:64)?/python3\.\d+)/|<frozen ")
+_MOST_BOXES = 400
+_LEAST_SHARE = 0.003
+_LEAST_LABEL = 0.025
+"""Shares of the whole below which a call has no box, and a box no words in it."""
+_ROWS = 15
+_TEXT_ROWS = 8
+
+
+@dataclass
+class _Line:
+    """What one line of code took itself, and with what it called."""
+
+    weight: int = 0
+    count: int = 0
+    total: int = 0
+
+
+@dataclass
+class _Box:
+    """A call in the graph: what it took with all below it, and the boxes of those."""
+
+    weight: int = 0
+    count: int = 0
+    below: dict[tuple[str, str, int], _Box] = field(default_factory=dict)
+
+
+def profile_frame(profile: Profile) -> pd.DataFrame:
+    """See `Profile.to_frame`."""
+    import numpy as np
+    import pandas as pd
+
+    lines = _lines(profile)
+    weights = np.array([told.weight for _, told in lines], dtype="int64")
+    columns: dict[str, Any] = {
+        "function": pd.Series([printable(place.function, 200) for place, _ in lines], dtype=str),
+        "file": pd.Series([printable(place.file, 300) for place, _ in lines], dtype=str),
+        "line": np.array([place.line for place, _ in lines], dtype="int64"),
+    }
+    if profile.kind == "memory":
+        columns["size_bytes"] = weights
+        columns["total_bytes"] = np.array([told.total for _, told in lines], dtype="int64")
+        columns["allocations"] = np.array([told.count for _, told in lines], dtype="int64")
+    else:
+        columns["self_s"] = weights / 1e9
+        columns["total_s"] = np.array([told.total for _, told in lines], dtype="int64") / 1e9
+    columns["share"] = weights / (profile.total or 1)
+    frame = pd.DataFrame(columns)
+    frame.attrs = {
+        "frame": "profile",
+        "kind": profile.kind,
+        "total": profile.total,
+        "dropped": profile.dropped,
+        "missing": printable(profile.missing, 400),
+        "claim": CLAIM,
+    }
+    return frame
+
+
+def profile_text(profile: Profile) -> str:
+    """The heaviest lines, one under the other; safe in a terminal."""
+    if not profile.stacks:
+        return f"{_heading(profile)}, {CLAIM}"
+    rows = [
+        f"{_amount(profile.kind, told.weight):>9} {_percent(told.weight, profile):>4}  {_where(place)}"
+        for place, told in _lines(profile)[:_TEXT_ROWS]
+        if told.weight
+    ]
+    return "\n".join([f"{_heading(profile)}, {CLAIM}", *rows])
+
+
+def profile_card(profile: Profile) -> str:
+    """A profile by itself: its graph, and its heaviest lines folded below."""
+    head = line(f"<b>{esc(_heading(profile))}</b> <span style='{QUIET}'>· {esc(CLAIM)}</span>")
+    return card(_COLORS[profile.kind], head, _content(profile))
+
+
+def profile_part(profile: Profile) -> str:
+    """A profile as the part of a run's card that folds."""
+    return details(f"{_heading(profile)}, {CLAIM}", _content(profile), opened=True)
+
+
+def flame(profile: Profile) -> str:
+    """See `Profile.flame`."""
+    if not profile.total:
+        return ""
+    root = _tree(profile)
+    least = profile.total * _LEAST_SHARE
+    while _count(root, least) > _MOST_BOXES:
+        least *= 1.5
+    boxes = _row(root, profile, least)
+    if rest := profile.dropped:
+        boxes += _html(profile, root, rest, f"others · {_amount(profile.kind, rest)}", "lighter stacks", "1f")
+    whole = _styled(_LIBRARY_COLOR, "1f", esc(f"all · {_amount(profile.kind, profile.total)}"), "")
+    style = (
+        "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:12px;line-height:18px;"
+        "color:var(--jp-content-font-color1,inherit);max-height:460px;overflow:auto;margin:8px 0"
+    )
+    label = esc(f"Flame graph. {_heading(profile)}, {CLAIM}. The table of lines says the same.")
+    return (
+        f'<div class="tex2jax_ignore mathjax_ignore" role="group" aria-label="{label}" style="{style}">{whole}'
+        f'<div style="display:flex">{boxes}</div></div>'
+    )
+
+
+# ---------------------------------------------------------------------- figures
+
+
+def _lines(profile: Profile) -> list[tuple[Place, _Line]]:
+    """Every line of code, the one first that took most itself."""
+    found: dict[Place, _Line] = {}
+    for stack in profile.stacks:
+        for place in dict.fromkeys(stack.places):
+            found.setdefault(place, _Line()).total += stack.weight
+        leaf = found[stack.places[-1]]
+        leaf.weight += stack.weight
+        leaf.count += stack.times
+    return sorted(found.items(), key=lambda item: (-item[1].weight, -item[1].total))
+
+
+def _tree(profile: Profile) -> _Box:
+    """Calls below their callers, by function; below the plugin's own, and the last one, the line that was at work."""
+    root = _Box(profile.total)
+    for stack in profile.stacks:
+        box = root
+        for place in stack.places:
+            steps = [(place.function, place.file, 0)]
+            if place.line and (place is stack.places[-1] or _own(place.file)):
+                steps.append(("", place.file, place.line))
+            for step in steps:
+                box = box.below.setdefault(step, _Box())
+                box.weight += stack.weight
+                box.count += stack.times
+    return root
+
+
+def _count(box: _Box, least: float) -> int:
+    return sum(1 + _count(below, least) for below in box.below.values() if below.weight >= least)
+
+
+# ---------------------------------------------------------------------- words
+
+
+def _heading(profile: Profile) -> str:
+    what = "Memory" if profile.kind == "memory" else "CPU time"
+    if profile.missing:
+        return f"{what} wasn't profiled: {printable(profile.missing, 400)}"
+    if not profile.total:
+        least = "allocated too little" if profile.kind == "memory" else "took less than a sample"
+        return f"{what}: nothing to show, the call {least}"
+    amount = _amount(profile.kind, profile.total)
+    return f"{what} at its peak: {amount}" if profile.kind == "memory" else f"{what}: {amount}"
+
+
+def _amount(kind: str, weight: int) -> str:
+    if kind == "cpu":
+        return format_seconds(weight / 1e9)
+    return format_size(weight if weight < 1024 else float(f"{weight:.3g}"))
+
+
+def _percent(weight: int, profile: Profile) -> str:
+    share = weight / profile.total
+    return f"{share:.0%}" if share >= 0.01 else "<1%"
+
+
+def _where(place: Place) -> str:
+    at = f" ({_short(place.file)}:{place.line})" if place.line else ""
+    return f"{printable(place.function, 100)}{at}"
+
+
+def _own(file: str) -> bool:
+    """It is the plugin's own, and no library's."""
+    return bool(file) and not _LIBRARY.match(file)
+
+
+def _short(file: str) -> str:
+    """The end of a path: below the folder of packages, else the file and its folder."""
+    found = _LIBRARY.match(file)
+    if found is not None and found.end() < len(file) and not file.startswith("<"):
+        return printable(file[found.end() :], 80)
+    return printable("/".join(file.rsplit("/", 2)[-2:]).lstrip("/"), 80)
+
+
+# ---------------------------------------------------------------------- HTML
+
+
+def _content(profile: Profile) -> str:
+    if not profile.total:
+        return ""
+    headers = ["function", "where", "itself", "share", "with all it called"]
+    rows = [
+        [
+            code(place.function, 100),
+            esc(f"{_short(place.file)}:{place.line}" if place.line else ""),
+            figure(_amount(profile.kind, told.weight)),
+            figure(_percent(told.weight, profile)),
+            figure(_amount(profile.kind, told.total)),
+        ]
+        for place, told in _lines(profile)[:_ROWS]
+        if told.weight >= profile.total * _LEAST_SHARE
+    ]
+    color = _COLORS[profile.kind]
+    legend = (
+        f"{_swatch(color)} its own code {_swatch(_LIBRARY_COLOR)} libraries · strong: lines that took it themselves"
+    )
+    note = "The profiler's own memory and CPU time count in the run's figures"
+    note += ", and here what was allocated, touched or not." if profile.kind == "memory" else "."
+    return (
+        flame(profile)
+        + line(legend, f"{QUIET};font-size:12px")
+        + details("heaviest lines", table(headers, rows))
+        + line(esc(note), f"{QUIET};font-size:12px")
+    )
+
+
+def _swatch(color: str) -> str:
+    style = f"display:inline-block;width:10px;height:10px;border-radius:2px;background:{color}99;margin-left:6px"
+    return f'<span style="{style}"></span>'
+
+
+def _row(box: _Box, profile: Profile, least: float) -> str:
+    """The boxes below one, heaviest first."""
+    shown = ""
+    for (function, file, number), below in sorted(box.below.items(), key=lambda item: -item[1].weight):
+        if below.weight < least:
+            break
+        amount = _amount(profile.kind, below.weight)
+        counted = "allocation" if profile.kind == "memory" else "sample"
+        count = f"{below.count:,} {counted}{'' if below.count == 1 else 's'}"
+        name = f"line {number}" if number else function
+        where = f"{file}:{number}" if number else file
+        told = f"{name} · {where} · {amount}, {_percent(below.weight, profile)} of all · {count}"
+        mine = below.weight - sum(each.weight for each in below.below.values())
+        alpha = f"{int(0x44 + 0x5C * (mine / profile.total) ** 0.5):02x}" if number else "3c"
+        shown += _html(
+            profile, box, below.weight, f"{name} · {amount}", told, alpha, file, _row(below, profile, least)
+        )
+    return shown
+
+
+def _html(
+    profile: Profile, parent: _Box, weight: int, label: str, told: str, alpha: str, file: str = "", below: str = ""
+) -> str:
+    own = _own(file)
+    color = _COLORS[profile.kind] if own else _LIBRARY_COLOR
+    text = esc(label, 160) if weight > profile.total * _LEAST_LABEL else "&nbsp;"
+    box = _styled(color, alpha, f"<b>{text}</b>" if own else text, esc(told, 600))
+    children = f'<div style="display:flex">{below}</div>' if below else ""
+    return f'<div style="flex:0 0 {weight / parent.weight:.3%};min-width:0">{box}{children}</div>'
+
+
+def _styled(color: str, alpha: str, content: str, title: str) -> str:
+    style = (
+        f"background:{color}{alpha};background-clip:padding-box;border:solid transparent;border-width:0 1px 1px 0;"
+        "border-radius:3px;height:20px;line-height:20px;padding:0 0 0 5px;box-sizing:border-box;overflow:hidden;"
+        "text-overflow:ellipsis;white-space:nowrap"
+    )
+    return f'<div style="{style}"{f" title={chr(34)}{title}{chr(34)}" if title else ""}>{content}</div>'
