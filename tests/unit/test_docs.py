@@ -63,15 +63,19 @@ def test_the_commands_name_what_the_project_declares() -> None:
 
 
 @pytest.mark.need("landlock", "seccomp")
-def test_the_taste_of_python_runs_as_it_stands() -> None:
-    """The example in the README is code that works, and prints the verdict that its comment promises."""
-    (taste,) = blocks("python")
+def test_the_examples_in_python_run_as_they_stand(tmp_path: Path) -> None:
+    """The README's examples are code that works, and the first prints the verdict that its comment promises."""
+    taste, questions = blocks("python")
     code = f"""
-import ast, asyncio
+import ast, asyncio, matplotlib
+matplotlib.use("Agg")
 asyncio.run(eval(compile({taste!r}, "README.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)))
+before = plugins.trace
+exec({questions!r})
 """
+    argv = [sys.executable, "-c", code]
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "'words': 5" in done.stdout
