@@ -20,7 +20,7 @@ from typing import Any
 import nbformat
 import pytest
 
-PATIENCE_S = 90.0
+PATIENCE_S = 60.0
 KERNELS = {"6.29": "ipykernel==6.29.5", "7.3": "ipykernel==7.3.0", "7.4": "ipykernel==7.4.0"}
 SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
@@ -95,7 +95,7 @@ class Page:
 
     def text(self, cell: int) -> str:
         """What the outputs of a cell say."""
-        return "\n".join(self.outputs(cell).all_inner_texts())
+        return "\n".join(self.outputs(cell).all_inner_texts()).strip()
 
     def until(self, happened: Callable[[], object], what: str = "") -> None:
         """Wait until something is so, as seen from here."""

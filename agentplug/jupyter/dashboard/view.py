@@ -215,7 +215,7 @@ class _View:
         with contextlib.suppress(Exception), self._lock:
             if not self.finished:
                 self._context = contextvars.copy_context()
-                self._board.look()
+                self._refresh()
                 self._keep_still()
 
     def _refresh(self) -> None:

@@ -1,0 +1,196 @@
+"""The dashboard in a real browser, on every supported ipykernel: it moves, its buttons work while a cell is busy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.browser.lab import PATIENCE_S, Page, Server, artefact, opened
+from tests.kernels import Watched
+
+pytestmark = [pytest.mark.need("chromium", "landlock", "seccomp")]
+
+WITHIN_S = 0.5
+HOSTILE = "<img src=x onerror=\"document.title='owned'\"> $E=mc^2$"
+LOAD = """%load_ext agentplug
+import os, time
+from agentplug import *
+source = '''
+class StrangerPlugin:
+    name = "stranger"
+    version = "1.0"
+    async def initialize(self, config): ...
+    async def process(self, steps):
+        import time
+        kept = []
+        for step in range(steps):
+            kept.append(bytearray(1 << 20))
+            until = time.process_time() + 0.05
+            while time.process_time() < until: pass
+            time.sleep(0.1)
+        return len(kept)
+'''
+with open('stranger.py', 'w') as file:
+    print(source, file=file)
+manager = PluginManager(Policy(memory='64M', cpu_s=60, wall_s=300))
+stranger = await manager.load('./stranger.py', "stranger")
+def told(run):
+    print(run.verdict, 'at', run.started_at.timestamp() + run.usage.wall_s)"""
+CELLS = [
+    LOAD,
+    "view = dashboard(manager); view",
+    "told(manager.plugins['stranger'].run_sync(2000))",
+    "told(await manager.plugins['stranger'].run(2000))",
+    "print(manager.plugins['stranger'].run_sync(1).value)",
+    "print(os.getpid())",
+    "%%sandbox --",
+]
+
+
+@pytest.fixture
+def book(lab: Server, browser: Any, kernel: str) -> Iterator[Page]:
+    """A notebook whose first two cells have run: a plugin is loaded and watched."""
+    name = lab.write(f"{kernel}.ipynb", CELLS, kernel)
+    with opened(browser, f"{lab.address}/lab/tree/{name}") as page:
+        assert page.finish(0) == ""
+        page.finish(1)
+        page.until(lambda: "stranger" in page.text(1), "the dashboard is drawn")
+        yield page
+        page.page.evaluate("async () => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+
+
+def shows(page: Page, text: str) -> None:
+    """Wait until the dashboard says so."""
+    page.until(lambda: text in page.outputs(1).first.inner_text(), f"the dashboard says {text!r}")
+
+
+def click(page: Page, button: str) -> float:
+    """Click a button of the dashboard: when that was, in seconds since the epoch."""
+    found = page.outputs(1).first.get_by_role("button", name=button, exact=True)
+    at_ms: float = found.evaluate("button => { button.click(); return Date.now(); }")
+    return at_ms / 1e3
+
+
+@pytest.mark.parametrize("cell", [pytest.param(2, id="sync"), pytest.param(3, id="async")])
+def test_stop_and_kill_reach_a_call_while_its_cell_is_busy(book: Page, cell: int) -> None:
+    """The figures move while the cell runs; a click ends the call in half a second; the kernel and the view go on."""
+    for button, verdict in (("stop", "stopped:interrupt"), ("kill", "stopped:kill")):
+        book.run(cell)
+        shows(book, "busy")
+        before = book.outputs(1).first.inner_html()
+        book.until(lambda before=before: book.outputs(1).first.inner_html() != before, "the figures move")
+        assert "[*]" in book.page.locator(".jp-Notebook .jp-Cell").nth(cell).inner_text()
+        clicked_s = click(book, button)
+        book.until_ran(cell)
+        said, _, ended_s = book.text(cell).partition(" at ")
+        assert said == verdict
+        print(f"{button}: {float(ended_s) - clicked_s:.3f} s from click to verdict")
+        assert float(ended_s) - clicked_s < WITHIN_S
+        shows(book, verdict)
+    assert book.finish(4) == "1"
+
+
+def test_reload_and_quarantine(book: Page) -> None:
+    """Quarantine ends the call and refuses the next; reload lifts it."""
+    book.run(2)
+    shows(book, "busy")
+    click(book, "quarantine")
+    book.until_ran(2)
+    shows(book, "quarantined")
+    assert "was quarantined by hand; reload it" in book.finish(4)
+    click(book, "reload")
+    shows(book, "ready")
+    assert book.finish(4) == "1"
+
+
+def test_a_kernel_restart_leaves_no_orphan(book: Page) -> None:
+    """With a call under way and a view open: zygote and workers are gone with the kernel."""
+    below = [Watched(process.pid) for process in psutil.Process(int(book.finish(5))).children(recursive=True)]
+    assert below
+    book.run(2)
+    shows(book, "busy")
+    book.page.evaluate("async () => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    assert all(process.ended() for process in below)
+    book.finish(0)
+    assert book.finish(4) == "1"
+
+
+def test_completion_offers_exactly_our_options(book: Page) -> None:
+    """Tab behind `--` lists the options of that magic and nothing else."""
+    limits = "memory cpu wall disk processes threads output network read write env observe best-effort"
+    expected = {f"--{name}" for name in f"{limits} run expect plugin live".split()}
+    book.page.evaluate(
+        """async () => {
+            const notebook = window.jupyterapp.shell.currentWidget.content;
+            notebook.activeCellIndex = 6;
+            notebook.mode = 'edit';
+            const editor = notebook.activeCell.editor;
+            editor.setCursorPosition({line: 0, column: editor.getLine(0).length});
+            editor.focus();
+            await window.jupyterapp.commands.execute('completer:invoke-notebook');
+        }"""
+    )
+    book.page.wait_for_selector(".jp-Completer:not(.lm-mod-hidden) .jp-Completer-item", timeout=PATIENCE_S * 1e3)
+    assert set(book.page.locator(".jp-Completer .jp-Completer-match").all_inner_texts()) == expected
+
+
+def test_it_rests_while_nobody_sees_it_and_comes_back(book: Page) -> None:
+    """Clearing the output ends the updates; showing it again begins them."""
+    state = "import threading\nprint(view._view._watched)"
+    book.page.evaluate(
+        """code => {
+            const notebook = window.jupyterapp.shell.currentWidget.content;
+            notebook.widgets[5].model.sharedModel.setSource(code);
+        }""",
+        state,
+    )
+    assert book.finish(5) == "True"
+    book.page.evaluate(
+        """() => {
+            window.jupyterapp.shell.currentWidget.content.activeCellIndex = 1;
+            window.jupyterapp.commands.execute('notebook:clear-cell-output');
+        }"""
+    )
+    book.until(lambda: book.finish(5) == "False", "it rests")
+    book.page.evaluate(
+        """() => window.jupyterapp.shell.currentWidget.content.widgets[5].model.sharedModel.setSource('view')"""
+    )
+    book.finish(5)
+    book.until(lambda: "stranger" in book.outputs(5).first.inner_text(), "it is drawn again")
+
+
+def test_a_saved_notebook_keeps_the_last_state(lab: Server, browser: Any, tmp_path: Path) -> None:
+    """Without its kernel a notebook shows the table as it was, as HTML; a hostile name is text in it, and before."""
+    load = LOAD.replace('"stranger"\n    version', f"{HOSTILE!r}\n    version").replace(', "stranger")', ", None)")
+    busy = "import asyncio\ntask = asyncio.ensure_future(next(iter(manager.plugins.values())).run(30))"
+    cells = [load, "dashboard(manager)", busy, "await task\nprint(task.result().verdict)"]
+    name = lab.write("saved.ipynb", cells)
+    with opened(browser, f"{lab.address}/lab/tree/{name}") as page:
+        for cell in (0, 1, 2):
+            page.finish(cell)
+        shows(page, "busy")
+        page.page.screenshot(path=artefact("dashboard-light.png", tmp_path))
+        page.dark()
+        page.page.screenshot(path=artefact("dashboard-dark.png", tmp_path))
+        page.dark(False)
+        assert page.finish(3) == "completed"
+        shows(page, "completed")
+        assert HOSTILE in page.outputs(1).first.inner_text()
+        assert page.page.locator(".jp-OutputArea img").count() == 2  # the still one's curves, out of sight
+        assert not page.page.locator(".jp-OutputArea img").first.is_visible()
+        assert page.page.title() != "owned"
+        page.page.evaluate("async () => window.jupyterapp.shell.currentWidget.context.save()")
+        page.page.evaluate("async () => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    assert "widgets" not in json.loads((lab.folder / name).read_text())["metadata"]
+    with opened(browser, f"{lab.address}/lab/tree/{name}") as page:
+        still = page.page.locator(".jp-OutputArea table")
+        still.wait_for(state="visible", timeout=PATIENCE_S * 1e3)
+        assert "completed" in still.inner_text()
+        page.page.get_by_text("model not found").wait_for(state="hidden", timeout=PATIENCE_S * 1e3)
+        page.page.screenshot(path=artefact("dashboard-reopened.png", tmp_path))
+        assert page.page.title() != "owned"
