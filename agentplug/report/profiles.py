@@ -115,7 +115,7 @@ def flame(profile: Profile) -> str:
     boxes = _row(root, profile, least)
     if rest := profile.dropped:
         boxes += _html(profile, root, rest, f"others · {_amount(profile.kind, rest)}", "lighter stacks", "1f")
-    whole = _styled(_LIBRARY_COLOR, "1f", esc(f"all · {_amount(profile.kind, profile.total)}"), "")
+    whole = _styled(_LIBRARY_COLOR, "1f", esc(f"all · {_amount(profile.kind, profile.total)} · {CLAIM}"), "")
     style = (
         "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:12px;line-height:18px;"
         "color:var(--jp-content-font-color1,inherit);max-height:460px;overflow:auto;margin:8px 0"

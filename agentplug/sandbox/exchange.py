@@ -40,6 +40,11 @@ class Request(NamedTuple):
     blobs: Sequence[Buffer] = ()
 
     @property
+    def is_process(self) -> bool:
+        """It calls the plugin's `process`."""
+        return self.kind == wire.CALL and self.flags & wire.METHOD_MASK == wire.PROCESS
+
+    @property
     def size_bytes(self) -> int:
         if not self.blobs:
             return len(self.structure)

@@ -72,7 +72,7 @@ class Worker(ConfinedProcess):
             if self.status is not None or self.ending:
                 raise AlreadyEnded
             exchange.takes_claims = self.attempts is None
-            if requests and requests[0].kind == wire.CALL and requests[0].flags & wire.METHOD_MASK == wire.PROCESS:
+            if self.policy.profile and requests and requests[0].is_process:
                 exchange.takes_profile = self.policy.profile
             exchange.current.events.extend(self.earlier)
             self.earlier = ()

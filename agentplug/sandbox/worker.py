@@ -154,13 +154,17 @@ class _Worker:
 
     def _answer(self, answer: list[Any]) -> None:
         """Send it, behind a report of what the plugin tried and a profile if there are any to make."""
-        call = wire.HEADER.unpack_from(answer[0])[3]
         claims = self._confession.take() if self._confession is not None else None
         if claims is not None and (claims.told or claims.dropped):
-            write_frame(self._sock, pack(wire.CLAIMS, call, wire.encode_body(claims)))
+            self._tell(wire.CLAIMS, claims, answer)
         if self._profiling is not None and (profile := self._profiling.take()) is not None:
-            write_frame(self._sock, pack(wire.PROFILE, call, wire.encode_body(profile)))
+            self._tell(wire.PROFILE, profile, answer)
         write_frame(self._sock, answer)
+
+    def _tell(self, kind: int, body: object, answer: list[Any]) -> None:
+        """Send what belongs to the call that `answer` answers."""
+        call = wire.HEADER.unpack_from(answer[0])[3]
+        write_frame(self._sock, pack(kind, call, wire.encode_body(body)))
 
     async def _call(self, frame: Frame) -> list[Any]:
         self._in_call = True

@@ -1,0 +1,547 @@
+"""A profile says where a call's memory or CPU time went: a claim of the plugin's process, bounded, typed, and shown
+as such. Where the policy asks for none, or for another one, no such frame is taken.
+"""
+
+from __future__ import annotations
+
+import html
+import html.parser
+import importlib.util
+import pickle
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from agentplug.contract import wire
+from agentplug.contract.options import policy_from_options
+from agentplug.contract.policy import Policy
+from agentplug.contract.profile import CLAIM, Place, Profile, Stack
+from agentplug.contract.run import Run, Verdict
+from agentplug.contract.wire import Frame, Plan
+from agentplug.errors import PolicyError
+from agentplug.sandbox import profiling
+from agentplug.sandbox.bounds import PROFILER_DISK_BYTES
+from agentplug.sandbox.channel import Violation
+from agentplug.sandbox.claims import claimed_profile
+from agentplug.sandboxed import SandboxedPlugin
+
+MIB = 1 << 20
+confined = pytest.mark.need("landlock", "seccomp")
+
+BASE = """
+import asyncio, os, sys, threading, time
+
+def burn(seconds):
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        sum(range(1_000))
+
+def table(n):
+    return [bytearray(MIB) for _ in range(n)]
+
+MIB = 1 << 20
+
+class Base:
+    name, version = "base", "1"
+    async def initialize(self, config): pass
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Iterator[Callable[..., SandboxedPlugin]]:
+    """A plugin made of the body of a class, under a policy."""
+    with ExitStack() as after:
+
+        def made(body: str, **policy: Any) -> SandboxedPlugin:
+            path = tmp_path / "profiled.py"
+            lines = "\n".join(f"    {line}" for line in body.strip("\n").splitlines())
+            path.write_text(f"{BASE}\nclass Plugin(Base):\n{lines}\n")
+            found = SandboxedPlugin(f"{path}:Plugin", Policy(**policy))
+            after.callback(found.close_sync)
+            return found
+
+        yield made
+
+
+def outermost(run: Run) -> set[str]:
+    assert run.profile is not None
+    return {stack.places[0].function.rpartition(".")[2] for stack in run.profile.stacks}
+
+
+def weight_of(run: Run, function: str) -> int:
+    """What all stacks with this function on them took."""
+    assert run.profile is not None
+    stacks = run.profile.stacks
+    return sum(s.weight for s in stacks if any(place.function.endswith(function) for place in s.places))
+
+
+# ---------------------------------------------------------------------- memory
+
+
+@confined
+@pytest.mark.parametrize("kind", ["async def", "def"])
+def test_memory_is_told_by_line_with_the_plugins_call_first(plugin: Any, kind: str) -> None:
+    """Coroutine or function, the first call or a later one: stacks begin at `process`, and none of ours shows."""
+    body = f"{kind} process(self, n):\n    kept = table(n)\n    big = bytearray(3 * MIB)\n    return len(kept)"
+    profiled = plugin(body, profile="memory")
+    for _ in range(2):
+        run = profiled.run_sync(5)
+        assert (run.value, run.stderr) == (5, "")
+        assert run.profile.kind == "memory"
+        assert run.profile.missing == ""
+        assert outermost(run) == {"process"}
+        first, second = run.profile.stacks[:2]
+        assert [place.function for place in first.places][:2] == ["process", "table"]
+        assert first.weight == pytest.approx(5 * MIB, abs=1_000)
+        assert first.times == 5
+        assert [place.function for place in second.places] == ["process"]
+        assert second.weight == pytest.approx(3 * MIB, abs=1_000)
+        assert second.places[-1].file.endswith("profiled.py")
+
+
+@confined
+def test_memory_is_that_of_the_peak_and_of_every_thread(plugin: Any) -> None:
+    """What was freed before the peak isn't in it; what a thread holds is."""
+    body = """
+def process(self, n):
+    table(n)
+    held = []
+    thread = threading.Thread(target=self.hold, args=(held, n))
+    thread.start()
+    thread.join()
+    more = bytearray(MIB)
+    return len(held)
+def hold(self, held, n):
+    held.append(bytearray(2 * n * MIB))
+"""
+    run = plugin(body, profile="memory").run_sync(4)
+    assert weight_of(run, "hold") == pytest.approx(8 * MIB, abs=10_000)
+    assert weight_of(run, "table") == 0
+    assert run.profile.total == pytest.approx(9 * MIB, abs=100_000)
+
+
+@confined
+def test_the_profilers_file_is_gone_after_each_call(plugin: Any) -> None:
+    """The scratch directory has room for it whatever the policy's disk is, and is as empty afterwards as before."""
+    profiled = plugin("def process(self, n):\n    return os.listdir('.')", profile="memory", disk=0, threads=1)
+    first, second = (profiled.run_sync(0) for _ in range(2))
+    assert (first.profile.missing, second.profile.missing) == ("", "")
+    assert len(first.value) == len(second.value) == 1
+    assert first.value != second.value
+
+
+@confined
+def test_the_disk_limit_still_holds(plugin: Any) -> None:
+    """The profiler's room is bounded too."""
+    body = f"""
+def process(self, n):
+    with open("big", "wb") as file:
+        for _ in range({2 * PROFILER_DISK_BYTES // MIB}):
+            file.write(bytes(MIB))
+"""
+    assert plugin(body, profile="memory", disk="1M").run_sync(0).verdict == Verdict("limited", "disk")
+
+
+@confined
+@pytest.mark.parametrize("kind", ["memory", "cpu"])
+def test_the_memory_limit_does_not_pay_for_the_profiler(plugin: Any, kind: str) -> None:
+    """Its import isn't counted: a small plugin runs where few megabytes are granted."""
+    run = plugin("def process(self, n):\n    return len(table(4))", profile=kind, memory="24M", cpu_s=0.5).run_sync(0)
+    assert run.verdict == Verdict("completed")
+
+
+# ---------------------------------------------------------------------- CPU
+
+
+@confined
+def test_cpu_time_is_told_for_every_thread_and_waiting_costs_nothing(plugin: Any) -> None:
+    """The shares are those of the work, in the coroutine, in its tasks and in its threads."""
+    body = """
+async def process(self, n):
+    await asyncio.sleep(0.05)
+    thread = threading.Thread(target=self.beside)
+    thread.start()
+    await asyncio.create_task(self.task())
+    self.once()
+    thread.join()
+def once(self):
+    burn(0.05)
+async def task(self):
+    burn(0.1)
+def beside(self):
+    burn(0.2)
+"""
+    run = plugin(body, profile="cpu").run_sync(0)
+    assert run.verdict == Verdict("completed")
+    for name, used_s in (("once", 0.05), ("task", 0.1), ("beside", 0.2)):
+        assert weight_of(run, name) / 1e9 == pytest.approx(used_s, abs=0.03)
+    assert run.profile.total / 1e9 == pytest.approx(0.35, abs=0.06)
+    assert {"process", "task", "beside"} <= outermost(run)
+    assert run.profile.total / 1e9 <= run.usage.cpu_s
+    frame = run.profile.to_frame()
+    assert list(frame.columns) == ["function", "file", "line", "self_s", "total_s", "share"]
+    assert frame.share.sum() == pytest.approx(1)
+
+
+@confined
+def test_one_thread_is_enough(plugin: Any) -> None:
+    """The sampler's own thread isn't counted against the plugin."""
+    run = plugin("def process(self, n):\n    burn(0.1)", profile="cpu", threads=1).run_sync(0)
+    assert run.verdict == Verdict("completed")
+    assert weight_of(run, "burn") > 0
+
+
+@confined
+def test_the_interpreter_is_left_as_it_was(plugin: Any) -> None:
+    """No thread of ours stays, and the switch interval is the old one; `initialize` isn't profiled."""
+    body = """
+def process(self, n):
+    found = sys.getswitchinterval()
+    if n:
+        threading.Thread(target=burn, args=(0.01,)).start()
+        raise ValueError("n")
+    return found, threading.active_count()
+"""
+    profiled = plugin(body, profile="cpu")
+    first = profiled.run_sync(0)
+    failed = profiled.run_sync(1)
+    assert first.value[1] == 1
+    assert failed.verdict == Verdict("failed", "ValueError")
+    assert failed.profile is not None
+    assert profiled.run_sync(0).value[0] == first.value[0]
+
+
+# ---------------------------------------------------------------------- each call
+
+
+@confined
+@pytest.mark.parametrize("kind", ["memory", "cpu"])
+async def test_each_call_of_a_window_has_its_own(plugin: Any, kind: str) -> None:
+    """They share one measurement, and no profile."""
+    body = "async def process(self, n):\n    kept = table(n)\n    burn(0.02 * n)\n    return n"
+    profiled = plugin(body, profile=kind)
+    runs = [run async for run in profiled.map([1, 4, 8], window=3)]
+    assert [run.value for run in runs] == [1, 4, 8]
+    weights = [weight_of(run, "table" if kind == "memory" else "burn") for run in runs]
+    assert weights == sorted(weights)
+    assert weights[2] > 4 * weights[0] > 0
+
+
+@confined
+def test_a_profiler_that_fails_says_why_and_the_call_goes_on(plugin: Any) -> None:
+    """Here the plugin has taken the profiler away."""
+    body = """
+async def initialize(self, config):
+    sys.modules["memray"].Tracker = None
+async def process(self, n):
+    return n
+"""
+    run = plugin(body, profile="memory").run_sync(1)
+    assert run.value == 1
+    assert run.profile.missing.startswith("TypeError: ")
+    assert run.profile.to_frame().empty
+    assert "wasn't profiled: TypeError" in str(run.profile)
+    assert "wasn&#x27;t profiled" in run._repr_html_()
+
+
+@confined
+def test_a_plugin_that_ends_takes_its_profile_along(plugin: Any) -> None:
+    """Nothing was said, so there is nothing to show."""
+    run = plugin("def process(self, n):\n    os._exit(3)", profile="memory").run_sync(0)
+    assert run.verdict == Verdict("died", "exit 3")
+    assert run.profile is None
+    assert "profile" not in run._repr_html_()
+
+
+@confined
+def test_without_the_wish_there_is_none(plugin: Any) -> None:
+    """The default policy measures from outside alone."""
+    run = plugin("def process(self, n):\n    return 'memray' in sys.modules").run_sync(0)
+    assert (run.value, run.profile) == (False, None)
+
+
+@confined
+def test_what_is_missing_is_said_before_anything_starts(plugin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fact and the remedy; the host looks for the package, and imports nothing."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "memray" else found(name, *a))
+    with pytest.raises(PolicyError, match=re.escape("pip install 'agentplug[profile]'")):
+        plugin("def process(self, n): pass", profile="memory").run_sync(0)
+
+
+@pytest.mark.parametrize("value", ["Memory", "wall", True, None, 1])
+def test_a_policy_knows_two_kinds(value: Any) -> None:
+    """Others are refused by name."""
+    with pytest.raises(PolicyError, match=r"^profile="):
+        Policy(profile=value)
+
+
+def test_it_does_not_go_with_observing() -> None:
+    """What the profiler writes would be learned as the plugin's need."""
+    with pytest.raises(PolicyError, match="one at a time"):
+        Policy(profile="memory", observe="files")
+
+
+def test_it_is_an_option_too() -> None:
+    """`--profile cpu`, for the magics and the command line."""
+    assert policy_from_options({"profile": "cpu"}) == Policy(profile="cpu")
+    with pytest.raises(PolicyError, match="--profile='x'"):
+        policy_from_options({"profile": "x"})
+
+
+# ---------------------------------------------------------------------- the frame
+
+SITES = [["process", "p.py", 3], ["leaf", "p.py", 9]]
+GOOD = {"kind": "cpu", "sites": SITES, "stacks": [[5, 1, [0]], [7, 2, [0, 1]]], "dropped": 2}
+
+
+def frame(body: Any, blobs: bytes = b"") -> Frame:
+    structure = body if isinstance(body, bytes) else msgspec.msgpack.encode(body)
+    return Frame(wire.PROFILE, 0, 1, structure, blobs)
+
+
+def test_a_good_frame_is_a_profile() -> None:
+    """Heaviest first; indices are places."""
+    top, leaf = (Place(*site) for site in SITES)
+    told = claimed_profile(frame(GOOD), "cpu")
+    assert told == Profile("cpu", (Stack(7, 2, (top, leaf)), Stack(5, 1, (top,))), 2)
+    assert told.total == 14
+    assert pickle.loads(pickle.dumps(told)) == told
+
+
+BAD: dict[str, Any] = {
+    "another kind": GOOD | {"kind": "memory"},
+    "no kind": GOOD | {"kind": "wall"},
+    "no such site": GOOD | {"stacks": [[1, 1, [2]]]},
+    "site below zero": GOOD | {"stacks": [[1, 1, [-1]]]},
+    "an empty stack": GOOD | {"stacks": [[1, 1, []]]},
+    "a deep stack": GOOD | {"stacks": [[1, 1, [0] * (wire.MAX_DEPTH + 1)]]},
+    "too many stacks": GOOD | {"stacks": [[1, 1, [0]]] * (wire.MAX_STACKS + 1)},
+    "too many sites": GOOD | {"sites": [["", "", 0]] * (wire.MAX_SITES + 1)},
+    "a negative weight": GOOD | {"stacks": [[-1, 1, [0]]]},
+    "a huge weight": GOOD | {"stacks": [[1 << 51, 1, [0]]]},
+    "no whole weight": GOOD | {"stacks": [[0.5, 1, [0]]]},
+    "a long name": GOOD | {"sites": [["x" * (wire.MAX_FUNCTION + 1), "", 1]]},
+    "a long file": GOOD | {"sites": [["x", "x" * (wire.MAX_FILE + 1), 1]]},
+    "a line below zero": GOOD | {"sites": [["x", "x", -1]]},
+    "a negative rest": GOOD | {"dropped": -1},
+    "a long excuse": GOOD | {"missing": "x" * (wire.MAX_MISSING + 1)},
+    "no map": [1, 2],
+    "no MessagePack": b"\xc1",
+    "no UTF-8": msgspec.msgpack.encode(GOOD).replace(b"leaf", b"le\xffe"),
+    "nothing": b"",
+    "too large": b"\x90" * (wire.MAX_PROFILE_BYTES + 1),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_frame_out_of_bounds_is_a_violation(name: str) -> None:
+    """Each part is typed and bounded."""
+    with pytest.raises(Violation):
+        claimed_profile(frame(BAD[name]), "cpu")
+
+
+def test_blobs_have_no_place_in_it() -> None:
+    """It is structure alone."""
+    with pytest.raises(Violation):
+        claimed_profile(frame(GOOD, b"x"), "cpu")
+
+
+FORGE = """
+def process(self, given):
+    from agentplug.contract.wire import HEADER, MAGIC
+    from agentplug.sandbox.profiling import Profiling
+    honest, call, bodies = given
+    if not honest:
+        Profiling.take = lambda self: None
+    caller = sys._getframe()
+    while caller.f_code.co_name != "_call":
+        caller = caller.f_back
+    for body in bodies:
+        number = call or caller.f_locals["frame"].call
+        os.write(3, HEADER.pack(MAGIC, 24, 0, number, len(body), 0) + body)
+    return "forged"
+"""
+BODY = msgspec.msgpack.encode(GOOD)
+
+
+OUT_OF_PLACE: dict[str, tuple[str, list[Any]]] = {
+    "none was asked for": ("", [False, 0, [BODY]]),
+    "beside the honest one": ("cpu", [True, 0, [BODY]]),
+    "twice": ("cpu", [False, 0, [BODY, BODY]]),
+    "of another call": ("cpu", [False, 7, [BODY]]),
+    "of another kind": ("memory", [False, 0, [BODY]]),
+    "too large": ("cpu", [False, 0, [b"\x90" * (wire.MAX_PROFILE_BYTES + 1)]]),
+    "undecodable": ("cpu", [False, 0, [b"\xc1"]]),
+}
+
+
+@confined
+@pytest.mark.parametrize("name", OUT_OF_PLACE)
+def test_a_profile_out_of_place_breaks_the_protocol(plugin: Any, name: str) -> None:
+    """Nobody asked for it, or not for this."""
+    profile, given = OUT_OF_PLACE[name]
+    run = plugin(FORGE, profile=profile).run_sync(given)
+    assert run.verdict == Verdict("broken", "protocol")
+    assert (run.value, run.profile) == (None, None) or name in ("beside the honest one", "twice")
+
+
+@confined
+def test_initialize_has_no_profile(plugin: Any) -> None:
+    """Only calls of `process` are measured, and one that comes with another answer breaks the protocol."""
+    body = FORGE.replace("def process(self, given):", "def initialize(self, given):\n    given = given['given']")
+    given = [False, 0, [BODY]]
+    made = plugin(body + "\ndef process(self, n):\n    return n", profile="cpu")
+    made._life.config = {"given": given}
+    assert made.run_sync(1).verdict == Verdict("broken", "protocol")
+
+
+@confined
+def test_a_forged_one_in_its_place_is_a_claim(plugin: Any) -> None:
+    """It decides nothing."""
+    run = plugin(FORGE, profile="cpu").run_sync([False, 0, [BODY]])
+    assert run.value == "forged"
+    assert run.profile == claimed_profile(frame(GOOD), "cpu")
+
+
+# ---------------------------------------------------------------------- the worker's bounds
+
+
+def told_of(stacks: list[tuple[int, int, list[tuple[str, str, int]]]], dropped: int = 0) -> Profile:
+    """What the host takes of these stacks, as the worker cuts them."""
+    return claimed_profile(frame(wire.encode_body(profiling._bounded("memory", stacks, dropped))), "memory")
+
+
+def test_more_than_is_taken_is_summed() -> None:
+    """The heaviest stacks are told, all others in one figure: nothing is lost from the whole."""
+    stacks = [(weight, 1, [("f", "p.py", weight)]) for weight in range(1, 2_001)]
+    told = told_of(stacks, 7)
+    assert [stack.weight for stack in told.stacks] == list(range(2_000, 1_500, -1))
+    assert told.total == sum(range(2_001)) + 7
+
+
+@pytest.mark.parametrize("name", ["x", "é", "\U0001f600", "\udc80"])
+def test_the_largest_that_a_worker_sends_is_taken(name: str) -> None:
+    """However long and odd the names are, and however deep the stacks."""
+    stacks = [
+        (1_000 - n, 1, [(name * 500 + str(d), f"/{n}/" + name * 500, d) for d in range(200)]) for n in range(600)
+    ]
+    told = told_of(stacks)
+    assert told.total == sum(weight for weight, _, _ in stacks)
+    assert told.stacks
+    assert {len(stack.places) for stack in told.stacks} == {wire.MAX_DEPTH}
+    gaps = [place.function for place in told.stacks[0].places if not place.file]
+    assert gaps == [f"… {200 - wire.MAX_DEPTH + 1} calls …"]
+
+
+def test_frames_of_the_worker_and_of_threads_are_cut() -> None:
+    """Who reads it sees the plugin first."""
+    library = str(Path(importlib.__file__ or "").parent.parent)
+    places = [
+        ("leaf", "/plugin.py", 1),
+        ("_find", "<frozen importlib._bootstrap>", 5),
+        ("process", "/plugin.py", 2),
+        ("_run", f"{library}/asyncio/events.py", 3),
+        ("_call", str(Path(profiling.__file__).parent / "worker.py"), 4),
+        ("main", "/zygote.py", 5),
+    ]
+    assert profiling._worth_showing(places) == [("process", "/plugin.py", 2), ("leaf", "/plugin.py", 1)]
+
+
+def test_nothing_is_told_twice() -> None:
+    """What was found is taken once; a call that wasn't measured has no profile."""
+    plan = Plan(1, 1.0, 0, 1, 16, 0, 64, False, [], [], 0, profile="cpu")
+    taken = profiling.Profiling(plan)
+    assert taken.take() is None
+    taken.start()
+    taken.stop()
+    taken.stop()
+    assert taken.take() == wire.Profile("cpu")
+    assert taken.take() is None
+
+
+# ---------------------------------------------------------------------- how it looks
+
+HOSTILE = '<script>alert("1")</script>\x1b[31m\u202e\'"&'
+HIDDEN = set("\x1b\u202e")
+
+
+def hostile(kind: str = "memory") -> Profile:
+    top = Place(HOSTILE, f'/tmp/{HOSTILE}" onload="x', 3)
+    return Profile(kind, (Stack(3_000_000, 4, (top, Place("leaf", "/x/site-packages/lib/a.py", 9))),), 1_000_000)
+
+
+class Tags(html.parser.HTMLParser):
+    """The tags and the attributes of some HTML; each must be closed where it should."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self.attributes: set[str] = set()
+        self.open: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("kind", ["memory", "cpu"])
+def test_hostile_names_are_shown_as_text(kind: str) -> None:
+    """In the graph, in the table, in a terminal, in a frame: no markup, no escape, no override."""
+    profile = hostile(kind)
+    for text in (profile.flame(), profile._repr_html_()):
+        tags = Tags(text)
+        assert tags.found <= {"div", "span", "b", "code", "details", "summary"} | set(
+            "table thead tbody tr th td".split()
+        )
+        assert tags.attributes <= {"style", "title", "role", "aria-label", "class", "open"}
+        assert CLAIM in html.unescape(re.sub("<[^>]*>", "", text))
+        assert not set(text) & HIDDEN
+    frame = profile.to_frame()
+    assert CLAIM in str(profile)
+    for text in (str(profile), *frame.function, *frame.file):
+        assert not set(text) & HIDDEN
+
+
+def test_a_memory_frame_has_its_columns() -> None:
+    """Sizes in bytes; what was told no more is in the attributes."""
+    frame = hostile().to_frame()
+    assert frame[["line", "size_bytes", "total_bytes", "allocations", "share"]].to_numpy().tolist() == [
+        [9, 3_000_000, 3_000_000, 4, 0.75],
+        [3, 0, 3_000_000, 0, 0.0],
+    ]
+    assert frame.attrs == {
+        "frame": "profile",
+        "kind": "memory",
+        "total": 4_000_000,
+        "dropped": 1_000_000,
+        "missing": "",
+        "claim": "as the plugin's own process says",
+    }
+
+
+def test_a_graph_of_any_size_stays_small() -> None:
+    """Calls too small to see have no box, and the whole is bounded."""
+    wide = tuple(Stack(1_000, 1, tuple(Place(f"f{n % 7}{d}", "p.py", n) for d in range(60))) for n in range(500))
+    assert len(Profile("cpu", wide).flame()) < 400_000
+
+
+def test_an_empty_one_says_so() -> None:
+    """A call may be too short for a sample."""
+    profile = Profile("cpu")
+    assert profile.flame() == ""
+    assert str(profile).startswith("CPU time: nothing to show")
+    assert profile.to_frame().empty
+    assert repr(profile) == "<Profile of cpu: 0 stacks, as the plugin's own process says>"
+    assert "nothing to show" in profile._repr_html_()
