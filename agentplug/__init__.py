@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agentplug.contract.messages import AgentMessage
     from agentplug.contract.plugin import AgentPlugin
     from agentplug.contract.policy import Policy
     from agentplug.contract.run import Run, Usage, Verdict
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "AgentMessage": "agentplug.contract.messages",
     "AgentPlugin": "agentplug.contract.plugin",
     "Policy": "agentplug.contract.policy",
     "Run": "agentplug.contract.run",
@@ -74,6 +76,7 @@ _HOME = {
 )
 
 __all__ = [
+    "AgentMessage",
     "AgentPlugin",
     "AgentplugError",
     "AuditError",

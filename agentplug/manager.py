@@ -3,71 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
+import contextlib
 import functools
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
+from agentplug.contract.messages import AgentMessage
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import Run
 from agentplug.contract.text import printable
 from agentplug.errors import ContractError, DuplicatePlugin, PluginNotFound, PolicyError
-from agentplug.hooks import HookHandle, HookTable
+from agentplug.granting import PluginHooks
+from agentplug.hooks import Dispatch, Dispatcher, Hook, HookHandle, HookTable
 from agentplug.progress import waiting
-from agentplug.sandbox.conversation import our_loop
+from agentplug.registration import AnyPlugin, Registration
+from agentplug.sandbox.conversation import wait_for
 from agentplug.sandboxed import SandboxedPlugin
 from agentplug.trace.recorder import MAX_ROWS, Recorder
 from agentplug.trusted import TrustedPlugin
 
 if TYPE_CHECKING:
     import pandas as pd
+__all__ = ["AnyPlugin", "PluginManager"]
 
-AnyPlugin = SandboxedPlugin | TrustedPlugin
-
-
-class Registration:
-    """A plugin whose initialization has begun. Await it for the plugin, or for the error."""
-
-    def __init__(self, plugin: AnyPlugin, config: Any) -> None:
-        self.plugin = plugin
-        self.config = config
-        self.error_was_seen = False
-        self._future: concurrent.futures.Future[None] | asyncio.Task[None] = _finished()
-
-    def begin(self, named: Callable[[], None], *, here: bool) -> None:
-        """Start `initialize`, whether or not a loop is running. A trusted object stays on the user's own loop.
-
-        `named` is called once the plugin has said its name.
-        """
-        if here:
-            try:
-                self._future = asyncio.get_running_loop().create_task(self._initialized(named))
-                return
-            except RuntimeError:
-                pass
-        self._future = asyncio.run_coroutine_threadsafe(self._initialized(named), our_loop())
-
-    async def _initialized(self, named: Callable[[], None]) -> None:
-        try:
-            await self.plugin.initialize(self.config)
-            named()
-        except BaseException:
-            await self.plugin.close()
-            raise
-
-    def __await__(self) -> Generator[Any, None, AnyPlugin]:
-        future = self._future if isinstance(self._future, asyncio.Task) else asyncio.wrap_future(self._future)
-        self.error_was_seen = True
-        yield from asyncio.shield(future).__await__()
-        return self.plugin
-
-    def failure(self) -> BaseException | None:
-        """The error of an initialization that has failed, else None."""
-        if not self._future.done() or self._future.cancelled():
-            return None
-        return self._future.exception()
+DRAIN_S = 5.0
 
 
 class PluginManager:
@@ -82,6 +43,7 @@ class PluginManager:
         self.policy = policy or Policy()
         self._registered: dict[str, Registration] = {}
         self._hooks = HookTable()
+        self._dispatcher = Dispatcher()
         self._past: deque[tuple[Recorder, dict[str, dict[str, Any]]]] = deque()
         self._forgotten = Recorder()
 
@@ -91,6 +53,10 @@ class PluginManager:
     def plugins(self) -> Mapping[str, AnyPlugin]:
         """The registered plugins by name, in the order in which they are called."""
         return MappingProxyType({name: entry.plugin for name, entry in self._settled().items()})
+
+    def rows(self) -> list[dict[str, str]]:
+        """What a list of the plugins says of each, as texts."""
+        return [entry.row(name) for name, entry in self._settled().items()]
 
     async def load(
         self,
@@ -115,7 +81,8 @@ class PluginManager:
         key = name or plugin.name
         plugin.recorder.known_as = printable(key, 100)
         before = self._registered.get(key)
-        self._registered[key] = Registration(plugin, config)
+        order = before.hooks.order if before is not None else self._hooks.number()
+        self._registered[key] = Registration(plugin, config, PluginHooks(plugin, self.policy, order))
         if before is not None:
             await before.plugin.close()
             self._part_with(before.plugin)
@@ -140,7 +107,8 @@ class PluginManager:
             ready = SandboxedPlugin(plugin, self.policy, config=config)
         if ready.name in self._settled():
             raise DuplicatePlugin(f"Plugin {printable(ready.name, 100)} already registered")
-        entry = self._registered[ready.name] = Registration(ready, config)
+        hooks = PluginHooks(ready, self.policy, self._hooks.number())
+        entry = self._registered[ready.name] = Registration(ready, config, hooks)
         entry.begin(functools.partial(self._named_itself, ready.name, entry), here=trusted)
         return entry
 
@@ -172,7 +140,12 @@ class PluginManager:
         return await self.load(entry.plugin.given, name, entry.plugin.policy, entry.config)
 
     async def close(self) -> None:
-        """Close every plugin; raises the error of an initialization that nobody has seen."""
+        """Close every plugin, once observers have seen what waits for them: at most 5 seconds.
+
+        Raises the error of an initialization that nobody has seen.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.drain(), DRAIN_S)
         failed = self._unseen_failure()
         entries, self._registered = list(self._registered.values()), {}
         await asyncio.gather(*(entry.plugin.close() for entry in entries))
@@ -201,9 +174,19 @@ class PluginManager:
         value, _ = await self._hooks.run("post_process", (value,), {})
         return value
 
-    def register_hook(self, point: str, callback: Callable[..., Any]) -> HookHandle:
-        """Call `callback`, a function or a coroutine function, at `point`. Raises `UnknownHook`."""
-        return self._hooks.register(point, callback)
+    def register_hook(
+        self, point: str, callback: Callable[..., Any], kind: str | None = None, *, fail_open: bool = False
+    ) -> HookHandle:
+        """Call `callback`, a function or a coroutine function, at `point`.
+
+        At an agent point it is asked by `dispatch`, with a copy of the message. `kind`: `observe` (the default; it
+        may take the `Dispatch` as a second argument), `transform` or `veto`, which return what a plugin's
+        `on_message` may, or a message with other parts. A transform or veto that fails denies the message, unless
+        `fail_open`.
+
+        Raises `UnknownHook`, and `ContractError` for another kind.
+        """
+        return self._hooks.register(point, callback, kind, fail_open=fail_open)
 
     async def run_hooks(self, point: str, *args: Any, **kwargs: Any) -> list[Any]:
         """Run the callbacks at `point`: what each returned, in order.
@@ -212,6 +195,42 @@ class PluginManager:
         `ExceptionGroup` of what callbacks raised once all have run.
         """
         return (await self._hooks.run(point, args, kwargs))[1]
+
+    async def dispatch(self, message: AgentMessage, *, evaluate_only: bool = False) -> Dispatch:
+        """Take a message to the hooks at its point: transforms, then vetoes, then observers, which it doesn't wait
+        for.
+
+        `dispatch(m).check()` is the message to go on with, or raises `HookDenied`. `evaluate_only` asks all hooks and
+        enforces nothing. Never raises for what a hook did; raises the error of a plugin's initialization that nobody
+        has seen: a veto that couldn't start doesn't count as none.
+        """
+        if not isinstance(message, AgentMessage):
+            raise ContractError(f"a {type(message).__name__} can't be dispatched; make an AgentMessage of it")
+        hooks = await self._hooks_at(message.point)
+        self._dispatcher.tell = self._audited if getattr(self, "audit", None) is not None else None
+        return await self._dispatcher.dispatch(message, hooks, evaluate_only=evaluate_only)
+
+    def dispatch_sync(self, message: AgentMessage, *, evaluate_only: bool = False) -> Dispatch:
+        """`dispatch`, for hooks of frameworks that are no coroutines; also works where a loop is running already."""
+        return wait_for(self.dispatch(message, evaluate_only=evaluate_only))
+
+    async def drain(self) -> None:
+        """Wait until observers have seen all that was dispatched."""
+        queues = {hook.queue for hook in self._hooks.hooks()} | {e.hooks.queue for e in self._registered.values()}
+        await asyncio.gather(*(queue.drain() for queue in queues))
+
+    def hooks_frame(self) -> pd.DataFrame:
+        """One row a hook: whose, where, of which kind, whether it is granted, and what it did so far.
+
+        `failed` counts calls without an answer, `dropped` what found an observer's queue full; `detail` says why what
+        a plugin asks for isn't granted.
+        """
+        from agentplug.report.hooks import hooks_frame
+
+        rows = [(hook.order, {**hook.row(), "granted": True, "detail": ""}) for hook in self._hooks.hooks()]
+        for name, entry in self._settled().items():
+            rows += [(entry.hooks.order, row) for row in entry.hooks.rows(name)]
+        return hooks_frame(row for _, row in sorted(rows, key=lambda found: found[0]))
 
     @property
     def trace(self) -> pd.DataFrame:
@@ -233,6 +252,24 @@ class PluginManager:
         return [run for plugin in plugins for run in plugin.runs]
 
     # ------------------------------------------------------------------ inside
+
+    async def _hooks_at(self, point: str) -> list[Hook]:
+        """All hooks at `point`, in the order of registration."""
+        failed = self._unseen_failure()
+        if failed is not None:
+            raise failed
+        found = self._hooks.hooks(point)
+        for name, entry in list(self._registered.items()):
+            if not entry.settled:
+                await entry
+            hook = entry.hooks.at(point, name)
+            if hook is not None:
+                found.append(hook)
+        found.sort(key=lambda hook: hook.order)
+        return found
+
+    def _audited(self, kind: str, fields: dict[str, Any]) -> None:
+        self.audit.record(kind, fields)  # type: ignore[attr-defined]
 
     def _part_with(self, plugin: AnyPlugin) -> None:
         """Keep the figures of a plugin that goes, so that what replaces it can be compared."""
@@ -272,25 +309,4 @@ class PluginManager:
     def _repr_html_(self) -> str:
         from agentplug.report.cards import plugins_table
 
-        return plugins_table([plugin_row(name, plugin) for name, plugin in self.plugins.items()])
-
-
-def plugin_row(name: str, plugin: AnyPlugin) -> dict[str, str]:
-    """What a list of plugins says of one."""
-    confined = isinstance(plugin, SandboxedPlugin)
-    last = str(plugin.runs[-1].verdict) if isinstance(plugin, SandboxedPlugin) and plugin.runs else ""
-    calls = str(plugin.calls) if isinstance(plugin, SandboxedPlugin) else ""
-    return {
-        "name": name,
-        "version": plugin.version,
-        "state": plugin.state,
-        "runs in": "a confined worker" if confined else "the host, trusted and unconfined",
-        "calls": calls,
-        "last verdict": last,
-    }
-
-
-def _finished() -> concurrent.futures.Future[None]:
-    future: concurrent.futures.Future[None] = concurrent.futures.Future()
-    future.set_result(None)
-    return future
+        return plugins_table(self.rows())

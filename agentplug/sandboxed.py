@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from agentplug.contract import wire
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import Run
@@ -156,7 +157,14 @@ class SandboxedPlugin:
 
     async def run(self, input_data: Any) -> Run:
         """One call: a `Run`, whatever the plugin did. Raises `PluginQuarantined`, and what no plugin can cause."""
-        request = call_request(input_data)
+        return await self.answer(call_request(input_data))
+
+    async def on_message(self, point: str, message: Mapping[str, Any]) -> Any:
+        """What the plugin's own `on_message` returns. Raises as `process` does; its run is one of `runs`."""
+        return (await self.answer(call_request([point, message], wire.ON_MESSAGE))).check()
+
+    async def answer(self, request: Request) -> Run:
+        """One call that is encoded already, so that several plugins can be sent the same. Raises as `run` does."""
         async with self._turn:
             return (await self._answered([request]))[0]
 

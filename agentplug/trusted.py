@@ -33,6 +33,17 @@ class TrustedPlugin:
         result = self._plugin.process(input_data)
         return await result if inspect.isawaitable(result) else result
 
+    @property
+    def hooks(self) -> dict[str, str]:
+        """The hook points it asks for, and of which kind."""
+        hooks = getattr(self._plugin, "hooks", None)
+        return {str(point): str(kind) for point, kind in hooks.items()} if isinstance(hooks, Mapping) else {}
+
+    async def on_message(self, point: str, message: Mapping[str, Any]) -> Any:
+        """Call the object's own `on_message`, here in the host; what it raises comes through as it is."""
+        result = self._plugin.on_message(point, message)
+        return await result if inspect.isawaitable(result) else result
+
     async def close(self) -> None:
         """Let the object shut down, if it can."""
         self.state = "closed"

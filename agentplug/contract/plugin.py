@@ -19,6 +19,9 @@ HOOK_POINTS: tuple[str, ...] = (
 )
 """The chapter's two points, then the eight agent points of AGENT-HOOKS 0.1."""
 
+AGENT_POINTS: tuple[str, ...] = HOOK_POINTS[2:]
+"""Where an `AgentMessage` can be."""
+
 
 @runtime_checkable
 class AgentPlugin(Protocol):
@@ -26,6 +29,16 @@ class AgentPlugin(Protocol):
 
     Optional members: `hooks` (`{point: kind}`, what it asks for), `async on_message(point, message)` and
     `async shutdown()`. Plain functions in place of coroutines work too.
+
+    `on_message` is called at the points and in the kinds that it asked for and the policy granted. `message` is a
+    dict, the fields of an `AgentMessage`; changing it changes nothing. What it may return:
+
+    - `transform`: None (leave it), a list of parts, or the message with other `parts`. Anything else is an error.
+    - `veto`: None or True (allow), False or `{"deny": "the reason"}` (deny). Anything else is an error.
+    - `observe`: whatever it likes, nobody looks. Its message has one member more, `dispatch`: `allowed`, `reason`,
+      `denied_by`, `evaluate_only`, and `original`, the parts as they were before transforms (None if unchanged).
+
+    An error, a timeout or a death denies the message (`transform`, `veto`), or is written down (`observe`).
     """
 
     name: str

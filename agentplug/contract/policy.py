@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from agentplug.contract.grants import parse_grant
 from agentplug.contract.plugin import HOOK_POINTS
 from agentplug.contract.text import printable
 from agentplug.errors import PolicyError
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from agentplug.contract.learned import Learned
     from agentplug.contract.run import Run
 
-HOOK_KINDS = ("transform", "veto", "observe")
 PROFILES = ("memory", "cpu")
 MAX_REPLY_BYTES = 1 << 30
 MAX_STRUCTURE_BYTES = 1 << 20
@@ -98,7 +98,8 @@ class Policy:
     network      False, True, or the TCP ports it may connect to
     read, write  paths granted beside the interpreter and its installed packages (these are read-only)
     env          environment variables it sees beside PATH, HOME and LANG
-    hooks        granted rights, `{point: kind}`
+    hooks        granted rights, `{point: kind}`, such as `{"pre_tool_call": "veto"}`; after the kind may stand `open`
+                 (its failure lets the message pass) and `native` (it sees the framework's own dump)
     preload      modules imported once, before confinement, and shared by forking: trusted code only
     observe      "files": write down which files, addresses and programs it uses, for `learn`; "" for nothing more
     profile      "memory" or "cpu": a profiler in its own process says where that went, see `Run.profile`; "" for none
@@ -277,8 +278,10 @@ def _hooks(value: object) -> dict[str, str]:
     for point, kind in value.items():
         if point not in HOOK_POINTS:
             raise PolicyError(f"hooks: unknown point {shown(point)}; the points are {', '.join(HOOK_POINTS)}")
-        if kind not in HOOK_KINDS:
-            raise PolicyError(f"hooks[{shown(point)}]={shown(kind)}: the kinds are {', '.join(HOOK_KINDS)}")
+        try:
+            parse_grant(kind)
+        except ValueError as error:
+            raise PolicyError(f"hooks[{shown(point)}]={shown(kind)}: {error}") from None
     return dict(value)
 
 

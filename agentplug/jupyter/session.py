@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 
 from agentplug.contract.text import printable
-from agentplug.manager import AnyPlugin, PluginManager, plugin_row
+from agentplug.manager import AnyPlugin, PluginManager
 from agentplug.sandbox.conversation import wait_for
 from agentplug.sandboxed import SandboxedPlugin
 from agentplug.sources.names import near_match, quoted
@@ -73,7 +73,7 @@ class PluginList:
 
     def __init__(self, manager: PluginManager) -> None:
         self.manager = manager
-        self._rows = [plugin_row(name, plugin) for name, plugin in manager.plugins.items()]
+        self._rows = manager.rows()
 
     def __repr__(self) -> str:
         if not self._rows:

@@ -31,6 +31,8 @@ from agentplug.sandbox.channel import FrameSource, pack, write_frame
 from agentplug.sandbox.confession import Confession
 from agentplug.sandbox.profiling import Profiling
 
+_METHODS = {wire.PROCESS: "process", wire.INITIALIZE: "initialize", wire.ON_MESSAGE: "on_message"}
+
 
 def main(plan: Plan) -> None:
     """Be a worker. Runs in a child that the zygote forked, with the channel at `CHANNEL_FD`; never returns."""
@@ -173,10 +175,11 @@ class _Worker:
                 value = cloudpickle.loads(frame.structure + frame.blobs)  # made by the host, which we trust
             else:
                 value = values.decode(frame.structure, frame.blobs)
-            method = "process" if frame.flags & wire.METHOD_MASK == wire.PROCESS else "initialize"
+            method = _METHODS[frame.flags & wire.METHOD_MASK]
             if self._profiling is not None and method == "process":
                 self._profiling.start()
-            result = getattr(self._plugin, method)(value)
+            arguments = value if method == "on_message" else (value,)
+            result = getattr(self._plugin, method)(*arguments)
             if type(result) is CoroutineType or inspect.isawaitable(result):
                 result = await result if self._main is not None else self._finish(result)
             if self._profiling is not None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from agentplug.contract.options import OPTIONS, policy_from_options
 from agentplug.contract.plugin import HOOK_POINTS
-from agentplug.contract.policy import HOOK_KINDS, Policy
+from agentplug.contract.grants import HOOK_KINDS
+from agentplug.contract.policy import Policy
 from agentplug.contract.wire import SpawnRequest
 from agentplug.errors import PolicyError
 from agentplug.report.cards import plugin_card

@@ -1,0 +1,191 @@
+"""What may stand in a message: plain JSON values, by one rule each (host and worker).
+
+| what | as it is built or read (`strict`) | as it comes from a framework (`made_plain`) |
+|---|---|---|
+| NaN and infinities | refused: JSON has none | text: `NaN`, `Infinity`, `-Infinity` |
+| lone surrogates | refused: they have no UTF-8 | U+FFFD |
+| integers beyond ±2⁵³ | refused: other readers round them (RFC 8259, section 6) | their digits as text |
+| more than 32 levels | refused | `…` |
+| too large | refused | cut, with `…` |
+| anything else: bytes, objects | refused | base64; its type's name |
+
+Both give a copy, so nobody who holds the original can change it afterwards.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Set
+from typing import Any
+
+from agentplug.contract.text import printable
+from agentplug.errors import ContractError
+
+MAX_DEPTH = 32
+MAX_INTEGER = 1 << 53
+_CUT = "…"
+
+
+class _Misfit(Exception):
+    """What doesn't fit, and where: the path is put together on the way out."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.path = ""
+
+
+def strict(value: object, name: str) -> Any:
+    """A copy of a plain JSON value, tuples as lists. Raises `ContractError`, saying what is wrong and where."""
+    try:
+        return _copied(value, 0)
+    except _Misfit as misfit:
+        raise ContractError(f"{name}{printable(misfit.path, 300)}: {misfit}") from None
+
+
+def _copied(value: object, depth: int) -> Any:
+    kind = type(value)
+    if kind is str:
+        return _text(value)  # type: ignore[arg-type]
+    if value is None or kind is bool:
+        return value
+    if kind is int:
+        if not -MAX_INTEGER <= value <= MAX_INTEGER:  # type: ignore[operator]
+            raise _Misfit("an integer beyond 2**53, which other readers of JSON round; write it as text")
+        return value
+    if kind is float:
+        if not math.isfinite(value):  # type: ignore[arg-type]
+            raise _Misfit(f"{value} has no place in JSON; write None, or text")
+        return value
+    if kind is not dict and kind is not list and kind is not tuple:
+        raise _Misfit(
+            f"a {printable(kind.__name__, 100)} isn't a plain JSON value; AgentMessage.coerced makes it one"
+        )
+    if depth >= MAX_DEPTH:
+        raise _Misfit(f"nested deeper than {MAX_DEPTH} levels")
+    where = ""
+    try:
+        if kind is dict:
+            copy = {}
+            for key, item in value.items():  # type: ignore[attr-defined]
+                if type(key) is not str:
+                    raise _Misfit(f"a key is a {printable(type(key).__name__, 60)}; keys are text")
+                where = key
+                copy[_text(key)] = _copied(item, depth + 1)
+            return copy
+        items: list[Any] = []
+        for item in value:  # type: ignore[attr-defined]
+            items.append(_copied(item, depth + 1))
+        return items
+    except _Misfit as misfit:
+        misfit.path = (f".{where}" if kind is dict else f"[{len(items)}]") + misfit.path
+        raise
+
+
+def _text(value: str) -> str:
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _Misfit("a lone surrogate, which has no UTF-8") from None
+    return value
+
+
+class MadePlain:
+    """Makes anything plain, up to `budget` characters in all; `notes` says where something was lost, as texts."""
+
+    def __init__(self, budget: int) -> None:
+        self.left = budget
+        self.notes: list[str] = []
+        self.truncated = False
+
+    def __call__(self, value: object, where: str, depth: int = 0) -> Any:
+        """`value`, or what stands for it. Runs no code of the value's but iteration of its containers."""
+        self.left -= 4
+        if self.left <= 0:
+            return self._cut(where)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return self._text(str.__str__(value), where)
+        if isinstance(value, int):
+            number = int.__int__(value)
+            return number if -MAX_INTEGER <= number <= MAX_INTEGER else self._large(number, where)
+        if isinstance(value, float):
+            number_ = float.__float__(value)
+            return number_ if math.isfinite(number_) else self._special(number_, where)
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            self._note(where, "bytes, in base64")
+            return self._text(base64.b64encode(bytes(value)[: self.left]).decode(), where)
+        if not isinstance(value, (Mapping, list, tuple, Set)):
+            self._note(where, f"a {type(value).__name__}")
+            return self._text(f"<{type(value).__name__}>", where)
+        if depth >= MAX_DEPTH:
+            return self._cut(where)
+        try:
+            if isinstance(value, Mapping):
+                return self._mapping(value, where, depth)
+            return self._items(value, where, depth)
+        except Exception as error:  # a container of somebody's own, or one that changes meanwhile
+            self._note(where, f"raised {type(error).__name__}")
+            return None
+
+    def _mapping(self, value: Mapping[Any, Any], where: str, depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, item in value.items():
+            name = key if isinstance(key, str) else self(key, f"{where}.(key)", MAX_DEPTH)
+            name = self._text(str(name), where)
+            found[name] = self(item, f"{where}.{name}", depth + 1)
+            if self.left <= 0:
+                break
+        return found
+
+    def _items(self, value: Any, where: str, depth: int) -> list[Any]:
+        found: list[Any] = []
+        for at, item in enumerate(value):
+            found.append(self(item, f"{where}[{at}]", depth + 1))
+            if self.left <= 0:
+                break
+        return found
+
+    def _text(self, text: str, where: str) -> str:
+        if len(text) > self.left:
+            text = text[: max(0, self.left)] + _CUT
+            self.truncated = True
+            self._note(where, "cut")
+        if not text.isascii():
+            clean = text.encode("utf-8", "replace").decode() if not _encodes(text) else text
+            if clean != text:
+                self._note(where, "a lone surrogate")
+                text = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
+            self.left -= len(text)  # up to four bytes a character; counted as two
+        self.left -= len(text)
+        return text
+
+    def _large(self, number: int, where: str) -> str:
+        self._note(where, "an integer beyond 2**53, as text")
+        try:
+            return self._text(str(number), where)
+        except ValueError:  # more digits than Python turns into text
+            return self._text(hex(number), where)
+
+    def _special(self, number: float, where: str) -> str:
+        self._note(where, "no JSON number, as text")
+        return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+
+    def _cut(self, where: str) -> str:
+        self.truncated = True
+        self._note(where, "cut")
+        return _CUT
+
+    def _note(self, where: str, what: str) -> None:
+        if len(self.notes) < 50:
+            self.notes.append(printable(f"{where}: {what}", 200))
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
