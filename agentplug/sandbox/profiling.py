@@ -29,11 +29,15 @@ _RUNTIME = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LIBRARY = os.path.dirname(threading.__file__)
 _BOTTOMS = (threading.__file__, f"{_LIBRARY}/asyncio/", f"{_LIBRARY}/concurrent/futures/")
 _SKIPPED = "<frozen importlib"
-_MOST_STACKS = 20_000
-_DEEPEST = 2_000
+_MOST_STACKS = 2_000
+_MOST_TOLD = 2 * wire.MAX_STACKS  # of which those that look alike become one, or have no room
+_DEEPEST = 5_000
+_INNER = wire.MAX_DEPTH // 4
+_OUTER = wire.MAX_DEPTH - _INNER - 1
 _ROOM_BYTES = wire.MAX_PROFILE_BYTES - 4_096
 
 Place = tuple[str, str, int]  # function, file, line
+_GAP: Place = ("… more calls …", "", 0)
 
 
 class Profiler(Protocol):
@@ -127,7 +131,7 @@ class Allocations:
         with self._reader(self._path) as reader:
             records = list(reader.get_high_watermark_allocation_records(merge_threads=True))
             records.sort(key=lambda record: record.size, reverse=True)
-            first, others = records[: 2 * wire.MAX_STACKS], records[2 * wire.MAX_STACKS :]
+            first, others = records[:_MOST_TOLD], records[_MOST_TOLD:]
             told = [(record.size, record.n_allocations, _worth_showing(record.stack_trace())) for record in first]
         return told, sum(record.size for record in others)
 
@@ -141,8 +145,9 @@ class Sampler:
     """Counts the CPU time of each thread that `threading` knows against the line on which it stands."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[tuple[CodeType, int], ...], list[int]] = {}
+        self._found: dict[tuple[tuple[CodeType | None, int], ...], list[int]] = {}
         self._dropped_ns = 0
+        self._failed: Exception | None = None
         self._ending = _thread.allocate_lock()
         self._ended = _thread.allocate_lock()
         self._seen_ns: dict[int, int] = {}
@@ -164,16 +169,19 @@ class Sampler:
         if self._samples:
             self._samples = False
             self._ending.release()
-            self._ended.acquire()
             sys.setswitchinterval(self._interval_s)
+            self._ended.acquire()
 
     def stacks(self) -> tuple[list[tuple[int, int, list[Place]]], int]:
-        """CPU nanoseconds, and in how many samples they were seen."""
+        """CPU nanoseconds, and in how many samples they were seen. Raises what ended the sampler."""
+        if self._failed is not None:
+            raise self._failed
+        found = sorted(self._found.items(), key=lambda item: item[1][0], reverse=True)
         told = []
-        for stack, (weight, count) in self._found.items():
-            places = [(code.co_qualname, code.co_filename, line) for code, line in stack]
+        for stack, (weight, count) in found[:_MOST_TOLD]:
+            places = [(code.co_qualname, code.co_filename, line) if code else _GAP for code, line in stack]
             told.append((weight, count, _worth_showing(places)))
-        return told, self._dropped_ns
+        return told, self._dropped_ns + sum(weight for _, (weight, _) in found[_MOST_TOLD:])
 
     def close(self) -> None:
         """See `Profiler`."""
@@ -182,6 +190,8 @@ class Sampler:
         try:
             while not self._ending.acquire(timeout=SAMPLE_S):
                 self._look()
+        except Exception as error:
+            self._failed = error
         finally:
             self._ended.release()
 
@@ -196,10 +206,12 @@ class Sampler:
                 self._add(frame, ran_ns)
 
     def _add(self, frame: FrameType | None, ran_ns: int) -> None:
-        stack: list[tuple[CodeType, int]] = []
+        stack: list[tuple[CodeType | None, int]] = []
         while frame is not None and len(stack) < _DEEPEST and not frame.f_code.co_filename.startswith(_RUNTIME):
             stack.append((frame.f_code, frame.f_lineno or 0))
             frame = frame.f_back
+        if len(stack) > wire.MAX_DEPTH:
+            stack[_INNER:-_OUTER] = [(None, 0)]
         if not stack:
             return  # the worker's own work
         counts = self._found.get(key := tuple(stack))
@@ -251,7 +263,9 @@ def _bounded(kind: str, told: Iterable[tuple[int, int, list[Place]]], dropped: i
     room = _ROOM_BYTES
     full = False
     for weight, count, places in sorted(told, key=lambda stack: stack[0], reverse=True):
-        cut = [_cut(place) for place in places] if len(places) <= wire.MAX_DEPTH else _shortened(places)
+        if len(places) > wire.MAX_DEPTH:
+            places[_OUTER:-_INNER] = [_GAP]
+        cut = [_cut(place) for place in places]
         new = [place for place in dict.fromkeys(cut) if place not in numbers]
         size = 32 + 3 * len(cut) + sum(16 + len(p[0].encode()) + len(p[1].encode()) for p in new)
         full = full or len(stacks) == wire.MAX_STACKS or len(sites) + len(new) > wire.MAX_SITES or size > room
@@ -264,14 +278,6 @@ def _bounded(kind: str, told: Iterable[tuple[int, int, list[Place]]], dropped: i
             sites.append(Site(*place))
         stacks.append(Stack(weight, count, [numbers[place] for place in cut]))
     return Profile(kind, sites, stacks, dropped)
-
-
-def _shortened(places: list[Place]) -> list[Place]:
-    """The outer three quarters and the innermost calls, and how many are missing between."""
-    outer = wire.MAX_DEPTH * 3 // 4
-    inner = wire.MAX_DEPTH - outer - 1
-    gap = (f"… {len(places) - outer - inner} calls …", "", 0)
-    return [*map(_cut, places[:outer]), gap, *map(_cut, places[-inner:])]
 
 
 def _cut(place: Place) -> Place:
