@@ -1,0 +1,287 @@
+"""The dashboard without a browser: what it draws, whose clicks it hears, what it says of bad input."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from jupyter_client.session import Session
+
+from agentplug import ContractError, PluginManager, PluginQuarantined, Policy, Run, SandboxedPlugin, dashboard
+from agentplug.jupyter.dashboard import drawing
+from agentplug.jupyter.dashboard.actions import Actions
+from agentplug.jupyter.dashboard.clicks import Wire
+from agentplug.jupyter.dashboard.watch import EVENTS, Board, Events, row_of
+
+HOSTILE = '<img src=x onerror="alert(1)">'
+need_confinement = pytest.mark.need("landlock", "seccomp")
+
+
+class SleeperPlugin:
+    name = HOSTILE
+    version = "1"
+
+    async def initialize(self, config: dict[str, Any]) -> None:
+        """Nothing to prepare."""
+
+    async def process(self, seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        return "slept"
+
+
+@pytest.fixture
+async def sleeper() -> AsyncIterator[SandboxedPlugin]:
+    """A plugin that sleeps as long as it is told."""
+    async with SandboxedPlugin(SleeperPlugin, Policy(wall_s=60)) as plugin:
+        yield plugin
+
+
+async def until(happened: Callable[[], object]) -> None:
+    """Wait until something is so that happens in another thread."""
+    async with asyncio.timeout(30):
+        while not happened():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def busy(plugin: SandboxedPlugin) -> asyncio.Task[Run]:
+    """A call under way."""
+    task = asyncio.ensure_future(plugin.run(50))
+    await until(lambda: plugin.state == "busy")
+    return task
+
+
+def offered(board: Board) -> list[tuple[str, ...]]:
+    return [Actions(board).offered(row) for row in board.rows]
+
+
+def words(board: Board) -> list[tuple[str, dict[str, Any]]]:
+    return [(told.kind, dict(told.detail)) for told in board.events.latest]
+
+
+# ---------------------------------------------------------------------- what it shows
+
+
+@need_confinement
+async def test_a_board_follows_a_call_from_its_begin_to_its_verdict(sleeper: SandboxedPlugin) -> None:
+    """State, calls, verdict and figures are those of the plugin; a board over one at rest doesn't move."""
+    board = Board(sleeper)
+    assert board.look()
+    assert not board.look()
+    task = await busy(sleeper)
+    assert board.look()
+    assert (board.rows[0].state, board.rows[0].calls) == ("busy", 0)
+    sleeper.stop("interrupt")
+    await task
+    assert board.look()
+    row = board.rows[0]
+    assert (row.name, row.state, row.calls, row.verdict) == (HOSTILE, "ready", 1, "stopped:interrupt")
+    assert row.cpu_s == sleeper.runs[-1].usage.cpu_s
+    assert words(board)[-1] == ("stop", {"by": "interrupt"})
+    assert not board.look()
+
+
+@need_confinement
+async def test_a_call_between_two_looks_is_told_if_it_failed(sleeper: SandboxedPlugin) -> None:
+    """Quick calls that complete leave no line each; one that raised does, whatever came after it."""
+    board = Board(sleeper)
+    board.look()
+    await sleeper.run("no number")
+    for _ in range(3):
+        await sleeper.run(0)
+    board.look()
+    assert [kind for kind, _ in words(board)] == ["reply", "error"]
+    assert board.rows[0].calls == 4
+
+
+@need_confinement
+async def test_a_managers_plugins_come_and_go() -> None:
+    """Each has a row under the name it is registered as; a trusted one has no buttons."""
+    async with PluginManager() as manager:
+        board = Board(manager)
+        board.look()
+        assert "No plugin is loaded" in drawing.table(board.rows)
+        await manager.load(SleeperPlugin, "one")
+        await manager.register(SleeperPlugin(), trusted=True)
+        assert board.look()
+        assert [row.name for row in board.rows] == ["one", HOSTILE]
+        assert offered(board) == [("stop", "kill", "reload", "quarantine"), ()]
+        assert "trusted" in drawing.table(board.rows)
+        await manager.unregister("one")
+        assert board.look()
+        assert [row.name for row in board.rows] == [HOSTILE]
+
+
+@need_confinement
+async def test_a_hostile_name_is_text(sleeper: SandboxedPlugin) -> None:
+    """In the live table, in the still one, and among the events."""
+    run = await sleeper.run("no number")
+    shown = dashboard(run)._repr_html_()
+    board = Board(sleeper)
+    board.look()
+    board.events.add(0.0, HOSTILE, "error", {"type": "<b>x</b>"})
+    for html in (shown, drawing.table(board.rows), drawing.events(board.events.latest)):
+        assert "<img src=x" not in html
+        assert "<b>x" not in html
+        assert "&lt;img src=x" in html
+
+
+@need_confinement
+async def test_a_finished_run_is_a_still_row(sleeper: SandboxedPlugin) -> None:
+    """Its figures and events, without anything that moves."""
+    run = await sleeper.run(0)
+    row, events = row_of(run)
+    assert (row.verdict, row.cpu_s, row.calls) == ("completed", run.usage.cpu_s, 1)
+    assert [told.kind for told in events.latest] == ["reply"]
+    assert repr(dashboard(run)) == f"<Dashboard of {run!r}>"
+
+
+def test_the_same_event_again_is_counted() -> None:
+    """A flood of one event is one line; others push the oldest out."""
+    events = Events()
+    for _ in range(1000):
+        events.add(1.0, "p", "tried", {"syscall": "fork"})
+    assert [told.times for told in events.latest] == [1000]
+    for i in range(100):
+        events.add(1.0, "p", "exit", {"status": f"exit {i}"})
+    assert len(events.latest) == EVENTS
+    assert "×" not in drawing.events(events.latest)
+
+
+@pytest.mark.parametrize("values", [[], [0.0], [1.0, 2.0, 1e9], [0.0] * 60])
+@pytest.mark.parametrize("limit", [0.0, 1.0, 1e9])
+def test_any_curve_stays_in_its_box(values: list[float], limit: float) -> None:
+    """Nothing is drawn above the limit's line or outside, and both forms are told in words."""
+    for still in (False, True):
+        drawn = drawing.curve(values, limit, "#000000", "CPU 1 s of 2 s", still=still)
+        assert "CPU 1 s of 2 s" in drawn
+        assert "nan" not in drawn
+        assert "-" not in drawn.partition('points="')[2].partition('"')[0]
+
+
+# ---------------------------------------------------------------------- what it does
+
+
+@need_confinement
+async def test_stop_kill_and_quarantine(sleeper: SandboxedPlugin) -> None:
+    """Each ends the call; a quarantined plugin takes none any more, until a reload."""
+    board = Board(sleeper)
+    actions = Actions(board)
+    for action, verdict in (("stop", "stopped:interrupt"), ("kill", "stopped:kill"), ("quarantine", "stopped:kill")):
+        task = await busy(sleeper)
+        actions.do(action, "")
+        assert str((await task).verdict) == verdict
+    assert sleeper.state == "quarantined"
+    with pytest.raises(PluginQuarantined, match="was quarantined by hand; reload it"):
+        await sleeper.run(0)
+    actions.do("stop", "")
+    assert words(board)[0] == ("stop", {"what": "it isn't busy"})
+
+
+@need_confinement
+async def test_reload_begins_anew_or_says_why_not(tmp_path: Any) -> None:
+    """What the file holds now is loaded; if it can't be, the old one stays, and an event says why."""
+    path = tmp_path / "p.py"
+    text = (
+        "class P{n}Plugin:\n    name = 'p'\n    version = '{n}'\n"
+        "    async def initialize(self, config): ...\n    async def process(self, x): return {n}\n"
+    )
+    path.write_text(text.format(n=1))
+    async with PluginManager() as manager:
+        await manager.load(str(path), "p")
+        board = Board(manager)
+        actions = Actions(board)
+        path.write_text(text.format(n=2))
+        actions.do("reload", "p")
+        await until(lambda: words(board)[0] == ("reload", {"what": "done"}))
+        assert await manager.process(0) == 2
+        path.write_text("what is this?")
+        actions.do("reload", "p")
+        await until(lambda: "failed: SpecError" in words(board)[0][1]["what"])
+        assert await manager.process(0) == 2
+
+
+@need_confinement
+async def test_a_plugin_that_is_gone_is_said_so(sleeper: SandboxedPlugin) -> None:
+    """A button of a row that is gone raises nothing; a plugin that was closed while it was watched ends the view."""
+    async with PluginManager() as manager:
+        board = Board(manager)
+        Actions(board).do("kill", "nobody")
+        assert words(board) == [("kill", {"what": "it isn't there any more"})]
+    board = Board(sleeper)
+    assert board.over == ""
+    await sleeper.close()
+    board.look()
+    assert board.rows[0].state == "closed"
+    assert board.over == "The plugin is closed; this is its last state."
+
+
+@pytest.mark.parametrize("x", [None, 3, "worker", SleeperPlugin, []])
+def test_nothing_to_watch_is_an_error_that_says_what_is(x: object) -> None:
+    """It names what it was given, and what to give."""
+    with pytest.raises(ContractError, match="give a PluginManager, a SandboxedPlugin or a Run"):
+        dashboard(x)
+
+
+def test_text_is_short_and_the_same_each_time() -> None:
+    """What nbval compares."""
+    assert repr(dashboard(PluginManager())) == "<Dashboard of 0 plugins>"
+
+
+# ---------------------------------------------------------------------- whose clicks
+
+
+class Kernel:
+    """As much of ipykernel 7 as takes part: a stream on a thread's loop."""
+
+    def __init__(self) -> None:
+        self.session = Session(key=b"secret")
+        self.taken: list[Any] = []
+        self.shell_stream = SimpleNamespace(on_recv=lambda *_, **__: None)
+        loop = SimpleNamespace(add_callback=lambda *_, **__: None)
+        self.shell_channel_thread = SimpleNamespace(io_loop=loop)
+
+    def message(self, comm_id: str, data: Any, kind: str = "comm_msg") -> list[Any]:
+        """As it comes over the wire, signed."""
+        sent = self.session.serialize(self.session.msg(kind, {"comm_id": comm_id, "data": data}), ident=b"page")
+        return [SimpleNamespace(buffer=memoryview(part)) for part in sent]
+
+
+CLICK = {"method": "custom", "content": {"event": "click"}}
+
+
+def test_a_click_is_heard_and_goes_on() -> None:
+    """On its own comm alone, until its hearing ends; the kernel gets every message as it was."""
+    kernel, heard = Kernel(), []
+    wire = Wire(kernel, kernel.taken.append)
+    end = wire.hear("ours", lambda: heard.append("ours"))
+    wire.hear("other", lambda: heard.append("other"))
+    messages = [kernel.message("ours", CLICK), kernel.message("theirs", CLICK)]
+    messages += [kernel.message("ours", {"method": "update", "state": {"click": 1}})]
+    messages += [kernel.message("ours", CLICK, "comm_open")]
+    for message in messages:
+        wire.take(message)
+    assert heard == ["ours"]
+    end()
+    wire.take(messages[0])
+    assert heard == ["ours"]
+    assert kernel.taken == [*messages, messages[0]]
+
+
+def test_a_forged_click_is_not_heard() -> None:
+    """Without the kernel's key a message is nobody's click; nor is rubbish."""
+    kernel, heard = Kernel(), []
+    wire = Wire(kernel, kernel.taken.append)
+    wire.hear("ours", lambda: heard.append("ours"))
+    forger = Kernel()
+    forger.session.key = b"guessed"
+    rubbish = [SimpleNamespace(buffer=memoryview(part)) for part in (b"<IDS|MSG>", b"comm_msg", b"click")]
+    for message in (forger.message("ours", CLICK), rubbish, [], [*rubbish, *rubbish, *rubbish]):
+        wire.take(message)
+    content = json.dumps({"comm_id": "ours", "data": {"content": {"event": "click"}}}).encode()
+    wire.take([SimpleNamespace(buffer=memoryview(part)) for part in (b"<IDS|MSG>", b"", b"{", b"{}", b"{}", content)])
+    assert heard == []
+    assert len(kernel.taken) == 5
