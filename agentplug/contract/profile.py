@@ -38,10 +38,10 @@ class Stack(NamedTuple):
 class Profile:
     """Where one call's memory or CPU time went, as the plugin's own process says.
 
-    `kind` is memory (bytes that were allocated when the sum of them stood highest; small objects show as the arenas
-    that Python puts them in) or cpu (nanoseconds of CPU time, sampled each millisecond or so in all threads).
-    `stacks` come heaviest first, at most 500; `dropped` is the weight of all others. `missing` says why the profiler
-    found nothing, and is empty if it worked.
+    `kind` is memory (bytes that were allocated, touched or not, when the sum of them stood highest; small objects
+    show as the arenas that Python puts them in) or cpu (nanoseconds of CPU time, sampled each millisecond in all
+    threads). `stacks` come heaviest first, at most 500; `dropped` is the weight of all others. `missing` says why the
+    profiler found nothing, and is empty if it worked.
     """
 
     kind: str

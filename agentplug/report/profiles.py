@@ -211,10 +211,10 @@ def _short(file: str) -> str:
 def _content(profile: Profile) -> str:
     if not profile.total:
         return ""
-    headers = ["function", "where", "itself", "share", "with all it called"]
+    headers = ["function", "where", "itself", "share", "with calls"]
     rows = [
         [
-            code(place.function, 100),
+            code(place.function, 40),
             esc(f"{_short(place.file)}:{place.line}" if place.line else ""),
             figure(_amount(profile.kind, told.weight)),
             figure(_percent(told.weight, profile)),

@@ -122,9 +122,9 @@ class Allocations:
 
     def stop(self) -> None:
         """See `Profiler`."""
-        tracker, self._tracker = self._tracker, None
-        if tracker is not None:
-            tracker.__exit__(None, None, None)
+        if self._tracker is not None:
+            self._tracker.__exit__(None, None, None)
+            self._tracker = None
 
     def stacks(self) -> tuple[list[tuple[int, int, list[Place]]], int]:
         """Of what was allocated when that stood highest: bytes, and in how many allocations."""
@@ -168,8 +168,8 @@ class Sampler:
         """See `Profiler`."""
         if self._samples:
             self._samples = False
-            self._ending.release()
             sys.setswitchinterval(self._interval_s)
+            self._ending.release()
             self._ended.acquire()
 
     def stacks(self) -> tuple[list[tuple[int, int, list[Place]]], int]:

@@ -179,11 +179,13 @@ class _Worker:
             if self._profiling is not None and method == "process":
                 self._profiling.start()
             arguments = value if method == "on_message" else (value,)
-            result = getattr(self._plugin, method)(*arguments)
-            if type(result) is CoroutineType or inspect.isawaitable(result):
-                result = await result if self._main is not None else self._finish(result)
-            if self._profiling is not None:
-                self._profiling.stop()
+            try:
+                result = getattr(self._plugin, method)(*arguments)
+                if type(result) is CoroutineType or inspect.isawaitable(result):
+                    result = await result if self._main is not None else self._finish(result)
+            finally:
+                if self._profiling is not None:
+                    self._profiling.stop()
             if method == "initialize":
                 result = None
             structure, blobs = values.encode(result)
@@ -196,7 +198,7 @@ class _Worker:
         finally:
             self._in_call = False
             if self._profiling is not None:
-                self._profiling.stop()
+                self._profiling.stop()  # if an interrupt came while it was about to
             if self._main is not None:
                 while self._main.cancelling():
                     self._main.uncancel()

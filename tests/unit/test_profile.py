@@ -28,6 +28,7 @@ from agentplug.sandbox import profiling
 from agentplug.sandbox.bounds import PROFILER_DISK_BYTES
 from agentplug.sandbox.channel import Violation
 from agentplug.sandbox.claims import claimed_profile
+from agentplug.sandbox.output import stream_to
 from agentplug.sandboxed import SandboxedPlugin
 
 MIB = 1 << 20
@@ -292,6 +293,37 @@ def test_a_plugin_that_ends_takes_its_profile_along(plugin: Any) -> None:
     assert run.verdict == Verdict("died", "exit 3")
     assert run.profile is None
     assert "profile" not in run._repr_html_()
+
+
+@confined
+@pytest.mark.parametrize("kind", ["memory", "cpu"])
+def test_what_comes_after_the_plugin_is_not_its_own(plugin: Any, kind: str) -> None:
+    """A profile of a call that raised ends where it raised: to write the traceback down is the worker's work."""
+    run = plugin(
+        "def process(self, n):\n    held = table(4)\n    burn(0.1)\n    raise KeyError", profile=kind
+    ).run_sync(0)
+    assert run.verdict == Verdict("failed", "KeyError")
+    assert outermost(run) == {"process"}
+
+
+@confined
+def test_an_interrupted_call_has_a_profile_and_so_has_the_next(plugin: Any) -> None:
+    """The profiler ends with the call, however that ends."""
+    body = """
+async def process(self, n):
+    held = table(4)
+    print("begun", flush=True)
+    await asyncio.sleep(n)
+"""
+    profiled = plugin(body, profile="memory")
+    stream_to(lambda: lambda name, text: profiled.stop("interrupt"))
+    try:
+        run = profiled.run_sync(60)
+    finally:
+        stream_to(None)
+    assert run.verdict == Verdict("stopped", "interrupt")
+    assert weight_of(run, "table") == pytest.approx(4 * MIB, abs=1_000)
+    assert weight_of(profiled.run_sync(0), "table") == pytest.approx(4 * MIB, abs=1_000)
 
 
 @confined
