@@ -156,6 +156,12 @@ class AgentMessage:
         """`sha256:` and the digest of its JSON with sorted keys: for logs that say which message, and not what."""
         return f"sha256:{hashlib.sha256(_canonical(self._fields())).hexdigest()}"
 
+    def copy(self) -> AgentMessage:
+        """The same message, made of objects of its own."""
+        twin = object.__new__(AgentMessage)
+        twin.__dict__.update(self.to_dict(), _size_bytes=self.size_bytes)
+        return twin
+
     def replace(self, **changes: Any) -> AgentMessage:
         """A copy with these fields changed, checked as any. Raises `ContractError`."""
         return _made({**self._fields(), **changes})

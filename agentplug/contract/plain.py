@@ -64,21 +64,22 @@ def _copied(value: object, depth: int) -> Any:
     if depth >= MAX_DEPTH:
         raise _Misfit(f"nested deeper than {MAX_DEPTH} levels")
     where = ""
+    items: list[Any] = []
     try:
         if kind is dict:
             copy = {}
             for key, item in value.items():  # type: ignore[attr-defined]
+                where = ""
                 if type(key) is not str:
                     raise _Misfit(f"a key is a {printable(type(key).__name__, 60)}; keys are text")
-                where = key
+                where = f".{key}"
                 copy[_text(key)] = _copied(item, depth + 1)
             return copy
-        items: list[Any] = []
         for item in value:  # type: ignore[attr-defined]
             items.append(_copied(item, depth + 1))
         return items
     except _Misfit as misfit:
-        misfit.path = (f".{where}" if kind is dict else f"[{len(items)}]") + misfit.path
+        misfit.path = (where if kind is dict else f"[{len(items)}]") + misfit.path
         raise
 
 

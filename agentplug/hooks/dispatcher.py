@@ -9,12 +9,14 @@ ties.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentplug.contract.messages import AgentMessage
+from agentplug.errors import AuditError
 from agentplug.hooks.hook import Answer, Hook, Sent
 from agentplug.hooks.records import (
     ALLOWED,
@@ -132,7 +134,8 @@ class Dispatcher:
                 hook.breaker.went(well=True)
                 record = hook.record(OBSERVED, duration_s)
             if self.tell is not None:
-                self.tell("hook", {"message": sent.message.id, **record.to_dict()})
+                with contextlib.suppress(AuditError):  # the next dispatch meets it too, and its caller hears of it
+                    self.tell("hook", {"message": sent.message.id, **record.to_dict()})
 
         if hook.queue.put(hook, work, sent.message.size_bytes):
             return hook.record(QUEUED)

@@ -71,7 +71,8 @@ class Hook:
 
     def record(self, outcome: str, duration_s: float = 0.0, reason: str = "", changed: bool = False) -> HookRecord:
         """Note one outcome, and give it as a record."""
-        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        counted = outcome.partition(":")[0]  # what follows may be a plugin's word, and there is no end to those
+        self.outcomes[counted] = self.outcomes.get(counted, 0) + 1
         self.spent_s += duration_s
         return HookRecord(self.name, self.point, self.kind, outcome, duration_s, changed, reason, self.by)
 
@@ -106,7 +107,7 @@ def callback_call(callback: Callable[..., Any], kind: str) -> Callable[[Sent], A
     both = kind == "observe" and _takes_two(callback)
 
     async def call(sent: Sent) -> Answer:
-        message = sent.message.replace()
+        message = sent.message.copy()
         value = callback(message, sent.dispatch) if both else callback(message)
         return Answer(await value if inspect.isawaitable(value) else value)
 

@@ -8,6 +8,7 @@ was put in from, since it may be bound to that one.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -85,7 +86,7 @@ class ObserverQueue:
         if self._new_loop is None:
             start()
         else:
-            loop.call_soon_threadsafe(start)
+            loop.call_soon_threadsafe(start, context=contextvars.Context())  # whoever came first isn't all of them
 
     async def _work(self) -> None:
         me = asyncio.current_task()
@@ -103,7 +104,7 @@ class ObserverQueue:
         except BaseException:  # cancelled, as its loop ends: what is left waits for the next
             with self._lock:
                 if self._task is me:
-                    self._loop = self._task = None
+                    self._rest()
             raise
 
     def _rest(self) -> None:
