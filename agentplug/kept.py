@@ -22,7 +22,7 @@ class KeptRuns:
         self._bytes = 0
 
     def add(self, runs: list[Run]) -> list[Run]:
-        """Keep `runs`, and give them back."""
+        """Keep `runs`, and give them back. Raises `AuditError` where they are to be audited and can't be."""
         self.count += len(runs)
         for run in runs:
             self.recorder.add(run)
@@ -30,6 +30,9 @@ class KeptRuns:
             self._bytes += _bytes_of(run)
         while len(self.latest) > RUNS_KEPT or (self._bytes > RUNS_KEPT_BYTES and len(self.latest) > 1):
             self._bytes -= _bytes_of(self.latest.popleft())
+        if self.recorder.on_run is not None:
+            for run in runs:
+                self.recorder.on_run(run)
         return runs
 
 

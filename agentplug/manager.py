@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -21,6 +22,8 @@ from agentplug.progress import waiting
 from agentplug.registration import AnyPlugin, Registration
 from agentplug.sandbox.conversation import wait_for
 from agentplug.sandboxed import SandboxedPlugin
+from agentplug.trace.audit.log import AuditLog
+from agentplug.trace.audit.watching import Watch
 from agentplug.trace.recorder import MAX_ROWS, Recorder
 from agentplug.trusted import TrustedPlugin
 
@@ -34,10 +37,13 @@ DRAIN_S = 5.0
 class PluginManager:
     """Loads, registers, calls, reloads and unloads plugins. An async context manager: leaving it closes them all.
 
-    `policy` holds for every plugin that comes without one of its own.
+    `policy` holds for every plugin that comes without one of its own. `audit` is a path, or an `AuditLog` with
+    options of its own: what happens is written there, and a call that can't be written down raises `AuditError`.
     """
 
-    def __init__(self, policy: Policy | None = None) -> None:
+    def __init__(
+        self, policy: Policy | None = None, *, audit: AuditLog | str | os.PathLike[str] | None = None
+    ) -> None:
         if policy is not None and not isinstance(policy, Policy):
             raise PolicyError(f"policy is a {type(policy).__name__}; write a Policy, as in Policy(memory='256M')")
         self.policy = policy or Policy()
@@ -46,6 +52,7 @@ class PluginManager:
         self._dispatcher = Dispatcher()
         self._past: deque[tuple[Recorder, dict[str, dict[str, Any]]]] = deque()
         self._forgotten = Recorder()
+        self._watch = Watch(audit)
 
     # ------------------------------------------------------------------ plugins
 
@@ -72,14 +79,17 @@ class PluginManager:
         if name is not None and (not isinstance(name, str) or not name):
             raise ContractError(f"name={name!r}: write a text of at least one character")
         plugin = SandboxedPlugin(spec, policy or self.policy, config=config)
+        self._watch.begin(plugin)
         try:
             async with waiting(f"loading {printable(plugin.name, 60)}"):
                 await plugin.initialize()
-        except BaseException:
+            key = name or plugin.name
+            plugin.recorder.known_as = printable(key, 100)
+            self._watch.loaded(key, plugin, config)
+        except BaseException as error:
             await plugin.close()
+            self._watch.refused(plugin, error)
             raise
-        key = name or plugin.name
-        plugin.recorder.known_as = printable(key, 100)
         before = self._registered.get(key)
         order = before.hooks.order if before is not None else self._hooks.number()
         self._registered[key] = Registration(plugin, config, PluginHooks(plugin, self.policy, order))
@@ -107,6 +117,7 @@ class PluginManager:
             ready = SandboxedPlugin(plugin, self.policy, config=config)
         if ready.name in self._settled():
             raise DuplicatePlugin(f"Plugin {printable(ready.name, 100)} already registered")
+        self._watch.begin(ready)
         hooks = PluginHooks(ready, self.policy, self._hooks.number())
         entry = self._registered[ready.name] = Registration(ready, config, hooks)
         entry.begin(functools.partial(self._named_itself, ready.name, entry), here=trusted)
@@ -115,6 +126,7 @@ class PluginManager:
     def _named_itself(self, guess: str, entry: Registration) -> None:
         """A plugin that comes from a file says its name when it has started: from then on it is known by that."""
         name = entry.plugin.name
+        self._watch.loaded(name, entry.plugin, entry.config)
         if name == guess or self._registered.get(guess) is not entry:
             return
         if name in self._registered:
@@ -151,6 +163,7 @@ class PluginManager:
         await asyncio.gather(*(entry.plugin.close() for entry in entries))
         for entry in entries:
             self._part_with(entry.plugin)
+        self._watch.close()
         if failed is not None:
             raise failed
 
@@ -207,7 +220,7 @@ class PluginManager:
         if not isinstance(message, AgentMessage):
             raise ContractError(f"a {type(message).__name__} can't be dispatched; make an AgentMessage of it")
         hooks = await self._hooks_at(message.point)
-        self._dispatcher.tell = self._audited if getattr(self, "audit", None) is not None else None
+        self._dispatcher.tell = self.audit.record if self.audit is not None else None
         return await self._dispatcher.dispatch(message, hooks, evaluate_only=evaluate_only)
 
     def dispatch_sync(self, message: AgentMessage, *, evaluate_only: bool = False) -> Dispatch:
@@ -231,6 +244,11 @@ class PluginManager:
         for name, entry in self._settled().items():
             rows += [(entry.hooks.order, row) for row in entry.hooks.rows(name)]
         return hooks_frame(row for _, row in sorted(rows, key=lambda found: found[0]))
+
+    @property
+    def audit(self) -> AuditLog | None:
+        """The audit log that this manager writes, if it was given one."""
+        return self._watch.log
 
     @property
     def trace(self) -> pd.DataFrame:
@@ -268,11 +286,9 @@ class PluginManager:
         found.sort(key=lambda hook: hook.order)
         return found
 
-    def _audited(self, kind: str, fields: dict[str, Any]) -> None:
-        self.audit.record(kind, fields)  # type: ignore[attr-defined]
-
     def _part_with(self, plugin: AnyPlugin) -> None:
         """Keep the figures of a plugin that goes, so that what replaces it can be compared."""
+        self._watch.unloaded(plugin)
         if not isinstance(plugin, SandboxedPlugin) or not len(plugin.recorder):
             return
         self._past.append((plugin.recorder, plugin.about()))

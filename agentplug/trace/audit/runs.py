@@ -1,0 +1,203 @@
+"""Runs as fields of audit lines, and back (host).
+
+Everything that a verdict, a table or a picture is made of comes back as it was: usage, events, readings, source,
+policy, barriers, profile. Content (the value, output, an error's message and traceback) is kept if the log keeps
+content; else there are digests of it, and the run that comes back holds None and empty texts in their place.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from agentplug.contract import values
+from agentplug.contract.events import Event
+from agentplug.contract.policy import Policy
+from agentplug.contract.profile import Profile
+from agentplug.contract.run import USAGE_FIELDS, ErrorText, Run, Sample, SourceInfo, Usage
+from agentplug.trace.audit.lines import MAX_LINE_BYTES, digest_of, to_json
+
+_MOST_ABOUT = 64
+
+
+class RunWriter:
+    """Makes the fields of runs. What the runs of a worker share is made once."""
+
+    def __init__(self, content: bool) -> None:
+        self._content = content
+        self._shared: dict[tuple[int, int, int], tuple[Any, str]] = {}
+
+    def to_json(self, run: Run, plugin: str | None) -> str:
+        """The fields of a `run` line, as JSON."""
+        told: dict[str, Any] = {
+            "plugin": plugin or run.source.plugin or run.source.spec,
+            "run": run.number,
+            "verdict": str(run.verdict),
+            "started_at": run.started_at.astimezone(UTC).isoformat(),
+            "usage": run.usage._asdict(),
+            "events": run.events,
+            "readings": run.readings,
+            "value": self._value(run),
+            "stdout": self._text(run.stdout),
+            "stderr": self._text(run.stderr),
+            "error": self._error(run.error),
+            "profile": msgspec.to_builtins(run.profile) if run.profile is not None else None,
+        }
+        return f"{to_json(told)[:-1]},{self._about(run)}"
+
+    def _about(self, run: Run) -> str:
+        """Source, policy and barriers, as the rest of a JSON object."""
+        key = (id(run.source), id(run.policy), id(run.barriers))
+        found = self._shared.get(key)
+        if found is None:
+            source, policy = run.source, run.policy
+            told = {
+                "version": source.version,
+                "digest": source.digest,
+                "source": {"spec": source.spec, "kind": source.kind, "plugin": source.plugin},
+                "policy": policy_fields(policy),
+                "barriers": dict(run.barriers),
+            }
+            if len(self._shared) >= _MOST_ABOUT:
+                self._shared.clear()
+            # The objects are kept too: an id is theirs only as long as they live.
+            found = self._shared[key] = ((source, policy, run.barriers), to_json(told)[1:])
+        return found[1]
+
+    def _value(self, run: Run) -> dict[str, Any] | None:
+        if run.verdict.kind != "completed":
+            return None
+        value = run.value
+        try:
+            packed = values.encode(value)
+        except values.Unserializable as error:
+            return {"type": str(error.type)}
+        hashed = sha256(packed.structure)
+        for blob in packed.blobs:
+            hashed.update(blob)
+        told: dict[str, Any] = {"sha256": f"sha256:{hashed.hexdigest()}"}
+        size = len(packed.structure) + packed.blob_bytes
+        if not self._content or size > MAX_LINE_BYTES:  # it would be cut from the line anyway
+            return told | {"bytes": size}
+        if _is_json(value, 0):
+            return told | {"json": value}
+        wire = (packed.structure, b"".join(bytes(blob) for blob in packed.blobs))
+        return told | {"wire": [base64.b64encode(part).decode("ascii") for part in wire]}
+
+    def _text(self, text: str) -> dict[str, Any] | None:
+        if not text:
+            return None
+        told = {"sha256": digest_of(text), "chars": len(text)}
+        return told | {"text": text} if self._content else told
+
+    def _error(self, error: ErrorText | None) -> dict[str, Any] | None:
+        if error is None:
+            return None
+        told = {"type": error.type, "sha256": digest_of(f"{error.message}\0{error.traceback}")}
+        return told | {"message": error.message, "traceback": error.traceback} if self._content else told
+
+
+def policy_fields(policy: Policy) -> dict[str, Any]:
+    """A policy without the values of its variables, which may be secrets."""
+    told = policy.to_dict()
+    return told | {"env": dict.fromkeys(told["env"], "…")}
+
+
+def _is_json(value: Any, depth: int) -> bool:
+    """Whether JSON gives exactly this value back."""
+    kind = type(value)
+    if value is None or kind is bool or kind is str:
+        return True
+    if kind is int:
+        return bool(-(1 << 63) <= value < 1 << 63)
+    if kind is float:
+        return math.isfinite(value)
+    if depth > 32:
+        return False
+    if kind is list:
+        return all(_is_json(item, depth + 1) for item in value)
+    return kind is dict and all(type(key) is str and _is_json(item, depth + 1) for key, item in value.items())
+
+
+# ---------------------------------------------------------------------- and back
+
+
+class _Source(msgspec.Struct):
+    spec: str
+    kind: str
+    plugin: str = ""
+
+
+class _Error(msgspec.Struct):
+    type: str
+    message: str = ""
+    traceback: str = ""
+
+
+class _Text(msgspec.Struct):
+    text: str = ""
+
+
+class _Value(msgspec.Struct):
+    json: Any = None
+    wire: tuple[str, str] | None = None
+
+
+class _Run(msgspec.Struct):
+    """The fields of a `run` line; those that a newer agentplug adds are ignored."""
+
+    run: int
+    started_at: datetime
+    usage: dict[str, int | float]
+    events: tuple[Event, ...]
+    readings: tuple[Sample, ...]
+    version: str
+    digest: str
+    source: _Source
+    policy: dict[str, Any]
+    barriers: dict[str, str]
+    value: _Value | None = None
+    stdout: _Text | None = None
+    stderr: _Text | None = None
+    error: _Error | None = None
+    profile: Profile | None = None
+
+
+def run_of(fields: Mapping[str, Any]) -> Run:
+    """The run that a `run` line tells of. Raises `ValueError` for other fields, or those of a line that was cut."""
+    told = msgspec.convert(fields, _Run)
+    return Run(
+        _kept_value(told.value),
+        Usage(**{name: told.usage[name] for name in USAGE_FIELDS if name in told.usage}),  # type: ignore[arg-type]
+        told.events,
+        _policy_of(told.policy),
+        SourceInfo(told.source.spec, told.source.kind, told.digest, told.source.plugin, told.version),
+        told.run,
+        told.started_at.astimezone(UTC),
+        told.stdout.text if told.stdout else "",
+        told.stderr.text if told.stderr else "",
+        ErrorText(told.error.type, told.error.message, told.error.traceback) if told.error else None,
+        told.readings,
+        told.barriers,
+        told.profile,
+    )
+
+
+def _policy_of(told: dict[str, Any]) -> Policy:
+    policy = Policy.from_dict(told)
+    for name in ("read", "write"):  # where links lead on this machine has nothing to do with it
+        object.__setattr__(policy, name, tuple(map(str, told.get(name, ()))))
+    return policy
+
+
+def _kept_value(told: _Value | None) -> Any:
+    if told is None or told.wire is None:
+        return told.json if told is not None else None
+    structure, blobs = (base64.b64decode(part, validate=True) for part in told.wire)
+    return values.decode(structure, blobs)
