@@ -20,8 +20,8 @@ from agentplug.report.marks import CPU_COLOR, LIMIT_COLOR, MEMORY_COLOR, Mark, v
 
 HEAD_PX = 28
 ROW_PX = 60
-_WIDTH, _HEIGHT, _TOP = 140, 28, 3
-_COLUMNS_PX = (150, 158, 158, 128)
+_WIDTH, _HEIGHT, _TOP = 120, 28, 3
+_COLUMNS_PX = (136, 134, 134, 126)
 _LINE = "1px solid var(--jp-border-color2,rgba(128,128,128,.3))"
 _FONT = (
     "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.35;"
@@ -30,7 +30,7 @@ _FONT = (
 _FRAME = "border-radius:6px;margin:4px 0;padding:4px 14px 8px;max-width:980px;box-sizing:border-box"
 _SMALL = f"font-size:11px;font-variant-numeric:tabular-nums;white-space:nowrap;{QUIET}"
 _CELL = (
-    "box-sizing:border-box;padding:0 18px 0 0;text-align:left;vertical-align:middle;border:0;"
+    "box-sizing:border-box;padding:0 14px 0 0;text-align:left;vertical-align:middle;border:0;"
     f"border-bottom:{_LINE};white-space:nowrap;background:none;max-width:none"
 )
 _MONO = "font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px"
@@ -63,7 +63,7 @@ def _box(content: str) -> str:
 
 
 def _row(row: Row, still: bool) -> list[str]:
-    clip = "font-weight:600;max-width:170px;overflow:hidden;text-overflow:ellipsis;margin-bottom:3px"
+    clip = "font-weight:600;max-width:150px;overflow:hidden;text-overflow:ellipsis;margin-bottom:3px"
     name = (
         f'<div style="{clip}" title="{esc(row.name, 200)}">'
         f'{esc(row.name, 60)} <span style="font-weight:400;{QUIET}">{esc(row.version, 20)}</span></div>'

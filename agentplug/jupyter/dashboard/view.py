@@ -271,7 +271,7 @@ class _Buttons:
 
     def __init__(self, key: str, actions: Sequence[str], ask: Callable[[str, str], None]) -> None:
         self.actions = tuple(actions)
-        layout = widgets.Layout(width="auto", height="26px", margin="0 4px 0 0", padding="0 9px")
+        layout = widgets.Layout(width="auto", height="26px", margin="0 4px 0 0", padding="0 7px")
         style = widgets.ButtonStyle(font_size="12px")
         self._ends = []
         made: list[Any] = []
