@@ -90,6 +90,7 @@ class ObserverQueue:
 
     async def _work(self) -> None:
         me = asyncio.current_task()
+        item = None
         try:
             while True:
                 with self._lock:
@@ -98,11 +99,15 @@ class ObserverQueue:
                     if not self._queue:
                         self._rest()
                         return
-                    _, work, size_bytes = self._queue.popleft()
-                    self._bytes -= size_bytes
-                await work()
-        except BaseException:  # cancelled, as its loop ends: what is left waits for the next
+                    item = self._queue.popleft()
+                    self._bytes -= item[2]
+                await item[1]()
+                item = None
+        except BaseException:  # cancelled, as its loop ends: what is left waits for the next, this one first
             with self._lock:
+                if item is not None:
+                    self._queue.appendleft(item)
+                    self._bytes += item[2]
                 if self._task is me:
                     self._rest()
             raise
