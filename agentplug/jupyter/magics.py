@@ -11,6 +11,7 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics
+from IPython.display import display
 
 from agentplug.contract.run import Run, Verdict
 from agentplug.contract.tried import tried_lines
@@ -125,6 +126,8 @@ class AgentplugMagics(Magics):
 
         With --plugin the last value is what that plugin is called with, in its own worker and under its own limits:
         its reply is shown, its Run bound, its verdict judged. The cell itself must then complete.
+
+        --profile memory or --profile cpu also shows where that went, as the worker itself says.
         """
         found = options.parse(self.sandbox, line)
         expected = options.expected_verdict(found.expect)
@@ -151,6 +154,8 @@ class AgentplugMagics(Magics):
         if value is not run:  # a run shows them itself
             for told in tried_lines(run.events):
                 print(told, file=sys.stderr)
+            if run.profile is not None:
+                display(run.profile)  # type: ignore[no-untyped-call]
         return value
 
     @line_magic("plugins")

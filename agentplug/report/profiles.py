@@ -177,9 +177,7 @@ def _heading(profile: Profile) -> str:
 
 
 def _amount(kind: str, weight: int) -> str:
-    if kind == "cpu":
-        return format_seconds(weight / 1e9)
-    return format_size(weight if weight < 1024 else float(f"{weight:.3g}"))
+    return format_seconds(weight / 1e9) if kind == "cpu" else format_size(weight)
 
 
 def _percent(weight: int, profile: Profile) -> str:

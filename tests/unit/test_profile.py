@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 
 from agentplug.contract import wire
 from agentplug.contract.options import policy_from_options
@@ -613,3 +615,14 @@ def test_an_empty_one_says_so() -> None:
     assert profile.to_frame().empty
     assert repr(profile) == "<Profile of cpu: 0 stacks, as the plugin's own process says>"
     assert "nothing to show" in profile._repr_html_()
+
+
+@confined
+def test_a_cell_shows_its_profile(ip: InteractiveShell) -> None:
+    """`%%sandbox --profile` shows the value and the graph, in which the cell's own lines stand."""
+    with capture_output() as shown:
+        ip.run_cell("%%sandbox --profile memory\nkept = bytearray(3 << 20)\nlen(kept)").raise_error()
+    (profile,) = [output for output in shown.outputs if "text/html" in output.data]
+    assert "Memory at its peak" in profile.data["text/html"]
+    assert "line 1 · 3 MiB" in profile.data["text/html"]
+    assert ip.user_ns["_run"].profile.kind == "memory"
