@@ -28,8 +28,9 @@ from agentplug.outcome import carried, load_error, runs_of
 from agentplug.requests import call_request, load_request
 from agentplug.sandbox.conversation import converse
 from agentplug.sandbox.exchange import Exchange, Request
-from agentplug.sandbox.launcher import places_readable_by_all, preloaded, readable_by_all, zygote_for
+from agentplug.sandbox.launcher import zygote_for
 from agentplug.sandbox.output import current_sink
+from agentplug.sandbox.plans import places_readable_by_all, preloaded, readable_by_all
 from agentplug.sandbox.supervisor import GRACE_S, AlreadyEnded, Worker
 
 LOSSES_ALLOWED = 3

@@ -7,6 +7,9 @@ CHANNEL_FD = 3
 
 STACK_BYTES = 8 << 20
 
+MAX_MESSAGE_BYTES = 1 << 18
+"""The longest message between the host and a zygote."""
+
 PROFILER_THREADS = 1
 PROFILER_DISK_BYTES = 64 << 20
 """What a profiler takes beside the plugin: a thread, and for memory a file in the scratch directory."""

@@ -26,8 +26,9 @@ from agentplug.contract.wire import ZygoteNews
 from agentplug.sandbox.channel import FrameReader
 from agentplug.sandbox.hearing import Hearing
 from agentplug.sandbox.kernel import Gone, Readings
-from agentplug.sandbox.launcher import Spawned, Zygote, out_of_descriptors, plan_for
+from agentplug.sandbox.launcher import Spawned, Zygote, out_of_descriptors
 from agentplug.sandbox.output import Output
+from agentplug.sandbox.plans import plan_for
 from agentplug.sandbox.watchdog import watchdog
 
 _ERROR_BYTES = 1 << 18  # an error frame is always let through, however small the policy's reply limit

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
-import importlib.util
 import json
 import os
-import site
 import socket
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import threading
 import weakref
@@ -26,14 +22,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from agentplug.contract.policy import Policy
 from agentplug.contract.wire import Plan, SpawnRequest, ZygoteNews
 from agentplug.errors import BarrierUnavailable, PolicyError
-from agentplug.sandbox.bounds import PROFILER_THREADS, scratch_bytes
+from agentplug.sandbox.bounds import MAX_MESSAGE_BYTES
+from agentplug.sandbox.plans import worker_path
 from agentplug.sandbox.watchdog import watchdog
 from agentplug.sandbox.wiping import remove_tree
 
-_MAX_MESSAGE = 1 << 18
 _BOOTSTRAP = """
 import json, sys
 paths, prefixes, arguments = map(json.loads, sys.argv[1:4])
@@ -43,16 +38,6 @@ sys.prefix, sys.exec_prefix = prefixes
 from agentplug.sandbox.zygote import bootstrap
 bootstrap(arguments)
 """
-_SYSTEM_FILES = (
-    "/lib /lib64 /usr/lib /usr/lib64 /usr/local/lib /usr/share/zoneinfo /usr/share/fonts /usr/local/share/fonts "
-    "/etc/fonts /etc/localtime /etc/ld.so.cache /etc/mime.types /etc/ssl/openssl.cnf /etc/ssl/certs "
-    "/proc/cpuinfo /proc/meminfo /sys/devices/system/cpu"
-).split()
-_ALWAYS_THERE = ("/proc/", "/dev/null", "/dev/urandom", "/dev/random", "/dev/zero")
-_NETWORK_FILES = (
-    "/etc/resolv.conf /etc/hosts /etc/nsswitch.conf /etc/host.conf /etc/gai.conf /etc/services /etc/protocols "
-    "/run/systemd/resolve/stub-resolv.conf /run/systemd/resolve/resolv.conf"
-).split()
 
 
 class Spawned(NamedTuple):
@@ -124,10 +109,10 @@ class Zygote:
             self._pending[token] = future
             self._listeners[token] = listener
             message = msgspec.msgpack.encode(SpawnRequest(token, plan))
-            if len(message) > _MAX_MESSAGE:
+            if len(message) > MAX_MESSAGE_BYTES:
                 del self._pending[token], self._listeners[token]
                 future.set_exception(
-                    PolicyError(f"read and write hold {len(message)} bytes in all; at most {_MAX_MESSAGE}")
+                    PolicyError(f"read and write hold {len(message)} bytes in all; at most {MAX_MESSAGE_BYTES}")
                 )
                 return future
             copies: list[int] = []
@@ -161,7 +146,7 @@ class Zygote:
     def _take_news(self) -> None:
         while True:
             try:
-                data, fds, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE, 1)
+                data, fds, _, _ = socket.recv_fds(self._control, MAX_MESSAGE_BYTES, 1)
             except BlockingIOError:
                 return
             except ConnectionResetError:
@@ -319,89 +304,3 @@ def _zygote_environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     # One arena: RLIMIT_AS counts 64 MiB for each, and OpenBLAS threads in a zygote would not survive the fork.
     return kept | {"PATH": os.defpath, "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-
-def preloaded(policy: Policy) -> tuple[str, ...]:
-    """What the zygote of a worker under `policy` imports. Raises `PolicyError` for a profiler that isn't installed.
-
-    A profiler goes with the zygote, since its import takes longer than many a call may, and counts against no limit
-    there. It isn't imported here, only looked for.
-    """
-    if policy.profile != "memory":
-        return policy.preload
-    if importlib.util.find_spec("memray") is None:
-        raise PolicyError(
-            "profile='memory' needs memray, which isn't installed here: pip install 'agentplug[profile]', or ask for "
-            "profile='cpu', which needs nothing"
-        )
-    return tuple(sorted({*policy.preload, "memray"}))
-
-
-def plan_for(policy: Policy) -> Plan:
-    """What a worker under `policy` needs to know to confine itself. Raises `PolicyError` for too large an `env`."""
-    env_bytes = sum(len(name.encode()) + len(text.encode()) for name, text in policy.env.items())
-    if env_bytes > _MAX_MESSAGE:
-        raise PolicyError(f"env holds {env_bytes} bytes in all; at most {_MAX_MESSAGE}")
-    network = policy.network if isinstance(policy.network, bool) else list(policy.network)
-    return Plan(
-        memory_bytes=int(policy.memory),
-        cpu_s=policy.cpu_s,
-        processes=policy.processes,
-        threads=policy.threads + (PROFILER_THREADS if policy.profile else 0),
-        open_files=policy.open_files,
-        disk_bytes=scratch_bytes(int(policy.disk), policy.profile),
-        reply_bytes=int(policy.reply),
-        network=network,
-        read=[*_read_by_all(policy.network is not False), *policy.read],
-        write=list(policy.write),
-        variables=len(policy.env),
-        observe=policy.observe,
-        profile=policy.profile,
-    )
-
-
-def places_readable_by_all() -> tuple[str, ...]:
-    """What `readable_by_all` goes by."""
-    return (*_read_by_all(True), *_ALWAYS_THERE)
-
-
-def readable_by_all(path: str) -> bool:
-    """Every plugin may read this, or it isn't there."""
-    real = os.path.realpath(path)
-    if real.startswith(_ALWAYS_THERE) or not os.path.lexists(real):
-        return True
-    return any(real == place or real.startswith(f"{place}/") for place in _read_by_all(True))
-
-
-@functools.cache
-def _read_by_all(network: bool) -> tuple[str, ...]:
-    """What every worker may read: each place once, and none that lies below another."""
-    places = [*interpreter_paths(), *_SYSTEM_FILES, *(_NETWORK_FILES if network else ())]
-    real = {os.path.realpath(place) for place in places if os.path.exists(place)}
-    kept: list[str] = []
-    for path in sorted(real, key=lambda path: path.split("/")):
-        if not (kept and path.startswith(f"{kept[-1].rstrip('/')}/")):
-            kept.append(path)
-    return tuple(kept)
-
-
-@functools.cache
-def interpreter_paths() -> tuple[str, ...]:
-    """The folders of this interpreter's library and installed packages, this package's own among them."""
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    folders = [sysconfig.get_path(name) for name in names]
-    folders += [f"{prefix}/{lib}" for prefix in (sys.prefix, sys.base_prefix) for lib in ("lib", "lib64")]
-    folders += [*site.getsitepackages(), site.getusersitepackages()]
-    folders.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return tuple(folder for folder in dict.fromkeys(folders) if os.path.isdir(folder))
-
-
-def worker_path() -> list[str]:
-    """`sys.path` of workers: the host's, as far as it is the interpreter's; agentplug last if it isn't installed."""
-    allowed = tuple(f"{folder}/" for folder in interpreter_paths())
-    base = [path for path in sys.path if f"{os.path.abspath(path)}/".startswith(allowed) or path.endswith(".zip")]
-    spec = importlib.util.find_spec("agentplug")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    home = os.path.dirname(os.path.abspath(next(iter(spec.submodule_search_locations))))
-    return base if home in base else [*base, home]

@@ -28,13 +28,12 @@ from agentplug.contract.wire import SpawnRequest, ZygoteNews
 from agentplug.sandbox import cgroups, spare
 from agentplug.sandbox.barriers import libc, seccomp
 from agentplug.sandbox.bindings import resolve
-from agentplug.sandbox.bounds import CHANNEL_FD
+from agentplug.sandbox.bounds import CHANNEL_FD, MAX_MESSAGE_BYTES
 from agentplug.sandbox.keeper import end_children, fork_below_a_keeper
 from agentplug.sandbox.processes import descendants
 from agentplug.sandbox.wiping import remove_tree
 from agentplug.sandbox.worker import main as worker_main
 
-_MAX_MESSAGE = 1 << 18
 _LULL_MS = 30  # a spare is forked when the workers that were asked for have got going
 _SWEEP_S = 2.0  # then the rest waits for the next turn: a process deep in the kernel takes its time to die
 
@@ -109,7 +108,7 @@ class _Zygote:
     # ------------------------------------------------------------------ spawn
 
     def _take_request(self) -> bool:
-        message, fds, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE, 3)
+        message, fds, _, _ = socket.recv_fds(self._control, MAX_MESSAGE_BYTES, 3)
         if not message:
             return False
         self._spare_is_due = True

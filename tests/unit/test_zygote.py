@@ -14,7 +14,7 @@ import pytest
 
 from agentplug.contract.wire import Plan
 from agentplug.errors import BarrierUnavailable, PolicyError
-from agentplug.sandbox import cgroups, launcher, spare, zygote
+from agentplug.sandbox import cgroups, plans, spare, zygote
 from agentplug.sandbox.launcher import zygote_for
 from agentplug.sandbox.wiping import remove_tree
 from agentplug.sandboxed import Policy, SandboxedPlugin
@@ -102,7 +102,7 @@ def test_a_root_that_is_a_link_or_missing_is_let_alone(root: Path, tmp_path: Pat
 
 def plan() -> Plan:
     """The plan of a default policy."""
-    return launcher.plan_for(Policy())
+    return plans.plan_for(Policy())
 
 
 def test_no_cgroups_where_none_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
