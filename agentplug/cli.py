@@ -1,4 +1,4 @@
-"""The command line (host): `agentplug demo | run | doctor | lab`.
+"""The command line (host): `agentplug demo | run | doctor | audit | lab`.
 
 Exit status 0 for the good answer (every verdict as expected, a completed run, a fit machine), 1 for the other one, 2
 for what could not be begun: a wrong option, no such plugin, a barrier that this machine lacks. What a command needs
@@ -13,19 +13,19 @@ import os
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agentplug.audit_commands import app as audit_app
 from agentplug.contract.options import OPTIONS, policy_from_options
 from agentplug.contract.text import printable
-from agentplug.errors import AgentplugError
+from agentplug.terminal import console as _console
+from agentplug.terminal import say as _say
+from agentplug.terminal import told as _told
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from agentplug.contract.run import Run
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Run untrusted agent plugins in confined worker processes.",
 )
+app.add_typer(audit_app, name="audit")
 _RIGHTS = "Rights and limits"
 _HELP = {option.key: option for option in OPTIONS}
 
@@ -42,28 +43,6 @@ _HELP = {option.key: option for option in OPTIONS}
 def main() -> None:
     """The entry point `agentplug`."""
     app(prog_name="agentplug")
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """An error of ours as one red line, without a traceback, and status 2."""
-    try:
-        yield
-    except AgentplugError as error:
-        _say(str(error))
-        raise typer.Exit(2) from None
-
-
-def _say(text: str) -> None:
-    from rich.text import Text
-
-    _console(stderr=True).print(Text(printable(text, 4_000), style="red"), soft_wrap=True)
-
-
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False)
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,0 +1,257 @@
+"""An audit log as OpenTelemetry spans (host; the extra `otlp`).
+
+Attributes are those of the GenAI semantic conventions where they have one (https://opentelemetry.io/docs/specs/
+semconv/gen-ai/, status: development), and `agentplug.*` beside. A plugin's call is `invoke_agent`, its loading
+`create_agent`; a message's dispatch is one span, and each hook that it met a span below. Content is never sent.
+Identifiers come from the log's chain: the same log sent twice gives the same spans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agentplug.contract.run import USAGE_FIELDS
+from agentplug.contract.text import printable
+from agentplug.errors import AuditError
+from agentplug.trace.audit.lines import Entry
+from agentplug.trace.audit.reading import Audit, verdict_of
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+BATCH_SPANS = 500
+_TIMEOUT_S = 10
+_OPERATIONS = {
+    "pre_model_call": "chat",
+    "post_model_call": "chat",
+    "pre_tool_call": "execute_tool",
+    "post_tool_call": "execute_tool",
+}
+_WELL = frozenset(("", "completed", "allowed", "denied", "kept", "changed", "queued", "observed"))
+
+
+def export_audit(audit: Audit, *, endpoint: str | None = None, exporter: SpanExporter | None = None) -> int:
+    """Send the entries of `audit` to `exporter`, or over HTTP to the collector at `endpoint`; how many spans.
+
+    `endpoint` is like `http://localhost:4318/v1/traces`. Raises `AuditError` if they weren't taken, and `ImportError`
+    without the extra `otlp`.
+    """
+    spans = spans_of(audit)
+    from opentelemetry.sdk.trace.export import SpanExportResult
+
+    own = exporter is None
+    if exporter is None:
+        exporter = _http(endpoint)
+    try:
+        for first in range(0, len(spans), BATCH_SPANS):
+            if exporter.export(spans[first : first + BATCH_SPANS]) is not SpanExportResult.SUCCESS:
+                where = printable(endpoint or type(exporter).__name__, 200)
+                raise AuditError(
+                    f"{where} didn't take the spans from the {first + 1}th of {len(spans)} on; is a collector there?"
+                )
+    finally:
+        if own:
+            exporter.shutdown()
+    return len(spans)
+
+
+def spans_of(audit: Audit) -> list[ReadableSpan]:
+    """A span for each run, load, dispatch and hook of `audit`, ended. Raises `ImportError` without the extra."""
+    try:
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+    except ImportError:
+        raise ImportError("spans need the OpenTelemetry SDK: pip install 'agentplug[otlp]'") from None
+    from opentelemetry import trace
+
+    chain = audit.verification.chain
+    ids = _ids(chain)
+    resource = Resource.create({"service.name": "agentplug", "agentplug.audit.chain": chain})
+    provider = TracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False, id_generator=ids)
+    tracer = provider.get_tracer("agentplug")
+    parents: dict[str, Any] = {}
+    spans: list[ReadableSpan] = []
+    for entry in audit:
+        for told in _told(entry):
+            ids.turn_to(told.trace or f"line {entry.n}", f"line {entry.n} {told.name} {told.place}")
+            above = parents.get(told.trace) if told.below else None
+            span: Any = tracer.start_span(
+                printable(told.name, 200),
+                context=trace.set_span_in_context(trace.NonRecordingSpan(above)) if above is not None else None,
+                attributes={key: value for key, value in told.attributes.items() if value not in (None, "")},
+                start_time=told.start_ns,
+            )
+            for at_ns, name, attributes in told.events:
+                span.add_event(name, attributes, at_ns)
+            if told.error:
+                span.set_attribute("error.type", told.error)
+                span.set_status(trace.StatusCode.ERROR, told.error)
+            span.end(told.end_ns)
+            if told.trace and not told.below:
+                parents[told.trace] = span.get_span_context()
+            spans.append(span)
+    return spans
+
+
+class _Told(NamedTuple):
+    """A span to be: `trace` groups those of one message, `below` puts it under the message's own, `place` counts."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+    attributes: Mapping[str, Any]
+    error: str = ""
+    events: tuple[tuple[int, str, dict[str, Any]], ...] = ()
+    trace: str = ""
+    below: bool = False
+    place: int = 0
+
+
+def _told(entry: Entry) -> Iterator[_Told]:
+    teller = _TELLERS.get(entry.kind)
+    if teller is not None and "truncated" not in entry.fields:
+        try:
+            yield from teller(entry)
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
+            why = printable(f"{type(error).__name__}: {error}", 200)
+            raise AuditError(f"Line {entry.line} can't be told as a span: {why}") from None
+
+
+def _run(entry: Entry) -> Iterator[_Told]:
+    fields, usage = entry.fields, entry.fields["usage"]
+    start_ns = _ns(datetime.fromisoformat(fields["started_at"]))
+    verdict, policy = verdict_of(entry), fields.get("policy", {})
+    attributes = _agent(entry, "invoke_agent") | {
+        "agentplug.run": fields["run"],
+        "agentplug.verdict": verdict,
+        **{f"agentplug.usage.{name}": usage[name] for name in USAGE_FIELDS if name in usage},
+        **{f"agentplug.limit.{name}": policy.get(name) for name in ("memory", "cpu_s", "wall_s")},
+    }
+    events = tuple(
+        (start_ns + _ns_of(t_s), kind, {f"agentplug.{k}": v for k, v in detail.items() if _is_scalar(v)})
+        for t_s, kind, detail in fields["events"]
+    )
+    end_ns = start_ns + _ns_of(usage["wall_s"])
+    yield _Told(f"invoke_agent {fields['plugin']}", start_ns, end_ns, attributes, _error(verdict), events)
+
+
+def _load(entry: Entry) -> Iterator[_Told]:
+    at_ns = _ns(entry.at)
+    error = str(entry.fields.get("verdict") or entry.fields.get("error") or "") if entry.kind == "refuse" else ""
+    yield _Told(f"create_agent {entry.fields['plugin']}", at_ns, at_ns, _agent(entry, "create_agent"), error)
+
+
+def _dispatch(entry: Entry) -> Iterator[_Told]:
+    fields, end_ns = entry.fields, _ns(entry.at)
+    hooks = fields.get("hooks", [])
+    longest_s = max((hook["duration_s"] for hook in hooks), default=0.0)
+    point, message = str(fields["point"]), str(fields["message"])
+    shared = {
+        "gen_ai.operation.name": _OPERATIONS.get(point, "invoke_agent"),
+        "gen_ai.conversation.id": fields.get("session_id"),
+        "agentplug.point": point,
+        "agentplug.message": message,
+    }
+    about = {
+        "agentplug.verdict": verdict_of(entry),
+        "agentplug.reason": fields.get("reason"),
+        "agentplug.changed": fields.get("changed"),
+        "agentplug.message.digest": fields.get("digest"),
+    }
+    yield _Told(f"dispatch {point}", end_ns - _ns_of(longest_s), end_ns, shared | about, trace=f"message {message}")
+    for place, hook in enumerate(hooks, 1):
+        if hook["outcome"] != "queued":  # an observer has a line of its own, once it has seen the message
+            yield _hook_span(hook, message, end_ns, shared, place)
+
+
+def _hook(entry: Entry) -> Iterator[_Told]:
+    message, point = str(entry.fields.get("message", "")), str(entry.fields["point"])
+    shared = {"gen_ai.operation.name": _OPERATIONS.get(point, "invoke_agent"), "agentplug.point": point}
+    yield _hook_span(entry.fields, message, _ns(entry.at), shared | {"agentplug.message": message}, 0)
+
+
+def _hook_span(hook: Mapping[str, Any], message: str, end_ns: int, shared: Mapping[str, Any], place: int) -> _Told:
+    """When a hook began isn't recorded, only how long it took: its span ends with its line."""
+    outcome = str(hook["outcome"])
+    attributes = {
+        **shared,
+        "gen_ai.agent.name": hook["hook"] if hook.get("by") == "plugin" else None,
+        "agentplug.hook": hook["hook"],
+        "agentplug.hook.kind": hook["kind"],
+        "agentplug.verdict": outcome,
+        "agentplug.reason": hook.get("reason"),
+    }
+    start_ns = end_ns - _ns_of(hook["duration_s"])
+    name = f"hook {hook['hook']}"
+    return _Told(name, start_ns, end_ns, attributes, _error(outcome), (), f"message {message}", True, place)
+
+
+_TELLERS: dict[str, Callable[[Entry], Iterator[_Told]]] = {
+    "run": _run,
+    "load": _load,
+    "refuse": _load,
+    "dispatch": _dispatch,
+    "hook": _hook,
+}
+
+
+def _agent(entry: Entry, operation: str) -> dict[str, Any]:
+    fields = entry.fields
+    return {
+        "gen_ai.operation.name": operation,
+        "gen_ai.agent.name": printable(str(fields["plugin"]), 200),
+        "gen_ai.agent.version": printable(str(fields.get("version") or ""), 100),
+        "gen_ai.agent.id": fields.get("digest"),
+    }
+
+
+def _error(verdict: str) -> str:
+    return "" if verdict.partition(":")[0] in _WELL else printable(verdict, 200)
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, (str, bool, int, float))
+
+
+def _ns(at: datetime) -> int:
+    return round(at.timestamp() * 1e6) * 1000
+
+
+def _ns_of(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def _ids(chain: str) -> Any:
+    """Makes trace and span identifiers out of what a span tells of."""
+    from opentelemetry.sdk.trace.id_generator import IdGenerator
+
+    class Ids(IdGenerator):
+        trace, span = 0, 0
+
+        def turn_to(self, trace: str, span: str) -> None:
+            self.trace, self.span = _number(f"{chain} {trace}", 16), _number(f"{chain} {span}", 8)
+
+        def generate_trace_id(self) -> int:
+            return self.trace
+
+        def generate_span_id(self) -> int:
+            return self.span
+
+    return Ids()
+
+
+def _number(text: str, size: int) -> int:
+    return int.from_bytes(sha256(text.encode("utf-8", "surrogatepass")).digest()[:size], "big") or 1
+
+
+def _http(endpoint: str | None) -> SpanExporter:
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    except ImportError:
+        raise ImportError("OTLP over HTTP needs its exporter: pip install 'agentplug[otlp]'") from None
+    return OTLPSpanExporter(endpoint=endpoint, timeout=_TIMEOUT_S)
