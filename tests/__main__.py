@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SUITES = ("unit", "escapes", "faults", "fuzz", "longruns", "notebooks", "integrations", "browser")
+SUITES = ("unit", "escapes", "faults", "fuzz", "integrations", "longruns", "notebooks", "browser")
+ALONE = ("longruns", "notebooks", "browser")  # they count what is on the machine, or fill it by themselves
 QUICK_SUITES = ("unit", "escapes")
 CONFINED_SUITES = (  # what depends on who runs it and where
     "unit/test_chapter.py",
@@ -37,6 +38,7 @@ CONFINED_SUITES = (  # what depends on who runs it and where
     "faults",
     "notebooks",
 )
+AGAIN = ("--reruns", "1", "-rR")  # a rerun is printed with its reason, and stays a bug to understand
 FRAMES = 1_000_000
 NO_TESTS = 5  # pytest's exit status where it found none
 TIMEOUT_S = 1800
@@ -150,8 +152,6 @@ class Checks:
         heading(name)
         started = time.monotonic()
         report = self.scratch / f"results-{len(self.outcomes)}.xml"
-        # A rerun is printed with its reason, and stays a bug to understand.
-        again = ("--reruns", "1", "-rR")
         argv = [
             *place.prefix,
             place.python,
@@ -160,7 +160,6 @@ class Checks:
             "-p",
             "no:cacheprovider",
             f"--junitxml={report}",
-            *again,
             *args,
         ]
         try:
@@ -231,8 +230,13 @@ def suites(checks: Checks, place: Place, names: Sequence[str]) -> None:
     home = place.tree / "tests"
     folders = [f"tests/{name}" for name in names if (home / name).is_file() or any((home / name).rglob("test_*.py"))]
     if folders:
-        told = ", ".join(dict.fromkeys(folder.split("/")[1] for folder in folders))
-        checks.pytest(f"{place.name}: {told}", place, "--hypothesis-profile=ci", *folders)
+        alone = [folder for folder in folders if folder.split("/")[1] in ALONE]
+        together = [folder for folder in folders if folder not in alone]
+        # Tests mostly wait for processes, so two of them at a time take little more than half as long.
+        for some, options in ((together, ("-n", "2", "--dist", "loadfile")), (alone, ())):
+            if some:
+                told = ", ".join(dict.fromkeys(folder.split("/")[1] for folder in some))
+                checks.pytest(f"{place.name}: {told}", place, "--hypothesis-profile=ci", *AGAIN, *options, *some)
     else:
         checks.leave_out(f"{place.name}: tests", "no tests there yet")
 
