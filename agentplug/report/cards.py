@@ -20,23 +20,12 @@ from agentplug.report.marks import (
     LIMIT_COLOR,
     MEMORY_COLOR,
     WALL_COLOR,
-    Mark,
     barrier_mark,
     is_gap,
+    state_mark,
     verdict_mark,
 )
 from agentplug.report.profiles import profile_part
-
-_STATES = {
-    "new": Mark("#8C8C8C", "○"),
-    "ready": Mark("#009E73", "●"),
-    "busy": Mark("#56B4E9", "◑"),
-    "failed": Mark("#E69F00", "✗"),
-    "quarantined": Mark("#D55E00", "■"),
-    "closed": Mark("#8C8C8C", "□"),
-}
-
-_UNKNOWN = Mark("#8C8C8C", "?")
 
 _VALUE_REPR = reprlib.Repr()
 _VALUE_REPR.maxstring = _VALUE_REPR.maxother = 200
@@ -80,7 +69,7 @@ def plugin_card(
     can't keep; none for an extra layer) and `remedy`. A promise that `best_effort` goes on without is told in plain
     sight, and so is a trusted plugin, which runs in the notebook's own process.
     """
-    mark = _STATES.get(state, _UNKNOWN)
+    mark = state_mark(state)
     policy = policy or Policy()
     gaps = [row for row in barriers if is_gap(row)]
     last = f" · last verdict {pill(verdict_mark(last_verdict.kind), str(last_verdict))}" if last_verdict else ""
@@ -132,7 +121,7 @@ def _plugin_cell(heading: str, text: str) -> str:
     if heading == "name":
         return f"<b>{esc(text)}</b>"
     if heading == "state":
-        return pill(_STATES.get(text, _UNKNOWN), text)
+        return pill(state_mark(text), text)
     if heading == "last verdict" and text:
         return pill(verdict_mark(text.partition(":")[0]), text)
     return esc(text)

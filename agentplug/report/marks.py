@@ -43,6 +43,15 @@ VERDICTS: dict[str, Mark] = {
     "stopped": Mark(_GREY, "□", "--", "v"),
 }
 
+STATES: dict[str, Mark] = {
+    "new": Mark(_GREY, "○"),
+    "ready": Mark("#009E73", "●"),
+    "busy": Mark("#56B4E9", "◑"),
+    "failed": Mark("#E69F00", "✗"),
+    "quarantined": Mark("#D55E00", "■"),
+    "closed": Mark(_GREY, "□"),
+}
+
 _ENFORCED = Mark("#009E73", "✓")
 _PARTIAL = Mark("#E69F00", "◐")
 _MISSING = Mark("#D55E00", "✗")
@@ -53,6 +62,11 @@ _STATUSES = {"enforced": _ENFORCED, "partial": _PARTIAL, "unavailable": _MISSING
 def verdict_mark(kind: str) -> Mark:
     """The mark of a verdict's kind; grey for an unknown one."""
     return VERDICTS.get(kind, Mark(_GREY, "?"))
+
+
+def state_mark(state: str) -> Mark:
+    """The mark of a plugin's state; grey for an unknown one."""
+    return STATES.get(state, Mark(_GREY, "?"))
 
 
 def barrier_mark(row: Mapping[str, Any]) -> Mark:

@@ -14,9 +14,8 @@ from urllib.parse import quote
 from agentplug.contract.explain import format_seconds
 from agentplug.contract.policy import format_size
 from agentplug.jupyter.dashboard.watch import Row, Told
-from agentplug.report.cards import _STATES
 from agentplug.report.html import QUIET, esc, pill
-from agentplug.report.marks import CPU_COLOR, LIMIT_COLOR, MEMORY_COLOR, Mark, verdict_mark
+from agentplug.report.marks import CPU_COLOR, LIMIT_COLOR, MEMORY_COLOR, state_mark, verdict_mark
 
 HEAD_PX = 28
 ROW_PX = 60
@@ -68,7 +67,7 @@ def _row(row: Row, still: bool) -> list[str]:
         f'<div style="{clip}" title="{esc(row.name, 200)}">'
         f'{esc(row.name, 60)} <span style="font-weight:400;{QUIET}">{esc(row.version, 20)}</span></div>'
     )
-    state = pill(_STATES.get(row.state, Mark("#8C8C8C", "?")), row.state) if row.state else ""
+    state = pill(state_mark(row.state), row.state) if row.state else ""
     calls = f'<div style="{_SMALL};margin-bottom:3px">{row.calls:,} call{"" if row.calls == 1 else "s"}</div>'
     last = pill(verdict_mark(row.verdict.partition(":")[0]), row.verdict) if row.verdict else ""
     if row.policy is None:
