@@ -54,11 +54,9 @@ class Progress:
     def _show(self) -> None:
         from tqdm.auto import tqdm
 
-        class Bar(tqdm):  # type: ignore[type-arg,misc]
-            monitor_interval = 0  # no thread of its own
-
+        quiet = type("Bar", (tqdm,), {"monitor_interval": 0})  # no thread of its own
         look = {} if self._total is not None else {"bar_format": "{desc} {elapsed}"}
-        self._bar = Bar(desc=self._what, total=self._total, initial=self._count, leave=False, **look)
+        self._bar = quiet(desc=self._what, total=self._total, initial=self._count, leave=False, **look)
 
     def close(self) -> None:
         """Take the bar away."""
