@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentplug.contract import wire
 from agentplug.contract.grants import HOOK_KINDS, parse_grant
+from agentplug.contract.plain import strict
 from agentplug.contract.plugin import AGENT_POINTS, HOOK_POINTS
 from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
 from agentplug.hooks.hook import Answer, Hook, Sent
 from agentplug.hooks.observers import ObserverQueue
-from agentplug.requests import call_request
+from agentplug.requests import message_request
 from agentplug.sandbox.conversation import our_loop
-from agentplug.sandbox.exchange import Request
 from agentplug.sandboxed import SandboxedPlugin
 from agentplug.trusted import TrustedPlugin
 
@@ -72,21 +71,16 @@ class PluginHooks:
 
         async def call_worker(sent: Sent) -> Answer:
             assert isinstance(plugin, SandboxedPlugin)
-            run = await plugin.answer(sent.encoded(grant.native, _encoded))
+            run = await plugin.answer(sent.encoded(grant.native, message_request))
             verdict = run.verdict
             return Answer(run.value) if verdict.kind == "completed" else Answer(None, str(verdict), run.explain())
 
         async def call_here(sent: Sent) -> Answer:
             assert isinstance(plugin, TrustedPlugin)
-            alone = Sent(sent.message, sent.dispatch)  # it could change what others are shown
-            return Answer(await plugin.on_message(point, alone.shown(grant.native)))
+            return Answer(await plugin.on_message(point, strict(sent.shown(grant.native), "message")))
 
         call = call_worker if isinstance(plugin, SandboxedPlugin) else call_here
         return Hook(name, point, grant, self.order, call, self.queue)
-
-
-def _encoded(point: str, shown: dict[str, Any]) -> Request:
-    return call_request([point, shown], wire.ON_MESSAGE)
 
 
 def _why_not(point: str, kind: str, policy: Policy) -> str | None:

@@ -273,12 +273,14 @@ class PluginManager:
 
     async def _hooks_at(self, point: str) -> list[Hook]:
         """All hooks at `point`, in the order of registration."""
-        failed = self._unseen_failure()
-        if failed is not None:
-            raise failed
         found = self._hooks.hooks(point)
         for name, entry in list(self._registered.items()):
-            if not entry.settled:
+            if not entry.is_ready:
+                failed = self._unseen_failure()
+                if failed is not None:
+                    raise failed
+                if self._registered.get(name) is not entry:
+                    continue  # it failed, and whoever registered it knows
                 await entry
             hook = entry.hooks.at(point, name)
             if hook is not None:

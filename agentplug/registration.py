@@ -23,6 +23,7 @@ class Registration:
         self.config = config
         self.hooks = hooks
         self.error_was_seen = False
+        self._is_ready = False  # once true it stays so
         self._future: concurrent.futures.Future[None] | asyncio.Task[None] = _finished()
 
     def begin(self, named: Callable[[], None], *, here: bool) -> None:
@@ -53,9 +54,11 @@ class Registration:
         return self.plugin
 
     @property
-    def settled(self) -> bool:
-        """Its initialization has ended, well or not."""
-        return self._future.done()
+    def is_ready(self) -> bool:
+        """Its initialization has ended, and well."""
+        if not self._is_ready:
+            self._is_ready = self._future.done() and self.failure() is None
+        return self._is_ready
 
     def failure(self) -> BaseException | None:
         """The error of an initialization that has failed, else None."""

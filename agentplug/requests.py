@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from agentplug.contract import values, wire
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES
 from agentplug.contract.source import Source
 from agentplug.contract.text import printable
+from agentplug.contract.values.wire import PIECE_BYTES
 from agentplug.errors import ContractError
 from agentplug.sandbox.exchange import Request
 from agentplug.sources.objects import pickled_by_value
 
 _MAX_REQUEST_BYTES = 1 << 30
+_native = msgspec.msgpack.Encoder().encode
 
 
 def load_request(source: Source, env: Mapping[str, str], claims: list[str] | None = None) -> Request:
@@ -39,6 +43,18 @@ def call_request(value: Any, method: int = wire.PROCESS) -> Request:
         if not blobs
         else _bounded(Request(wire.CALL, method, structure, blobs))
     )
+
+
+def message_request(point: str, shown: Mapping[str, Any]) -> Request:
+    """A message for a plugin's `on_message`: `shown` holds plain JSON values, as an `AgentMessage` does.
+
+    The codec's native form is all that those need, so the usual message skips the search for anything else. Raises
+    as `call_request` does.
+    """
+    structure = _native([point, shown])
+    if len(structure) <= PIECE_BYTES:
+        return Request(wire.CALL, wire.ON_MESSAGE, structure)
+    return call_request([point, dict(shown)], wire.ON_MESSAGE)
 
 
 def _pickled(value: Any, method: int, misfit: values.Unserializable | None) -> Request:

@@ -178,10 +178,14 @@ class AgentMessage:
 
     def for_plugin(self, *, native: bool = False) -> dict[str, Any]:
         """What a plugin is sent: `to_dict()`, its `native` None unless the plugin was granted it."""
+        return msgspec.json.decode(_json(self.view(native=native)))  # type: ignore[no-any-return]
+
+    def view(self, *, native: bool = False) -> dict[str, Any]:
+        """What `for_plugin` gives, not copied: to be encoded or compared, and neither changed nor handed on."""
         shown = self._fields()
         if not native:
             shown["native"] = None
-        return msgspec.json.decode(_json(shown))  # type: ignore[no-any-return]
+        return shown
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AgentMessage:

@@ -35,6 +35,7 @@ from agentplug.hooks.records import (
     said,
 )
 from agentplug.hooks.replies import BadReply, denial, transformed
+from agentplug.hooks.timing import within
 
 HOOK_S = 5.0
 """What one hook may take for one message, its wait for a busy plugin included."""
@@ -152,8 +153,7 @@ class Dispatcher:
         begun = time.perf_counter()
         limit = asyncio.timeout(self.hook_s)
         try:
-            async with limit:
-                answer = await hook.call(sent)
+            answer = await within(limit, hook.call(sent))
         except TimeoutError as error:
             answer = _raised(error)
             if limit.expired():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from agentplug.contract.grants import Grant
@@ -32,10 +32,9 @@ class Sent:
         self._encoded: dict[bool, Any] = {}
 
     def shown(self, native: bool) -> dict[str, Any]:
-        """As a plain dict, for plugins. Theirs to read alone: all get the same."""
+        """As a plain dict, for plugins; it shares its members with the message, so it is to be copied or encoded."""
         if native not in self._shown:
-            source = self.dispatch.for_observer if self.dispatch is not None else self.message.for_plugin
-            self._shown[native] = source(native=native)
+            self._shown[native] = (self.dispatch or self.message).view(native=native)
         return self._shown[native]
 
     def encoded(self, native: bool, encode: Callable[[str, dict[str, Any]], Any]) -> Any:
@@ -54,7 +53,7 @@ class Hook:
         point: str,
         grant: Grant,
         order: int,
-        call: Callable[[Sent], Awaitable[Answer]],
+        call: Callable[[Sent], Coroutine[Any, Any, Answer]],
         queue: ObserverQueue,
         by: str = "plugin",
     ) -> None:
@@ -99,7 +98,7 @@ class Hook:
         }
 
 
-def callback_call(callback: Callable[..., Any], kind: str) -> Callable[[Sent], Awaitable[Answer]]:
+def callback_call(callback: Callable[..., Any], kind: str) -> Callable[[Sent], Coroutine[Any, Any, Answer]]:
     """How a callback of the host's own is asked: with a copy of the message, so that it can't change the original.
 
     An observer that takes two arguments gets the `Dispatch` as the second.

@@ -103,15 +103,15 @@ class Dispatch:
             "hooks": [record.to_dict() for record in self.records],
         }
 
-    def for_observer(self, *, native: bool = False) -> dict[str, Any]:
-        """The message as an observing plugin is sent it: what it has become, and under `dispatch` how."""
-        shown = self.proposed.for_plugin(native=native)
+    def view(self, *, native: bool = False) -> dict[str, Any]:
+        """The message as an observing plugin is sent it, not copied: what it has become, and under `dispatch` how."""
+        shown = self.proposed.view(native=native)
         shown["dispatch"] = {
             "allowed": self.allowed,
             "reason": self.reason,
             "denied_by": self.denied_by,
             "evaluate_only": self.evaluate_only,
-            "original": self.original.payload if self.proposed is not self.original else None,
+            "original": self.original.parts if self.proposed is not self.original else None,
         }
         return shown
 

@@ -408,6 +408,10 @@ async def test_a_veto_that_could_not_start_is_no_missing_veto() -> None:
         manager.register(SandboxedPlugin(NeverPlugin, Policy(hooks={"input": "veto"})))
         with pytest.raises(PluginError, match="no key"):
             await manager.dispatch(message())
+        registration = manager.register(SandboxedPlugin(NeverPlugin, Policy(hooks={"input": "veto"})))
+        with pytest.raises(PluginError, match="no key"):
+            await registration
+        assert (await manager.dispatch(message())).records == ()  # whoever awaited it knows
 
 
 # ---------------------------------------------------------------------- time, breakers, queues
