@@ -1,1 +1,57 @@
-"""Bridges to other frameworks and tools (host), one file each; none is imported unless it is used."""
+"""Bridges to agent frameworks and other tools (host), one file each; none is imported unless it is used.
+
+`attach(agent, manager)` gives the agent to use from then on: its messages go to the manager's hooks, at the eight
+agent points, by the framework's own way of intercepting.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from agentplug.contract.text import printable
+from agentplug.errors import ContractError
+
+if TYPE_CHECKING:
+    from agentplug.manager import PluginManager
+
+__all__ = ["attach"]
+
+# Where a framework's classes live: the file that knows them, and what it attaches to.
+_ADAPTERS = {
+    "pydantic_ai": ("pydantic_ai", "a pydantic-ai Agent"),
+    "langchain": ("langchain", "LangChain's create_agent"),
+    "langgraph": ("langchain", "LangChain's create_agent"),
+    "agents": ("openai_agents", "an OpenAI Agents SDK Agent"),
+    "google.adk": ("google_adk", "a Google ADK Runner or App"),
+    "agentplug.integrations.scripted": ("scripted", "a ScriptedAgent"),
+}
+
+
+def attach(agent: Any, manager: PluginManager) -> Any:
+    """The agent to use from now on, its messages going to the hooks of `manager`.
+
+    `agent` is a pydantic-ai `Agent`, LangChain's `create_agent` itself, an OpenAI Agents SDK `Agent`, a Google ADK
+    `Runner` or `App`, or a `ScriptedAgent`; what comes back is of the same use, as the file of each says. Raises
+    `ContractError` for anything else.
+    """
+    for cls in getattr(type(agent), "__mro__", ()):
+        if name := _adapter(cls.__module__):
+            return import_module(f"{__name__}.{name}").attach(agent, manager)
+    if name := _adapter(getattr(agent, "__module__", None)):  # a function, such as create_agent
+        return import_module(f"{__name__}.{name}").attach(agent, manager)
+    raise ContractError(unknown(agent))
+
+
+def unknown(agent: object) -> str:
+    """That nothing can be attached to this, and what it can be attached to."""
+    kind = printable(f"{type(agent).__module__}.{type(agent).__qualname__}", 120)
+    supported = ", ".join(dict.fromkeys(what for _, what in _ADAPTERS.values()))
+    return f"a {kind} is no agent that a manager can be attached to; there are adapters for {supported}"
+
+
+def _adapter(module: object) -> str | None:
+    for prefix, (name, _) in _ADAPTERS.items():
+        if isinstance(module, str) and (module == prefix or module.startswith(f"{prefix}.")):
+            return name
+    return None
