@@ -34,6 +34,7 @@ MAX_LINE_BYTES = 1 << 20
 NO_HASH = "0" * 64
 _ENVELOPE_BYTES = 400
 _MAX_DEPTH = 64
+_MOST_CUT = 16
 _TAIL = re.compile(rb',"hash":"([0-9a-f]{64})"\}\n')
 _TAIL_BYTES = len(',"hash":""}\n') + 64
 _KIND = re.compile(r"[a-z][a-z0-9_.-]{0,39}")
@@ -113,12 +114,13 @@ def digest_of(data: bytes | str) -> str:
 def fit(fields: str, most: int) -> str:
     """JSON fields of at most `most` bytes: the largest members are replaced by their size and digest.
 
-    `truncated` names them. A member that carries a digest of its own keeps that.
+    `truncated` names them. A member that carries a digest of its own keeps that. Where not some few large members
+    are the reason, nothing is left but the size and digest of all.
     """
     told = json.loads(fields)
     sizes = {name: len(_encoder.encode(value)) for name, value in told.items()}
     cut: list[str] = []
-    for name in sorted(sizes, key=lambda name: -sizes[name]):
+    for name in sorted(sizes, key=lambda name: -sizes[name])[:_MOST_CUT]:
         value = told[name]
         own = value.get("sha256") if isinstance(value, dict) else None
         told[name] = {"bytes": sizes[name], "sha256": own or digest_of(_encoder.encode(value))}

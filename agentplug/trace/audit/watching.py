@@ -72,7 +72,8 @@ class Watch:
             return
         run = getattr(error, "run", None)
         told = {"verdict": str(run.verdict)} if isinstance(run, Run) else {}
-        self.log.record("refuse", _identity(plugin) | told | {"error": type(error).__name__})
+        spec = {"spec": plugin.source.spec} if _is_sandboxed(plugin) else {}
+        self.log.record("refuse", _identity(plugin) | spec | told | {"error": type(error).__name__})
 
     def unloaded(self, plugin: SandboxedPlugin | TrustedPlugin) -> None:
         """`plugin` is closed."""

@@ -1,0 +1,623 @@
+"""The audit log: one writer, a chain that shows every change, files that outlive crashes and full disks."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentplug.contract.run import Verdict
+from agentplug.errors import AuditError
+from agentplug.trace.audit import AuditLog, BadLine, read_audit, verify
+from agentplug.trace.audit import log as log_module
+from agentplug.trace.audit.lines import MAX_LINE_BYTES, fit, to_json
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
+
+
+def written(path: Path, count: int = 3, **options: Any) -> list[str]:
+    """The hashes of the log's lines after `count` were recorded and it was closed."""
+    with AuditLog(path, **options) as log:
+        for number in range(count):
+            log.record("note", {"number": number})
+    return [entry.hash for entry in read_audit(path)]
+
+
+def kinds(path: Path) -> list[str]:
+    return [entry.kind for entry in read_audit(path)]
+
+
+def in_another_process(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+class TestLog:
+    def test_each_line_holds_the_hash_of_the_one_before(self, path: Path) -> None:
+        hashes = written(path)
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        assert [line["kind"] for line in lines] == ["header", "note", "note", "note", "close"]
+        assert [line["n"] for line in lines] == [1, 2, 3, 4, 5]
+        assert [line["prev"] for line in lines] == ["0" * 64, *hashes[:-1]]
+        assert [line["fields"] for line in lines[1:4]] == [{"number": 0}, {"number": 1}, {"number": 2}]
+        assert path.stat().st_mode & 0o777 == 0o600
+
+    def test_a_log_goes_on_where_it_was_left(self, path: Path) -> None:
+        written(path)
+        written(path, 1)
+        found = verify(path)
+        assert (found.ok, found.lines, found.closed) == (True, 8, True)
+        assert kinds(path)[4:] == ["close", "open", "note", "close"]
+
+    def test_its_head_is_the_hash_of_its_last_line(self, path: Path) -> None:
+        with AuditLog(path) as log:
+            log.record("note", {})
+            assert (log.head, log.count) == (verify(path).head, 2)
+
+    @pytest.mark.parametrize("fsync", ["always", "batch", "never"])
+    def test_a_line_is_in_the_file_before_record_returns(self, path: Path, fsync: str) -> None:
+        """So a host that is killed loses none, whatever the fsync policy."""
+        with AuditLog(path, fsync=fsync) as log:
+            log.record("note", {"seen": True})
+            assert read_audit(path)[-1].fields == {"seen": True}
+
+    def test_a_batch_is_synced_by_a_thread_that_ends_with_the_log(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(log_module, "BATCH_S", 0.0)
+        synced, fsync = threading.Event(), os.fsync
+
+        def told(descriptor: int) -> None:
+            fsync(descriptor)
+            if threading.current_thread().name == "agentplug-audit":
+                synced.set()
+
+        monkeypatch.setattr(os, "fsync", told)
+        with AuditLog(path) as log:
+            log.record("note", {})
+            assert synced.wait(30)
+        assert "agentplug-audit" not in [thread.name for thread in threading.enumerate()]
+
+    def test_threads_write_one_chain(self, path: Path) -> None:
+        with AuditLog(path) as log:
+            threads = [
+                threading.Thread(target=lambda: [log.record("note", {"text": "x" * 500}) for _ in range(100)])
+                for _ in range(8)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert (verify(path).ok, verify(path).lines) == (True, 802)
+
+    def test_a_closed_log_takes_nothing_more(self, path: Path) -> None:
+        log = AuditLog(path)
+        log.close()
+        log.close()
+        with pytest.raises(AuditError, match="is closed; open another"):
+            log.record("note", {})
+        assert repr(log).endswith("closed>")
+
+    def test_a_dropped_log_lets_go_of_its_file(self, path: Path) -> None:
+        """It isn't closed in order, and says so."""
+        log = AuditLog(path)
+        log.record("note", {})
+        del log
+        assert not verify(path).closed
+        written(path, 0)
+        assert kinds(path) == ["header", "note", "open", "close"]
+
+    @pytest.mark.parametrize("kind", ["", "Note", "a b", "close", "header", "x" * 41, 3, "ü"])
+    def test_a_kind_is_a_word_that_is_not_the_logs_own(self, path: Path, kind: Any) -> None:
+        with AuditLog(path) as log, pytest.raises(AuditError, match="write a word in small letters"):
+            log.record(kind, {})
+
+
+class TestFields:
+    def test_what_json_cannot_hold_has_a_form_of_its_own(self, path: Path) -> None:
+        circle: list[Any] = []
+        circle.append(circle)
+        fields = {
+            "nan": math.nan,
+            "inf": -math.inf,
+            "int": 1 << 20_000,
+            "bytes": b"\0\xff",
+            "surrogate": "\ud800",
+            "tuple": (1, (2,)),
+            "time": datetime(2026, 1, 2, tzinfo=UTC),
+            "verdict": Verdict("limited", "cpu"),
+            "path": PurePosixPath("/a"),
+            "mapping": MappingProxyType({"a": MappingProxyType({"b": math.inf})}),
+            "other": object(),
+            "keys": {1: "int", None: "none", (1, 2): "tuple"},
+            "set": {1},
+        }
+        with AuditLog(path) as log:
+            log.record("note", fields)
+            log.record("note", {"circle": circle})
+        read = read_audit(path)
+        assert read[1].fields == {
+            "nan": {"$float": "nan"},
+            "inf": {"$float": "-inf"},
+            "int": {"$int": hex(1 << 20_000)},
+            "bytes": {"$bytes": "AP8="},
+            "surrogate": "\ud800",
+            "tuple": [1, [2]],
+            "time": "2026-01-02T00:00:00+00:00",
+            "verdict": "limited:cpu",
+            "path": "/a",
+            "mapping": {"a": {"b": {"$float": "inf"}}},
+            "other": {"$type": "object"},
+            "keys": {"1": "int", "None": "none", "(1, 2)": "tuple"},
+            "set": {"$type": "set"},
+        }
+        assert verify(path).ok
+
+    def test_an_object_that_fails_when_it_is_looked_at_is_only_named(self) -> None:
+        class Sly(dict[str, int]):
+            def items(self) -> Any:
+                raise RuntimeError("no")
+
+        assert json.loads(to_json({"sly": Sly(a=1), "nan": math.nan}))["sly"] == {"$type": "Sly"}
+
+    @given(
+        st.dictionaries(
+            st.text(),
+            st.recursive(
+                st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.binary() | st.datetimes(),
+                lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+            ),
+        )
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_any_fields_become_one_line_of_harmless_text(self, fields: dict[str, Any]) -> None:
+        """Nothing in it can steer a terminal, or end the line."""
+        text = to_json(fields)
+        assert text.isascii()
+        assert "\n" not in text
+        assert not any(ord(c) < 32 for c in text)
+        assert isinstance(json.loads(text), dict)
+
+    def test_a_line_that_is_too_long_loses_its_largest_members(self, path: Path) -> None:
+        with AuditLog(path) as log:
+            log.record("note", {"large": "x" * (2 * MAX_LINE_BYTES), "small": "kept"})
+            log.record("note", {f"k{number}": "y" * 20 for number in range(60_000)})
+        large, many = read_audit(path)[1:3]
+        assert large.fields["small"] == "kept"
+        assert large.fields["truncated"] == ["large"]
+        assert large.fields["large"]["bytes"] == 2 * MAX_LINE_BYTES + 2
+        assert many.fields["truncated"] is True
+        assert max(map(len, path.read_bytes().splitlines())) < MAX_LINE_BYTES
+
+    def test_what_is_cut_keeps_a_digest_that_it_had(self) -> None:
+        cut = json.loads(fit(to_json({"value": {"sha256": "sha256:1", "json": "x" * 1000}, "a": 1}), 200))
+        assert cut == {"value": {"bytes": 1031, "sha256": "sha256:1"}, "a": 1, "truncated": ["value"]}
+
+
+class TestRotation:
+    def filled(self, path: Path, lines: int = 13) -> None:
+        with AuditLog(path, max_bytes="4M") as log:
+            for number in range(lines):
+                log.record("note", {"number": number, "ballast": "x" * 1_000_000})
+
+    def test_full_parts_are_put_aside_and_the_chain_goes_on(self, path: Path) -> None:
+        self.filled(path)
+        names = sorted(child.name for child in path.parent.iterdir())
+        assert names == ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2", "audit.jsonl.3", "audit.jsonl.lock"]
+        assert all(child.stat().st_size <= 4 << 20 for child in path.parent.iterdir())
+        found = verify(path)
+        assert (found.ok, found.files, found.lines, found.closed) == (True, 4, 18, True)
+        assert [e.fields["number"] for e in read_audit(path) if e.kind == "note"] == list(range(13))
+
+    def test_a_full_part_can_be_checked_by_itself(self, path: Path) -> None:
+        self.filled(path)
+        assert verify(f"{path}.2").ok
+
+    @pytest.mark.parametrize(("gone", "why"), [("1", "part 2 .*not part 1"), ("2", "part 3 .*not part 2")])
+    def test_a_part_that_is_gone_is_missed(self, path: Path, gone: str, why: str) -> None:
+        self.filled(path)
+        os.unlink(f"{path}.{gone}")
+        found = verify(path)
+        assert not found.ok
+        assert re.search(why, str(found.first_bad))
+
+    def test_the_newest_file_is_missed_too(self, path: Path) -> None:
+        self.filled(path)
+        path.unlink()
+        assert verify(path).first_bad == BadLine(
+            str(path), 0, "it is missing: it was removed, or a rotation was interrupted"
+        )
+
+    def test_a_rotation_that_was_interrupted_is_finished(self, path: Path) -> None:
+        """Stopped after the full file was put aside, or before the new one had its header."""
+        self.filled(path, 3)
+        for left in (None, b"", b'{"n":6,"pre'):
+            part = len(list(path.parent.glob("audit.jsonl.[0-9]"))) + 1
+            path.rename(f"{path}.{part}")
+            if left is not None:
+                path.write_bytes(left)
+            written(path, 1)
+            assert verify(path).ok
+        assert kinds(path)[-4:] == ["header", "recovered", "note", "close"]
+
+    def test_a_file_in_the_way_is_never_replaced(self, path: Path) -> None:
+        with AuditLog(path, max_bytes="4M") as log:
+            Path(f"{path}.1").write_text("mine")
+            for _ in range(4):
+                log.record("note", {"ballast": "x" * 1_000_000})
+            with pytest.raises(AuditError, match="in the way"):
+                log.record("note", {"ballast": "x" * 1_000_000})
+        assert Path(f"{path}.1").read_text() == "mine"
+
+
+class TestVerify:
+    def test_a_changed_line_is_named(self, path: Path) -> None:
+        written(path)
+        path.write_bytes(path.read_bytes().replace(b'"number":1', b'"number":7'))
+        found = verify(path)
+        assert found.first_bad == BadLine(
+            str(path), 3, "its hash isn't that of its bytes: they were changed or damaged"
+        )
+        assert (found.ok, found.lines) == (False, 2)
+        assert "not to be trusted after 2 lines in 1 file; line 3 of" in str(found)
+
+    @pytest.mark.parametrize("order", ["01324", "0134", "012234", "01243"])
+    def test_lines_moved_removed_or_repeated_are_noticed(self, path: Path, order: str) -> None:
+        written(path)
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(lines[int(number)] for number in order))
+        found = verify(path)
+        assert found.first_bad is not None
+        assert "doesn't follow the line before" in found.first_bad.why
+
+    def test_a_line_made_anew_breaks_the_next(self, path: Path) -> None:
+        """Its own hash can be made right, but the line behind it holds the old one."""
+        from agentplug.trace.audit.lines import seal, unseal
+
+        written(path)
+        lines = path.read_bytes().splitlines(keepends=True)
+        old = unseal(lines[2])
+        lines[2], _ = seal(old.n, old.prev, old.at.isoformat(), old.kind, '{"number":7}')
+        path.write_bytes(b"".join(lines))
+        found = verify(path)
+        assert found.first_bad is not None
+        assert found.first_bad.line == 4
+
+    def test_lines_cut_off_at_the_end_are_missed_by_a_head_that_was_noted(self, path: Path) -> None:
+        """By the chain alone nobody can tell: it only isn't closed."""
+        hashes = written(path)
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(lines[:3]))
+        assert (verify(path).ok, verify(path).closed) == (True, False)
+        assert verify(path, head=hashes[2]).ok
+        found = verify(path, head=hashes[4])
+        assert not found.ok
+        assert "cut off before it, or written anew" in str(found)
+
+    def test_lines_of_another_log_are_noticed(self, path: Path, tmp_path: Path) -> None:
+        written(path)
+        written(tmp_path / "other")
+        path.write_bytes(path.read_bytes() + (tmp_path / "other").read_bytes())
+        assert not verify(path).ok
+
+    @given(st.data())
+    @settings(max_examples=300, deadline=None)
+    def test_any_other_byte_anywhere_is_noticed(self, data: st.DataObject) -> None:
+        whole = _sample()
+        at = data.draw(st.integers(0, len(whole) - 1))
+        byte = data.draw(st.integers(0, 255).filter(lambda byte: byte != whole[at]))
+        assert not _trusted(whole[:at] + bytes([byte]) + whole[at + 1 :])
+
+    @given(st.data())
+    @settings(max_examples=200, deadline=None)
+    def test_any_bytes_put_in_or_taken_out_are_noticed(self, data: st.DataObject) -> None:
+        """But whole lines taken off the end, which is what a noted head is for."""
+        whole = _sample()
+        start = data.draw(st.integers(0, len(whole)))
+        end = data.draw(st.integers(start, min(len(whole), start + 400)))
+        put = data.draw(st.binary(max_size=20))
+        changed = whole[:start] + put + whole[end:]
+        if changed != whole and not (whole.startswith(changed) and changed.endswith(b"\n")):
+            assert not _trusted(changed)
+
+    @given(st.binary(max_size=300))
+    @settings(max_examples=200, deadline=None)
+    def test_any_bytes_are_answered_by_an_answer_or_an_audit_error(self, data: bytes) -> None:
+        assert not _trusted(data)
+        assert not _trusted(b'{"n":' + data)
+
+    def test_a_line_that_never_ends_is_not_read_into_memory(self, path: Path) -> None:
+        written(path)
+        with path.open("ab") as file:
+            file.truncate(path.stat().st_size + (1 << 30))  # a hole: a gigabyte of zeros
+        found = verify(path)
+        assert found.first_bad is not None
+        assert "longer than" in found.first_bad.why
+
+
+class TestReading:
+    def test_a_bad_line_is_an_error_that_names_it(self, path: Path) -> None:
+        written(path)
+        path.write_bytes(path.read_bytes().replace(b'"number":1', b'"number":7'))
+        with pytest.raises(AuditError, match=r"line 3 of .*audit\.jsonl: its hash"):
+            read_audit(path)
+        assert [entry.kind for entry in read_audit(path, partial=True)] == ["header", "note"]
+
+    def test_a_torn_end_is_told_and_is_no_error(self, path: Path) -> None:
+        written(path)
+        with path.open("ab") as file:
+            file.write(b'{"n":6,"prev')
+        read = read_audit(path)
+        assert (len(read), read.verification.ok, read.verification.torn_bytes) == (5, False, 12)
+
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (lambda path: None, "no such file"),
+            (lambda path: path.mkdir(), "no regular file"),
+            (os.mkfifo, "no regular file"),
+            (lambda path: path.write_text("id,name\n1,a\n"), "is no audit log"),
+            (lambda path: path.write_text('{"n":1}\n'), "not to be trusted|can't be trusted"),
+        ],
+        ids=["missing", "folder", "pipe", "other", "json"],
+    )
+    def test_what_is_no_log_is_refused(self, path: Path, make: Any, message: str) -> None:
+        make(path)
+        with pytest.raises(AuditError, match=message):
+            read_audit(path)
+
+    def test_what_may_not_be_read_is_refused(self, path: Path) -> None:
+        written(path)
+        path.chmod(0)
+        if os.geteuid() == 0:
+            pytest.skip("root may read everything")
+        with pytest.raises(AuditError, match="this user may not"):
+            read_audit(path)
+
+    def test_a_newer_format_is_named(self, path: Path) -> None:
+        from agentplug.trace.audit.lines import seal
+
+        fields = '{"format":"agentplug-audit","version":2,"chain":"c","part":1}'
+        path.write_bytes(seal(1, "0" * 64, "2026-01-01T00:00:00+00:00", "header", fields)[0])
+        with pytest.raises(AuditError, match="version 2 of the format"):
+            read_audit(path)
+        with pytest.raises(AuditError, match="version 2 of the format"):
+            AuditLog(path)
+
+
+class TestWriterOfDamagedFiles:
+    def test_every_torn_last_line_is_recovered_and_told(self, path: Path) -> None:
+        """Cut anywhere in its last line, the log goes on, and the chain names what was lost."""
+        written(path, 1)
+        whole = path.read_bytes()
+        start = whole.rindex(b"\n", 0, -1) + 1
+        for end in range(start + 1, len(whole)):
+            path.write_bytes(whole[:end])
+            written(path, 1)
+            read = read_audit(path)
+            assert read.verification.ok
+            assert [entry.kind for entry in read][2:] == ["recovered", "open", "note", "close"]
+            assert read[2].fields["bytes"] == end - start
+            assert read[2].fields["began"] == whole[start:end].decode()[:200]
+
+    @pytest.mark.parametrize("torn", [b"\0" * 5000, b"\xff\x1b[2J" * 9, b"{" * 400_000])
+    def test_a_tail_of_anything_is_recovered(self, path: Path, torn: bytes) -> None:
+        written(path, 1)
+        with path.open("ab") as file:
+            file.write(torn)
+        written(path, 1)
+        read = read_audit(path)
+        assert read.verification.ok
+        told = next(entry.fields for entry in read if entry.kind == "recovered")
+        assert told["bytes"] == len(torn)
+        assert told["began"].isprintable()
+
+    @pytest.mark.parametrize("first", [b"", b"{", b'{"n":1,"prev":"00', b"\0\0\0"])
+    def test_a_log_that_never_had_a_whole_line_begins_anew(self, path: Path, first: bytes) -> None:
+        path.write_bytes(first)
+        written(path, 1)
+        assert kinds(path) == ["header", *["recovered"][: bool(first)], "note", "close"]
+        assert verify(path).ok
+
+    def test_a_changed_last_line_is_not_built_upon(self, path: Path) -> None:
+        written(path)
+        before = path.read_bytes().replace(b'"lines":5', b'"lines":6')
+        path.write_bytes(before)
+        with pytest.raises(AuditError, match=r"last line .* can't be trusted.*move the file away"):
+            AuditLog(path)
+        assert path.read_bytes() == before
+
+    def test_another_file_is_left_as_it_is(self, path: Path) -> None:
+        for text in ("# notes\n", "no line end", '{"cells": []}\n'):
+            path.write_text(text)
+            with pytest.raises(AuditError, match=r"no audit log|can't be trusted"):
+                AuditLog(path)
+            assert path.read_text() == text
+
+
+class TestOneWriter:
+    def test_a_second_writer_is_refused_in_this_process_and_in_others(self, path: Path) -> None:
+        code = "import sys; from agentplug.trace.audit import AuditLog; AuditLog(sys.argv[1])"
+        with AuditLog(path):
+            with pytest.raises(AuditError, match="being written by another audit log"):
+                AuditLog(path)
+            done = in_another_process(code, path)
+            assert "AuditError" in done.stderr
+            assert "being written by another" in done.stderr
+        assert in_another_process(code, path).returncode == 0
+
+    def test_a_link_leads_to_the_same_lock(self, path: Path, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to(path)
+        with AuditLog(path), pytest.raises(AuditError, match="being written"):
+            AuditLog(tmp_path / "link")
+
+    def test_a_killed_writer_leaves_a_log_that_goes_on(self, path: Path) -> None:
+        code = """
+import os, signal, sys
+from agentplug.trace.audit import AuditLog
+log = AuditLog(sys.argv[1])
+for number in range(50):
+    log.record("note", {"number": number})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+        assert in_another_process(code, path).returncode == -9
+        read = read_audit(path)
+        assert [entry.fields["number"] for entry in read[1:]] == list(range(50))
+        written(path, 1)
+        assert verify(path).ok
+
+    def test_a_fork_may_not_write_and_does_not_hold_the_lock(self, path: Path) -> None:
+        code = """
+import os, sys, time
+from agentplug.trace.audit import AuditLog
+log = AuditLog(sys.argv[1])
+there, here = os.pipe()
+if not os.fork():
+    try:
+        log.record("note", {})
+    except Exception as error:
+        print(error, flush=True)
+    os.close(here)
+    os.read(there, 1)  # lives on until its parent is done
+    os._exit(0)
+log.close()
+AuditLog(sys.argv[1]).close()
+os.close(here)
+os.wait()
+"""
+        done = in_another_process(code, path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "forked from; open another file here" in done.stdout
+        assert verify(path).ok
+
+    def test_somebody_elses_line_is_noticed_at_the_next_one(self, path: Path) -> None:
+        with AuditLog(path) as log:
+            log.record("note", {})
+            with path.open("ab") as file:
+                file.write(b"forged\n")
+            for _ in range(2):
+                with pytest.raises(AuditError, match="changed by somebody else while in use"):
+                    log.record("note", {})
+            os.truncate(path, path.stat().st_size - len(b"forged\n"))
+        assert verify(path).ok
+
+    def test_a_file_that_is_removed_is_missed(self, path: Path) -> None:
+        log = AuditLog(path)
+        path.unlink()
+        with pytest.raises(AuditError, match="was removed while in use"):
+            log.record("note", {})
+        with pytest.raises(AuditError, match="was removed"):
+            log.close()
+        written(path)
+        assert verify(path).ok
+
+    def test_an_interrupt_between_write_and_bookkeeping_loses_nothing(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A KeyboardInterrupt may come between any two steps."""
+        pwrite = os.pwrite
+
+        def interrupted(*arguments: Any) -> int:
+            pwrite(*arguments)
+            raise KeyboardInterrupt
+
+        with AuditLog(path) as log:
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "pwrite", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    log.record("note", {"number": 1})
+            log.record("note", {"number": 2})
+        assert verify(path).ok
+        assert [entry.fields.get("number") for entry in read_audit(path)] == [None, 1, 2, None]
+
+    def test_a_full_disk_is_an_error_and_the_chain_says_what_was_lost(self, path: Path) -> None:
+        code = """
+import resource, sys
+from agentplug.errors import AuditError
+from agentplug.trace.audit import AuditLog
+with AuditLog(sys.argv[1]) as log:
+    log.record("note", {"number": 0})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+    for number in range(2):
+        try:
+            log.record("note", {"text": "x" * 3000})
+        except AuditError as error:
+            print(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    log.record("note", {"number": 3})
+"""
+        done = in_another_process(code, path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.count("can't be used as an audit log") == 2
+        read = read_audit(path)
+        assert [entry.kind for entry in read if entry.kind != "lost"] == ["header", "note", "note", "close"]
+        assert sum(entry.fields["lines"] for entry in read if entry.kind == "lost") == 2
+
+
+class TestPlaces:
+    @pytest.mark.parametrize("given_path", ["", "a\0b", 3, None, b""])
+    def test_what_is_no_path_is_refused(self, given_path: Any) -> None:
+        with pytest.raises(AuditError, match="is no path"):
+            AuditLog(given_path)
+
+    def test_folders_pipes_and_missing_folders_are_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "folder").mkdir()
+        os.mkfifo(tmp_path / "pipe")
+        for name, message in (
+            ("folder", "it is a folder"),
+            ("pipe", "no regular file"),
+            ("no/such", "make the folder"),
+        ):
+            with pytest.raises(AuditError, match=message):
+                AuditLog(tmp_path / name)
+
+    def test_where_this_user_may_not_write_is_refused(self, tmp_path: Path) -> None:
+        if os.geteuid() == 0:
+            pytest.skip("root may write everywhere")
+        tmp_path.chmod(0o500)
+        with pytest.raises(AuditError, match="this user may not"):
+            AuditLog(tmp_path / "audit.jsonl")
+
+    @pytest.mark.parametrize("options", [{"fsync": "sometimes"}, {"max_bytes": "1K"}, {"max_bytes": "much"}])
+    def test_options_are_checked_before_anything_is_made(self, path: Path, options: dict[str, Any]) -> None:
+        with pytest.raises(AuditError, match=r"fsync=|max_bytes="):
+            AuditLog(path, **options)
+        assert not path.exists()
+
+
+_SAMPLE: list[bytes] = []
+
+
+def _sample() -> bytes:
+    """A small log."""
+    if not _SAMPLE:
+        with tempfile.TemporaryDirectory() as folder:
+            written(Path(folder, "log"))
+            _SAMPLE.append(Path(folder, "log").read_bytes())
+    return _SAMPLE[0]
+
+
+def _trusted(data: bytes) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "log")
+        file.write_bytes(data)
+        try:
+            return verify(file).ok
+        except AuditError:
+            return False

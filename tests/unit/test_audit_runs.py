@@ -1,0 +1,406 @@
+"""What a manager did, read back from its audit log: the same verdicts, tables and pictures; and no secret in it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+from rich.console import Console
+
+from agentplug.contract.events import Event
+from agentplug.contract.messages import AgentMessage
+from agentplug.contract.policy import Policy
+from agentplug.contract.profile import Place, Profile, Stack
+from agentplug.contract.run import ErrorText, Run, Sample, SourceInfo, Usage
+from agentplug.errors import AgentplugError, AuditError, PluginQuarantined
+from agentplug.manager import PluginManager
+from agentplug.report import plots
+from agentplug.report.frames import calls_frame, samples_frame
+from agentplug.trace.audit import Audit, AuditLog, read_audit
+
+CONFINED = pytest.mark.need("landlock", "seccomp")
+SECRET = "hunter2-is-no-secret"
+
+MIXED = """
+import os
+
+class MixedPlugin:
+    name, version = "mixed", "1.2"
+    hooks = {"pre_tool_call": "veto"}
+    async def initialize(self, config): ...
+    async def process(self, what):
+        print("said", what)
+        if what == "raise":
+            raise ValueError("\\x1b[31mred\\ud800")
+        if what == "grow":
+            self.kept = bytearray(200 << 20)
+        if what == "spin":
+            while True:
+                pass
+        if what == "exit":
+            os._exit(3)
+        if what == "object":
+            return object()
+        return {"what": what}
+    async def on_message(self, point, message):
+        return {"deny": "not today"}
+"""
+CALLS = ("fine", "raise", "grow", "spin", "exit", "object", "fine")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> str:
+    (tmp_path / "mixed.py").write_text(MIXED)
+    return str(tmp_path / "mixed.py")
+
+
+def a_run(value: Any = None, **fields: Any) -> Run:
+    return Run(
+        value,
+        fields.pop("usage", Usage(0.1 / 3, 0.02 / 7, peak_memory_bytes=50 << 20, baseline_memory_bytes=49 << 20)),
+        fields.pop("events", (Event(0.0, "start", {"floor_bytes": 48 << 20}), Event(0.1, "reply"))),
+        fields.pop("policy", Policy()),
+        SourceInfo("./hog.py", "file", "sha256:00", fields.pop("plugin", "hog"), "1.0"),
+        fields.pop("number", 0),
+        fields.pop("started_at", datetime(2026, 3, 4, 5, 6, 7, 891_234, tzinfo=UTC)),
+        **fields,
+    )
+
+
+def back(path: Path, runs: Sequence[Run], **options: Any) -> list[Run]:
+    with AuditLog(path, **options) as log:
+        for run in runs:
+            log.record_run(run)
+    return read_audit(path).runs()
+
+
+def same_pictures(live: Sequence[Run], read: Sequence[Run]) -> None:
+    for draw in (plots.compare_runs, plots.plot_runs, plots.plot_calls, lambda runs: plots.plot_run(runs[2])):
+        assert np.array_equal(pixels(draw(live)), pixels(draw(read)))
+
+
+def pixels(axes: Any) -> Any:
+    import matplotlib.pyplot as plt
+
+    figure: matplotlib.figure.Figure = np.ravel(axes)[0].figure
+    figure.canvas.draw()
+    drawn = np.asarray(figure.canvas.buffer_rgba()).copy()  # type: ignore[attr-defined]
+    plt.close(figure)
+    return drawn
+
+
+# ---------------------------------------------------------------------- runs as values
+
+
+def test_a_run_comes_back_as_it_was(path: Path) -> None:
+    """All but content, which wasn't asked for."""
+    run = a_run(
+        {"a": 1},
+        number=7,
+        events=(
+            Event(0.0, "start", {"floor_bytes": 1}),
+            Event(0.05, "tried", {"syscall": "connect", "argument": "\x1b[2J\ud800", "source": "kernel", "count": 2}),
+            Event(0.1, "limit", {"by": "memory", "measured": 2, "bound": 1, "unit": "bytes"}),
+        ),
+        policy=Policy(read=("/usr",), network=(443,), hooks={"input": "veto"}, memory="64M"),
+        readings=(Sample(0, 1, 2, 3), Sample(5_000_001, 2, 3, 4)),
+        barriers={"landlock": "enforced"},
+        profile=Profile("cpu", (Stack(5, 1, (Place("f", "a.py", 3),)),), 2),
+    )
+    (read,) = back(path, [run])
+    assert vars(read) == {**vars(run), "value": None}
+    assert read.verdict == run.verdict
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 1, {"a": [1.5, True, "\ud800"]}, (1, 2), b"\0\xff", 1 << 200, float("inf"), {1: "key"}, {"a", "b"}],
+    ids=str,
+)
+def test_content_comes_back_if_it_was_kept(path: Path, value: Any) -> None:
+    """Values that JSON would change are kept in the form that they had on the wire."""
+    run = a_run(value, stdout="out\n", stderr="\x1b", error=ErrorText("E", "message\ud800", "trace"))
+    (read,) = back(path, [run], content=True)
+    assert vars(read) == vars(run)
+    assert type(read.value) is type(value)
+
+
+def test_tables_come_back_if_content_was_kept(path: Path) -> None:
+    frame = pd.DataFrame({"a": np.arange(1000), "b": "text"})
+    assert_frame_equal(back(path, [a_run(frame)], content=True)[0].value, frame)
+
+
+def test_without_content_there_are_digests_of_it(path: Path) -> None:
+    """Equal content has equal digests, and that is all the file tells."""
+    runs = [a_run(SECRET, stdout=SECRET, error=ErrorText("E", SECRET, SECRET)) for _ in range(2)] + [a_run("other")]
+    read = back(path, runs)
+    assert SECRET not in path.read_text()
+    assert [run.value for run in read] == [None] * 3
+    assert (read[0].stdout, read[0].error) == ("", ErrorText("E", "", ""))
+    digests = [entry.fields["value"]["sha256"] for entry in read_audit(path) if entry.kind == "run"]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_content_that_is_too_long_for_a_line_is_left_out(path: Path) -> None:
+    run = a_run(np.zeros(1 << 20), stdout="x" * (2 << 20))
+    (entry,) = [entry for entry in _written(path, run) if entry.kind == "run"]
+    assert entry.fields["truncated"] == ["stdout"]
+    assert entry.fields["value"]["bytes"] > 8 << 20
+    assert read_audit(path).runs() == []
+
+
+def _written(path: Path, run: Run) -> Audit:
+    with AuditLog(path, content=True) as log:
+        log.record_run(run)
+    return read_audit(path)
+
+
+def test_variables_are_named_and_their_values_never_written(path: Path) -> None:
+    run = a_run(policy=Policy(env={"TOKEN": SECRET}))
+    (read,) = back(path, [run], content=True)
+    assert SECRET not in path.read_text()
+    assert read.policy.env == {"TOKEN": "…"}
+    assert calls_frame([read]).attrs == calls_frame([run]).attrs
+
+
+def test_granted_paths_come_back_wherever_links_lead_now(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    run = a_run(policy=Policy(read=(str(tmp_path / "data"),)))
+    with AuditLog(path) as log:
+        log.record_run(run)
+    (tmp_path / "data").rmdir()
+    (tmp_path / "data").symlink_to("/etc")
+    assert read_audit(path).runs()[0].policy == run.policy
+
+
+def test_a_line_that_tells_of_no_run_is_named(path: Path) -> None:
+    with AuditLog(path) as log:
+        log.record("run", {"plugin": "hog", "policy": {"memory": "none"}})
+    with pytest.raises(AuditError, match=r"Line 2 of .* tells of no run"):
+        read_audit(path).runs()
+
+
+# ---------------------------------------------------------------------- a manager's log
+
+
+@CONFINED
+async def test_a_managers_log_gives_the_same_tables_and_pictures(path: Path, spec: str) -> None:
+    """Every verdict, live and read back."""
+    policy = Policy(memory="64M", cpu_s=0.2, wall_s=5)
+    async with PluginManager(policy, audit=path) as manager:
+        plugin = await manager.load(spec, name="given name")
+        live = [await plugin.run(what) for what in CALLS[:4]]
+        await manager.reload("given name")
+        again = manager.plugins["given name"]
+        live += [await again.run(what) for what in CALLS[4:]]
+        trace = manager.trace
+    read = read_audit(path)
+    runs = read.runs()
+    assert [str(run.verdict) for run in runs] == [
+        "completed",
+        "failed:ValueError",
+        "limited:memory",
+        "limited:cpu",
+        "died:exit 3",
+        "broken:unserializable",
+        "completed",
+    ]
+    assert [run.verdict for run in runs] == [run.verdict for run in live]
+    assert_frame_equal(read.trace, trace)
+    assert read.trace.attrs == trace.attrs
+    assert_frame_equal(calls_frame(runs), calls_frame(live))
+    for one, other in zip(runs, live, strict=True):
+        assert_frame_equal(samples_frame(one), samples_frame(other))
+        assert samples_frame(one).attrs == samples_frame(other).attrs
+        assert one.usage == other.usage
+    same_pictures(live, runs)
+    assert read.verification.ok
+    assert read.verification.closed
+
+
+@CONFINED
+async def test_loads_refusals_and_unloads_are_written(path: Path, spec: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("class BadPlugin:\n    name = 3\n")
+    async with PluginManager(Policy(hooks={"pre_tool_call": "veto"}), audit=path) as manager:
+        await manager.load(spec, config={"api_key": SECRET})
+        with pytest.raises(AgentplugError):
+            await manager.load(str(tmp_path / "bad.py"))
+        await manager.register(Trusted(), trusted=True)
+        dispatch = await manager.dispatch(AgentMessage(point="pre_tool_call", name="shell"))
+        assert not dispatch.allowed
+        await manager.unregister("mixed")
+    read = read_audit(path)
+    told = [entry for entry in read if entry.kind not in ("header", "close", "run")]
+    assert [(entry.kind, entry.fields.get("plugin")) for entry in told] == [
+        ("load", "mixed"),
+        ("refuse", "plugin_bad"),
+        ("load", "trusted"),
+        ("dispatch", None),
+        ("unload", "mixed"),
+        ("unload", "trusted"),
+    ]
+    load = told[0].fields
+    assert told[1].fields["spec"].endswith("bad.py")
+    assert load["config"] == ["api_key"]
+    assert load["hooks"] == {"pre_tool_call": "veto"}
+    assert load["policy"]["hooks"] == {"pre_tool_call": "veto"}
+    assert load["barriers"]["seccomp"] == "enforced"
+    assert told[2].fields["trusted"] is True
+    assert [entry.kind for entry in read.select(verdict="denied")] == ["dispatch"]
+    assert {entry.kind for entry in read.select(plugin="mixed")} == {"load", "run", "dispatch", "unload"}
+    assert [entry.kind for entry in read.select(point="pre_tool_call")] == ["dispatch"]
+    assert SECRET not in path.read_text()
+
+
+class Trusted:
+    name, version = "trusted", "1"
+
+    async def initialize(self, config: Any) -> None: ...
+
+    async def process(self, given: Any) -> Any:
+        return given
+
+
+@CONFINED
+async def test_a_quarantine_is_written_once(path: Path, spec: str) -> None:
+    async with PluginManager(audit=path) as manager:
+        plugin = await manager.load(spec)
+        for _ in range(4):
+            await plugin.run("exit")
+        with pytest.raises(PluginQuarantined):
+            await plugin.run("fine")
+    assert [entry.kind for entry in read_audit(path) if entry.kind != "run"] == [
+        "header",
+        "load",
+        "quarantine",
+        "unload",
+        "close",
+    ]
+
+
+@CONFINED
+async def test_a_call_that_cannot_be_written_down_is_an_error(path: Path, spec: str) -> None:
+    """And it carries the run."""
+    log = AuditLog(path)
+    async with PluginManager(audit=log) as manager:
+        plugin = await manager.load(spec)
+        path.write_bytes(b"")
+        with pytest.raises(AuditError, match="changed by somebody else") as caught:
+            await plugin.process("fine")
+        assert caught.value.run is not None
+        assert caught.value.run.value == {"what": "fine"}
+        with pytest.raises(AuditError):
+            await manager.unregister("mixed")
+    with pytest.raises(AuditError):
+        log.close()
+
+
+@CONFINED
+async def test_a_plugin_that_could_write_the_log_is_refused(tmp_path: Path, spec: str) -> None:
+    (tmp_path / "out").mkdir()
+    async with PluginManager(audit=tmp_path / "out" / "audit.jsonl") as manager:
+        for granted in (tmp_path, tmp_path / "out", tmp_path / "out" / "audit.jsonl"):
+            with pytest.raises(AuditError, match="lets the plugin write"):
+                await manager.load(spec, policy=Policy(write=(str(granted),)))
+        (tmp_path / "out2").mkdir()
+        await manager.load(spec, policy=Policy(write=(str(tmp_path / "out2"),)))
+
+
+async def test_a_cell_that_is_run_again_goes_on_with_the_same_log(path: Path) -> None:
+    """The manager of the first run still has it, closed or not."""
+    manager = PluginManager(audit=path)
+    manager = PluginManager(audit=str(path))
+    assert manager.audit is not None
+    manager.audit.record("note", {})
+    gc.collect()
+    assert not manager.audit.closed
+    await manager.close()
+    assert manager.audit.closed
+    assert [entry.kind for entry in read_audit(path)] == ["header", "note", "close"]
+
+
+async def test_a_log_that_was_given_stays_open(path: Path) -> None:
+    with AuditLog(path, content=True) as log:
+        async with PluginManager(audit=log) as manager:
+            assert manager.audit is log
+        log.record("note", {})
+    assert PluginManager().audit is None
+
+
+# ---------------------------------------------------------------------- tables
+
+
+def table_text(audit: Audit) -> str:
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    with console.file:
+        console.print(audit.table())
+    return console.export_text()
+
+
+def test_the_frame_has_a_row_an_entry(path: Path) -> None:
+    runs = [a_run(), a_run(events=(Event(0.1, "limit", {"by": "cpu"}),), plugin="\x1b[31m<b>")]
+    back(path, runs)
+    frame = read_audit(path).to_frame()
+    assert frame["kind"].tolist() == ["header", "run", "run", "close"]
+    assert frame["n"].tolist() == [1, 2, 3, 4]
+    assert frame["verdict"].tolist() == ["", "completed", "limited", ""]
+    assert frame["by"].tolist() == ["", "", "cpu", ""]
+    assert frame["plugin"].tolist() == ["", "hog", "\\x1b[31m<b>", ""]
+    assert frame["wall_s"].isna().tolist() == [True, False, False, True]
+    assert str(frame["at"].dtype) == "datetime64[ns, UTC]"
+    assert str(frame["peak_memory_bytes"].dtype) == "Int64"
+    assert frame.attrs == {"frame": "audit"}
+
+
+def test_an_empty_selection_has_the_same_columns(path: Path) -> None:
+    back(path, [a_run()])
+    read = read_audit(path)
+    none = read.select(kind="nothing").to_frame()
+    assert none.dtypes.to_dict() == read.to_frame().dtypes.to_dict()
+
+
+def test_text_of_plugins_is_escaped_in_tables(path: Path) -> None:
+    with AuditLog(path) as log:
+        log.record_run(a_run(plugin="\x1b[31m<script>"))
+        hook = {"hook": "\x1b]0;x<i>", "outcome": "died:<i>", "kind": "veto", "point": "input", "duration_s": 0.1}
+        log.record("hook", hook | {"reason": "\u202e<u>"})
+        log.record("odd", {"plugin": ["list"], "verdict": 3, "usage": "x", "hooks": 7, "point": {}, "wall_s": "y"})
+    read = read_audit(path)
+    text, html = table_text(read), read._repr_html_()
+    assert not {"\x1b", "\u202e"} & set(text + html)
+    assert "<script>" in text
+    assert not any(tag in html for tag in ("<script>", "<i>", "<u>"))
+
+
+def test_entries_are_chosen_by_time(path: Path) -> None:
+    back(path, [a_run(), a_run()])
+    read = read_audit(path)
+    middle = read[2].at
+    assert len(read.select(since=middle)) == 2
+    assert len(read.select(until=middle)) == 2
+    assert len(read.select(since=middle.replace(tzinfo=None).isoformat())) == 2
+    assert len(read.select(since="2000-01-01", until="2000-01-02")) == 0
+    for wrong in ("yesterday", "", 3):
+        with pytest.raises(AuditError, match="is no time"):
+            read.select(since=wrong)  # type: ignore[arg-type]
+
+
+def test_a_closed_manager_writes_nothing_more(path: Path) -> None:
+    manager = PluginManager(audit=path)
+    asyncio.run(manager.close())
+    asyncio.run(manager.close())
+    assert [entry.kind for entry in read_audit(path)] == ["header", "close"]
