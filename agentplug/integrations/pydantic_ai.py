@@ -88,9 +88,7 @@ class AttachedAgent(WrapperAgent[Any, Any]):
     @asynccontextmanager
     async def iter(self, user_prompt: Any = None, **options: Any) -> AsyncGenerator[Any]:
         """As the wrapped agent's: all ways to run an agent come through here."""
-        trail = Trail(
-            self.manager, _FRAMEWORK, self.name, options.get("run_id"), options.get("conversation_id")
-        )
+        trail = Trail(self.manager, _FRAMEWORK, self.name, options.get("run_id"), options.get("conversation_id"))
         try:
             (await trail.tell("agent_startup")).check()
             given = [Asking(trail), *(options.pop("capabilities", None) or ())]
@@ -110,7 +108,10 @@ async def _asked(trail: Trail, prompt: Any) -> Any:
     contents = [prompt] if isinstance(prompt, str) else list(prompt)
     places = [Place(at, None, _content(content)) for at, content in enumerate(contents)]
     dispatch = await trail.tell(
-        "input", [place.part for place in places], role="user", native=lambda: dumped(lambda: _PROMPT.dump_json(prompt))
+        "input",
+        [place.part for place in places],
+        role="user",
+        native=lambda: dumped(lambda: _PROMPT.dump_json(prompt)),
     )
     dispatch.check()
     contents = carry(contents, places, dispatch, _Contents())
