@@ -60,14 +60,6 @@ class ObserverQueue:
             self._start(begin)
         await asyncio.wrap_future(done)
 
-    def clear(self) -> int:
-        """Forget what waits: how many those were."""
-        with self._lock:
-            count = len(self._queue)
-            self._queue.clear()
-            self._bytes = 0
-        return count
-
     def _begins(self) -> asyncio.AbstractEventLoop | None:
         """The loop to start a task on, unless one is at work already. With the lock held."""
         at_work = self._loop

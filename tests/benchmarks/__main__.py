@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import starts, tracing
+from tests.benchmarks import hooks, starts, tracing
 from tests.benchmarks.contenders import OURS, contenders
 
 
@@ -68,6 +68,7 @@ def main() -> None:
 
     calls = measure_calls(options.rounds, options.calls)
     begun = measure_starts(options.starts)
+    hooked = asyncio.run(hooks.measure(options.rounds, options.calls))
 
     machine = f"{platform.system()} {platform.release().split('-')[0]}, {os.cpu_count()} CPUs, {platform.machine()}"
     table = Table(title=f"agentplug, Python {platform.python_version()}, {machine}", title_justify="left")
@@ -83,6 +84,10 @@ def main() -> None:
         table.add_row(*row)
     added = statistics.median(begun[starts.IMPORT]) - statistics.median(begun[starts.BARE])
     table.add_row("import agentplug, less the bare start", f"{added * 1e3:,.1f}")
+    table.add_section()
+    table.add_row(f"[bold]A message through a hook, µs[/] ({options.rounds * options.calls:,} messages each)")
+    for row in rows(hooked, hooks.OURS, 1e-6):
+        table.add_row(*row)
     table.add_section()
     recorded = list(tracing.recording())
     p90 = statistics.quantiles(recorded, n=10)[8]

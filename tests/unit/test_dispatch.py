@@ -7,7 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agentplug import AgentMessage, ContractError, HookDenied, PluginError, PluginManager, Policy, SandboxedPlugin
 from agentplug.contract.grants import Grant, parse_grant
@@ -15,6 +18,7 @@ from agentplug.contract.plugin import AGENT_POINTS
 from agentplug.hooks import Dispatch, breaker, observers
 from agentplug.hooks.breaker import FAILURES, OPEN_S
 from agentplug.hooks.records import MAX_REASON
+from agentplug.hooks.replies import BadReply, denial, transformed
 from tests.leftovers import _warmed, eventually, nothing_left  # noqa: F401
 
 
@@ -45,8 +49,6 @@ class HookPlugin:
             case "nonsense":
                 return [{"type": "text"}]
             case "array":
-                import numpy
-
                 return {**message, "agent": numpy.arange(3)}
             case "number":
                 return 5
@@ -197,6 +199,35 @@ async def test_what_a_veto_may_return(name: str, allowed: bool, outcome: str, re
         else:
             with pytest.raises(HookDenied, match=r"^hook denied the message at input: "):
                 dispatch.check()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.just(numpy.arange(3)),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+SHAPED = st.fixed_dictionaries(
+    {},
+    optional={"deny": VALUES, "parts": VALUES | st.lists(VALUES), "type": VALUES, "role": VALUES, "agent": VALUES},
+)
+
+
+@settings(deadline=None, database=None)
+@given(VALUES | SHAPED | st.lists(SHAPED))
+def test_whatever_a_plugin_returns_is_an_answer_or_a_bad_reply(reply: Any) -> None:
+    """No reply raises anything else, and none changes what a kind may not."""
+    before = message()
+    for judged in (lambda: transformed(before, reply, before.view), lambda: denial(reply)):
+        try:
+            answer = judged()
+        except BadReply as bad:
+            answer = str(bad)
+        if isinstance(answer, AgentMessage):
+            assert answer.replace(parts=before.parts) == before
+        else:
+            assert answer is None or len(answer) < 2 * MAX_REASON
 
 
 async def test_a_reason_of_a_megabyte_is_cut_and_harmless() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentplug import AgentMessage, ContractError
@@ -229,6 +229,7 @@ MEMBERS = (
 )
 
 
+@settings(deadline=None, database=None)
 @given(st.sampled_from([*SCHEMA["$defs"], "other"]), st.dictionaries(st.sampled_from(MEMBERS), OTHERS, max_size=5))
 def test_parts_are_held_to_the_published_schema(kind: str, members: dict[str, Any]) -> None:
     """A part is taken exactly if the definition of its type takes it; any other type is generic, and taken."""
@@ -253,6 +254,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None, database=None)
 @given(JSON)
 def test_any_plain_value_survives_the_way_there_and_back(value: Any) -> None:
     """What construction takes, JSON brings back equal, to the type of every number."""
@@ -355,6 +357,7 @@ def test_the_mistakes_of_an_adapter_are_errors(fields: dict[str, Any]) -> None:
         AgentMessage.coerced(**fields)
 
 
+@settings(deadline=None, database=None)
 @given(st.recursive(JSON | st.binary() | st.floats() | st.builds(object), st.lists, max_leaves=10))
 def test_what_is_made_plain_is_plain(value: Any) -> None:
     """Whatever comes, what `MadePlain` gives is taken by strict construction."""
