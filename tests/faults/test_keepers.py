@@ -77,7 +77,7 @@ def test_nothing_of_a_plugin_outlives(killed: str) -> None:
             assert host.stdout is not None
             roles, session, scratch = json.loads(host.stdout.readline())
             sessions = (session, roles["worker"], roles["keeper"])  # the zygote's is its keeper's
-            assert len(alive(session)) == 2
+            assert eventually(lambda: len(alive(session)) == 2)
             assert eventually(lambda: len(alive(*sessions)) > 5)
 
             for role in killed.split():
