@@ -244,6 +244,8 @@ class SandboxedPlugin:
     def quarantine(self) -> None:
         """Kill its worker, and the call with it, and refuse every other until it is reloaded. From any thread."""
         self._life.quarantine()
+        if self.recorder.on_quarantine is not None:
+            self.recorder.on_quarantine()
 
     def exchange(self) -> Exchange | None:
         """The call under way, or its present worker's last, with what the watchdog has read of it so far.

@@ -185,7 +185,7 @@ class TestFields:
             ),
         )
     )
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60, deadline=None, database=None)
     def test_any_fields_become_one_line_of_harmless_text(self, fields: dict[str, Any]) -> None:
         """Nothing in it can steer a terminal, or end the line."""
         text = to_json(fields)
@@ -317,7 +317,7 @@ class TestVerify:
         assert not verify(path).ok
 
     @given(st.data())
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300, deadline=None, database=None)
     def test_any_other_byte_anywhere_is_noticed(self, data: st.DataObject) -> None:
         whole = _sample()
         at = data.draw(st.integers(0, len(whole) - 1))
@@ -325,7 +325,7 @@ class TestVerify:
         assert not _trusted(whole[:at] + bytes([byte]) + whole[at + 1 :])
 
     @given(st.data())
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200, deadline=None, database=None)
     def test_any_bytes_put_in_or_taken_out_are_noticed(self, data: st.DataObject) -> None:
         """But whole lines taken off the end, which is what a noted head is for."""
         whole = _sample()
@@ -337,7 +337,7 @@ class TestVerify:
             assert not _trusted(changed)
 
     @given(st.binary(max_size=300))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200, deadline=None, database=None)
     def test_any_bytes_are_answered_by_an_answer_or_an_audit_error(self, data: bytes) -> None:
         assert not _trusted(data)
         assert not _trusted(b'{"n":' + data)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import signal
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -290,6 +292,30 @@ async def test_a_quarantine_is_written_once(path: Path, spec: str) -> None:
         "unload",
         "close",
     ]
+
+
+@CONFINED
+async def test_a_quarantine_by_hand_is_written_at_once(path: Path, spec: str) -> None:
+    async with PluginManager(audit=path) as manager:
+        plugin = await manager.load(spec)
+        plugin.quarantine()
+        plugin.quarantine()
+        assert [entry.kind for entry in read_audit(path)] == ["header", "load", "quarantine"]
+
+
+@CONFINED
+async def test_what_happens_between_calls_is_written_with_the_next(path: Path, spec: str) -> None:
+    async with PluginManager(audit=path) as manager:
+        plugin = await manager.load(spec)
+        assert plugin.pid is not None
+        os.kill(plugin.pid, signal.SIGKILL)
+        while not plugin.events:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await plugin.run("fine")
+        await plugin.run("fine")
+    read = read_audit(path)
+    assert [entry.kind for entry in read] == ["header", "load", "idle", "run", "run", "unload", "close"]
+    assert read[2].fields["events"][0][1:] == ["exit", {"status": "SIGKILL"}]
 
 
 @CONFINED

@@ -1,4 +1,4 @@
-"""What a manager's plugins do, as lines of an audit log (host): loaded, called, quarantined, unloaded.
+"""What a manager's plugins do, as lines of an audit log (host): loaded, called, lost, quarantined, unloaded.
 
 Runs come through the plugin's recorder, so each that is kept is written, whoever called. A line that can't be written
 is an `AuditError` of the call it tells of: what can't be audited doesn't go on unnoticed.
@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import Run
 from agentplug.errors import AuditError
@@ -31,6 +32,7 @@ class Watch:
         self.log: AuditLog | None = audit if isinstance(audit, AuditLog) else None
         self._ended = False
         self._told: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._seen: weakref.WeakKeyDictionary[Any, Event] = weakref.WeakKeyDictionary()
         self._finalizer: weakref.finalize[..., Any] | None = None
         if audit is not None and self.log is None:
             self.log = _claimed(place(audit))
@@ -47,6 +49,7 @@ class Watch:
         # Weakly: a plugin that is dropped ends its worker at once, and not when the collector comes by.
         told, recorder = weakref.ref(plugin), plugin.recorder
         recorder.on_run = lambda run: self._ran(run, recorder.known_as, told())
+        recorder.on_quarantine = lambda: self._quarantined(told())
 
     def loaded(self, name: str, plugin: SandboxedPlugin | TrustedPlugin, config: Mapping[str, Any] | None) -> None:
         """`plugin` is ready, under `name`."""
@@ -77,8 +80,11 @@ class Watch:
 
     def unloaded(self, plugin: SandboxedPlugin | TrustedPlugin) -> None:
         """`plugin` is closed."""
-        if self.log is not None and not self._ended:
-            self.log.record("unload", _identity(plugin))
+        if self.log is None or self._ended:
+            return
+        if _is_sandboxed(plugin):
+            self._happened(self.log, plugin)
+        self.log.record("unload", _identity(plugin))
 
     def close(self) -> None:
         """The manager is closed: a log that it opened is closed too, unless another manager writes it as well."""
@@ -92,13 +98,29 @@ class Watch:
         if self.log is None or self._ended:
             return
         try:
+            if plugin is not None:
+                self._happened(self.log, plugin)
             self.log.record_run(run, name)
-            if plugin is not None and plugin.state == "quarantined" and plugin not in self._told:
-                self._told.add(plugin)
-                self.log.record("quarantine", _identity(plugin))
+            self._quarantined(plugin)
         except AuditError as error:
             error.run = run
             raise
+
+    def _quarantined(self, plugin: SandboxedPlugin | None) -> None:
+        """Write it down once, if it is so."""
+        if self.log is None or self._ended or plugin is None or plugin.state != "quarantined":
+            return
+        if plugin not in self._told:
+            self._told.add(plugin)
+            self.log.record("quarantine", _identity(plugin))
+
+    def _happened(self, log: AuditLog, plugin: SandboxedPlugin) -> None:
+        """Write down what has happened to its worker while nobody called it, since the last time."""
+        events, seen = plugin.events, self._seen.get(plugin)
+        if events and events[-1] is not seen:
+            self._seen[plugin] = events[-1]
+            known = next((at for at, event in enumerate(events, 1) if event is seen), 0)
+            log.record("idle", _identity(plugin) | {"events": events[known:]})
 
 
 def _allow(log: AuditLog, policy: Policy) -> None:
