@@ -225,6 +225,52 @@ def doctor(
     raise typer.Exit(0 if diagnosis.fit else 1)
 
 
+# ---------------------------------------------------------------------- lock
+
+
+@app.command()
+def lock(
+    specs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SPEC…", help="Plugins to pin; a version may follow: 'greeter>=1,<2'."),
+    ] = None,
+    upgrade: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Pin this one anew, as it is now; may be repeated.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; status 1 and a diff if anything changed.")
+    ] = False,
+    path: Annotated[str, typer.Option("--lock", metavar="FILE", help="The lock.")] = "agentplug.lock",
+    yes: Annotated[bool, typer.Option("--yes", help="Agree to what would be asked.")] = False,
+    network: Annotated[str | None, _limit("network")] = None,
+    read: Annotated[list[str] | None, _limit("read")] = None,
+    write: Annotated[list[str] | None, _limit("write")] = None,
+    env: Annotated[list[str] | None, _limit("env")] = None,
+    processes: Annotated[str | None, _limit("processes")] = None,
+    hook: Annotated[
+        list[str] | None, typer.Option(metavar="POINT=KIND", help="a hook it may have", rich_help_panel=_RIGHTS)
+    ] = None,
+) -> None:
+    """Pin plugins by their bytes in agentplug.lock, or compare them with it; rights are what each may be granted."""
+    given = {"network": network, "read": read, "write": write, "env": env, "processes": processes}
+    with _told():
+        if (check and (specs or upgrade)) or not (check or specs or upgrade):
+            _say("write agentplug lock SPEC…, or --upgrade NAME, or --check alone")
+            raise typer.Exit(2)
+        from agentplug.lock_command import check_lock, lock_plugins
+        from agentplug.sources.pins.lockfile import lock_path
+        from agentplug.sources.pins.pin import rights_from_options
+
+        rights = rights_from_options(given, hook or (), os.path.dirname(lock_path(path)))
+        console = _console()
+        status = (
+            check_lock(console, path)
+            if check
+            else lock_plugins(console, path, specs or (), upgrade or (), rights, yes=yes)
+        )
+    raise typer.Exit(status)
+
+
 # ---------------------------------------------------------------------- lab
 
 

@@ -32,6 +32,7 @@ from agentplug.sandbox.launcher import zygote_for
 from agentplug.sandbox.output import current_sink
 from agentplug.sandbox.plans import places_readable_by_all, preloaded, readable_by_all
 from agentplug.sandbox.supervisor import GRACE_S, AlreadyEnded, Worker
+from agentplug.sources.pins.diff import refuse_other_claims
 
 LOSSES_ALLOWED = 3
 LOSSES_WITHIN_S = 300.0
@@ -173,6 +174,8 @@ class Lifecycle:
             self.after(worker, runs)
             raise load_error(frame, runs[0])
         loaded = wire.decode_loaded(frame.structure)
+        if self._source.pinned is not None:
+            refuse_other_claims(self._source.pinned, (loaded.name, loaded.version, loaded.hooks))
         self.identity = Identity(loaded.name, loaded.version, dict(loaded.hooks))
         self.info = self._source.info(loaded.name, loaded.version)
         worker.earlier = carried(runs[0], "load")

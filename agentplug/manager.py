@@ -15,9 +15,10 @@ from agentplug.contract.messages import AgentMessage
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import Run
 from agentplug.contract.text import printable
-from agentplug.errors import ContractError, DuplicatePlugin, PluginNotFound, PolicyError
+from agentplug.errors import ContractError, DuplicatePlugin, PinMismatch, PluginNotFound, PolicyError
 from agentplug.granting import PluginHooks
 from agentplug.hooks import Dispatch, Dispatcher, Hook, HookHandle, HookTable
+from agentplug.locking import HeldToLock
 from agentplug.progress import waiting
 from agentplug.registration import AnyPlugin, Registration
 from agentplug.sandbox.conversation import wait_for
@@ -39,10 +40,18 @@ class PluginManager:
 
     `policy` holds for every plugin that comes without one of its own. `audit` is a path, or an `AuditLog` with
     options of its own: what happens is written there, and a call that can't be written down raises `AuditError`.
+
+    `lock` is the path of an `agentplug.lock`: a plugin that it pins loads as it was pinned or not at all. With
+    `locked` nothing else loads.
     """
 
     def __init__(
-        self, policy: Policy | None = None, *, audit: AuditLog | str | os.PathLike[str] | None = None
+        self,
+        policy: Policy | None = None,
+        *,
+        audit: AuditLog | str | os.PathLike[str] | None = None,
+        lock: str | os.PathLike[str] | None = None,
+        locked: bool = False,
     ) -> None:
         if policy is not None and not isinstance(policy, Policy):
             raise PolicyError(f"policy is a {type(policy).__name__}; write a Policy, as in Policy(memory='256M')")
@@ -53,6 +62,7 @@ class PluginManager:
         self._past: deque[tuple[Recorder, dict[str, dict[str, Any]]]] = deque()
         self._forgotten = Recorder()
         self._watch = Watch(audit)
+        self._lock = HeldToLock(lock, locked=locked)
 
     # ------------------------------------------------------------------ plugins
 
@@ -71,14 +81,27 @@ class PluginManager:
         name: str | None = None,
         policy: Policy | None = None,
         config: Mapping[str, Any] | None = None,
+        *,
+        locked: bool = False,
     ) -> SandboxedPlugin:
         """Load, start and initialize a plugin, under `name` or its own. One of that name is replaced, and closed.
 
-        Raises what `SandboxedPlugin` and its `start` raise; then nothing has changed.
+        `locked` refuses what the lock doesn't pin. Raises `PinMismatch` for what isn't as it was pinned, and what
+        `SandboxedPlugin` and its `start` raise; then nothing has changed.
         """
         if name is not None and (not isinstance(name, str) or not name):
             raise ContractError(f"name={name!r}: write a text of at least one character")
-        plugin = SandboxedPlugin(spec, policy or self.policy, config=config)
+        try:
+            source = await self._lock.source(spec, policy or self.policy, locked=locked)
+        except PinMismatch as error:
+            if self.audit is not None:
+                self.audit.record(
+                    "refuse",
+                    {"spec": printable(str(getattr(spec, "spec", spec)), 200), "error": type(error).__name__},
+                )
+            raise
+        plugin = SandboxedPlugin(source, policy or self.policy, config=config)
+        plugin.given = spec
         self._watch.begin(plugin)
         try:
             async with waiting(f"loading {printable(plugin.name, 60)}"):
@@ -115,6 +138,8 @@ class PluginManager:
             ready = plugin
         else:
             ready = SandboxedPlugin(plugin, self.policy, config=config)
+        if isinstance(ready, SandboxedPlugin):
+            self._lock.refuse_unpinned(ready.source)
         if ready.name in self._settled():
             raise DuplicatePlugin(f"Plugin {printable(ready.name, 100)} already registered")
         self._watch.begin(ready)
@@ -149,7 +174,8 @@ class PluginManager:
         if isinstance(entry.plugin, TrustedPlugin):
             await entry.plugin.initialize(entry.config)
             return entry.plugin
-        return await self.load(entry.plugin.given, name, entry.plugin.policy, entry.config)
+        locked = entry.plugin.source.pinned is not None
+        return await self.load(entry.plugin.given, name, entry.plugin.policy, entry.config, locked=locked)
 
     async def close(self) -> None:
         """Close every plugin, once observers have seen what waits for them: at most 5 seconds.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agentplug.contract.run import SourceInfo
@@ -24,7 +25,8 @@ class Source:
     `kind` is `file`, `module`, `cell` or `object`. The worker executes module `entry`, out of `modules` and never
     from a path, and takes class `attribute` of it, or the only class whose name ends in `Plugin` when that is
     empty. A source of kind `object` is a class or an instance from a notebook instead: `pickled` by value on the
-    host, for the worker to unpickle. `digest` is `sha256:` and the hex digest over all of it.
+    host, for the worker to unpickle. `digest` is `sha256:` and the hex digest over all of it. `pinned`: the name, the
+    version and the hooks that it must report, by its pin.
     """
 
     spec: str
@@ -34,6 +36,7 @@ class Source:
     attribute: str = ""
     modules: tuple[Module, ...] = ()
     pickled: bytes = b""
+    pinned: tuple[str, str, Mapping[str, str]] | None = None
 
     def info(self, plugin: str = "", version: str = "") -> SourceInfo:
         """Its identity, as runs and tables carry it."""

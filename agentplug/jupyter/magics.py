@@ -47,6 +47,7 @@ class AgentplugMagics(Magics):
     @argument("--as", dest="name", metavar="NAME", help="the variable to bind; by default one made from SPEC")
     @options.limits
     @argument("--config", metavar="EXPR", help="a dict for the plugin's initialize(), as a Python expression")
+    @argument("--locked", action="store_true", help="only if it is what agentplug.lock pins")
     @argument("--live", action="store_true", help="show a dashboard of it: figures, events, buttons")
     @line_magic("load_plugin")
     def load_plugin(self, line: str) -> SandboxedPlugin:
@@ -69,6 +70,7 @@ class AgentplugMagics(Magics):
     @argument("name", metavar="NAME", help="the plugin's name, and the variable to bind")
     @options.limits
     @argument("--config", metavar="EXPR", help="a dict for the plugin's initialize(), as a Python expression")
+    @argument("--locked", action="store_true", help="only if it is what agentplug.lock pins")
     @argument("--live", action="store_true", help="show a dashboard of it: figures, events, buttons")
     @cell_magic("load_plugin")
     def load_plugin_cell(self, line: str, cell: str) -> SandboxedPlugin:
@@ -221,7 +223,7 @@ class AgentplugMagics(Magics):
         policy = options.policy_from(found)
         config = options.evaluated(found.config, self.session.names)
         try:
-            plugin = self.session.load(source, name, policy, config)
+            plugin = self.session.load(source, name, policy, config, locked=found.locked)
         except AgentplugError as error:
             raise shortened(error) from None
         if found.live:

@@ -38,9 +38,11 @@ class Session:
             raise UsageError(f"no plugin {quoted(name)} is loaded{hint}")
         return plugins[name]
 
-    def load(self, source: object, name: str, policy: Any, config: dict[str, Any] | None) -> SandboxedPlugin:
+    def load(
+        self, source: object, name: str, policy: Any, config: dict[str, Any] | None, *, locked: bool = False
+    ) -> SandboxedPlugin:
         """Load a plugin, register and bind it; raises what `PluginManager.load` does."""
-        plugin = wait_for(self.manager.load(source, name, policy, config))
+        plugin = wait_for(self.manager.load(source, name, policy, config, locked=locked))
         self.names[name] = plugin
         return plugin
 

@@ -42,7 +42,7 @@ def resolve(spec: object, *, base: str | None = None) -> Source:
     if not isinstance(spec, str):
         return object_source(spec)
     text = _checked(spec)
-    if "/" in text or _split_path(text)[0].endswith(".py"):
+    if _is_path(text):
         return _from_path(text, base)
     return _from_name(text)
 
@@ -75,7 +75,23 @@ def _split_path(text: str) -> tuple[str, str | None]:
     return text, None
 
 
+def named_file(spec: object, base: str | None = None) -> tuple[str, str] | None:
+    """The absolute path and the class ('' for none) that a spec of the first kind names; None for other specs."""
+    text = _text_of(spec) if isinstance(spec, os.PathLike) else spec
+    if not isinstance(text, str) or not (isinstance(spec, os.PathLike) or _is_path(_checked(text))):
+        return None
+    return _located(_checked(text), base)
+
+
+def _is_path(text: str) -> bool:
+    return "/" in text or _split_path(text)[0].endswith(".py")
+
+
 def _from_path(text: str, base: str | None) -> Source:
+    return file_source(*_located(text, base), _encodable(text))
+
+
+def _located(text: str, base: str | None) -> tuple[str, str]:
     path, attribute = _split_path(text)
     if attribute is not None:
         check_class_name(attribute, text)
@@ -91,7 +107,7 @@ def _from_path(text: str, base: str | None) -> Source:
         ) from None
     except UnicodeEncodeError:  # of the user's name behind a ~
         raise SpecError(f"spec {quoted(text)} holds a character that no path can; {_FORMS}") from None
-    return file_source(absolute, attribute or "", _encodable(text))
+    return absolute, attribute or ""
 
 
 def _from_name(text: str) -> Source:

@@ -1,0 +1,128 @@
+"""Reads what a plugin says of itself in its code, without running it (worker side).
+
+A plugin itself, for the parser is given a stranger's text: it runs confined like any other.
+"""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+_FIELDS = ("name", "version", "hooks", "asks", "why")
+_NOTHING = object()
+
+
+class ManifestReaderPlugin:
+    """Name, version, hooks, asked rights and reasons of a plugin class, or of a `[tool.agentplug]` table.
+
+    The input is a dict: `code` (bytes), `attribute` (a class's name or ''), and `toml` (text) with `plugin`, whose
+    table `[tool.agentplug.PLUGIN]` or else `[tool.agentplug]` goes before the class. Returns the fields that it
+    found, or `{"problem": text}`.
+    """
+
+    name = "manifest_reader"
+    version = "1.0"
+
+    def initialize(self, config: Mapping[str, Any]) -> None:
+        """Nothing to configure."""
+
+    def process(self, input_data: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields, as far as they can be read."""
+        try:
+            found = _of_class(input_data["code"], input_data["attribute"])
+            if input_data.get("toml"):
+                found |= _of_table(input_data["toml"], input_data.get("plugin", ""))
+        except (SyntaxError, ValueError, RecursionError, _Unreadable) as error:
+            return {"problem": str(error) or type(error).__name__}
+        return found
+
+
+class _Unreadable(Exception):
+    pass
+
+
+def _of_table(text: str, plugin: str) -> dict[str, Any]:
+    table = tomllib.loads(text).get("tool", {}).get("agentplug", {})
+    if not isinstance(table, dict):
+        return {}
+    own = table.get(plugin)
+    merged = {**table, **own} if isinstance(own, dict) else table
+    return {field: merged[field] for field in _FIELDS if field in merged}
+
+
+def _of_class(code: bytes, attribute: str) -> dict[str, Any]:
+    tree = ast.parse(code)
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    constants = _assigned(tree.body, {})
+    if attribute:
+        wanted = classes.get(attribute)
+        if wanted is None:
+            raise _Unreadable(f"no class {attribute} stands at the top level")
+    else:
+        found = [c for c in classes.values() if c.name.endswith("Plugin") and not _is_abstract(c)]
+        if len(found) != 1:
+            names = ", ".join(c.name for c in found) or "none"
+            raise _Unreadable(f"it needs one class whose name ends in Plugin at the top level, and has {names}")
+        wanted = found[0]
+    return _fields(wanted, classes, constants, 0)
+
+
+def _fields(
+    wanted: ast.ClassDef, classes: dict[str, ast.ClassDef], constants: dict[str, Any], depth: int
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for base in reversed(wanted.bases):
+        if isinstance(base, ast.Name) and base.id in classes and depth < 20:
+            found |= _fields(classes[base.id], classes, constants, depth + 1)
+    own = _assigned(wanted.body, constants)
+    for field in _FIELDS:
+        if field in own:
+            if own[field] is _NOTHING:
+                raise _Unreadable(f"{field} of class {wanted.name} is computed; write it as a literal")
+            found[field] = own[field]
+    return found
+
+
+def _assigned(body: list[ast.stmt], constants: dict[str, Any]) -> dict[str, Any]:
+    """What names are given in `body`, the last one counting; `_NOTHING` for what isn't a literal."""
+    found: dict[str, Any] = {}
+    for node in body:
+        if isinstance(node, ast.AnnAssign) and node.value is not None:
+            _bind(node.target, node.value, found, constants)
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                _bind(target, node.value, found, constants)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found[node.name] = _NOTHING
+        elif not isinstance(node, (ast.Expr, ast.Pass, ast.Import, ast.ImportFrom)):
+            for inner in ast.walk(node):  # under an if, in a loop: who knows whether it runs
+                if isinstance(inner, ast.Name) and isinstance(inner.ctx, (ast.Store, ast.Del)):
+                    found[inner.id] = _NOTHING
+    return found
+
+
+def _bind(target: ast.expr, value: ast.expr, found: dict[str, Any], constants: dict[str, Any]) -> None:
+    if isinstance(target, ast.Name):
+        found[target.id] = _literal(value, {**constants, **found})
+    elif isinstance(target, (ast.Tuple, ast.List)):
+        values = value.elts if isinstance(value, (ast.Tuple, ast.List)) else []
+        fits = len(values) == len(target.elts)
+        for i, item in enumerate(target.elts):
+            _bind(item, values[i] if fits else ast.Name("", ast.Load()), found, constants)
+
+
+def _literal(value: ast.expr, constants: dict[str, Any]) -> Any:
+    if isinstance(value, ast.Name):
+        return constants.get(value.id, _NOTHING)
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return _NOTHING
+
+
+def _is_abstract(wanted: ast.ClassDef) -> bool:
+    names = {base.id if isinstance(base, ast.Name) else getattr(base, "attr", "") for base in wanted.bases}
+    marked = any("abstractmethod" in ast.dump(d) for n in wanted.body for d in getattr(n, "decorator_list", ()))
+    return bool(names & {"Protocol", "ABC"}) or marked or any(name.endswith(("Error", "Exception")) for name in names)

@@ -1,0 +1,136 @@
+"""A plugin as it is now: its source, and a pin of the very bytes in it (host)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import NamedTuple
+
+from agentplug.contract.source import Source
+from agentplug.contract.text import printable
+from agentplug.errors import PluginNotFound, SpecError
+from agentplug.sources.cell import cell_source
+from agentplug.sources.files import file_source, read_once
+from agentplug.sources.names import near_match, quoted, quoted_path
+from agentplug.sources.pins.pin import Pin, portable, sha256
+from agentplug.sources.resolve import named_file, resolve
+
+_CELL = ".ipynb#"
+_MAGIC = "%%load_plugin"
+
+
+class UnpinnableSource(SpecError):
+    """What the spec names has no bytes that could be the same tomorrow."""
+
+
+class Taken(NamedTuple):
+    """What was read, once: the source to run, and its pin, of which the manifest's part is still to be filled in."""
+
+    source: Source
+    pin: Pin
+    metadata: str = ""  # a TOML text with a table [tool.agentplug], of a distribution that has one
+    announced: str = ""  # the entry point's name
+    other_ends: Mapping[str, str] = MappingProxyType({})  # digests of files as they would be with \n at line ends
+
+
+def take(spec: object, home: str, *, name: str = "") -> Taken:
+    """Read the plugin that `spec` names. Relative paths in the pin count from `home`, the lock's folder.
+
+    Raises `SpecError` and `PluginNotFound` as `resolve` does, and `SpecError` for what can't be pinned.
+    """
+    if isinstance(spec, Source):
+        return _cell(spec) if spec.kind == "cell" else take(spec.spec, home)
+    if isinstance(spec, str) and _CELL in spec:
+        return _notebook_cell(spec, home)
+    if (place := named_file(spec)) is not None:
+        return _file(*place, home)
+    source = resolve(spec)
+    if source.kind == "object":
+        raise UnpinnableSource(
+            f"{source.spec} lives in this session alone, and is pickled into other bytes in every one; to pin it, "
+            "put it into a file or into a %%load_plugin cell"
+        )
+    raise UnpinnableSource(f"spec {quoted(source.spec)} can't be pinned")
+
+
+def refers_to(pin: Pin, taken: Taken) -> bool:
+    """Whether `pin` is the one for this spec. A cell goes by its name, whatever notebook it was pinned from."""
+    if taken.pin.kind == "cell" and pin.kind == "cell":
+        return pin.entry == taken.pin.entry
+    return pin.spec == taken.pin.spec
+
+
+def spec_of(pin: Pin, home: str) -> str:
+    """The spec to take `pin`'s plugin from again, with an absolute path where it is one."""
+    if pin.spec.startswith(("./", "~/")):
+        return os.path.join(home, pin.spec[2:]) if pin.spec[0] == "." else os.path.expanduser(pin.spec)
+    return pin.spec
+
+
+def _file(path: str, attribute: str, home: str) -> Taken:
+    shown = checked_name(portable(os.path.realpath(os.path.dirname(path)), home), os.path.basename(path))
+    spec = f"{shown}:{attribute}" if attribute else shown
+    source = file_source(path, attribute, spec)
+    read = {os.path.basename(path): source.modules[0].code}
+    files = {name: sha256(code) for name, code in read.items()}
+    return Taken(
+        source, Pin("", spec, "file", entry_of(source), source.digest, files=files), other_ends=ends_aside(read)
+    )
+
+
+def _cell(source: Source) -> Taken:
+    return Taken(source, Pin("", source.spec, "cell", source.entry, source.digest))
+
+
+def _notebook_cell(spec: str, home: str) -> Taken:
+    """The cell of a notebook that begins with `%%load_plugin NAME`."""
+    path, _, name = spec.rpartition("#")
+    absolute = os.path.abspath(os.path.expanduser(path))
+    shown = checked_name(portable(os.path.realpath(os.path.dirname(absolute)), home), os.path.basename(absolute))
+    texts = _plugin_cells(absolute)
+    if name not in texts:
+        known = ", ".join(map(quoted, texts)) or "none"
+        hint = near_match(name, texts) or f"; it has {known}"
+        raise PluginNotFound(f"no cell of {quoted_path(absolute)} begins with {_MAGIC} {printable(name, 80)}{hint}")
+    source = cell_source(texts[name], name)
+    return Taken(source, replace(_cell(source).pin, spec=f"{shown}#{name}"))
+
+
+def _plugin_cells(path: str) -> dict[str, str]:
+    try:
+        cells = json.loads(read_once(path))["cells"]
+        sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise SpecError(f"{quoted_path(path)} is no notebook; a notebook is JSON of format 4") from None
+    found = {}
+    for text in sources:
+        first, _, body = text.partition("\n")
+        words = first.split()
+        if len(words) > 1 and words[0] == _MAGIC:
+            found[words[1]] = body if body.endswith("\n") else f"{body}\n"  # as IPython hands it to the magic
+    return found
+
+
+def ends_aside(read: Mapping[str, bytes]) -> dict[str, str]:
+    """Digests of those files that have Windows line ends, as they would be with others."""
+    return {name: sha256(code.replace(b"\r\n", b"\n")) for name, code in read.items() if b"\r\n" in code}
+
+
+def entry_of(source: Source) -> str:
+    """`MODULE` or `MODULE:Class`."""
+    return f"{source.entry}:{source.attribute}" if source.attribute else source.entry
+
+
+def checked_name(*parts: str) -> str:
+    """The path of `parts`. Raises `SpecError` for one that isn't UTF-8, which no lock can hold."""
+    path = os.path.join(*parts)
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise SpecError(
+            f"{quoted_path(path)} has a name that is no UTF-8, which a lock can't hold; rename it"
+        ) from None
+    return path

@@ -1,0 +1,309 @@
+"""The lock as a file: its order, its comments, who may write it, and what a spoiled one says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agentplug.errors import PinMismatch, SpecError
+from agentplug.sources.pins import writing
+from agentplug.sources.pins.lockfile import Lock, LockError, line_of, parse_lock, read_lock
+from agentplug.sources.pins.pin import Pin, allows, exceeding, is_older, split_specifier
+from agentplug.sources.pins.writing import rendered, update_lock
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGEST = f"sha256:{'a' * 64}"
+OTHER = f"sha256:{'b' * 64}"
+
+
+def a_pin(name: str = "greeter", **changes: object) -> Pin:
+    """A file's pin."""
+    pin = Pin(name, f"./{name}.py", "file", f"plugin_{name}", DIGEST, version="1.0", files={f"{name}.py": DIGEST})
+    return replace(pin, **changes)  # type: ignore[arg-type]
+
+
+def pins(*wanted: Pin) -> dict[str, Pin]:
+    """Pins by key."""
+    return {pin.key: pin for pin in wanted}
+
+
+def test_a_lock_reads_as_it_was_written() -> None:
+    """Every field survives, whatever characters are in it."""
+    strange = a_pin(
+        "Grüße_Bot 2",
+        specifier="<2,>=1",
+        kind="distribution",
+        distribution="greeter 1.0",
+        record=DIGEST,
+        python="cp311",
+        platform="linux_x86_64",
+        hooks={"input": "veto"},
+        asks={"network": [443], "read": ['./a "quoted" \\ path']},
+        rights={"network": True, "processes": 2, "hooks": {"input": "veto"}, "env": ["A"]},
+        files={"a b.py": DIGEST, 'q"\\.py': DIGEST, "": DIGEST},
+        closure={"requests": f"2.31.0 {OTHER}"},
+        origin={"requests wheel": OTHER},
+    )
+
+    text = rendered(pins(strange, a_pin()))
+
+    assert parse_lock(text, "x") == pins(strange, a_pin())
+    assert list(parse_lock(text, "x")) == ["greeter", "grüße-bot-2"]
+
+
+def test_the_order_is_that_of_names() -> None:
+    """The same pins are the same text, in whatever order they came: version control sees only changes."""
+    one, two = a_pin("a", files={"b.py": DIGEST, "a.py": DIGEST}), a_pin("b")
+
+    assert rendered(pins(one, two)) == rendered(pins(two, one))
+    assert (
+        rendered(pins(one)).splitlines()
+        == rendered(pins(one, two)).splitlines()[: len(rendered(pins(one)).splitlines())]
+    )
+
+
+def test_two_branches_that_pin_different_plugins_merge(tmp_path: Path) -> None:
+    """git merges them without a conflict."""
+    middle = pins(a_pin("m"))
+    texts = [rendered(middle), rendered({**pins(a_pin("a")), **middle}), rendered({**middle, **pins(a_pin("z"))})]
+    for name, text in zip(("base", "ours", "theirs"), texts, strict=True):
+        (tmp_path / name).write_text(text)
+
+    merged = subprocess.run(
+        ["git", "merge-file", "-p", "ours", "base", "theirs"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert merged.returncode == 0, merged.stdout
+    assert set(parse_lock(merged.stdout, "x")) == {"a", "m", "z"}
+
+
+def test_comments_stay_with_what_they_stand_on() -> None:
+    """Above an entry, behind one, above a table, at the end: after a new pin all of them are where they were."""
+    text = rendered(pins(a_pin("m")))
+    text = text.replace("[plugins.m]", "# reviewed by hand\n[plugins.m] # twice")
+    text = text.replace('version = "1.0"', '# not 1.1\nversion = "1.0" # stable') + "# the end\n"
+
+    after = rendered(pins(a_pin("a"), a_pin("m", version="1.2")), text)
+
+    lines = after.splitlines()
+    assert lines[lines.index("# reviewed by hand") + 1] == "[plugins.m] # twice"
+    assert lines[lines.index("# not 1.1") + 1] == 'version = "1.2" # stable'
+    assert lines[-1] == "# the end"
+    assert rendered(parse_lock(after, "x"), after) == after
+
+
+def test_a_comment_on_what_is_gone_isn_t_lost() -> None:
+    """It goes to the end of the lock."""
+    text = rendered(pins(a_pin("a"), a_pin("m"))).replace("[plugins.m]", "# why m\n[plugins.m]")
+
+    assert rendered(pins(a_pin("a")), text).endswith("# why m\n")
+
+
+GOOD = rendered(pins(a_pin("one"), a_pin("two", rights={"network": [443]})))
+BAD = {
+    "truncated": (GOOD[: GOOD.index(DIGEST) + 20], 11, "cut off", "version control"),
+    "empty": ("\n", None, "is empty", "version control"),
+    "duplicated": (GOOD + GOOD.partition("version = 1\n")[2], 28, "twice", "two plugins have one name"),
+    "newer schema": (GOOD.replace("version = 1\n", "version = 7\n", 1), 3, "schema is 7", "upgrade agentplug"),
+    "no schema": (GOOD.replace("version = 1\n", "", 1), 1, "no schema", "version control"),
+    "schema 0": (GOOD.replace("version = 1\n", "version = 0\n", 1), 3, "no schema 0", "version control"),
+    "unknown entry": (GOOD.replace("digest = ", "digset = ", 1), 11, "did you mean 'digest'?", "by hand"),
+    "a stranger at the top": (GOOD.replace("version = 1\n", "version = 1\nplugin = 1\n"), 4, "'plugins'?", "by hand"),
+    "no kind": (GOOD.replace('kind = "file"', 'kind = "fil"', 1), 9, "kind 'fil'", "--upgrade one"),
+    "no entry": (GOOD.replace('entry = "plugin_one"\n', "", 1), 5, "needs 'entry'", "--upgrade one"),
+    "no files": (GOOD.replace(f'"two.py" = "{DIGEST}"', ""), 16, "needs 'files'", "--upgrade two"),
+    "a digest cut": (GOOD.replace(f'"one.py" = "{DIGEST}"', '"one.py" = "sha256:aa"'), 14, "is no digest", "undo"),
+    "a digest of another kind": (
+        GOOD.replace(f'digest = "{DIGEST}"', 'digest = "md5:aa"', 1),
+        11,
+        "no digest",
+        "undo",
+    ),
+    "unknown right": (GOOD.replace("network = ", "netwrok = "), 24, "did you mean 'network'?", "--upgrade two"),
+    "wrong type": (GOOD.replace('name = "one"', "name = 1"), 6, "name is no text", "quotes"),
+    "wrong right": (GOOD.replace("[443]", '"all"'), 24, "no right has", "--upgrade two"),
+    "under another name": (GOOD.replace('name = "one"', 'name = "uno"'), 5, "belongs under 'uno'", "--upgrade one"),
+    "specifier": (GOOD.replace('version = "1.0"', 'specifier = "1"', 1), 7, "no version specifier", ">=1.2"),
+    "a merge": (GOOD.replace("[plugins.two]", "<<<<<<< HEAD\n[plugins.two]"), 16, "merge wasn't finished", "--check"),
+    "no table": ("version = 1\nplugins = 3\n", 2, "plugins is no table", "[plugins.NAME]"),
+    "a plugin that is none": ("version = 1\n[plugins]\nx = 3\n", 3, "'x' is no table", "[plugins.x]"),
+    "nested too deep": (f"version = 1\nx = {'[' * 5_000}\n", None, "line", "version control"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_spoiled_lock_says_line_fact_and_remedy(case: str, tmp_path: Path) -> None:
+    """Damaged, truncated, duplicated, newer, edited by hand: nothing counts as pinned, and the message helps."""
+    text, line, fact, remedy = BAD[case]
+    (tmp_path / "agentplug.lock").write_text(text)
+
+    with pytest.raises(LockError) as caught:
+        read_lock(tmp_path)
+
+    told = str(caught.value)
+    assert fact in told
+    assert remedy in told
+    assert str(tmp_path / "agentplug.lock") in told
+    if line is not None:
+        assert f", line {line}:" in told
+    assert isinstance(caught.value, PinMismatch)
+
+
+def test_a_lock_that_is_no_text_or_not_there_says_so(tmp_path: Path) -> None:
+    """Bytes that aren't UTF-8, a directory in its place, nothing at all."""
+    place = tmp_path / "agentplug.lock"
+    with pytest.raises(LockError, match=r"there is no lock .*agentplug lock SPEC"):
+        read_lock(place)
+    place.write_bytes(b"version = 1\n# \xff\n")
+    with pytest.raises(LockError, match="line 2: it isn't UTF-8"):
+        read_lock(place)
+    with pytest.raises(SpecError, match="write the path"):
+        read_lock(3)
+
+
+def test_windows_line_endings_make_no_difference(tmp_path: Path) -> None:
+    """A checkout that turned them all is the same lock."""
+    (tmp_path / "agentplug.lock").write_bytes(GOOD.replace("\n", "\r\n").encode())
+
+    assert read_lock(tmp_path).pins == parse_lock(GOOD, "x")
+
+
+def test_the_line_of_an_entry_is_found_under_any_header() -> None:
+    """Also where keys are quoted, or the entry isn't there at all: then the table's."""
+    text = 'version = 1\n[plugins."a b"]\nname = "x"\n[plugins."a b".files]\n"q.py" = "y"\n'
+
+    assert line_of(text, ("plugins", "a b", "files", "q.py")) == 5
+    assert line_of(text, ("plugins", "a b", "kind")) == 2
+    assert line_of(text, ("nothing",)) == 1
+
+
+# ---------------------------------------------------------------------- writers
+
+
+def _pin_one(folder: str, name: str) -> None:
+    update_lock(folder, lambda held: held.update(pins(a_pin(name))))
+
+
+def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    """Eight processes pin eight plugins; all eight are pinned, and no other file is left."""
+    names = [f"p{i}" for i in range(8)]
+    code = "import sys; from tests.unit.test_lock import _pin_one; _pin_one(*sys.argv[1:])"
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], cwd=ROOT) for name in names]
+
+    assert [writer.wait(60) for writer in writers] == [0] * 8
+    assert sorted(read_lock(tmp_path).pins) == names
+    assert os.listdir(tmp_path) == ["agentplug.lock"]
+
+
+KILLED = """
+import os, signal, sys
+from agentplug.sources.pins import writing
+from tests.unit.test_lock import _pin_one
+writing.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+_pin_one(sys.argv[1], "late")
+"""
+
+
+def test_an_interrupted_write_leaves_the_old_lock(tmp_path: Path) -> None:
+    """A writer killed on the last step changes nothing, and what it leaves lying is gone with the next write."""
+    _pin_one(str(tmp_path), "early")
+
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, timeout=60, check=False)
+
+    assert done.returncode == -signal.SIGKILL
+    assert list(read_lock(tmp_path).pins) == ["early"]
+    assert len(os.listdir(tmp_path)) == 2
+    _pin_one(str(tmp_path), "next")
+    assert list(read_lock(tmp_path).pins) == ["early", "next"]
+    assert os.listdir(tmp_path) == ["agentplug.lock"]
+
+
+def test_a_full_disk_leaves_the_old_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what failed; the lock and its folder are as before."""
+    _pin_one(str(tmp_path), "early")
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writing.os, "fsync", full)
+    with pytest.raises(LockError, match="No space left"):
+        _pin_one(str(tmp_path), "late")
+
+    assert list(read_lock(tmp_path).pins) == ["early"]
+    assert os.listdir(tmp_path) == ["agentplug.lock"]
+
+
+def test_a_spoiled_lock_isn_t_written_over(tmp_path: Path) -> None:
+    """To pin one more into a lock that can't be read would lose all others."""
+    (tmp_path / "agentplug.lock").write_text(GOOD[:-40])
+
+    with pytest.raises(LockError):
+        _pin_one(str(tmp_path), "late")
+
+    assert (tmp_path / "agentplug.lock").read_text() == GOOD[:-40]
+
+
+def test_nothing_is_written_where_nothing_changed(tmp_path: Path) -> None:
+    """The same pin again leaves the file untouched, its own format included."""
+    place = tmp_path / "agentplug.lock"
+    place.write_text(GOOD.replace("version = 1\n", "version   =   1\n", 1))
+    before = place.stat()
+
+    update_lock(tmp_path, lambda held: held.update(pins(a_pin("one"))))
+
+    assert (place.stat().st_ino, place.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_link_and_the_mode_are_kept(tmp_path: Path) -> None:
+    """A lock that is a link stays one, and what it leads to keeps its mode."""
+    (tmp_path / "real").mkdir()
+    place = tmp_path / "real" / "agentplug.lock"
+    place.write_text(GOOD)
+    place.chmod(0o640)
+    (tmp_path / "agentplug.lock").symlink_to(place)
+
+    lock = update_lock(tmp_path, lambda held: held.update(pins(a_pin("three"))))
+
+    assert isinstance(lock, Lock)
+    assert (tmp_path / "agentplug.lock").is_symlink()
+    assert "three" in read_lock(place).pins
+    assert place.stat().st_mode & 0o777 == 0o640
+
+
+# ---------------------------------------------------------------------- words
+
+
+def test_a_specifier_may_follow_a_spec() -> None:
+    """Version specifiers as packaging has them, in their normal form."""
+    assert split_specifier("greeter>=1,<2") == ("greeter", "<2,>=1")
+    assert split_specifier("./a.py:B ~= 1.4") == ("./a.py:B", "~=1.4")
+    assert split_specifier("./plain.py") == ("./plain.py", "")
+    with pytest.raises(SpecError, match="no version specifier"):
+        split_specifier("greeter==one two")
+    assert allows("", "anything")
+    assert allows(">=1", "1.5rc1")
+    assert not allows(">=2", "1.5")
+    assert not allows(">=2", "no version")
+    assert is_older("1.9", "1.10")
+    assert not is_older("x", "1")
+
+
+def test_less_than_was_pinned_may_always_be_granted() -> None:
+    """A right exceeds its pin when there is any in it that the pin hasn't."""
+    pinned = {"network": [80, 443], "read": ["./a"], "processes": 2, "hooks": {"input": "veto"}, "env": ["A"]}
+
+    assert exceeding({"network": [443], "processes": 1, "hooks": {"input": "veto"}}, pinned) == []
+    assert exceeding({"network": True, "read": ["./b"], "processes": 3}, pinned) == ["network", "read", "processes"]
+    assert exceeding({"hooks": {"input": "transform"}, "write": ["./a"]}, pinned) == ["hooks", "write"]
+    assert exceeding({"network": [1]}, {"network": True}) == []
+    assert exceeding({"best_effort": True}, {}) == ["best_effort"]
