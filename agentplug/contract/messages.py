@@ -1,8 +1,6 @@
 """`AgentMessage`: one framework-neutral message of an agent, on its way through the hooks (host).
 
-Frozen and checked when it is made. Its parts are those of the OpenTelemetry GenAI conventions (the message schemas
-of semantic-conventions 1.41): a part whose `type` they define has to be as they say, one of any other type is generic
-and may hold what it likes. What JSON values are plain is `plain`'s business.
+Frozen and checked when it is made. What a part is says `parts`, which JSON values are plain says `plain`.
 """
 
 from __future__ import annotations
@@ -19,8 +17,11 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from agentplug.contract.members import AGENT, MODEL, USAGE, count, duration, members, refuse, texts, tokens
+from agentplug.contract.parts import checked, fitting
 from agentplug.contract.plain import MadePlain, strict
 from agentplug.contract.plugin import AGENT_POINTS
+from agentplug.contract.policy import shown
 from agentplug.contract.text import printable
 from agentplug.errors import ContractError
 
@@ -33,24 +34,7 @@ _json = msgspec.json.Encoder().encode
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 
-# type: (required texts, optional texts, other required members)
-_PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
-    "text": (("content",), (), ()),
-    "reasoning": (("content",), (), ()),
-    "tool_call": (("name",), ("id",), ()),
-    "tool_call_response": ((), ("id",), ("response",)),
-    "server_tool_call": (("name",), ("id",), ("server_tool_call",)),
-    "server_tool_call_response": ((), ("id",), ("server_tool_call_response",)),
-    "blob": (("modality", "content"), ("mime_type",), ()),
-    "uri": (("modality", "uri"), ("mime_type",), ()),
-    "file": (("modality", "file_id"), ("mime_type",), ()),
-}
-_TYPED_OBJECTS = ("server_tool_call", "server_tool_call_response")
 _TEXTS = ("session_id", "run_id", "request_id", "group", "role", "name", "finish_reason")
-_COUNTS = ("turn",)
-_AGENT = ("id", "name", "framework", "framework_version")
-_MODEL = ("id", "vendor")
-_USAGE = ("input_tokens", "output_tokens")
 
 
 def _now() -> str:
@@ -97,39 +81,38 @@ class AgentMessage:
     def __post_init__(self) -> None:
         put = self.__dict__.__setitem__  # frozen for everybody else
         if self.v != VERSION or type(self.v) is not int:
-            _refuse("v", f"{_shown(self.v)}; this version reads {VERSION}")
+            refuse("v", f"{shown(self.v)}; this version reads {VERSION}")
         if self.point not in AGENT_POINTS:
             near = difflib.get_close_matches(str(self.point)[:100], AGENT_POINTS, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"the points of messages are {', '.join(AGENT_POINTS)}"
-            _refuse("point", f"{_shown(self.point)} is unknown; {hint}")
+            refuse("point", f"{shown(self.point)} is unknown; {hint}")
         if type(self.id) is not str or not 0 < len(self.id) <= 200:
-            _refuse("id", f"{_shown(self.id)}; write a text of 1 to 200 characters")
+            refuse("id", f"{shown(self.id)}; write a text of 1 to 200 characters")
         if type(self.ts) is not str or not _TIME.fullmatch(self.ts):
-            _refuse("ts", f"{_shown(self.ts)}; write a time as RFC 3339 has it, like 2026-01-31T12:00:00Z")
-        _count("seq", self.seq)
-        for name in _COUNTS:
-            if self.__dict__[name] is not None:
-                _count(name, self.__dict__[name])
+            refuse("ts", f"{shown(self.ts)}; write a time as RFC 3339 has it, like 2026-01-31T12:00:00Z")
+        count("seq", self.seq)
+        if self.turn is not None:
+            count("turn", self.turn)
         for name in ("id", *_TEXTS):
             if (text := self.__dict__[name]) is not None:
                 if type(text) is not str:
-                    _refuse(name, f"{_shown(text)}; write text, or None")
+                    refuse(name, f"{shown(text)}; write text, or None")
                 strict(text, name)
-        put("agent", _members("agent", self.agent, _AGENT))
-        put("model", _members("model", self.model, _MODEL))
-        put("error", _members("error", self.error, ("type",)))
-        put("usage", _tokens(self.usage))
-        if self.duration_ms is not None and not _duration(self.duration_ms):
-            _refuse("duration_ms", f"{_shown(self.duration_ms)}; write milliseconds, 0 or more")
+        put("agent", members("agent", self.agent, AGENT))
+        put("model", members("model", self.model, MODEL))
+        put("error", members("error", self.error, ("type",)))
+        put("usage", tokens(self.usage))
+        if self.duration_ms is not None and not duration(self.duration_ms):
+            refuse("duration_ms", f"{shown(self.duration_ms)}; write milliseconds, 0 or more")
         if type(self.truncated) is not bool:
-            _refuse("truncated", f"{_shown(self.truncated)}; write True or False")
-        put("redactions", _texts("redactions", self.redactions))
-        put("parts", _parts(self.parts))
+            refuse("truncated", f"{shown(self.truncated)}; write True or False")
+        put("redactions", texts("redactions", self.redactions))
+        put("parts", checked(self.parts))
         if self.native is not None:
             put("native", _native(self.native))
         size_bytes = len(_json(self.__dict__))
         if size_bytes > MAX_MESSAGE_BYTES:
-            _refuse(
+            refuse(
                 "message", f"{size_bytes} bytes as JSON, more than {MAX_MESSAGE_BYTES}; AgentMessage.coerced cuts it"
             )
         put("_size_bytes", size_bytes)
@@ -191,22 +174,22 @@ class AgentMessage:
     def from_dict(cls, values: Mapping[str, Any]) -> AgentMessage:
         """The message that `to_dict` gave. Raises `ContractError`."""
         if not isinstance(values, Mapping):
-            _refuse("message", f"a {type(values).__name__}; give a dict of its fields")
+            refuse("message", f"a {type(values).__name__}; give a dict of its fields")
         return _made(dict(values))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> AgentMessage:
         """The message that `to_json` wrote. Raises `ContractError`, for repeated keys too."""
         if not isinstance(text, (str, bytes)):
-            _refuse("message", f"a {type(text).__name__}; give its JSON as text")
+            refuse("message", f"a {type(text).__name__}; give its JSON as text")
         if len(text) > MAX_MESSAGE_BYTES:
-            _refuse("message", f"{len(text)} long as JSON, more than {MAX_MESSAGE_BYTES}")
+            refuse("message", f"{len(text)} long as JSON, more than {MAX_MESSAGE_BYTES}")
         try:
             values = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
         except RecursionError:
-            _refuse("message", "nested too deeply")
+            refuse("message", "nested too deeply")
         except (ValueError, UnicodeDecodeError) as error:
-            _refuse("message", f"not JSON: {printable(str(error), 200)}")
+            refuse("message", f"not JSON: {printable(str(error), 200)}")
         return cls.from_dict(values)
 
     @classmethod
@@ -220,13 +203,13 @@ class AgentMessage:
         plain = MadePlain(_COERCED_CHARACTERS)
         given = {name: value for name, value in values.items() if name not in ("parts", "native", "redactions")}
         fit = {name: _fitting(name, plain(value, name), plain) for name, value in given.items()}
-        fit["parts"] = _fitting_parts(plain(values.get("parts", []), "parts"), plain)
+        fit["parts"] = fitting(plain(values.get("parts", []), "parts"), plain)
         fit["redactions"] = [str(plain(text, "redactions")) for text in values.get("redactions", ())]
         if values.get("native") is not None:
             try:
                 fit["native"] = _native(values["native"])
                 if len(_json(fit["native"])) > MAX_MESSAGE_BYTES // 2:
-                    _refuse("native", "too large")
+                    refuse("native", "too large")
             except ContractError as error:
                 fit["native"] = None
                 plain.notes.append(f"native: left out, {printable(str(error), 150)}")
@@ -256,115 +239,16 @@ def _made(values: dict[str, Any]) -> AgentMessage:
         if name not in _NAMES:
             near = difflib.get_close_matches(str(name)[:100], _NAMES, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            _refuse(printable(str(name), 100), f"a message has no such field{hint}")
+            refuse(printable(str(name), 100), f"a message has no such field{hint}")
     if "point" not in values:
-        _refuse("point", "missing; say where the message is")
+        refuse("point", "missing; say where the message is")
     return AgentMessage(**values)
-
-
-def _refuse(name: str, what: str) -> NoReturn:
-    raise ContractError(f"{name}: {what}")
-
-
-def _shown(value: object) -> str:
-    try:
-        return printable(repr(value), 100)
-    except Exception:
-        return f"<{type(value).__name__}>"
-
-
-def _count(name: str, value: object) -> None:
-    if type(value) is not int or not 0 <= value <= 1 << 53:
-        _refuse(name, f"{_shown(value)}; write a whole number, 0 or more")
-
-
-def _duration(value: object) -> bool:
-    return type(value) in (int, float) and 0 <= value <= 1 << 53  # type: ignore[operator]
-
-
-def _texts(name: str, value: object) -> list[str]:
-    if not isinstance(value, (list, tuple)) or not all(type(text) is str for text in value):
-        _refuse(name, f"{_shown(value)}; write a list of texts")
-    return [strict(text, name) for text in value]
-
-
-def _members(name: str, value: object, known: tuple[str, ...]) -> dict[str, Any] | None:
-    """A dict with texts for some of `known`."""
-    if value is None:
-        return None
-    if type(value) is not dict:
-        _refuse(name, f"{_shown(value)}; write a dict with {', '.join(known)}, or None")
-    for key, text in value.items():
-        if key not in known:
-            _refuse(f"{name}.{printable(str(key), 60)}", f"unknown; {name} has {', '.join(known)}")
-        if text is not None and type(text) is not str:
-            _refuse(f"{name}.{key}", f"{_shown(text)}; write text, or None")
-    return strict(value, name)  # type: ignore[no-any-return]
-
-
-def _tokens(value: object) -> dict[str, Any] | None:
-    if value is None:
-        return None
-    if type(value) is not dict:
-        _refuse("usage", f"{_shown(value)}; write a dict with {', '.join(_USAGE)}, or None")
-    for key, count in value.items():
-        if key not in _USAGE:
-            _refuse(f"usage.{printable(str(key), 60)}", f"unknown; usage has {', '.join(_USAGE)}")
-        if count is not None:
-            _count(f"usage.{key}", count)
-    return dict(value)
 
 
 def _native(value: object) -> dict[str, Any]:
     if type(value) is not dict or set(value) != {"framework", "data"} or type(value["framework"]) is not str:
-        _refuse("native", "write a dict of framework (text) and data (its own dump), or None")
+        refuse("native", "write a dict of framework (text) and data (its own dump), or None")
     return strict(value, "native")  # type: ignore[no-any-return]
-
-
-def _parts(value: object) -> list[dict[str, Any]]:
-    if not isinstance(value, (list, tuple)):
-        _refuse("parts", f"a {type(value).__name__}; write a list of dicts, each with a type")
-    for at, part in enumerate(value):
-        if wrong := _wrong(part):
-            _refuse(f"parts[{at}]{wrong[0]}", wrong[1])
-    return strict(value, "parts")  # type: ignore[no-any-return]
-
-
-def _wrong(part: object) -> tuple[str, str] | None:
-    """Where a part isn't as the schema has its type, and what should be there."""
-    if type(part) is not dict:
-        return "", f"a {type(part).__name__}; write a dict with a type"
-    kind = part.get("type")
-    if type(kind) is not str or not kind:
-        return ".type", f"{_shown(kind)}; write text, such as {', '.join(list(_PARTS)[:4])}"
-    required, optional, others = _PARTS.get(kind, ((), (), ()))
-    for name in required:
-        if type(part.get(name)) is not str:
-            return f".{name}", f"{_shown(part.get(name))}; a {kind} part has a text there"
-    for name in optional:
-        if part.get(name) is not None and type(part[name]) is not str:
-            return f".{name}", f"{_shown(part[name])}; text, or None"
-    for name in others:
-        if name not in part:
-            return f".{name}", f"missing; a {kind} part has one"
-        inner = part[name]
-        if name in _TYPED_OBJECTS and (type(inner) is not dict or type(inner.get("type")) is not str):
-            return f".{name}", "write a dict with a type"
-    return None
-
-
-def _fitting_parts(value: object, plain: MadePlain) -> list[dict[str, Any]]:
-    """`value`, plain already, as parts."""
-    found = []
-    for at, part in enumerate(value if isinstance(value, list) else [value]):
-        wrong = _wrong(part)
-        if wrong is None:
-            found.append(part)
-            continue
-        plain.notes.append(f"parts[{at}]{wrong[0]}: not as its type has it, so generic")
-        inside = part if isinstance(part, dict) else {"content": part}
-        found.append({**inside, "type": "generic"})
-    return found
 
 
 def _fitting(name: str, value: Any, plain: MadePlain) -> Any:
@@ -378,7 +262,7 @@ def _fitting(name: str, value: Any, plain: MadePlain) -> Any:
         pass
     plain.notes.append(f"{name}: not as the field has it")
     if isinstance(value, dict) and name in ("agent", "model", "usage", "error"):
-        known = {"agent": _AGENT, "model": _MODEL, "usage": _USAGE, "error": ("type",)}[name]
+        known = {"agent": AGENT, "model": MODEL, "usage": USAGE, "error": ("type",)}[name]
         kept = {key: item for key, item in value.items() if key in known}
         if name != "usage":
             kept = {key: item if item is None else str(item) for key, item in kept.items()}
