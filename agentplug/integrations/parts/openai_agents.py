@@ -1,0 +1,126 @@
+"""Items of the OpenAI Responses API, as the Agents SDK has them, as parts and back (host).
+
+What goes to a model are dicts, what comes from it are models of pydantic; both are read as dicts here, and what was
+changed becomes what it was before.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from openai.types.responses import ResponseFunctionToolCall, ResponseOutputItem, ResponseOutputMessage
+from pydantic import BaseModel, TypeAdapter
+from pydantic_core import to_jsonable_python
+
+from agentplug.errors import HookDenied
+from agentplug.integrations.bridge import Place, read, text, tool_call, tool_response
+
+OUTPUT: TypeAdapter[Any] = TypeAdapter(list[ResponseOutputItem])
+_TEXTS = ("input_text", "output_text", "text")
+_ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
+
+
+def places(at: int, item: Any) -> list[Place]:
+    """What an item holds."""
+    given = as_dict(item)
+    kind = given.get("type") or ("message" if "role" in given else None)
+    if kind == "message":
+        role = _ROLES.get(given.get("role", ""), "user")
+        content = given.get("content")
+        if isinstance(content, str):
+            return [Place(at, None, text(content, role=role))] if content else []
+        return [Place(at, i, {**_block(block), "role": role}) for i, block in enumerate(content or ())]
+    if kind == "function_call":
+        return [Place(at, kind, tool_call(given.get("call_id"), given["name"], given["arguments"], role="assistant"))]
+    if kind == "function_call_output":
+        return [Place(at, kind, tool_response(given.get("call_id"), given.get("output"), role="tool"))]
+    if kind == "reasoning":
+        told = [*(given.get("summary") or ()), *(given.get("content") or ())]
+        content = "\n".join(str(block.get("text", "")) for block in told if isinstance(block, dict))
+        return [Place(at, kind, {"type": "reasoning", "content": content, "role": "assistant"})]
+    return [Place(at, kind, {"type": f"openai.{kind}", "content": plain(given), "role": "assistant"})]
+
+
+def as_dict(item: Any) -> dict[str, Any]:
+    """An item, whichever it is."""
+    return item.model_dump(exclude_unset=True) if isinstance(item, BaseModel) else dict(item)
+
+
+def plain(value: Any) -> Any:
+    """JSON values of whatever a tool or an item holds."""
+    return to_jsonable_python(value, fallback=repr)
+
+
+def _block(block: Any) -> dict[str, Any]:
+    kind = block.get("type")
+    if kind in _TEXTS:
+        return text(str(block.get("text", "")))
+    if kind == "refusal":
+        return text(str(block.get("refusal", "")))
+    if kind == "input_image" and isinstance(block.get("image_url"), str):
+        return {"type": "uri", "modality": "image", "uri": block["image_url"]}
+    if isinstance(block.get("file_id"), str):
+        return {"type": "file", "modality": str(kind).removeprefix("input_"), "file_id": block["file_id"]}
+    return {"type": f"openai.{kind}", "content": plain(block)}
+
+
+class Items:
+    """How items are changed: see `Carrier`. `said`: those that are a model's own, and models of pydantic."""
+
+    def __init__(self, *, said: bool = False) -> None:
+        self._said = said
+
+    def put(self, message: Any, where: Any, part: dict[str, Any]) -> Any:
+        """With `part` there."""
+        given = as_dict(message)
+        if where == "function_call":
+            changed = {**given, "name": part["name"], "call_id": part.get("id") or given.get("call_id")}
+            if part.get("arguments") != read(given["arguments"]):
+                changed["arguments"] = json.dumps(part.get("arguments"))
+        elif where == "function_call_output":
+            output = part["response"]
+            changed = {**given, "output": output if isinstance(output, (str, list)) else json.dumps(output)}
+        elif where is None:
+            changed = {**given, "content": part["content"]}
+        elif isinstance(where, int):
+            blocks = list(given["content"])
+            field = "refusal" if blocks[where].get("type") == "refusal" else "text"
+            if field not in blocks[where] or part["type"] != "text":
+                raise HookDenied(f"a transform changed what can't be carried: a {blocks[where].get('type')}")
+            blocks[where] = {**blocks[where], field: part["content"]}
+            changed = {**given, "content": blocks}
+        else:
+            raise HookDenied(f"a transform changed what can't be carried: a {where} item")
+        return type(message).model_validate(changed) if isinstance(message, BaseModel) else changed
+
+    def drop(self, message: Any, where: Any) -> Any:
+        """Without what is there."""
+        given = as_dict(message)
+        if not isinstance(where, int):
+            return None
+        blocks = [block for at, block in enumerate(given["content"]) if at != where]
+        changed = {**given, "content": blocks}
+        if not blocks:
+            return None
+        return type(message).model_validate(changed) if isinstance(message, BaseModel) else changed
+
+    def fresh(self, part: dict[str, Any]) -> Any:
+        """A new item."""
+        role = part.get("role", "assistant" if self._said else "user")
+        if role == "assistant" and part["type"] == "tool_call" and part.get("id"):
+            called = {
+                "name": part["name"],
+                "arguments": json.dumps(part.get("arguments") or {}),
+                "call_id": part["id"],
+            }
+            made = ResponseFunctionToolCall(type="function_call", **called)
+            return made if self._said else made.model_dump(exclude_unset=True)
+        if part["type"] == "text" and self._said:
+            block = {"type": "output_text", "text": part["content"], "annotations": []}
+            return ResponseOutputMessage.model_validate(
+                {"id": "agentplug", "type": "message", "role": role, "status": "completed", "content": [block]}
+            )
+        if part["type"] == "text" and role in ("user", "assistant", "system"):
+            return {"role": role, "content": part["content"]}
+        raise HookDenied(f"a transform added what can't be carried: a {part['type']} part of {role}")
