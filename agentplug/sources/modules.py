@@ -36,7 +36,7 @@ _LOADERS: dict[type, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Found:
     """The files of a module and its ancestors, outermost first, and the directories of its top-level package."""
 
     chain: list[Place]
@@ -49,12 +49,12 @@ def module_source(dotted: str, attribute: str, spec: str) -> Source:
     An installed module comes alone, for a worker can import its ancestors and siblings by itself. Any other comes
     with its whole top-level package. Raises `PluginNotFound` or `SpecError`.
     """
-    found = _find(dotted)
+    found = find_module(dotted)
     modules = _modules(found, dotted.partition(".")[0])
     return Source(spec, "module", tree_digest(modules), dotted, attribute, tuple(modules))
 
 
-def _modules(found: _Found, top: str) -> list[Module]:
+def _modules(found: Found, top: str) -> list[Module]:
     roots = installed_roots()
     wanted = found.chain[-1]
     portions = [path for path in found.top_directories if not is_under(os.path.realpath(path), roots)]
@@ -70,7 +70,8 @@ def _modules(found: _Found, top: str) -> list[Module]:
     return package_modules(top, portions, found.chain, elsewhere=len(portions) < len(found.top_directories))
 
 
-def _find(dotted: str) -> _Found:
+def find_module(dotted: str) -> Found:
+    """Where the module `dotted` lies on `sys.path`. Raises `PluginNotFound` or `SpecError`."""
     PathFinder.invalidate_caches()  # a file written a moment ago is in no cache of its directory
     directories = _search_path()
     chain: list[Place] = []
@@ -94,7 +95,7 @@ def _find(dotted: str) -> _Found:
         directories = inside
     if not chain or chain[-1].name != dotted:
         raise PluginNotFound(_no_code(dotted, directories))
-    return _Found(chain, top_directories)
+    return Found(chain, top_directories)
 
 
 def _search_path() -> list[str]:

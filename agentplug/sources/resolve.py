@@ -110,6 +110,15 @@ def _located(text: str, base: str | None) -> tuple[str, str]:
     return absolute, attribute or ""
 
 
+def named_module(text: str) -> tuple[str, str, str]:
+    """The dotted module, the class ('' for none) and the entry point ('' for none) that a spec of the other kinds
+    names."""
+    dotted, colon, attribute = text.partition(":")
+    if not colon and "." not in text and (announced := find_entry_point(text)) is not None:
+        return *announced, text
+    return dotted, attribute, ""
+
+
 def _from_name(text: str) -> Source:
     dotted, colon, attribute = text.partition(":")
     if colon:

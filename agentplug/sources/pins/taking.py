@@ -14,9 +14,12 @@ from agentplug.contract.text import printable
 from agentplug.errors import PluginNotFound, SpecError
 from agentplug.sources.cell import cell_source
 from agentplug.sources.files import file_source, read_once
+from agentplug.sources.installed import installed_roots, is_under
+from agentplug.sources.modules import find_module
 from agentplug.sources.names import near_match, quoted, quoted_path
 from agentplug.sources.pins.pin import Pin, portable, sha256
-from agentplug.sources.resolve import named_file, resolve
+from agentplug.sources.pins.trees import ReadTree
+from agentplug.sources.resolve import named_file, named_module, resolve
 
 _CELL = ".ipynb#"
 _MAGIC = "%%load_plugin"
@@ -48,12 +51,14 @@ def take(spec: object, home: str, *, name: str = "") -> Taken:
     if (place := named_file(spec)) is not None:
         return _file(*place, home)
     source = resolve(spec)
+    if source.kind == "module":
+        return _module(source, home)
     if source.kind == "object":
         raise UnpinnableSource(
             f"{source.spec} lives in this session alone, and is pickled into other bytes in every one; to pin it, "
             "put it into a file or into a %%load_plugin cell"
         )
-    raise UnpinnableSource(f"spec {quoted(source.spec)} can't be pinned")
+    raise UnpinnableSource(f"a source of kind {source.kind} can't be pinned")
 
 
 def refers_to(pin: Pin, taken: Taken) -> bool:
@@ -79,6 +84,33 @@ def _file(path: str, attribute: str, home: str) -> Taken:
     return Taken(
         source, Pin("", spec, "file", entry_of(source), source.digest, files=files), other_ends=ends_aside(read)
     )
+
+
+def _module(found: Source, home: str) -> Taken:
+    """What `found` names, read anew: all files that belong to it and not modules alone."""
+    dotted, attribute, announced = named_module(found.spec)
+    place = find_module(dotted)
+    path = place.chain[-1].path
+    roots = installed_roots()
+    if is_under(os.path.realpath(path), roots):
+        raise UnpinnableSource(f"spec {quoted(found.spec)} is installed")
+    if any(is_under(os.path.realpath(portion), roots) for portion in place.top_directories):
+        raise SpecError(
+            f"a part of the package {quoted(dotted.partition('.')[0])} is installed and another part isn't, so "
+            "neither can be pinned alone; install all of it, or name the plugin's file"
+        )
+    top, read = dotted.partition(".")[0], ReadTree()
+    if place.top_directories:
+        for portion in place.top_directories:
+            read.add_directory(portion, top)
+    else:
+        read.add_file(path, os.path.basename(path))
+    modules = read.modules()
+    if not any(module.name == dotted for module in modules):
+        raise PluginNotFound(f"the module {quoted(dotted)} is gone from {quoted_path(path)}; was it just moved?")
+    source = replace(found, entry=dotted, attribute=attribute, modules=modules, digest=read.digest)
+    pin = Pin("", found.spec, "tree", entry_of(source), read.digest, files=read.files)
+    return Taken(source, pin, announced=announced, other_ends=ends_aside(read.code))
 
 
 def _cell(source: Source) -> Taken:
