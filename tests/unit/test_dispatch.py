@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,8 @@ class HookPlugin:
         self.config = config
 
     async def process(self, x: Any) -> Any:
+        if x == "busy":
+            await asyncio.sleep(1)
         return self.seen
 
     async def on_message(self, point: str, message: dict[str, Any]) -> Any:
@@ -62,6 +66,10 @@ class HookPlugin:
                 raise LookupError("of its own")
             case "sleep":
                 await asyncio.sleep(60)
+            case "stubborn":
+                while True:
+                    with contextlib.suppress(BaseException):
+                        time.sleep(60)  # noqa: ASYNC251  blocking is the point
             case "die":
                 import os
 
@@ -460,6 +468,42 @@ async def test_a_hook_has_a_time_of_its_own() -> None:
         assert (await manager.dispatch(message())).allowed
         manager.register_hook("output", lambda m: asyncio.sleep(60), "veto")
         assert not (await manager.dispatch(message(point="output"))).allowed
+
+
+async def test_a_hook_that_wont_be_interrupted_is_killed() -> None:
+    """What ignores the interrupt gets a second of grace; then its worker ends, and the next message has a new one."""
+    async with PluginManager() as manager:
+        manager._dispatcher.hook_s = 0.2
+        veto = plugin(input="veto")
+        await manager.register(veto)
+        pid = veto.pid
+        assert outcomes(await manager.dispatch(message("stubborn"))) == [("hook", "timeout")]
+        manager._dispatcher.hook_s = 60
+        assert (await manager.dispatch(message())).allowed
+        assert veto.pid != pid
+
+
+async def test_a_veto_that_is_busy_denies_in_time() -> None:
+    """Waiting for a plugin that works on something else counts; what it works on isn't disturbed."""
+    async with PluginManager() as manager:
+        manager._dispatcher.hook_s = 0.2
+        veto = plugin(input="veto")
+        await manager.register(veto)
+        working = asyncio.create_task(veto.run("busy"))
+        assert await asyncio.to_thread(eventually, lambda: veto.state == "busy")
+        assert outcomes(await manager.dispatch(message())) == [("hook", "timeout")]
+        assert (await working).verdict.kind == "completed"
+
+
+async def test_a_veto_that_is_quarantined_denies() -> None:
+    """A plugin out of use is no reason to let a message pass."""
+    async with PluginManager() as manager:
+        veto = plugin(input="veto")
+        await manager.register(veto)
+        veto.quarantine()
+        dispatch = await manager.dispatch(message())
+        assert outcomes(dispatch) == [("hook", "failed:PluginQuarantined")]
+        assert "was quarantined by hand; reload it" in dispatch.reason
 
 
 async def test_what_a_callback_raises_is_recorded() -> None:
