@@ -8,6 +8,7 @@ change and that wasn't.
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
@@ -272,6 +273,16 @@ def dumped(dump: Callable[[], Any]) -> Any:
     """A framework's dump as plain JSON values, by its own JSON if it gives bytes or text."""
     value = dump()
     return json.loads(value) if isinstance(value, (str, bytes)) else value
+
+
+def without_role(places: Iterable[Place]) -> list[dict[str, Any]]:
+    """The parts of a message that all has one role."""
+    return [{name: value for name, value in place.part.items() if name != "role"} for place in places]
+
+
+def since(begun_s: float) -> float:
+    """Milliseconds since `time.perf_counter()` gave `begun_s`."""
+    return (time.perf_counter() - begun_s) * 1000
 
 
 def flat(lists: Iterable[Iterable[Place]]) -> list[Place]:

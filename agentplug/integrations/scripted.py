@@ -33,6 +33,7 @@ from agentplug.integrations.bridge import (
     denial,
     error_of,
     response_of,
+    since,
     text,
     tool_call,
     tool_response,
@@ -151,7 +152,7 @@ class ScriptedAgent:
             role="assistant",
             model=_MODEL,
             finish_reason=reason,
-            duration_ms=_ms(begun),
+            duration_ms=since(begun),
             native=lambda: parts,
         )
         answered.check()
@@ -191,7 +192,7 @@ class ScriptedAgent:
             [tool_response(call["id"], result)],
             role="tool",
             error=error_of(failure),
-            duration_ms=_ms(begun),
+            duration_ms=since(begun),
             native=lambda: result,
             **fields,
         )
@@ -233,7 +234,3 @@ def attach(agent: Any, manager: PluginManager) -> ScriptedAgent:
         forgiving=agent.forgiving,
         manager=check_manager(manager),
     )
-
-
-def _ms(begun: float) -> float:
-    return (time.perf_counter() - begun) * 1000

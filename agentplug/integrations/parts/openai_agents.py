@@ -47,6 +47,11 @@ def as_dict(item: Any) -> dict[str, Any]:
     return item.model_dump(exclude_unset=True) if isinstance(item, BaseModel) else dict(item)
 
 
+def as_items(input: Any) -> list[Any]:
+    """The input of a run or of a model, as items."""
+    return [{"role": "user", "content": input}] if isinstance(input, str) else list(input)
+
+
 def plain(value: Any) -> Any:
     """JSON values of whatever a tool or an item holds."""
     return to_jsonable_python(value, fallback=repr)
