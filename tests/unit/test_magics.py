@@ -233,8 +233,8 @@ def test_plugins_lists_what_is_loaded(ip: InteractiveShell) -> None:
     wait_for(plugin.run("you"))
     listed = ip.run_line_magic("plugins", "")
     assert repr(listed).splitlines() == [
-        "name  version  state  runs in            calls  last verdict",
-        "shy   1.2      ready  a confined worker  1      completed",
+        "name  version  state  runs in            hooks  calls  last verdict",
+        "shy   1.2      ready  a confined worker         1      completed",
     ]
     assert "<td" in listed._repr_html_()
     assert list(listed.manager.trace["verdict"]) == ["completed"]
