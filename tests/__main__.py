@@ -35,9 +35,8 @@ CONFINED_SUITES = (  # what depends on who runs it and where
     "unit/test_sandboxed.py",
     "unit/test_usage.py",
     "escapes",
-    "faults",
-    "notebooks",
 )
+CONTAINED_SUITES = (*CONFINED_SUITES, "faults", "notebooks")  # the poorest place has all of it
 AGAIN = ("--reruns", "1", "-rR")  # a rerun is printed with its reason, and stays a bug to understand
 FRAMES = 1_000_000
 NO_TESTS = 5  # pytest's exit status where it found none
@@ -328,8 +327,9 @@ def everything(checks: Checks, quick: bool) -> None:
         binder(checks)
     suites(checks, here, SUITES)
     for place in unprivileged(checks):
-        suites(checks, place, CONFINED_SUITES)
-        if "userns" in place.lacks:
+        contained = "userns" in place.lacks
+        suites(checks, place, CONTAINED_SUITES if contained else CONFINED_SUITES)
+        if contained:
             notebooks(checks, place)
 
 
