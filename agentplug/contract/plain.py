@@ -155,8 +155,7 @@ class MadePlain:
             self.truncated = True
             self._note(where, "cut")
         if not text.isascii():
-            clean = text.encode("utf-8", "replace").decode() if not _encodes(text) else text
-            if clean != text:
+            if not _encodes(text):
                 self._note(where, "a lone surrogate")
                 text = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
             self.left -= len(text)  # up to four bytes a character; counted as two
