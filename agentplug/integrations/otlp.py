@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agentplug.contract.run import USAGE_FIELDS
 from agentplug.contract.text import printable
 from agentplug.errors import AuditError
-from agentplug.trace.audit.lines import Entry
+from agentplug.trace.audit.lines import Entry, checked_time
 from agentplug.trace.audit.reading import Audit, verdict_of
 
 if TYPE_CHECKING:
@@ -83,15 +83,15 @@ def spans_of(audit: Audit) -> list[ReadableSpan]:
             span: Any = tracer.start_span(
                 printable(told.name, 200),
                 context=trace.set_span_in_context(trace.NonRecordingSpan(above)) if above is not None else None,
-                attributes={key: value for key, value in told.attributes.items() if value not in (None, "")},
-                start_time=told.start_ns,
+                attributes=_attributes(told.attributes),
+                start_time=_time(told.start_ns),
             )
             for at_ns, name, attributes in told.events:
-                span.add_event(name, attributes, at_ns)
+                span.add_event(printable(str(name), 60), _attributes(attributes), _time(at_ns))
             if told.error:
                 span.set_attribute("error.type", told.error)
                 span.set_status(trace.StatusCode.ERROR, told.error)
-            span.end(told.end_ns)
+            span.end(_time(told.end_ns))
             if told.trace and not told.below:
                 parents[told.trace] = span.get_span_context()
             spans.append(span)
@@ -117,14 +117,14 @@ def _told(entry: Entry) -> Iterator[_Told]:
     if teller is not None and "truncated" not in entry.fields:
         try:
             yield from teller(entry)
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
             why = printable(f"{type(error).__name__}: {error}", 200)
             raise AuditError(f"Line {entry.line} can't be told as a span: {why}") from None
 
 
 def _run(entry: Entry) -> Iterator[_Told]:
     fields, usage = entry.fields, entry.fields["usage"]
-    start_ns = _ns(datetime.fromisoformat(fields["started_at"]))
+    start_ns = _ns(checked_time(datetime.fromisoformat(fields["started_at"])))
     verdict, policy = verdict_of(entry), fields.get("policy", {})
     attributes = _agent(entry, "invoke_agent") | {
         "agentplug.run": fields["run"],
@@ -133,7 +133,7 @@ def _run(entry: Entry) -> Iterator[_Told]:
         **{f"agentplug.limit.{name}": policy.get(name) for name in ("memory", "cpu_s", "wall_s")},
     }
     events = tuple(
-        (start_ns + _ns_of(t_s), kind, {f"agentplug.{k}": v for k, v in detail.items() if _is_scalar(v)})
+        (start_ns + _ns_of(t_s), kind, {f"agentplug.{name}": told for name, told in detail.items()})
         for t_s, kind, detail in fields["events"]
     )
     end_ns = start_ns + _ns_of(usage["wall_s"])
@@ -204,8 +204,8 @@ def _agent(entry: Entry, operation: str) -> dict[str, Any]:
     fields = entry.fields
     return {
         "gen_ai.operation.name": operation,
-        "gen_ai.agent.name": printable(str(fields["plugin"]), 200),
-        "gen_ai.agent.version": printable(str(fields.get("version") or ""), 100),
+        "gen_ai.agent.name": str(fields["plugin"]),
+        "gen_ai.agent.version": str(fields.get("version") or ""),
         "gen_ai.agent.id": fields.get("digest"),
     }
 
@@ -214,12 +214,24 @@ def _error(verdict: str) -> str:
     return "" if verdict.partition(":")[0] in _WELL else printable(verdict, 200)
 
 
-def _is_scalar(value: object) -> bool:
-    return isinstance(value, (str, bool, int, float))
+def _attributes(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What OTLP can carry of it: texts, escaped, truth values, floats, and ints of 64 bits."""
+    found: dict[str, Any] = {}
+    for name, value in told.items():
+        if isinstance(value, str) and value:
+            found[printable(name, 100)] = printable(value)
+        elif isinstance(value, float) or (isinstance(value, int) and -(1 << 63) <= value < 1 << 63):
+            found[printable(name, 100)] = value
+    return found
 
 
 def _ns(at: datetime) -> int:
     return round(at.timestamp() * 1e6) * 1000
+
+
+def _time(at_ns: int) -> int:
+    """The nearest time that OTLP has a number for."""
+    return min(max(at_ns, 0), (1 << 63) - 1)
 
 
 def _ns_of(seconds: float) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _GOOD = frozenset(("allowed", "kept", "changed", "queued", "observed", "loaded", "ok"))
 _MOST_DETAIL = 120
+_MOST = 1e15
 _QUIET_COLOR = "#8C8C8C"
 
 
@@ -141,7 +142,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "by": printable(by, 100),
         "wall_s": _number(wall),
         "cpu_s": _number(usage.get("cpu_s")),
-        "peak_memory_bytes": usage.get("peak_memory_bytes") if _number(usage.get("peak_memory_bytes")) else None,
+        "peak_memory_bytes": _whole_number(usage.get("peak_memory_bytes")),
         "detail": _detail(entry),
         "hash": entry.hash,
     }
@@ -183,5 +184,12 @@ def _text(told: object) -> str:
     return printable(told, 200) if isinstance(told, str) else ""
 
 
-def _number(told: object) -> Any:
-    return told if isinstance(told, (int, float)) and not isinstance(told, bool) else None
+def _number(told: object) -> float | None:
+    """A figure, if it is one that can be shown: a log may have been written by anyone."""
+    if isinstance(told, bool) or not isinstance(told, (int, float)) or abs(told) > _MOST:
+        return None
+    return float(told)
+
+
+def _whole_number(told: object) -> int | None:
+    return told if isinstance(told, int) and _number(told) is not None else None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import signal
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +17,8 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from rich.console import Console
 
@@ -28,6 +32,7 @@ from agentplug.manager import PluginManager
 from agentplug.report import plots
 from agentplug.report.frames import calls_frame, samples_frame
 from agentplug.trace.audit import Audit, AuditLog, read_audit
+from agentplug.trace.audit.runs import RunWriter
 
 CONFINED = pytest.mark.need("landlock", "seccomp")
 SECRET = "hunter2-is-no-secret"
@@ -430,3 +435,44 @@ def test_a_closed_manager_writes_nothing_more(path: Path) -> None:
     asyncio.run(manager.close())
     asyncio.run(manager.close())
     assert [entry.kind for entry in read_audit(path)] == ["header", "close"]
+
+
+# ---------------------------------------------------------------------- logs that somebody else wrote
+
+_ODD = st.sampled_from(
+    [
+        *(None, True, -1, 1 << 70, 1e308, "", "\ud800\x1b[2J", "9999-12-31T23:59:59-10:00", [], {}),
+        [[0, "limit", {}]],
+        [[1e300, "error", {"type": 3}]],
+        [[0, "start", {"floor_bytes": 1 << 80}]],
+        [[0, "start", {"floor_bytes": "x"}]],
+    ]
+)
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None, database=None)
+def test_forged_fields_are_shown_or_an_audit_error(data: st.DataObject) -> None:
+    """Whoever writes a whole log can write anything: nothing of it reaches a table as it is, or ends it."""
+    readings = (Sample(0, 1, 2, 3),) * 2
+    run = a_run({"a": (1,)}, error=ErrorText("E", "m"), readings=readings, barriers={"landlock": "enforced"})
+    fields = json.loads(RunWriter(content=True).to_json(run, None))
+    holder, key = fields, data.draw(st.sampled_from(sorted(fields)))
+    while isinstance(holder[key], dict) and holder[key] and data.draw(st.booleans()):
+        holder = holder[key]
+        key = data.draw(st.sampled_from(sorted(holder)))
+    holder[key] = data.draw(_ODD)
+    with tempfile.TemporaryDirectory() as folder:
+        with AuditLog(Path(folder, "log"), fsync="never") as log:
+            log.record(data.draw(st.sampled_from(["run", "hook", "dispatch", "load"])), fields)
+        read = read_audit(Path(folder, "log"))
+    read.to_frame()
+    assert not {"\x1b", "\ud800"} & set(table_text(read) + read._repr_html_())
+    try:
+        runs = read.runs()
+    except AuditError:
+        return
+    assert len(read.trace) == len(runs)
+    for found in runs:
+        samples_frame(found)
+        assert isinstance(found.explain(), str)

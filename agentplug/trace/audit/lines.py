@@ -20,7 +20,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -35,6 +35,7 @@ NO_HASH = "0" * 64
 _ENVELOPE_BYTES = 400
 _MAX_DEPTH = 64
 _MOST_CUT = 16
+_FIRST_YEAR, _LAST_YEAR = 1971, 2199
 _TAIL = re.compile(rb',"hash":"([0-9a-f]{64})"\}\n')
 _TAIL_BYTES = len(',"hash":""}\n') + 64
 _KIND = re.compile(r"[a-z][a-z0-9_.-]{0,39}")
@@ -85,14 +86,19 @@ def unseal(raw: bytes, file: str = "", line: int = 0) -> Entry:
             raise NotALine("its members aren't those of an audit log's line")
         if not isinstance(told["n"], int) or not isinstance(told["prev"], str):
             raise NotALine("its number or its link to the line before isn't one")
-        at = datetime.fromisoformat(told["at"])
-        if at.tzinfo is None:
-            raise NotALine("its time has no zone")
+        at = checked_time(datetime.fromisoformat(told["at"]))
     except NotALine:
         raise
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise NotALine(f"it can't be read: {printable(str(error), 200)}") from None
     return Entry(told["n"], told["prev"], at, told["kind"], told["fields"], told["hash"], file, line)
+
+
+def checked_time(at: datetime) -> datetime:
+    """`at` in UTC. Raises `ValueError` where it has no zone, or tables have no such time."""
+    if at.tzinfo is None or not _FIRST_YEAR <= at.year <= _LAST_YEAR:
+        raise ValueError("a time without a zone, or not of these centuries")
+    return at.astimezone(UTC)
 
 
 # ---------------------------------------------------------------------- fields

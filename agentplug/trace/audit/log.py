@@ -29,7 +29,10 @@ from agentplug.trace.audit.syncing import Syncer
 from agentplug.trace.machine import machine
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from agentplug.trace.audit.chain import Verification
+    from agentplug.trace.audit.reading import Audit
 
 FSYNC = ("always", "batch", "never")
 BATCH_S = 1.0
@@ -147,6 +150,16 @@ class AuditLog:
                     self._sync()
             finally:
                 self._finalizer()
+
+    def read(self) -> Audit:
+        """What the log holds by now: see `read_audit`."""
+        from agentplug.trace.audit.reading import read_audit
+
+        return read_audit(self._path)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a line of what it holds by now: see `Audit.to_frame`."""
+        return self.read().to_frame()
 
     def __enter__(self) -> Self:
         return self

@@ -12,16 +12,17 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from agentplug.contract import values
 from agentplug.contract.events import Event
+from agentplug.contract.explain import memory_floor_bytes
 from agentplug.contract.policy import Policy
 from agentplug.contract.profile import Profile
 from agentplug.contract.run import USAGE_FIELDS, ErrorText, Run, Sample, SourceInfo, Usage
-from agentplug.trace.audit.lines import MAX_LINE_BYTES, digest_of, to_json
+from agentplug.trace.audit.lines import MAX_LINE_BYTES, checked_time, digest_of, to_json
 
 _MOST_ABOUT = 64
 
@@ -149,16 +150,19 @@ class _Value(msgspec.Struct):
     wire: tuple[str, str] | None = None
 
 
+_Int = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
+
+
 class _Run(msgspec.Struct):
     """The fields of a `run` line; those that a newer agentplug adds are ignored."""
 
-    run: int
+    run: _Int
     started_at: datetime
-    usage: dict[str, int | float]
+    usage: dict[str, _Int | float]
     events: tuple[Event, ...]
-    readings: tuple[Sample, ...]
+    readings: tuple[tuple[_Int, _Int, _Int, _Int], ...]
     version: str
-    digest: str
+    digest: Annotated[str, msgspec.Meta(pattern="^[a-z0-9:_-]{0,200}$")]
     source: _Source
     policy: dict[str, Any]
     barriers: dict[str, str]
@@ -171,19 +175,31 @@ class _Run(msgspec.Struct):
 
 def run_of(fields: Mapping[str, Any]) -> Run:
     """The run that a `run` line tells of. Raises `ValueError` for other fields, or those of a line that was cut."""
-    told = msgspec.convert(fields, _Run)
+    try:
+        run = _made(msgspec.convert(fields, _Run))
+        run.verdict  # noqa: B018  (its events may be no run's)
+        memory_floor_bytes(run).to_bytes(8, "big", signed=True)
+    except (KeyError, TypeError, OverflowError) as error:
+        raise ValueError(f"it makes no sense ({type(error).__name__})") from None
+    return run
+
+
+def _made(told: _Run) -> Run:
+    counts = [figure for name, figure in told.usage.items() if not name.endswith("_s")]
+    if not set(told.usage) <= set(USAGE_FIELDS) or not all(isinstance(count, int) for count in counts):
+        raise ValueError("its usage is none")
     return Run(
         _kept_value(told.value),
-        Usage(**{name: told.usage[name] for name in USAGE_FIELDS if name in told.usage}),  # type: ignore[arg-type]
+        Usage(**told.usage),  # type: ignore[arg-type]
         told.events,
         _policy_of(told.policy),
         SourceInfo(told.source.spec, told.source.kind, told.digest, told.source.plugin, told.version),
         told.run,
-        told.started_at.astimezone(UTC),
+        checked_time(told.started_at),
         told.stdout.text if told.stdout else "",
         told.stderr.text if told.stderr else "",
         ErrorText(told.error.type, told.error.message, told.error.traceback) if told.error else None,
-        told.readings,
+        tuple(Sample(*reading) for reading in told.readings),
         told.barriers,
         told.profile,
     )
