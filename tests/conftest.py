@@ -2,20 +2,21 @@
 
 A test names its features with `@pytest.mark.need("landlock", "userns")`, or asks halfway with the fixture `need`.
 Without one of them it is skipped with the reason, or failed where the environment's `AGENTPLUG_EXPECT`
-(`landlock,seccomp,userns,chromium,root`) says that this machine must have it.
+(`landlock,seccomp,userns,chromium,root`, and frameworks as `langchain`) says that this machine must have it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -88,13 +89,25 @@ def _cgroup() -> str:
     return "no cgroup that this process may make a child of"
 
 
-PROBES = {
+def _framework(module: str) -> str:
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        found = None
+    return "" if found is not None else f"no module {module}; the extra of that name installs it"
+
+
+PROBES: dict[str, Callable[[], str]] = {
     "landlock": _landlock,
     "seccomp": _seccomp,
     "userns": _userns,
     "chromium": _chromium,
     "root": _root,
     "cgroup": _cgroup,
+    "pydantic-ai": partial(_framework, "pydantic_ai"),
+    "langchain": partial(_framework, "langchain"),
+    "openai-agents": partial(_framework, "agents"),
+    "google-adk": partial(_framework, "google.adk"),
 }
 
 
