@@ -28,7 +28,7 @@ from agentplug.errors import ContractError
 VERSION = 1
 MAX_MESSAGE_BYTES = 1 << 20
 """As JSON."""
-_COERCED_CHARACTERS = 200_000  # a message that is made to fit fits, whatever its characters and structure
+_COERCED_BYTES = 450_000  # a message that is made to fit does so, with half of the room left for `native`
 
 _json = msgspec.json.Encoder().encode
 _canonical = msgspec.json.Encoder(order="deterministic").encode
@@ -200,7 +200,7 @@ class AgentMessage:
         that isn't one becomes generic. `native` is kept whole or not at all: a cut dump is no way back. Raises
         `ContractError` only for an unknown point or field, which are the adapter's mistakes.
         """
-        plain = MadePlain(_COERCED_CHARACTERS)
+        plain = MadePlain(_COERCED_BYTES)
         given = {name: value for name, value in values.items() if name not in ("parts", "native", "redactions")}
         fit = {name: _fitting(name, plain(value, name), plain) for name, value in given.items()}
         fit["parts"] = fitting(plain(values.get("parts", []), "parts"), plain)

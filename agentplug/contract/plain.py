@@ -15,6 +15,7 @@ Both give a copy, so nobody who holds the original can change it afterwards.
 from __future__ import annotations
 
 import base64
+import json
 import math
 from collections.abc import Mapping, Set
 from typing import Any
@@ -93,7 +94,10 @@ def _text(value: str) -> str:
 
 
 class MadePlain:
-    """Makes anything plain, up to `budget` characters in all; `notes` says where something was lost, as texts."""
+    """Makes anything plain, up to `budget` bytes of JSON or little more.
+
+    `notes` says where something was lost, as texts; `truncated`, that something was cut.
+    """
 
     def __init__(self, budget: int) -> None:
         self.left = budget
@@ -109,6 +113,7 @@ class MadePlain:
             return value
         if isinstance(value, str):
             return self._text(str.__str__(value), where)
+        self.left -= 20  # what a number may take more
         if isinstance(value, int):
             number = int.__int__(value)
             return number if -MAX_INTEGER <= number <= MAX_INTEGER else self._large(number, where)
@@ -134,33 +139,37 @@ class MadePlain:
     def _mapping(self, value: Mapping[Any, Any], where: str, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, item in value.items():
-            name = key if isinstance(key, str) else self(key, f"{where}.(key)", MAX_DEPTH)
-            name = self._text(str(name), where)
-            found[name] = self(item, f"{where}.{name}", depth + 1)
             if self.left <= 0:
+                self._cut(where)
                 break
+            name = key if isinstance(key, str) else self(key, f"{where}.(key)", MAX_DEPTH)
+            name = self._text(str.__str__(name), where)
+            found[name] = self(item, f"{where}.{name}", depth + 1)
         return found
 
     def _items(self, value: Any, where: str, depth: int) -> list[Any]:
         found: list[Any] = []
         for at, item in enumerate(value):
-            found.append(self(item, f"{where}[{at}]", depth + 1))
             if self.left <= 0:
+                self._cut(where)
                 break
+            found.append(self(item, f"{where}[{at}]", depth + 1))
         return found
 
     def _text(self, text: str, where: str) -> str:
-        if len(text) > self.left:
-            text = text[: max(0, self.left)] + _CUT
+        most = max(0, self.left)
+        kept = text[:most]
+        if not kept.isascii() and not _encodes(kept):
+            self._note(where, "a lone surrogate")
+            kept = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in kept)
+        while (size := _size_bytes(kept)) > most:
+            kept = kept[: len(kept) * most // size]
+        self.left -= size
+        if len(kept) < len(text):
+            kept += _CUT
             self.truncated = True
             self._note(where, "cut")
-        if not text.isascii():
-            if not _encodes(text):
-                self._note(where, "a lone surrogate")
-                text = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
-            self.left -= len(text)  # up to four bytes a character; counted as two
-        self.left -= len(text)
-        return text
+        return kept
 
     def _large(self, number: int, where: str) -> str:
         self._note(where, "an integer beyond 2**53, as text")
@@ -181,6 +190,11 @@ class MadePlain:
     def _note(self, where: str, what: str) -> None:
         if len(self.notes) < 50:
             self.notes.append(printable(f"{where}: {what}", 200))
+
+
+def _size_bytes(text: str) -> int:
+    """How long it is as JSON, without its quotes."""
+    return len(json.dumps(text, ensure_ascii=False).encode()) - 2
 
 
 def _encodes(text: str) -> bool:

@@ -332,8 +332,13 @@ def test_a_message_that_needs_nothing_is_coerced_to_itself() -> None:
         nested(500),
         {str(i): [i] * 50 for i in range(100_000)},
         10**6_000,
+        "\x01" * 5_000_000,
+        '"' * 5_000_000,
+        "x" * 100_000 + "\x01\n" * 400_000,
+        [0.1234567890123456] * 200_000,
+        {"\x01" * 1_000 + str(i): None for i in range(5_000)},
     ],
-    ids=["text", "wide text", "list", "deep", "dict", "digits"],
+    ids=["text", "wide text", "list", "deep", "dict", "digits", "control", "quotes", "mixed", "floats", "keys"],
 )
 def test_what_is_too_large_is_cut(content: Any) -> None:
     """A message made to fit fits, and says that it was cut."""
