@@ -73,5 +73,5 @@ class MessageLoggerPlugin:
             return [self._plain(item, depth + 1) for item in value if self._left > 0]
         if not isinstance(value, Mapping):
             return f"<{type(value).__name__}>"
-        named = ((f"{self._plain(key, 32)}", item) for key, item in value.items() if self._left > 0)
+        named = ((f"{self._plain(key, depth + 1)}", item) for key, item in value.items() if self._left > 0)
         return {key: "[redacted]" if self._key.search(key) else self._plain(item, depth + 1) for key, item in named}
