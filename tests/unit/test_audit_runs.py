@@ -263,6 +263,7 @@ async def test_loads_refusals_and_unloads_are_written(path: Path, spec: str, tmp
     load = told[0].fields
     assert told[1].fields["spec"].endswith("bad.py")
     assert load["config"] == ["api_key"]
+    assert load["pinned"] is False
     assert load["hooks"] == {"pre_tool_call": "veto"}
     assert load["policy"]["hooks"] == {"pre_tool_call": "veto"}
     assert load["barriers"]["seccomp"] == "enforced"

@@ -22,8 +22,7 @@ from agentplug.contract.policy import format_size, parse_size, shown
 from agentplug.contract.run import Run
 from agentplug.errors import AuditError, PolicyError
 from agentplug.trace.audit import lines, places
-from agentplug.trace.audit.lines import NotALine
-from agentplug.trace.audit.resuming import end_of
+from agentplug.trace.audit.resuming import end_of, next_entry
 from agentplug.trace.audit.runs import RunWriter
 from agentplug.trace.audit.syncing import Syncer
 from agentplug.trace.machine import machine
@@ -248,24 +247,14 @@ class AuditLog:
         if status.st_nlink == 0:
             raise AuditError(f"The audit log {places.shown(self._path)} was removed while in use; open another")
         if status.st_size != self._size:
-            self._catch_up(status.st_size)
-
-    def _catch_up(self, size: int) -> None:
-        """An interrupt between a write and its bookkeeping leaves one line that is ours; anything else isn't."""
-        why = "it isn't as long as it was left"
-        if self._size < size <= self._size + lines.MAX_LINE_BYTES:
-            try:
-                entry = lines.unseal(os.pread(self._open[-1], size - self._size, self._size))
-            except NotALine as error:
-                why = str(error)
-            else:
-                if (entry.n, entry.prev) == (self._n + 1, self._head):
-                    self._n, self._head, self._size = entry.n, entry.hash, size
-                    return
-        raise AuditError(
-            f"The audit log {places.shown(self._path)} was changed by somebody else while in use ({self._size} bytes "
-            f"were expected, {size} are there: {why}); keep it as evidence, and open another"
-        )
+            # An interrupt may have come between a write and its bookkeeping: then the line is ours.
+            entry = next_entry(self._open[-1], self._size, self._n, self._head)
+            if entry is None:
+                raise AuditError(
+                    f"The audit log {places.shown(self._path)} was changed by somebody else while in use "
+                    f"({self._size} bytes expected, {status.st_size} there); keep it as evidence, and open another"
+                )
+            self._n, self._head, self._size = entry.n, entry.hash, status.st_size
 
     # ------------------------------------------------------------------ where a file begins and ends
 

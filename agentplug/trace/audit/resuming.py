@@ -51,6 +51,16 @@ def end_of(descriptor: int, path: str) -> End:
     return End(last.n, last.hash, header["chain"], header["part"], after, torn)
 
 
+def next_entry(descriptor: int, size: int, n: int, head: str) -> Entry | None:
+    """The one line behind the first `size` bytes, if it follows line `n` with the hash `head`; else None."""
+    raw = os.pread(descriptor, lines.MAX_LINE_BYTES + 1, size)
+    try:
+        entry = lines.unseal(raw)
+    except NotALine:
+        return None
+    return entry if (entry.n, entry.prev) == (n + 1, head) else None
+
+
 def header_of(first: bytes, path: str) -> dict[str, Any]:
     """The fields of an audit file's first line. Raises `AuditError` for another file, or a newer format."""
     try:

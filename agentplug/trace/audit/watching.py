@@ -61,6 +61,7 @@ class Watch:
             fields |= {
                 "spec": plugin.source.spec,
                 "source": plugin.source.kind,
+                "pinned": plugin.source.pinned is not None,
                 "policy": policy_fields(plugin.policy),
                 "barriers": {row["barrier"]: row["status"] for row in plugin.barrier_rows()},
                 "hooks": dict(plugin.hooks),
