@@ -8,6 +8,7 @@ Identifiers come from the log's chain: the same log sent twice gives the same sp
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from hashlib import sha256
@@ -60,7 +61,10 @@ def export_audit(audit: Audit, *, endpoint: str | None = None, exporter: SpanExp
 
 
 def spans_of(audit: Audit) -> list[ReadableSpan]:
-    """A span for each run, load, dispatch and hook of `audit`, ended. Raises `ImportError` without the extra."""
+    """A span for each run, load, dispatch and hook of `audit`, ended.
+
+    Raises `ImportError` without the extra, and `AuditError` for lines that make no sense.
+    """
     try:
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
@@ -69,6 +73,8 @@ def spans_of(audit: Audit) -> list[ReadableSpan]:
         raise ImportError("spans need the OpenTelemetry SDK: pip install 'agentplug[otlp]'") from None
     from opentelemetry import trace
 
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        raise AuditError("OTEL_SDK_DISABLED is set, so that OpenTelemetry makes no spans; unset it to export")
     chain = audit.verification.chain
     ids = _ids(chain)
     resource = Resource.create({"service.name": "agentplug", "agentplug.audit.chain": chain})

@@ -30,6 +30,12 @@ START = datetime(2026, 3, 4, 5, 6, 7, 891_234, tzinfo=UTC)
 HOOK = {"point": "pre_tool_call", "kind": "veto", "by": "plugin", "duration_s": 0.25, "changed": False, "reason": ""}
 
 
+@pytest.fixture(autouse=True)
+def enabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of other integrations may have switched OpenTelemetry off."""
+    monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)
+
+
 @pytest.fixture
 def audit(tmp_path: Path) -> Audit:
     with AuditLog(tmp_path / "audit.jsonl", content=True) as log:
@@ -118,6 +124,12 @@ def test_content_is_never_sent(audit: Audit) -> None:
 def test_spans_go_to_an_exporter_that_is_given(audit: Audit) -> None:
     exporter = InMemorySpanExporter()
     assert export_audit(audit, exporter=exporter) == len(exporter.get_finished_spans()) == 8
+
+
+def test_opentelemetry_that_is_switched_off_is_told(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    with pytest.raises(AuditError, match="OTEL_SDK_DISABLED is set"):
+        spans_of(audit)
 
 
 def test_a_line_that_makes_no_sense_is_named(tmp_path: Path) -> None:
