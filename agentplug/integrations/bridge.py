@@ -183,8 +183,12 @@ class Carrier(Protocol[M]):
         """A new message of one part."""
 
 
-def carry(messages: Sequence[M], places: Sequence[Place], dispatch: Dispatch, carrier: Carrier[M]) -> list[M]:
+def carry(
+    messages: Sequence[M], places: Sequence[Place], dispatch: Dispatch, carrier: Carrier[M], head: int = 0
+) -> list[M]:
     """`messages` as transforms left them: the same objects, but where a part was changed, added or taken away.
+
+    The first `head` messages, the instructions say, stay first.
 
     Raises `HookDenied` for what can't be carried.
     """
@@ -205,7 +209,7 @@ def carry(messages: Sequence[M], places: Sequence[Place], dispatch: Dispatch, ca
             else:
                 kept[home] = carrier.drop(message, where)
         if tag == "replace":
-            home = places[i - 1].message if i else -1
+            home = max(places[i - 1].message if i else -1, head - 1)
             added[home] = [carrier.fresh(part) for part in after[k:m]] + added.get(home, [])
     result = added.get(-1, [])
     for home, message in enumerate(kept):

@@ -181,13 +181,14 @@ class Asking(BasePlugin):
         run.agent = callback_context.agent_name
         config, contents = llm_request.config, list(llm_request.contents)
         told = config.system_instruction if config is not None else None
-        first = [said(told, "system")] if isinstance(told, str) and told else []
-        found = [Place(0, 0, text(told, role="system"))] if first else []
+        found, first = [], []
+        if isinstance(told, str) and told:
+            found, first = [Place(0, 0, text(told, role="system"))], [said(told, "system")]
         found += flat(places(at, content) for at, content in enumerate(contents, len(first)))
         fields = {"model": {"id": llm_request.model, "vendor": None}, "native": lambda: dump(contents)}
         asked = await run.tell("pre_model_call", [place.part for place in found], **fields)
         run.begun_s = time.perf_counter()
-        denied, changed = _carried([*first, *contents], found, asked, "user")
+        denied, changed = _carried([*first, *contents], found, asked, "user", len(first))
         if denied is not None:
             return _denied(denied)
         if asked.changed:
@@ -281,11 +282,13 @@ class Asking(BasePlugin):
         return await run.tell("post_tool_call", [part], **fields)
 
 
-def _carried(contents: list[Any], found: list[Place], dispatch: Dispatch, role: str) -> tuple[str | None, list[Any]]:
+def _carried(
+    contents: list[Any], found: list[Place], dispatch: Dispatch, role: str, head: int = 0
+) -> tuple[str | None, list[Any]]:
     """Why it is denied, or the contents as transforms left them. What a plugin of ADK's raises is no denial to it."""
     try:
         dispatch.check()
-        return None, carry(contents, found, dispatch, Contents(role))
+        return None, carry(contents, found, dispatch, Contents(role), head)
     except HookDenied as denied:
         return str(denied), contents
 

@@ -181,19 +181,19 @@ class Asking(AgentMiddleware[Any, Any]):
         """As the graph's nodes are called."""
         return "agentplug"
 
-    def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+    def before_agent(self, state: Any, runtime: Any) -> Any:
         """`agent_startup` and `input`."""
         return self._drive(_begin(state))
 
-    async def abefore_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+    async def abefore_agent(self, state: Any, runtime: Any) -> Any:
         """The same."""
         return await self._adrive(_begin(state))
 
-    def after_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+    def after_agent(self, state: Any, runtime: Any) -> Any:
         """`output`."""
         return self._drive(_finish(state))
 
-    async def aafter_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+    async def aafter_agent(self, state: Any, runtime: Any) -> Any:
         """The same."""
         return await self._adrive(_finish(state))
 
@@ -294,24 +294,23 @@ def _model(request: Any) -> _Steps:
     asked = yield _Tell("pre_model_call", [p.part for p in found], {"model": model, "native": native(given)})
     asked.check()
     if asked.changed:
-        changed = carry(given, found, asked, Messages())
+        changed = carry(given, found, asked, Messages(), head=len(given) - len(request.messages))
         system = changed.pop(0) if changed and isinstance(changed[0], SystemMessage) else None
         request = request.override(messages=changed, system_message=system)
     begun = time.perf_counter()
+    response: Any
     try:
         response = yield _Call(request)
     except GraphBubbleUp:
         raise
     except Exception as error:
-        fields = {"model": model, "error": error_of(error), "duration_ms": since(begun)}
-        yield _Tell("post_model_call", [], fields)
+        failed = {"model": model, "error": error_of(error), "duration_ms": since(begun)}
+        yield _Tell("post_model_call", [], failed)
         raise
     whole = response
-    if isinstance(response, AIMessage):
-        result = [response]
-    else:
+    if not isinstance(response, AIMessage):
         response = getattr(response, "model_response", response)
-        result = response.result
+    result = [response] if isinstance(response, AIMessage) else response.result
     said = next((message for message in result if isinstance(message, AIMessage)), AIMessage(""))
     found = flat(places(at, message) for at, message in enumerate(result))
     used = said.usage_metadata or {}

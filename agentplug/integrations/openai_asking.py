@@ -265,7 +265,7 @@ class Asking(Model):
         asked.check()
         if not asked.changed:
             return instructions, input
-        items = carry(items, found, asked, Items())
+        items = carry(items, found, asked, Items(), head=1 if instructions else 0)
         if instructions:
             first = items[0] if items and items[0].get("role") == "system" else None
             return (None, items) if first is None else (first["content"], items[1:])

@@ -146,7 +146,7 @@ class Asking(AbstractCapability[Any]):
         asked = await trail.tell("pre_model_call", [p.part for p in found], model=model, native=native)
         asked.check()
         if asked.changed:
-            parameters, *messages = carry(first, found, asked, Messages())
+            parameters, *messages = carry(first, found, asked, Messages(), head=1)
             given = replace(given, model_request_parameters=parameters, messages=messages)
         begun = time.perf_counter()
         try:

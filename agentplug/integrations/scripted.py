@@ -104,10 +104,10 @@ class ScriptedAgent:
             history.append(text(all_text(asked), role="user"))
             said: Any = None
             for step in [*self.script, None]:
-                await self._before_model(trail, history)
+                sent = await self._before_model(trail, history)
                 if step is None:
                     raise IndexError("the script has no further step, and the agent goes on: end it with a text")
-                said = step(list(history)) if callable(step) else step
+                said = step(sent) if callable(step) else step
                 if isinstance(said, str):
                     for word in re.findall(r"\s*\S+\s*", said):
                         yield "word", word
@@ -132,12 +132,13 @@ class ScriptedAgent:
             at -= 1
         return at
 
-    async def _before_model(self, trail: Trail, history: list[dict[str, Any]]) -> None:
+    async def _before_model(self, trail: Trail, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What the model is sent. As in the frameworks, a transform changes this, and not what is remembered."""
         trail.turn += 1
         asked = await trail.tell("pre_model_call", history, model=_MODEL, native=lambda: history)
         asked.check()
         places = [Place(at, None, part) for at, part in enumerate(history)]
-        history[:] = carry(history, places, asked, _Parts("user"))
+        return carry(history, places, asked, _Parts("user"))
 
     async def _after_model(self, trail: Trail, said: Any, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
         begun = time.perf_counter()

@@ -85,7 +85,7 @@ class Contents:
             return types.Content(role="model", parts=[types.Part(function_call=call)])
         if part["type"] == "text" and role in ("user", "assistant"):
             return said(part["content"], "model" if role == "assistant" else "user")
-        raise HookDenied(f"a transform added what can't be carried: a {part['type']} part of {role}")
+        raise HookDenied(f"a transform added what can't be carried back: a {part['type']} part of {role}")
 
 
 def said(content: str, role: str = "model") -> types.Content:
@@ -107,4 +107,4 @@ def _changed(native: types.Part, part: dict[str, Any]) -> types.Part:
         return native.model_copy(update={"function_response": answer})
     if native.text is not None:
         return native.model_copy(update={"text": part["content"]})
-    raise HookDenied(f"a transform changed what can't be carried: a {part['type']} part")
+    raise HookDenied(f"a transform changed what can't be carried back: a {part['type']} part")

@@ -108,7 +108,7 @@ class Messages:
         kinds: dict[str, Any] = {"assistant": AIMessage, "user": HumanMessage, "system": SystemMessage}
         if part["type"] == "text" and role in kinds:
             return kinds[role](part["content"])
-        raise HookDenied(f"a transform added what can't be carried: a {part['type']} part of {role}")
+        raise HookDenied(f"a transform added what can't be carried back: a {part['type']} part of {role}")
 
 
 def _changed(block: Any, part: dict[str, Any]) -> Any:
@@ -118,7 +118,7 @@ def _changed(block: Any, part: dict[str, Any]) -> Any:
         return {**block, "text": part["content"]}
     if block.get("type") == "reasoning" and "reasoning" in block:
         return {**block, "reasoning": part["content"]}
-    raise HookDenied(f"a transform changed what can't be carried: a {block.get('type')} block")
+    raise HookDenied(f"a transform changed what can't be carried back: a {block.get('type')} block")
 
 
 def as_content(response: Any) -> Any:

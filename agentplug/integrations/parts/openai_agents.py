@@ -92,11 +92,11 @@ class Items:
             blocks = list(given["content"])
             field = "refusal" if blocks[where].get("type") == "refusal" else "text"
             if field not in blocks[where] or part["type"] != "text":
-                raise HookDenied(f"a transform changed what can't be carried: a {blocks[where].get('type')}")
+                raise HookDenied(f"a transform changed what can't be carried back: a {blocks[where].get('type')}")
             blocks[where] = {**blocks[where], field: part["content"]}
             changed = {**given, "content": blocks}
         else:
-            raise HookDenied(f"a transform changed what can't be carried: a {where} item")
+            raise HookDenied(f"a transform changed what can't be carried back: a {where} item")
         return type(message).model_validate(changed) if isinstance(message, BaseModel) else changed
 
     def drop(self, message: Any, where: Any) -> Any:
@@ -128,4 +128,4 @@ class Items:
             )
         if part["type"] == "text" and role in ("user", "assistant", "system"):
             return {"role": role, "content": part["content"]}
-        raise HookDenied(f"a transform added what can't be carried: a {part['type']} part of {role}")
+        raise HookDenied(f"a transform added what can't be carried back: a {part['type']} part of {role}")

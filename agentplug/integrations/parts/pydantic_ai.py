@@ -134,7 +134,7 @@ class Messages:
             return m.ModelResponse(parts=[call])
         if role == "assistant":
             return m.ModelResponse(parts=[m.TextPart(_text(part))])
-        raise HookDenied(f"a transform added what can't be carried: a {part['type']} part of {role}")
+        raise HookDenied(f"a transform added what can't be carried back: a {part['type']} part of {role}")
 
 
 def _given_id(part: dict[str, Any]) -> dict[str, str]:
@@ -156,7 +156,7 @@ def _changed(native: Any, at: int | None, part: dict[str, Any]) -> Any:
         return replace(native, content=contents)
     if isinstance(native, (m.TextPart, m.ThinkingPart, m.SystemPromptPart)):
         return replace(native, content=part["content"])
-    raise HookDenied(f"a transform changed what can't be carried: a {type(native).__name__}")
+    raise HookDenied(f"a transform changed what can't be carried back: a {type(native).__name__}")
 
 
 def _with_content(content: Any, part: dict[str, Any]) -> Any:
@@ -164,10 +164,10 @@ def _with_content(content: Any, part: dict[str, Any]) -> Any:
         return _text(part)
     if isinstance(content, m.TextContent):
         return replace(content, content=_text(part))
-    raise HookDenied(f"a transform changed what can't be carried: a {type(content).__name__}")
+    raise HookDenied(f"a transform changed what can't be carried back: a {type(content).__name__}")
 
 
 def _text(part: dict[str, Any]) -> str:
     if part["type"] != "text":
-        raise HookDenied(f"a transform put a {part['type']} part where only text can be")
+        raise HookDenied(f"a transform left what can't be carried back: a {part['type']} part where only text can be")
     return str(part["content"])
