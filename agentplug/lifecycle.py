@@ -115,7 +115,7 @@ class Lifecycle:
 
     async def _confined(self) -> Worker:
         """A confined worker that waits for the plugin's bytes."""
-        worker, future = Worker.spawn(self._policy, zygote_for(preloaded(self._policy)))
+        worker, future = Worker.spawn(self._policy, zygote_for(preloaded(self._policy)), len(self._given_files()))
         try:
             worker.adopt(await asyncio.shield(asyncio.wrap_future(future)))
         except BaseException:
@@ -163,8 +163,12 @@ class Lifecycle:
             worker.tmpfs, worker.scratch = worker.scratch, ""
         worker.settle_floor()
 
+    def _given_files(self) -> Sequence[int]:
+        return self._source.closure.descriptors if self._source.closure is not None else ()
+
     async def _load(self, worker: Worker) -> None:
         try:
+            worker.give(self._given_files())
             exchange = await converse(worker, [self._load_request(worker)], current_sink())
         except AlreadyEnded:
             raise await self._ended_early(worker) from None

@@ -6,6 +6,7 @@ by running it; and once the plugin runs, what its own worker reports is compared
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -186,9 +187,9 @@ async def verified(path: object, spec: object, policy: Policy, *, required: bool
     """
     lock = read_lock(path)
     try:
-        taken = take(spec, lock.home)
+        taken = await asyncio.to_thread(take, spec, lock.home)
     except UnpinnableSource:
-        if required:
+        if required or any(pin.spec == spec for pin in lock.pins.values()):
             raise
         return None
     pin = next((pin for pin in lock.pins.values() if refers_to(pin, taken)), None)

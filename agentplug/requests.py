@@ -22,8 +22,12 @@ _native = msgspec.msgpack.Encoder().encode
 
 def load_request(source: Source, env: Mapping[str, str], claims: list[str] | None = None) -> Request:
     """The plugin's bytes, and the variables that it may see. `claims`: as `wire.Load` says."""
-    modules = [wire.ModuleBytes(m.name, m.path, m.is_package, m.code) for m in source.modules]
-    body = wire.encode_body(wire.Load(source.entry, source.attribute, modules, source.pickled, dict(env), claims))
+    pinned = source.closure.files if source.closure is not None else None
+    sent = source.modules if pinned is None else ()
+    modules = [wire.ModuleBytes(m.name, m.path, m.is_package, m.code) for m in sent]
+    body = wire.encode_body(
+        wire.Load(source.entry, source.attribute, modules, source.pickled, dict(env), claims, pinned)
+    )
     return Request(wire.LOAD, 0, body)
 
 

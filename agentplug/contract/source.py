@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agentplug.contract.run import SourceInfo
+from agentplug.contract.wire import PinnedFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,14 @@ class Module:
     is_package: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Closure:
+    """Verified files of installed distributions in sealed memory, and its descriptors, open while this lives."""
+
+    descriptors: tuple[int, ...]
+    files: PinnedFiles
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """The bytes of a plugin and where to begin.
@@ -26,7 +35,8 @@ class Source:
     from a path, and takes class `attribute` of it, or the only class whose name ends in `Plugin` when that is
     empty. A source of kind `object` is a class or an instance from a notebook instead: `pickled` by value on the
     host, for the worker to unpickle. `digest` is `sha256:` and the hex digest over all of it. `pinned`: the name, the
-    version and the hooks that it must report, by its pin.
+    version and the hooks that it must report, by its pin. `closure`: where a distribution's modules come from, all of
+    them, those that it depends on included.
     """
 
     spec: str
@@ -37,6 +47,7 @@ class Source:
     modules: tuple[Module, ...] = ()
     pickled: bytes = b""
     pinned: tuple[str, str, Mapping[str, str]] | None = None
+    closure: Closure | None = None
 
     def info(self, plugin: str = "", version: str = "") -> SourceInfo:
         """Its identity, as runs and tables carry it."""

@@ -17,7 +17,7 @@ MAGIC = 0xA6
 HEADER = struct.Struct("<BBHIII")  # magic, kind, flags, call, structure bytes, blob bytes
 
 # host to worker
-LOAD, CALL, SETTLE, CLOSE = 1, 2, 3, 4
+LOAD, CALL, SETTLE, CLOSE, DESCRIPTORS = 1, 2, 3, 4, 5
 # worker to host
 HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER, CLAIMS, PROFILE = 16, 17, 18, 19, 20, 21, 22, 23, 24
 FROM_WORKER = frozenset((HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER, CLAIMS, PROFILE))
@@ -74,6 +74,21 @@ class ModuleBytes(msgspec.Struct, frozen=True, array_like=True):
     code: bytes
 
 
+class PinnedFiles(msgspec.Struct, frozen=True):
+    """Files that were verified, in sealed memory that came with descriptors: see `sandbox.pinned`.
+
+    `sites` are the directories that paths begin with; `files` are paths, offset and size in the first descriptor's
+    memory; `objects` are paths of shared objects and which descriptor holds them. `tops` are the top-level modules
+    that these files make up, `beside` those others that may be imported from disk: what workers are made of.
+    """
+
+    sites: list[str]
+    files: list[tuple[str, int, int]]
+    objects: list[tuple[str, int]]
+    tops: list[str]
+    beside: list[str]
+
+
 class Load(msgspec.Struct, frozen=True):
     """The plugin's bytes: modules and where to begin, or a pickle made by the host; and the variables it may see.
 
@@ -88,6 +103,7 @@ class Load(msgspec.Struct, frozen=True):
     pickled: bytes
     env: dict[str, str] = {}
     claims: list[str] | None = None
+    pinned: PinnedFiles | None = None
 
 
 class Loaded(msgspec.Struct, frozen=True):

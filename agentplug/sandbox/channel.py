@@ -12,9 +12,12 @@ import socket
 from collections.abc import Sequence
 
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES
-from agentplug.contract.wire import FROM_WORKER, HEADER, MAGIC, Frame
+from agentplug.contract.wire import DESCRIPTORS, FROM_WORKER, HEADER, MAGIC, Frame
 
 Buffer = bytes | bytearray | memoryview
+
+MOST_DESCRIPTORS = 200
+"""How many go with one frame: the kernel takes 253."""
 
 _CHUNK = 1 << 14
 _MOST_AT_ONCE = 8 << 20  # a large reply is read in turns, so that it doesn't hold up the caller's loop
@@ -160,6 +163,20 @@ class FrameSource:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._held = b""
+
+    def first(self) -> tuple[Frame | None, list[int]]:
+        """The first frame, or None at the end of the stream, and the descriptors that came before it."""
+        given: list[int] = []
+        while True:
+            head, descriptors, _, _ = socket.recv_fds(self._sock, HEADER.size, MOST_DESCRIPTORS)
+            given += descriptors
+            while 0 < len(head) < HEADER.size and (more := self._sock.recv(HEADER.size - len(head))):
+                head += more
+            if len(head) < HEADER.size:
+                return None, given
+            if HEADER.unpack(head)[1] != DESCRIPTORS:
+                self._held = head
+                return self.next(), given
 
     def next(self) -> Frame | None:
         """The next frame, or None at the end of the stream."""

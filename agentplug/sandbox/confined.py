@@ -68,8 +68,8 @@ class ConfinedProcess(ABC):
     # ------------------------------------------------------------------ its beginning
 
     @classmethod
-    def spawn(cls, policy: Policy, zygote: Zygote) -> tuple[Self, Future[Spawned]]:
-        """Ask `zygote` for a process; `adopt` what the future brings."""
+    def spawn(cls, policy: Policy, zygote: Zygote, given_files: int = 0) -> tuple[Self, Future[Spawned]]:
+        """Ask `zygote` for a process that may be given so many descriptors; `adopt` what the future brings."""
         with contextlib.ExitStack() as if_it_fails, contextlib.ExitStack() as theirs:
             try:
                 ours, channel = socket.socketpair()
@@ -88,7 +88,7 @@ class ConfinedProcess(ABC):
                 raise out_of_descriptors(error.strerror) from None
             ours.setblocking(False)
             process = cls(policy, ours, Output(pipes[0], pipes[1], int(policy.output)))
-            future = zygote.spawn(plan_for(policy), ends, process.hear)
+            future = zygote.spawn(plan_for(policy, given_files), ends, process.hear)
             if_it_fails.pop_all()
             return process, future
 

@@ -13,12 +13,14 @@ import inspect
 import linecache
 import os
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
 import cloudpickle
 
 from agentplug.contract.wire import MAX_NAME, MAX_VERSION, Load, Loaded, ModuleBytes
+from agentplug.sandbox.pinned import PinnedFinder
 
 
 class CannotLoad(Exception):
@@ -67,8 +69,11 @@ class _MemoryLoader(importlib.abc.InspectLoader):
         exec(self.get_code(module.__spec__.name), module.__dict__)
 
 
-def load(request: Load) -> tuple[Any, Loaded]:
-    """The plugin and what it says of itself. Raises `CannotLoad`, or whatever the plugin's own code raises."""
+def load(request: Load, descriptors: Sequence[int] = ()) -> tuple[Any, Loaded]:
+    """The plugin and what it says of itself. Raises `CannotLoad`, or whatever the plugin's own code raises.
+
+    `descriptors` came with the request: the sealed memory of pinned files.
+    """
     os.environ.update(request.env)
     if request.pickled:
         found = cloudpickle.loads(request.pickled)  # made by the host from an object of the user's
@@ -76,6 +81,8 @@ def load(request: Load) -> tuple[Any, Loaded]:
     else:
         for sent in request.modules:
             sys.modules.pop(sent.name, None)  # a preloaded module of that name isn't what was verified
+        if request.pinned is not None:
+            sys.meta_path.insert(0, PinnedFinder(request.pinned, descriptors))
         sys.meta_path.insert(0, _MemoryLoader(request.modules))
         module = importlib.import_module(request.entry)
         plugin = _plugin_class(module, request.attribute)()

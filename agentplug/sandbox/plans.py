@@ -42,8 +42,11 @@ def preloaded(policy: Policy) -> tuple[str, ...]:
     return tuple(sorted({*policy.preload, "memray"}))
 
 
-def plan_for(policy: Policy) -> Plan:
-    """What a worker under `policy` needs to know to confine itself. Raises `PolicyError` for too large an `env`."""
+def plan_for(policy: Policy, given_files: int = 0) -> Plan:
+    """What a worker under `policy` needs to know to confine itself. Raises `PolicyError` for too large an `env`.
+
+    `given_files` descriptors that it will be sent don't count as files that the plugin opened.
+    """
     env_bytes = sum(len(name.encode()) + len(text.encode()) for name, text in policy.env.items())
     if env_bytes > MAX_MESSAGE_BYTES:
         raise PolicyError(f"env holds {env_bytes} bytes in all; at most {MAX_MESSAGE_BYTES}")
@@ -53,7 +56,7 @@ def plan_for(policy: Policy) -> Plan:
         cpu_s=policy.cpu_s,
         processes=policy.processes,
         threads=policy.threads + (PROFILER_THREADS if policy.profile else 0),
-        open_files=policy.open_files,
+        open_files=policy.open_files + given_files,
         disk_bytes=scratch_bytes(int(policy.disk), policy.profile),
         reply_bytes=int(policy.reply),
         network=network,

@@ -17,7 +17,7 @@ from agentplug.contract.events import Event
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES, Policy
 from agentplug.contract.wire import ZygoteNews
 from agentplug.sandbox import limits, rounds
-from agentplug.sandbox.channel import Violation, pack
+from agentplug.sandbox.channel import MOST_DESCRIPTORS, Violation, pack
 from agentplug.sandbox.confined import ConfinedProcess
 from agentplug.sandbox.exchange import Exchange, Request
 from agentplug.sandbox.hearing import Hearing
@@ -62,6 +62,15 @@ class Worker(ConfinedProcess):
             return rounds.tick(self, crowd)
 
     # ------------------------------------------------------------------ exchange
+
+    def give(self, descriptors: Sequence[int]) -> None:
+        """Send copies of these, before it is sent a plugin. Raises `AlreadyEnded` if it is gone."""
+        for start in range(0, len(descriptors), MOST_DESCRIPTORS):
+            frame = pack(wire.DESCRIPTORS, 0)
+            try:
+                socket.send_fds(self.sock, frame, list(descriptors[start : start + MOST_DESCRIPTORS]))
+            except OSError:
+                raise AlreadyEnded from None
 
     def begin(self, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
         """Send `requests` as one exchange. Raises `AlreadyEnded` if it is gone: then nothing was sent."""

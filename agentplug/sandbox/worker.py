@@ -82,10 +82,10 @@ class _Worker:
 
     def serve(self) -> None:
         """Load the plugin, then answer calls until the host closes the channel."""
-        frame = self._frames.next()
+        frame, descriptors = self._frames.first()
         if frame is None or frame.kind != wire.LOAD:
             return
-        self._load(frame)
+        self._load(frame, descriptors)
         _flush()
         method = getattr(self._plugin, "process", None)
         if inspect.iscoroutinefunction(method):
@@ -138,13 +138,13 @@ class _Worker:
 
     # ------------------------------------------------------------------ calls
 
-    def _load(self, frame: Frame) -> None:
+    def _load(self, frame: Frame, descriptors: list[int]) -> None:
         self._in_call = True
         try:
             request = wire.decode_load(frame.structure)
             if request.claims is not None:
                 self._confession = Confession(self._plan, request.claims)
-            self._plugin, loaded = loading.load(request)
+            self._plugin, loaded = loading.load(request, descriptors)
             answer = pack(wire.LOADED, frame.call, wire.encode_body(loaded))
         except loading.CannotLoad as problem:
             answer = pack(wire.ERROR, frame.call, wire.encode_body(Failure("", str(problem), "", problem.reason)))

@@ -9,20 +9,24 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
-from agentplug.contract.source import Source
+from agentplug.contract.source import Module, Source
 from agentplug.contract.text import printable
 from agentplug.errors import PluginNotFound, SpecError
 from agentplug.sources.cell import cell_source
+from agentplug.sources.digest import digest_of
 from agentplug.sources.files import file_source, read_once
 from agentplug.sources.installed import installed_roots, is_under
 from agentplug.sources.modules import find_module
 from agentplug.sources.names import near_match, quoted, quoted_path
+from agentplug.sources.pins.closures import HOST, owner_of, platform_tag, python_tag, verified_closure
 from agentplug.sources.pins.pin import Pin, portable, sha256
 from agentplug.sources.pins.trees import ReadTree
 from agentplug.sources.resolve import named_file, named_module, resolve
+from agentplug.sources.tree import Place
 
 _CELL = ".ipynb#"
 _MAGIC = "%%load_plugin"
+_MAX_TABLE = 1 << 16
 
 
 class UnpinnableSource(SpecError):
@@ -92,8 +96,10 @@ def _module(found: Source, home: str) -> Taken:
     place = find_module(dotted)
     path = place.chain[-1].path
     roots = installed_roots()
+    if dotted.partition(".")[0] == HOST:
+        return _own(found, place.chain[-1], attribute)
     if is_under(os.path.realpath(path), roots):
-        raise UnpinnableSource(f"spec {quoted(found.spec)} is installed")
+        return _installed(found, dotted, path, attribute, announced)
     if any(is_under(os.path.realpath(portion), roots) for portion in place.top_directories):
         raise SpecError(
             f"a part of the package {quoted(dotted.partition('.')[0])} is installed and another part isn't, so "
@@ -111,6 +117,48 @@ def _module(found: Source, home: str) -> Taken:
     source = replace(found, entry=dotted, attribute=attribute, modules=modules, digest=read.digest)
     pin = Pin("", found.spec, "tree", entry_of(source), read.digest, files=read.files)
     return Taken(source, pin, announced=announced, other_ends=ends_aside(read.code))
+
+
+def _own(found: Source, place: Place, attribute: str) -> Taken:
+    """A plugin that comes with agentplug: its one module, for the rest is what workers are made of."""
+    read = ReadTree()
+    read.add_file(place.path, place.name.replace(".", "/") + ".py")
+    modules = tuple(module for module in read.modules() if module.name == place.name)
+    source = replace(found, entry=place.name, attribute=attribute, modules=modules, digest=read.digest)
+    return Taken(source, Pin("", found.spec, "tree", entry_of(source), read.digest, files=read.files))
+
+
+def _installed(found: Source, dotted: str, path: str, attribute: str, announced: str) -> Taken:
+    """A plugin in an installed distribution: that, and all that it depends on."""
+    info = owner_of(os.path.realpath(path))
+    if info is None:
+        raise UnpinnableSource(
+            f"{quoted_path(path)} is installed, but no distribution's RECORD lists it, so nobody knows what belongs "
+            "to it; install it with pip, or name its file"
+        )
+    verified = verified_closure(info)
+    root = verified.root
+    relative = os.path.relpath(os.path.realpath(path), root.site)
+    if relative not in root.content:
+        raise SpecError(f"{quoted_path(path)} is no Python file of {quoted(root.name)}; install it again")
+    closure = {key: other.closed for key, other in verified.others.items()}
+    parts = [(root.key, root.closed), *closure.items(), *sorted(root.files.items())]
+    digest = digest_of((name, text.encode()) for name, text in parts)
+    module = Module(dotted, path, root.content[relative], os.path.basename(path) == "__init__.py")
+    source = replace(
+        found, entry=dotted, attribute=attribute, modules=(module,), digest=digest, closure=verified.closure
+    )
+    pin = Pin(
+        *("", found.spec, "distribution", entry_of(source), digest),
+        distribution=f"{root.name} {root.version}",
+        record=root.record,
+        python=python_tag(),
+        platform=platform_tag(),
+        files=root.files,
+        closure=closure,
+    )
+    tables = (text for name, text in sorted(root.content.items()) if name.endswith("agentplug.toml"))
+    return Taken(source, pin, next(tables, b"").decode("utf-8", "replace")[:_MAX_TABLE], announced)
 
 
 def _cell(source: Source) -> Taken:
