@@ -44,12 +44,12 @@ from agentplug.integrations.bridge import (
     Framework,
     Place,
     Trail,
+    all_text,
     anything,
     carry,
     check_manager,
     denial,
     flat,
-    only,
     uncarried,
     without_role,
 )
@@ -214,7 +214,7 @@ def _changed_output(result: Any, final: Dispatch) -> None:
     if final.changed:
         if not isinstance(result.final_output, str):
             uncarried(final, "an output that is no text")
-        result.final_output = only(final, "text")["content"]
+        result.final_output = all_text(final)
 
 
 def _tripped(cls: type[Any], reason: str, result: Any = None) -> Exception:

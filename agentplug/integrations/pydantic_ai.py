@@ -31,6 +31,7 @@ from agentplug.integrations.bridge import (
     Framework,
     Place,
     Trail,
+    all_text,
     anything,
     call_arguments,
     carry,
@@ -39,11 +40,11 @@ from agentplug.integrations.bridge import (
     dumped,
     error_of,
     flat,
-    only,
     response_of,
     since,
     tool_call,
     tool_response,
+    uncarried,
 )
 from agentplug.integrations.parts.pydantic_ai import (
     Contents,
@@ -221,7 +222,11 @@ class Asking(AbstractCapability[Any]):
         plain = shown(made)
         dispatch = await self.trail.tell("output", [anything(plain)], role="assistant", native=lambda: plain)
         dispatch.check()
-        return only(dispatch, "text")["content"] if dispatch.changed else made
+        if not dispatch.changed:
+            return made
+        if not isinstance(made, str):
+            uncarried(dispatch, "an output that is no text")
+        return all_text(dispatch)
 
 
 def _wraps_another(error: BaseException) -> bool:
