@@ -1,4 +1,4 @@
-"""The command line (host): `agentplug demo | run | doctor | audit | lab`.
+"""The command line (host): `agentplug demo | run | doctor | audit | lock | list | lab`.
 
 Exit status 0 for the good answer (every verdict as expected, a completed run, a fit machine), 1 for the other one, 2
 for what could not be begun: a wrong option, no such plugin, a barrier that this machine lacks. What a command needs
@@ -268,6 +268,18 @@ def lock(
             if check
             else lock_plugins(console, path, specs or (), upgrade or (), rights, yes=yes)
         )
+    raise typer.Exit(status)
+
+
+@app.command("list")
+def list_plugins(
+    path: Annotated[str, typer.Option("--lock", metavar="FILE", help="The lock.")] = "agentplug.lock",
+) -> None:
+    """List the plugins that installed packages announce: what they ask for, whether pinned. None is imported."""
+    with _told():
+        from agentplug.lock_command import list_available
+
+        status = list_available(_console(), path)
     raise typer.Exit(status)
 
 

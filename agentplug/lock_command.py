@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agentplug.contract.text import printable
 from agentplug.errors import PinMismatch, SpecError
 from agentplug.locking import Proposal, check, propose, shown_path
+from agentplug.registry import available, card_values
 from agentplug.report.consent import consent_lines
 from agentplug.sandbox.conversation import wait_for
 from agentplug.sources.names import near_match, quoted
@@ -66,7 +67,7 @@ def lock_plugins(
 def _agreed(console: Console, lock: Lock, proposal: Proposal, *, asked: bool, yes: bool) -> bool:
     """Show what is proposed, and ask where somebody has to agree. Whether to write it."""
     pin, before, changes = proposal.pin, proposal.before, proposal.changes
-    _print(console, *card_lines(proposal))
+    _print(console, *consent_lines(**card_values(proposal)))
     if before is not None and not changes and pin.specifier == before.specifier:
         return True
     if before is not None and changes and not asked:
@@ -99,26 +100,21 @@ class _Change:
         pins[pin.key] = pin
 
 
-def card_lines(proposal: Proposal) -> list[str]:
-    """The consent card for a terminal."""
-    return consent_lines(**card_values(proposal))
+def list_available(console: Console, path: str) -> int:
+    """List the plugins that installed packages announce. 0, or 1 where one has changed since it was pinned."""
+    from rich.table import Table
+    from rich.text import Text
 
-
-def card_values(proposal: Proposal) -> dict[str, Any]:
-    """What a consent card shows of a proposal."""
-    pin, manifest = proposal.pin, proposal.manifest
-    asks = {**manifest.asks, "hooks": manifest.hooks} if manifest.hooks else manifest.asks
-    origin = f"{pin.spec} ({pin.distribution or pin.kind}, {pin.digest[:19]}…)"
-    return {
-        "name": pin.name,
-        "version": pin.version,
-        "origin": origin,
-        "asks": asks,
-        "why": manifest.why,
-        "granted": pin.rights,
-        "changes": proposal.changes,
-        "pinned": proposal.before is not None,
-    }
+    found = wait_for(available(read_lock(path, missing_ok=True)))
+    if not found:
+        _print(console, "No installed package announces a plugin (entry points of the group agentplug.plugins).")
+        return 0
+    rows = [plugin.row() for plugin in found]
+    table = Table(*rows[0], box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(text) for text in row.values()))
+    console.print(table)
+    return 1 if any(plugin.pinned == "changed" for plugin in found) else 0
 
 
 def _print(console: Console, *lines: str) -> None:

@@ -219,6 +219,12 @@ async def verified(path: object, spec: object, policy: Policy, *, required: bool
             + "\n".join(lines)
             + f"\nRemedy: grant less, or agree to it: agentplug lock --upgrade {pin.key}, with the rights as options"
         )
+    tops = set(taken.source.closure.files.tops) if taken.source.closure is not None else set()
+    if unpinned := sorted(name for name in policy.preload if name.partition(".")[0] in tops):
+        raise PinMismatch(
+            f"Plugin {quoted(pin.name)} needs {quoted(unpinned[0])} as it was pinned, and preload would have "
+            "imported it from the disk before; leave it out of preload"
+        )
     return replace(taken.source, pinned=(pin.name, pin.version, pin.hooks))
 
 

@@ -17,7 +17,7 @@ from agentplug.sources.pins import closures, taking
 
 
 def use_site(site: Path, monkeypatch: pytest.MonkeyPatch, *, first: bool = True) -> Path:
-    """Let `site` count as a directory of installed distributions: on `sys.path`, and nowhere that a worker may read."""
+    """Let `site` count as a directory of installed distributions: on `sys.path`, but nowhere a worker may read."""
     site.mkdir(exist_ok=True)
     paths = [str(site), *sys.path] if first else [*sys.path, str(site)]
     monkeypatch.setattr(sys, "path", paths)

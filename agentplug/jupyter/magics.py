@@ -16,8 +16,9 @@ from IPython.display import display
 from agentplug.contract.run import Run, Verdict
 from agentplug.contract.tried import tried_lines
 from agentplug.doctor import Diagnosis, doctor
-from agentplug.errors import AgentplugError
+from agentplug.errors import AgentplugError, PinMismatch
 from agentplug.jupyter import options
+from agentplug.jupyter.available import AvailableList, consent
 from agentplug.jupyter.decorators import argument, cell_magic, line_magic, magic_arguments, magics_class
 from agentplug.jupyter.failures import fits, shortened, unexpected
 from agentplug.jupyter.live import show_dashboard
@@ -160,18 +161,28 @@ class AgentplugMagics(Magics):
                 display(run.profile)  # type: ignore[no-untyped-call]
         return value
 
+    @magic_arguments()
+    @argument("--available", action="store_true", help="those that installed packages announce, none imported")
     @line_magic("plugins")
-    def plugins(self, line: str) -> PluginList:
+    def plugins(self, line: str) -> PluginList | AvailableList:
         """List the plugins of this session: name, version, state, where they run, calls, last verdict.
 
         ::
 
             %plugins
             loaded = %plugins
+            %plugins --available
 
         `loaded.manager` is then the session's `PluginManager`, and its `trace` a table with one row a call.
+        With --available those that are installed: what they ask for, and whether agentplug.lock pins them.
         """
-        _nothing_in(line, "%plugins")
+        if words := [word for word in line.split() if not word.startswith("-")]:
+            raise UsageError(f"%plugins takes no arguments, got {quoted(' '.join(words))}")
+        if options.parse(self.plugins, line).available:
+            try:
+                return AvailableList()
+            except AgentplugError as error:
+                raise shortened(error) from None
         return PluginList(self.session.manager)
 
     @magic_arguments()
@@ -224,6 +235,10 @@ class AgentplugMagics(Magics):
         config = options.evaluated(found.config, self.session.names)
         try:
             plugin = self.session.load(source, name, policy, config, locked=found.locked)
+        except PinMismatch as error:
+            if found.locked and (card := consent(source)) is not None:
+                display(card)  # type: ignore[no-untyped-call]
+            raise shortened(error) from None
         except AgentplugError as error:
             raise shortened(error) from None
         if found.live:
@@ -257,8 +272,3 @@ def _judged(run: Run, expected: Verdict | None) -> Any:
     if not fits(run.verdict, expected):
         raise shortened(unexpected(run, expected))
     return run
-
-
-def _nothing_in(line: str, magic: str) -> None:
-    if line.strip():
-        raise UsageError(f"{magic} takes no arguments, got {quoted(line.strip())}")

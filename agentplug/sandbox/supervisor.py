@@ -22,6 +22,7 @@ from agentplug.sandbox.confined import ConfinedProcess
 from agentplug.sandbox.exchange import Exchange, Request
 from agentplug.sandbox.hearing import Hearing
 from agentplug.sandbox.kernel import Gone
+from agentplug.sandbox.launcher import out_of_descriptors
 from agentplug.sandbox.output import Output, Sink
 
 GRACE_S = 1.0
@@ -69,8 +70,10 @@ class Worker(ConfinedProcess):
             frame = pack(wire.DESCRIPTORS, 0)
             try:
                 socket.send_fds(self.sock, frame, list(descriptors[start : start + MOST_DESCRIPTORS]))
-            except OSError:
+            except (BrokenPipeError, ConnectionResetError):
                 raise AlreadyEnded from None
+            except OSError as error:
+                raise out_of_descriptors(error.strerror) from None
 
     def begin(self, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
         """Send `requests` as one exchange. Raises `AlreadyEnded` if it is gone: then nothing was sent."""

@@ -31,6 +31,23 @@ def _package(distribution: metadata.Distribution) -> str:
         return "a package without a name"
 
 
+def announced() -> list[tuple[str, str, str]]:
+    """Name, value and package (with its version) of each entry point in the group, by name. Nothing is imported."""
+    found: dict[tuple[str, str], tuple[str, str, str]] = {}
+    for distribution, point in _announced():
+        package = _package(distribution)
+        # A copy further down sys.path is shadowed by the first one, as in an import.
+        found.setdefault((point.name, package), (point.name, point.value, f"{package} {_version(distribution)}"))
+    return sorted(found.values())
+
+
+def _version(distribution: metadata.Distribution) -> str:
+    try:
+        return str(distribution.version)
+    except Exception:  # no METADATA beside its entry points
+        return "of an unknown version"
+
+
 def entry_point_names() -> set[str]:
     """The names of all entry points in the group `agentplug.plugins`."""
     return {point.name for _, point in _announced()}

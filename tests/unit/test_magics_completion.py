@@ -36,11 +36,11 @@ def options(ip: InteractiveShell, text: str) -> set[str]:
 @pytest.mark.parametrize(
     ("text", "more"),
     [
-        ("%load_plugin --", {"--as", "--config", "--live"}),
-        ("%load_plugin ./x.py --memory 3M --", {"--as", "--config", "--live"}),
-        ("x = %load_plugin --", {"--as", "--config", "--live"}),
-        ("y = 1\n%load_plugin --", {"--as", "--config", "--live"}),
-        ("%%load_plugin shy --", {"--config", "--live"}),
+        ("%load_plugin --", {"--as", "--config", "--live", "--locked"}),
+        ("%load_plugin ./x.py --memory 3M --", {"--as", "--config", "--live", "--locked"}),
+        ("x = %load_plugin --", {"--as", "--config", "--live", "--locked"}),
+        ("y = 1\n%load_plugin --", {"--as", "--config", "--live", "--locked"}),
+        ("%%load_plugin shy --", {"--config", "--live", "--locked"}),
         ("%%sandbox --", {"--run", "--expect", "--plugin", "--live"}),
         ("%%sandbox -i x --", {"--run", "--expect", "--plugin", "--live"}),
         ("\n%%sandbox --", {"--run", "--expect", "--plugin", "--live"}),

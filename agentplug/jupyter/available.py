@@ -1,0 +1,41 @@
+"""What could be loaded, and what would be agreed to (host): lists and cards in a notebook; nothing is imported."""
+
+from __future__ import annotations
+
+from agentplug.errors import AgentplugError
+from agentplug.locking import propose
+from agentplug.registry import ConsentCard, available
+from agentplug.report.html import esc, table
+from agentplug.sandbox.conversation import wait_for
+from agentplug.sources.pins.lockfile import NAME, read_lock
+
+_NONE = "No installed package announces a plugin (entry points of the group agentplug.plugins)."
+
+
+class AvailableList:
+    """What `%plugins --available` shows: one row a plugin that an installed package announces. `found` has them."""
+
+    def __init__(self) -> None:
+        self.found = wait_for(available(read_lock(NAME, missing_ok=True)))
+        self.rows = [plugin.row() for plugin in self.found]
+
+    def __repr__(self) -> str:
+        if not self.rows:
+            return _NONE
+        lines = [list(self.rows[0]), *(list(row.values()) for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        shown = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in lines)
+        return "\n".join(line.rstrip() for line in shown)
+
+    def _repr_html_(self) -> str:
+        if not self.rows:
+            return f"<p>{_NONE}</p>"
+        return table(list(self.rows[0]), [[esc(text, 300) for text in row.values()] for row in self.rows])
+
+
+def consent(source: object) -> ConsentCard | None:
+    """The card of what would be agreed to by pinning `source`; None where that can't be read."""
+    try:
+        return ConsentCard(wait_for(propose(source, read_lock(NAME, missing_ok=True), None)))
+    except AgentplugError:
+        return None
