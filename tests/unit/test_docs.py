@@ -50,7 +50,7 @@ def test_two_commands_do_all_the_set_up() -> None:
         ".venv/bin/python -m tests\n",
     ]
     assert " -m venv " in ci
-    assert "--editable '.[test]'" in ci
+    assert "'.[test," in ci
     assert ci.rstrip().endswith("python -m tests")
 
 
