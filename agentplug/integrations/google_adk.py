@@ -32,19 +32,21 @@ from agentplug.hooks import Dispatch
 from agentplug.integrations import unknown
 from agentplug.integrations.bridge import (
     Framework,
-    Place,
     Trail,
-    call_arguments,
-    carry,
     check_manager,
     denial,
     error_of,
-    flat,
-    response_of,
     since,
     text,
     tool_call,
     tool_response,
+)
+from agentplug.integrations.carrying import (
+    Place,
+    call_arguments,
+    carry,
+    flat,
+    response_of,
     without_role,
 )
 from agentplug.integrations.parts.google_adk import Contents, dump, places, plain, said

@@ -42,13 +42,15 @@ from agentplug.hooks import Dispatch
 from agentplug.integrations import unknown
 from agentplug.integrations.bridge import (
     Framework,
-    Place,
     Trail,
-    all_text,
     anything,
-    carry,
     check_manager,
     denial,
+)
+from agentplug.integrations.carrying import (
+    Place,
+    all_text,
+    carry,
     flat,
     uncarried,
     without_role,

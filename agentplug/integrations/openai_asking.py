@@ -31,15 +31,17 @@ from agentplug.errors import HookDenied
 from agentplug.hooks import Dispatch
 from agentplug.integrations.bridge import (
     Trail,
-    call_arguments,
-    carry,
     denial,
     error_of,
-    flat,
-    response_of,
     since,
     tool_call,
     tool_response,
+)
+from agentplug.integrations.carrying import (
+    call_arguments,
+    carry,
+    flat,
+    response_of,
     uncarried,
     without_role,
 )

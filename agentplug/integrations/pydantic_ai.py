@@ -29,21 +29,23 @@ from agentplug.errors import ContractError
 from agentplug.integrations import unknown
 from agentplug.integrations.bridge import (
     Framework,
-    Place,
     Trail,
-    all_text,
     anything,
-    call_arguments,
-    carry,
     check_manager,
     denial,
     dumped,
     error_of,
-    flat,
-    response_of,
     since,
     tool_call,
     tool_response,
+)
+from agentplug.integrations.carrying import (
+    Place,
+    all_text,
+    call_arguments,
+    carry,
+    flat,
+    response_of,
     uncarried,
 )
 from agentplug.integrations.parts.pydantic_ai import (

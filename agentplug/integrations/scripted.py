@@ -24,19 +24,21 @@ from agentplug.errors import ContractError
 from agentplug.integrations import unknown
 from agentplug.integrations.bridge import (
     Framework,
-    Place,
     Trail,
-    all_text,
-    call_arguments,
-    carry,
     check_manager,
     denial,
     error_of,
-    response_of,
     since,
     text,
     tool_call,
     tool_response,
+)
+from agentplug.integrations.carrying import (
+    Place,
+    all_text,
+    call_arguments,
+    carry,
+    response_of,
 )
 from agentplug.manager import PluginManager
 
@@ -101,7 +103,7 @@ class ScriptedAgent:
             asked = await trail.tell("input", [text(prompt)], role="user", native=lambda: prompt)
             asked.check()
             history = [text(self.instructions, role="system")] if self.instructions else []
-            history.append(text(all_text(asked), role="user"))
+            history.append(text(all_text(asked) if asked.changed else prompt, role="user"))
             said: Any = None
             for step in [*self.script, None]:
                 sent = await self._before_model(trail, history)
@@ -118,7 +120,7 @@ class ScriptedAgent:
             answer = "".join(part["content"] for part in history[self._last(history) :] if part["type"] == "text")
             final = await trail.tell("output", [text(answer)], role="assistant", native=lambda: answer)
             final.check()
-            yield "answer", all_text(final)
+            yield "answer", all_text(final) if final.changed else answer
         except BaseException as error:
             await trail.end(error)
             raise
@@ -176,7 +178,7 @@ class ScriptedAgent:
         asked = await trail.tell("pre_tool_call", [call], role="assistant", native=lambda: call, **fields)
         if (denied := denial(asked)) is not None:
             return tool_response(call["id"], denied, role="tool")
-        arguments = call_arguments(asked)
+        arguments = call_arguments(asked) if asked.changed else call["arguments"]
         begun = time.perf_counter()
         result, failure = None, None
         try:
@@ -201,7 +203,7 @@ class ScriptedAgent:
             raise failure
         if (denied := denial(answered)) is not None:
             return tool_response(call["id"], denied, role="tool")
-        return tool_response(call["id"], response_of(answered), role="tool")
+        return tool_response(call["id"], response_of(answered) if answered.changed else result, role="tool")
 
 
 class _Parts:

@@ -436,3 +436,24 @@ def plain(sent: list[Any]) -> Any:
         return [clean(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     return clean(sent)
+
+
+async def test_what_was_cut_is_not_carried_back(driver: type[Driver], manager: PluginManager) -> None:
+    """A result too large to be shown whole goes through whole if nothing changed it; if something did, not at all."""
+
+    async def weather(city: str) -> str:
+        """The weather in a city."""
+        return f"rain in {city}" + "." * 2_000_000
+
+    cut: list[bool] = []
+    manager.register_hook("post_tool_call", lambda message: cut.append(message.truncated))
+    await load(manager, "ChangerPlugin", "transform", "post_tool_call")
+    whole = await driver([[OSLO], "It rains."], [weather]).run(manager)
+    await load(manager, "ChangerPlugin", "transform", "post_tool_call", words={"rain": "sun"})
+    changed = await driver([[OSLO], "It rains."], [weather]).run(manager)
+    await manager.drain()
+
+    assert cut == [True, True]
+    assert "." * 2_000_000 in repr(whole.sent[-1])
+    assert "too large to be shown whole" in repr((changed.error, changed.sent))
+    assert "sun in Oslo" not in repr(changed.sent)

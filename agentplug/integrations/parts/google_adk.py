@@ -13,7 +13,15 @@ from google.genai import types
 from pydantic_core import to_jsonable_python
 
 from agentplug.errors import HookDenied
-from agentplug.integrations.bridge import Place, text, tool_call, tool_response
+from agentplug.integrations.bridge import (
+    text,
+    tool_call,
+    tool_response,
+)
+from agentplug.integrations.carrying import (
+    Place,
+    changed_call,
+)
 
 _WRAPPED = ("result", "error")
 
@@ -81,7 +89,8 @@ class Contents:
         """A new content."""
         role = part.get("role", self._role)
         if role == "assistant" and part["type"] == "tool_call":
-            call = types.FunctionCall(id=part.get("id"), name=part["name"], args=part.get("arguments") or {})
+            name, arguments, call_id = changed_call(part, None)
+            call = types.FunctionCall(id=call_id, name=name, args=arguments)
             return types.Content(role="model", parts=[types.Part(function_call=call)])
         if part["type"] == "text" and role in ("user", "assistant"):
             return said(part["content"], "model" if role == "assistant" else "user")
@@ -95,7 +104,8 @@ def said(content: str, role: str = "model") -> types.Content:
 
 def _changed(native: types.Part, part: dict[str, Any]) -> types.Part:
     if native.function_call is not None:
-        called = {"id": part.get("id"), "name": part["name"], "args": part.get("arguments") or {}}
+        name, arguments, call_id = changed_call(part, native.function_call.id)
+        called = {"id": call_id, "name": name, "args": arguments}
         return native.model_copy(update={"function_call": native.function_call.model_copy(update=called)})
     if native.function_response is not None:
         before, after = native.function_response.response, part["response"]

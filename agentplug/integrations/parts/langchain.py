@@ -16,7 +16,15 @@ from langchain_core.messages import (
 from pydantic_core import to_jsonable_python
 
 from agentplug.errors import HookDenied
-from agentplug.integrations.bridge import Place, text, tool_call, tool_response
+from agentplug.integrations.bridge import (
+    text,
+    tool_call,
+    tool_response,
+)
+from agentplug.integrations.carrying import (
+    Place,
+    changed_call,
+)
 
 _ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 _TWICE = ("tool_use", "tool_call", "tool_call_chunk", "function_call")  # blocks that `tool_calls` says again
@@ -83,7 +91,8 @@ class Messages:
             return message.model_copy(update={"content": as_content(part["response"])})
         if isinstance(where, tuple):
             calls = [dict(call) for call in message.tool_calls]
-            calls[where[1]] |= {"name": part["name"], "args": part.get("arguments") or {}, "id": part.get("id")}
+            name, arguments, call_id = changed_call(part, calls[where[1]]["id"])
+            calls[where[1]] |= {"name": name, "args": arguments, "id": call_id}
             return message.model_copy(update={"tool_calls": calls})
         content = blocks(message)
         content[where] = _changed(content[where], part)
@@ -103,8 +112,8 @@ class Messages:
     def fresh(self, part: dict[str, Any]) -> Any:
         role = part.get("role", "assistant")
         if role == "assistant" and part["type"] == "tool_call":
-            call = {"name": part["name"], "args": part.get("arguments") or {}, "id": part.get("id")}
-            return AIMessage("", tool_calls=[call])
+            name, arguments, call_id = changed_call(part, None)
+            return AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": call_id}])
         kinds: dict[str, Any] = {"assistant": AIMessage, "user": HumanMessage, "system": SystemMessage}
         if part["type"] == "text" and role in kinds:
             return kinds[role](part["content"])

@@ -14,7 +14,16 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from agentplug.errors import HookDenied
-from agentplug.integrations.bridge import Place, read, text, tool_call, tool_response
+from agentplug.integrations.bridge import (
+    read,
+    text,
+    tool_call,
+    tool_response,
+)
+from agentplug.integrations.carrying import (
+    Place,
+    changed_call,
+)
 
 OUTPUT: TypeAdapter[Any] = TypeAdapter(list[ResponseOutputItem])
 _TEXTS = ("input_text", "output_text", "text")
@@ -80,9 +89,10 @@ class Items:
         """With `part` there."""
         given = as_dict(message)
         if where == "function_call":
-            changed = {**given, "name": part["name"], "call_id": part.get("id") or given.get("call_id")}
-            if part.get("arguments") != read(given["arguments"]):
-                changed["arguments"] = json.dumps(part.get("arguments"))
+            name, arguments, call_id = changed_call(part, given.get("call_id"))
+            changed = {**given, "name": name, "call_id": call_id}
+            if arguments != read(given["arguments"]):
+                changed["arguments"] = json.dumps(arguments)
         elif where == "function_call_output":
             output = part["response"]
             changed = {**given, "output": output if isinstance(output, (str, list)) else json.dumps(output)}
@@ -114,12 +124,9 @@ class Items:
         """A new item."""
         role = part.get("role", "assistant" if self._said else "user")
         if role == "assistant" and part["type"] == "tool_call" and part.get("id"):
-            called = {
-                "name": part["name"],
-                "arguments": json.dumps(part.get("arguments") or {}),
-                "call_id": part["id"],
-            }
-            made = ResponseFunctionToolCall(type="function_call", **called)
+            name, arguments, call_id = changed_call(part, None)
+            called = {"name": name, "arguments": json.dumps(arguments), "call_id": call_id}
+            made = ResponseFunctionToolCall.model_validate({"type": "function_call", **called})
             return made if self._said else made.model_dump(exclude_unset=True)
         if part["type"] == "text" and self._said:
             block = {"type": "output_text", "text": part["content"], "annotations": []}

@@ -12,7 +12,15 @@ from pydantic_ai.tools import ToolDenied
 from pydantic_core import to_jsonable_python
 
 from agentplug.errors import HookDenied
-from agentplug.integrations.bridge import Place, text, tool_call, tool_response
+from agentplug.integrations.bridge import (
+    text,
+    tool_call,
+    tool_response,
+)
+from agentplug.integrations.carrying import (
+    Place,
+    changed_call,
+)
 
 
 def places(at: int, message: Any) -> list[Place]:
@@ -130,21 +138,18 @@ class Messages:
         if role == "system":
             return m.ModelRequest(parts=[m.SystemPromptPart(content=_text(part))])
         if role == "assistant" and part["type"] == "tool_call":
-            call = m.ToolCallPart(part["name"], part.get("arguments"), **_given_id(part))
-            return m.ModelResponse(parts=[call])
+            name, arguments, call_id = changed_call(part, None)
+            given = {} if call_id is None else {"tool_call_id": call_id}
+            return m.ModelResponse(parts=[m.ToolCallPart(name, arguments, **given)])
         if role == "assistant":
             return m.ModelResponse(parts=[m.TextPart(_text(part))])
         raise HookDenied(f"a transform added what can't be carried back: a {part['type']} part of {role}")
 
 
-def _given_id(part: dict[str, Any]) -> dict[str, str]:
-    return {"tool_call_id": part["id"]} if part.get("id") else {}
-
-
 def _changed(native: Any, at: int | None, part: dict[str, Any]) -> Any:
     if isinstance(native, m.ToolCallPart):
-        called = {"tool_name": part["name"], "args": part.get("arguments"), "tool_call_id": part["id"]}
-        return replace(native, **called)
+        name, arguments, call_id = changed_call(part, native.tool_call_id)
+        return replace(native, tool_name=name, args=arguments, tool_call_id=call_id)
     if isinstance(native, m.ToolReturnPart):
         return replace(native, content=part["response"])
     if isinstance(native, m.UserPromptPart):
