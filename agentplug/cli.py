@@ -241,6 +241,9 @@ def lock(
         bool, typer.Option("--check", help="Write nothing; status 1 and a diff if anything changed.")
     ] = False,
     path: Annotated[str, typer.Option("--lock", metavar="FILE", help="The lock.")] = "agentplug.lock",
+    pylock: Annotated[
+        str, typer.Option(metavar="FILE", help="A PEP 751 lock, to take over its hashes and attestations.")
+    ] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Agree to what would be asked.")] = False,
     network: Annotated[str | None, _limit("network")] = None,
     read: Annotated[list[str] | None, _limit("read")] = None,
@@ -266,7 +269,7 @@ def lock(
         status = (
             check_lock(console, path)
             if check
-            else lock_plugins(console, path, specs or (), upgrade or (), rights, yes=yes)
+            else lock_plugins(console, path, specs or (), upgrade or (), rights, yes=yes, pylock=pylock)
         )
     raise typer.Exit(status)
 

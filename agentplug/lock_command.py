@@ -15,6 +15,7 @@ from agentplug.sandbox.conversation import wait_for
 from agentplug.sources.names import near_match, quoted
 from agentplug.sources.pins.lockfile import Lock, read_lock
 from agentplug.sources.pins.pin import Pin, canonical, split_specifier
+from agentplug.sources.pins.seen import remember
 from agentplug.sources.pins.taking import spec_of
 from agentplug.sources.pins.writing import update_lock
 
@@ -41,6 +42,7 @@ def lock_plugins(
     rights: dict[str, Any] | None,
     *,
     yes: bool,
+    pylock: str = "",
 ) -> int:
     """Pin `specs`, and pin those named in `upgrade` anew. 0, or 1 where something was left as it was.
 
@@ -56,11 +58,12 @@ def lock_plugins(
     wanted += [(spec_of(lock.pins[name], lock.home), lock.pins[name].specifier) for name in names]
     status = 0
     for spec, specifier in wanted:
-        proposal = wait_for(propose(spec, lock, rights, specifier))
+        proposal = wait_for(propose(spec, lock, rights, specifier, pylock))
         if not _agreed(console, lock, proposal, asked=proposal.pin.key in names, yes=yes):
             status = 1
             continue
         lock = update_lock(lock.path, _Change(proposal).apply)
+        remember(lock.path, proposal.pin)
     return status
 
 
@@ -68,7 +71,7 @@ def _agreed(console: Console, lock: Lock, proposal: Proposal, *, asked: bool, ye
     """Show what is proposed, and ask where somebody has to agree. Whether to write it."""
     pin, before, changes = proposal.pin, proposal.before, proposal.changes
     _print(console, *consent_lines(**card_values(proposal)))
-    if before is not None and not changes and pin.specifier == before.specifier:
+    if before is not None and not changes and (pin.specifier, pin.origin) == (before.specifier, before.origin):
         return True
     if before is not None and changes and not asked:
         _print(console, f"not pinned anew; to agree to this: agentplug lock --upgrade {pin.key}")

@@ -32,6 +32,8 @@ from agentplug.sources.pins.pin import (
     exceeding,
     rights_of,
 )
+from agentplug.sources.pins.pylock import origins
+from agentplug.sources.pins.seen import refuse_older, remember
 from agentplug.sources.pins.taking import Taken, UnpinnableSource, refers_to, spec_of, take
 
 _READER = "agentplug.plugins.manifest_reader"
@@ -123,11 +125,14 @@ def _asked(asks: object, what: str) -> dict[str, Any]:
     return found
 
 
-async def propose(spec: object, lock: Lock, rights: Mapping[str, Any] | None, specifier: str = "") -> Proposal:
+async def propose(
+    spec: object, lock: Lock, rights: Mapping[str, Any] | None, specifier: str = "", pylock: str = ""
+) -> Proposal:
     """Read the plugin that `spec` names, its manifest too, for a pin in `lock`.
 
-    `rights` is what it may be granted; None leaves what its pin has. Raises what `take` and `read_manifest` do, and
-    `PinMismatch` for a version that the specifier doesn't allow or a name that is another plugin's.
+    `rights` is what it may be granted; None leaves what its pin has. `pylock` is the path of a PEP 751 file. Raises
+    what `take` and `read_manifest` do, and `PinMismatch` for a version that the specifier doesn't allow, for a name
+    that is another plugin's, and where the PEP 751 file has other versions.
     """
     taken = take(spec, lock.home)
     manifest = await read_manifest(taken)
@@ -140,13 +145,28 @@ async def propose(spec: object, lock: Lock, rights: Mapping[str, Any] | None, sp
         )
     before = before or same
     specifier = checked_specifier(specifier) or (before.specifier if before is not None else "")
-    version = taken.pin.distribution.rpartition(" ")[2] or manifest.version
+    version = replace(taken.pin, version=manifest.version).release
     if not allows(specifier, version):
         raise PinMismatch(f"{quoted(manifest.name)} is version {printable(version, 100)}, which isn't {specifier}")
     granted = rights if rights is not None else before.rights if before is not None else {}
     spec_kept = before.spec if before is not None and before.kind == "cell" else taken.pin.spec
-    pin = replace(taken.pin, specifier=specifier, spec=spec_kept, rights=dict(granted))
+    origin = _origin(taken.pin, before, pylock)
+    pin = replace(taken.pin, specifier=specifier, spec=spec_kept, rights=dict(granted), origin=origin)
     return Proposal(_saying(pin, manifest), manifest, before)
+
+
+def _origin(pin: Pin, before: Pin | None, pylock: str) -> dict[str, str]:
+    """What a PEP 751 file says of the closure; without one, what was taken over before, as far as it is unchanged."""
+    if pylock and not pin.distribution:
+        raise SpecError(f"--pylock goes with plugins of installed distributions, and this is a {pin.kind}")
+    if pylock:
+        name, _, version = pin.distribution.rpartition(" ")
+        needed = {key: text.partition(" ")[0] for key, text in pin.closure.items()}
+        return origins(pylock, needed, {canonical(name): version})
+    if before is None:
+        return {}
+    kept = {key for key, text in pin.closure.items() if before.closure.get(key) == text}
+    return {entry: text for entry, text in before.origin.items() if entry.partition(" ")[0] in kept}
 
 
 class HeldToLock:
@@ -209,6 +229,7 @@ async def verified(path: object, spec: object, policy: Policy, *, required: bool
             + "\n".join(lines)
             + f"\nRemedy: restore it, or look at the change and agree to it: agentplug lock --upgrade {pin.key}"
         )
+    refuse_older(lock.path, pin)
     granted = rights_of(policy, lock.home)
     if more := exceeding(granted, pin.rights):
         lines = table_lines(
@@ -225,6 +246,7 @@ async def verified(path: object, spec: object, policy: Policy, *, required: bool
             f"Plugin {quoted(pin.name)} needs {quoted(unpinned[0])} as it was pinned, and preload would have "
             "imported it from the disk before; leave it out of preload"
         )
+    remember(lock.path, pin)
     return replace(taken.source, pinned=(pin.name, pin.version, pin.hooks))
 
 

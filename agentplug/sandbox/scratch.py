@@ -53,12 +53,17 @@ def room_used(root: str) -> tuple[int, int]:
 
 
 def _held_by(pid: int, root: str) -> Iterator[tuple[int, int | None]]:
-    """Inode and bytes of each deleted file that a process has open or mapped; None where only a map is left."""
+    """Inode and bytes of each deleted file that a process has open or mapped; None where only a map is left.
+
+    Memory files are on no disk: what the host gave it, for a worker can't make any, memfd_create(2).
+    """
     with contextlib.suppress(OSError):
         for fd in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
                 found = os.stat(f"/proc/{pid}/fd/{fd}")
-                if stat.S_ISREG(found.st_mode) and found.st_nlink == 0:
+                if not stat.S_ISREG(found.st_mode) or found.st_nlink:
+                    continue
+                if not os.readlink(f"/proc/{pid}/fd/{fd}").startswith("/memfd:"):
                     yield found.st_ino, found.st_blocks * 512
     inside, deleted = os.fsencode(f" {root}/"), b" (deleted)\n"
     with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", "rb") as maps:

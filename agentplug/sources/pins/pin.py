@@ -65,6 +65,11 @@ class Pin:
     origin: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def release(self) -> str:
+        """The version that a specifier is held against: a distribution's, else the plugin's own."""
+        return self.distribution.rpartition(" ")[2] or self.version
+
+    @property
     def key(self) -> str:
         """Its canonical name, under which the lock has it."""
         return canonical(self.name)
