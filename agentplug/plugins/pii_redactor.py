@@ -75,7 +75,9 @@ def _email(text: str) -> int:
 
 
 def _phone(text: str) -> int:
-    return len(text) if 8 <= len(re.findall(r"\d", text)) <= 15 else 0
+    """With the 0 of its country alone a number is longer than 02110-1301, which is a place."""
+    least = 10 if text.startswith(("0", "(0")) else 8
+    return len(text) if least <= len(re.findall(r"\d", text)) <= 15 else 0
 
 
 def _ipv4(text: str) -> int:
@@ -99,7 +101,8 @@ _KINDS = {
     "phone": _Kind(
         re.compile(
             r"(?<![\w+.])(?:\+\d(?:[ ().\-/]{0,2}\d){7,14}"  # international
-            r"|0\d(?:[ .-]\d\d){4}|\(?0\d{2,4}\)?[ /-]\d{3,8}(?:[ -]\d{2,8}){0,2}"  # national, with its 0
+            r"|00[1-9]\d{0,2}[ ./-]\d(?:[ ().\-/]{0,2}\d){6,11}"  # the same, as it is dialled
+            r"|0[1-9](?:[ .-]\d\d){4}|\(?0[1-9]\d{1,3}\)?[ /-]\d{3,8}(?:[ -]\d{2,8}){0,2}"  # national, with its 0
             r"|(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4})(?!\d|[.-]\d)"  # North American
         ),
         _phone,

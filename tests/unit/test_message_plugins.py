@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import inspect
 import json
 import random
 import re
@@ -68,7 +69,7 @@ async def lines_of(config: dict[str, Any], *values: Any) -> list[Any]:
 
 def test_the_logger_fits_on_two_screens() -> None:
     """A model of its kind is short, and asks for every agent point."""
-    assert len(Path("agentplug/plugins/message_logger.py").read_text().splitlines()) < 80
+    assert len(Path(inspect.getfile(MessageLoggerPlugin)).read_text().splitlines()) < 80
     assert MessageLoggerPlugin.hooks == OBSERVE
 
 
@@ -404,6 +405,7 @@ async def redacted(value: Any, config: dict[str, Any] | None = None) -> Any:
         ("<ö@exämple.org>,o'hara@example.co.uk;", "<[email]>,[email];"),
         ("+49 30 12345678 20 or (555) 123-4567, 555.123.4567", "[phone] or [phone], [phone]"),
         ("0171 1234567; 06 12 34 56 78; (030) 1234567; +15551234567", "[phone]; [phone]; [phone]; [phone]"),
+        ("0049 30 1234567 or 020 7946 0958", "[phone] or [phone]"),
         ("from 10.1.2.3:80, 192.168.1.20.", "from [ipv4]:80, [ipv4]."),
     ],
 )
@@ -443,7 +445,7 @@ async def test_the_redactor_finds_one_number_right_after_another() -> None:
         "react@18.2.0, user@host, @name, a @ b.c",
         "1.2.3, v1.2.3.4, 1.2.3.4.5, 300.1.1.1, 127.0.0.1, 0.0.0.0, 255.255.255.255",
         "3.14159265358979 and 555-1234 and 123-45-6789",
-        "item 0800 - 12 pieces",
+        "item 0800 - 12 pieces, MA 02110-1301, 0000 0010 0000, 001234567890",
         "\ud7ff\U0010ffff",
     ],
 )
