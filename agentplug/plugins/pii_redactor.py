@@ -133,7 +133,14 @@ class PiiRedactorPlugin:
         self._counts: Counter[str] = Counter()
 
     async def on_message(self, point: str, message: Mapping[str, Any]) -> list[Any] | None:
-        """The message's parts without what was found; None if nothing was."""
+        """The message's parts without what was found; None if nothing was.
+
+        Raises `ValueError` for a message that was too large to be shown whole: what isn't here would pass as it is.
+        """
+        if message.get("truncated"):
+            raise ValueError(
+                "the message is too large to be seen whole; granted 'transform open', it passes as it is"
+            )
         self._counts.clear()
         parts = [self._part(part) for part in message["parts"]]
         if not self._counts:

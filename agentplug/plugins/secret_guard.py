@@ -48,22 +48,28 @@ class SecretGuardPlugin:
     """Vetoes at `pre_tool_call`, `post_tool_call` and `output`.
 
     Configuration: `patterns`, more kinds: `{"a badge number": "B-[0-9]{6}"}`; `allow`, regular expressions: what one
-    of them matches from beginning to end is no secret.
+    of them matches from beginning to end is no secret; `allow_cut` (False): let messages pass that were too large to
+    be shown whole, if what is shown of them may.
     """
 
     name, version = "secret_guard", "1.0"
     hooks = dict.fromkeys(("pre_tool_call", "post_tool_call", "output"), "veto")
 
     async def initialize(self, config: Mapping[str, Any]) -> None:
-        """Take `patterns` and `allow`. Raises `re.error` for what is no regular expression."""
+        """Take the configuration. Raises `re.error` for what is no regular expression."""
         shapes = {**_SHAPES, **config.get("patterns", {})}
         self._shapes = {kind: re.compile(shape) for kind, shape in shapes.items()}
+        self._allow_cut = bool(config.get("allow_cut", False))
         self._allow = [re.compile(one) for one in config.get("allow", ())]
 
     async def on_message(self, point: str, message: Mapping[str, Any]) -> dict[str, str] | None:
-        """Deny the message if it carries a credential."""
+        """Deny the message if it carries a credential, or if it isn't all here."""
         found = self._found(message["parts"])
-        return {"deny": f"it carries {found}"} if found else None
+        if found:
+            return {"deny": f"it carries {found}"}
+        if message.get("truncated") and not self._allow_cut:
+            return {"deny": "it is too large to be seen whole; the configuration allow_cut lets such pass"}
+        return None
 
     async def process(self, input_data: Any) -> Any:
         """In a chain of plugins: pass the data on. Raises `ValueError` if they carry a credential."""

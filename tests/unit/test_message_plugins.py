@@ -345,6 +345,21 @@ async def test_the_guard_in_its_worker_denies_the_call(tmp_path: Path) -> None:
         assert (await manager.dispatch(call_message({"body": "hello"}))).allowed
 
 
+async def test_what_is_too_large_to_be_seen_whole_does_not_pass_unless_told_so() -> None:
+    """What was cut off may hold what they look for: the guard denies, the redactor fails, which denies too."""
+    cut = AgentMessage.coerced(point="output", parts=[{"type": "text", "content": "x" * 2_000_000}])
+    assert cut.truncated
+    too_large = "it is too large to be seen whole; the configuration allow_cut lets such pass"
+    assert await denial(cut) == too_large
+    assert await denial(cut, {"allow_cut": True}) is None
+    async with PluginManager() as manager:
+        await manager.load(REDACTOR, policy=Policy(hooks={"output": "transform"}))
+        dispatch = await manager.dispatch(cut)
+        assert (dispatch.allowed, dispatch.records[0].outcome) == (False, "failed:ValueError")
+        await manager.load(REDACTOR, policy=Policy(hooks={"output": "transform open"}))
+        assert (await manager.dispatch(cut)).message is cut
+
+
 async def test_the_guard_takes_patterns_and_exceptions() -> None:
     """A pattern of one's own is a kind; what is allowed is no secret, if all of it is."""
     config = {"patterns": {"a badge number": r"B-\d{6}"}, "allow": [r"B-000000", r"gh.*"]}
