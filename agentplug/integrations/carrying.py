@@ -1,13 +1,13 @@
 """Transforms carried back into a framework's own objects (host).
 
 These stay as they are wherever no transform changed them; a part that was changed is put into the very object that
-it came from. What can't be put back denies the message: nothing goes on that a plugin asked to change and that wasn't.
+it came from. What can't be put back denies the message: what a plugin asked to change goes on changed, or not at all.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
@@ -15,6 +15,7 @@ from agentplug.errors import HookDenied
 from agentplug.hooks import Dispatch
 
 M = TypeVar("M")
+T = TypeVar("T")
 
 
 class Place(NamedTuple):
@@ -72,6 +73,15 @@ def carry(
     for home, message in enumerate(kept):
         result += ([] if message is None else [message]) + added.get(home, [])
     return result
+
+
+def settled(dispatch: Dispatch, carried: Callable[[Dispatch], T], given: T) -> tuple[str | None, T]:
+    """Why it is denied, or None; and what to go on with: `given`, or what `carried` makes of a changed message."""
+    try:
+        dispatch.check()
+        return None, carried(dispatch) if dispatch.changed else given
+    except HookDenied as denied:
+        return str(denied), given
 
 
 def only(dispatch: Dispatch, kind: str) -> dict[str, Any]:

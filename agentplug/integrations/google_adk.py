@@ -27,7 +27,7 @@ from google.adk.runners import Runner
 from google.genai import types
 
 from agentplug.contract.messages import AgentMessage
-from agentplug.errors import ContractError, HookDenied
+from agentplug.errors import ContractError
 from agentplug.hooks import Dispatch
 from agentplug.integrations import unknown
 from agentplug.integrations.bridge import (
@@ -47,6 +47,7 @@ from agentplug.integrations.carrying import (
     carry,
     flat,
     response_of,
+    settled,
     without_role,
 )
 from agentplug.integrations.parts.google_adk import Contents, dump, places, plain, said
@@ -239,18 +240,13 @@ class Asking(BasePlugin):
         part = tool_call(call_id, tool.name, plain(tool_args))
         fields = run.call(call_id, tool.name, role="assistant", native=lambda: plain(tool_args))
         asked = await run.tell("pre_tool_call", [part], **fields)
-        denied = denial(asked)
-        if denied is None and asked.changed:
-            try:
-                arguments = call_arguments(asked)
-            except HookDenied as uncarried:
-                denied = str(uncarried)
-            else:
-                tool_args.clear()
-                tool_args.update(arguments)
+        denied, arguments = settled(asked, call_arguments, tool_args)
         if denied is not None:
             run.answered.add(call_id)
             return {"error": denied}
+        if asked.changed:
+            tool_args.clear()
+            tool_args.update(arguments)
         run.calls[call_id] = time.perf_counter()
         return None
 
@@ -263,12 +259,8 @@ class Asking(BasePlugin):
             return None  # denied: no tool ran
         part = tool_response(call_id, plain(result))
         answered = await self._after(run, call_id, tool, part, native=lambda: plain(result))
-        if (denied := denial(answered)) is None and answered.changed:
-            try:
-                return response_of(answered)
-            except HookDenied as uncarried:
-                denied = str(uncarried)
-        return None if denied is None else {"error": denied}
+        denied, changed = settled(answered, response_of, None)
+        return changed if denied is None else {"error": denied}
 
     async def on_tool_error_callback(
         self, *, tool: Any, tool_args: dict[str, Any], tool_context: Any, error: Exception
@@ -287,12 +279,8 @@ class Asking(BasePlugin):
 def _carried(
     contents: list[Any], found: list[Place], dispatch: Dispatch, role: str, head: int = 0
 ) -> tuple[str | None, list[Any]]:
-    """Why it is denied, or the contents as transforms left them. What a plugin of ADK's raises is no denial to it."""
-    try:
-        dispatch.check()
-        return None, carry(contents, found, dispatch, Contents(role), head)
-    except HookDenied as denied:
-        return str(denied), contents
+    """Why it is denied, or None; and the contents as transforms left them."""
+    return settled(dispatch, lambda changed: carry(contents, found, changed, Contents(role), head), contents)
 
 
 def _one(contents: list[Any], role: str) -> types.Content:

@@ -13,10 +13,10 @@ from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, Syst
 from langgraph.errors import GraphBubbleUp
 from pydantic_core import to_jsonable_python
 
+from agentplug.hooks import Dispatch
 from agentplug.integrations.bridge import (
     Trail,
     anything,
-    denial,
     error_of,
     since,
     text,
@@ -29,6 +29,7 @@ from agentplug.integrations.carrying import (
     carry,
     flat,
     response_of,
+    settled,
     uncarried,
     without_role,
 )
@@ -153,10 +154,11 @@ def call_tool(request: Any, trail: Trail) -> Steps:
     part = tool_call(call["id"], call["name"], call["args"])
     own = dump(lambda: dict(call))
     asked = yield Tell("pre_tool_call", [part], {"role": "assistant", "native": own, **fields})
-    if (denied := denial(asked)) is not None:
+    denied, arguments = settled(asked, call_arguments, call["args"])
+    if denied is not None:
         return _denied(call, denied)
     if asked.changed:
-        request = request.override(tool_call={**call, "args": call_arguments(asked)})
+        request = request.override(tool_call={**call, "args": arguments})
     begun = time.perf_counter()
     failure: Exception | None = None
     result: Any = None
@@ -179,13 +181,14 @@ def call_tool(request: Any, trail: Trail) -> Steps:
     )
     if failure is not None:
         raise failure
-    if (denied := denial(answered)) is not None:
-        return _denied(call, denied)
-    if not answered.changed:
-        return result
+    denied, result = settled(answered, lambda changed: _with_response(changed, result), result)
+    return result if denied is None else _denied(call, denied)
+
+
+def _with_response(dispatch: Dispatch, result: Any) -> ToolMessage:
     if not isinstance(result, ToolMessage):
-        uncarried(answered, "a Command")
-    return result.model_copy(update={"content": as_content(response_of(answered))})
+        uncarried(dispatch, "a Command")
+    return result.model_copy(update={"content": as_content(response_of(dispatch))})
 
 
 def _is_error(result: Any) -> bool:

@@ -28,10 +28,8 @@ from agents import (
 )
 
 from agentplug.errors import HookDenied
-from agentplug.hooks import Dispatch
 from agentplug.integrations.bridge import (
     Trail,
-    denial,
     error_of,
     since,
     tool_call,
@@ -42,6 +40,7 @@ from agentplug.integrations.carrying import (
     carry,
     flat,
     response_of,
+    settled,
     uncarried,
     without_role,
 )
@@ -92,7 +91,7 @@ def _handoff(to: Any, known: dict[int, Agent[Any]]) -> Handoff[Any, Any]:
 def _tool(tool: FunctionTool) -> FunctionTool:
     made = copy.copy(tool)
     inner = made.on_invoke_tool
-    asked_of: dict[tuple[str, str], Dispatch] = {}
+    changed: dict[tuple[str, str], str] = {}
 
     async def guard(data: Any) -> ToolGuardrailFunctionOutput:
         trail, context = current.get(), data.context
@@ -100,16 +99,17 @@ def _tool(tool: FunctionTool) -> FunctionTool:
         native = lambda: as_dict(context.tool_call) if context.tool_call else None  # noqa: E731
         fields = trail.call(context.tool_call_id, tool.name)
         asked = await trail.tell("pre_tool_call", [part], role="assistant", native=native, **fields)
-        if (denied := denial(asked)) is not None:
+        nothing: dict[str, Any] = {}
+        denied, arguments = settled(asked, call_arguments, nothing)
+        if denied is not None:
             return ToolGuardrailFunctionOutput.reject_content(denied, output_info=denied)
-        asked_of[trail.run_id, context.tool_call_id] = asked
+        if asked.changed:
+            changed[trail.run_id, context.tool_call_id] = json.dumps(arguments)
         return ToolGuardrailFunctionOutput.allow()
 
     async def invoke(context: Any, arguments: str) -> Any:
         trail = current.get()
-        asked = asked_of.pop((trail.run_id, context.tool_call_id), None)
-        if asked is not None and asked.changed:
-            arguments = json.dumps(call_arguments(asked))
+        arguments = changed.pop((trail.run_id, context.tool_call_id), arguments)
         return await _call(trail, context, tool.name, lambda: inner(context, arguments))
 
     made.on_invoke_tool = invoke
@@ -137,9 +137,8 @@ async def _call(trail: Trail, context: Any, name: str, call: Callable[[], Any]) 
     )
     if failure is not None:
         raise failure
-    if (denied := denial(answered)) is not None:
-        return denied
-    return response_of(answered) if answered.changed else result
+    denied, result = settled(answered, response_of, result)
+    return result if denied is None else denied
 
 
 class Hooks(RunHooks[Any]):

@@ -26,13 +26,13 @@ from pydantic_core import to_jsonable_python
 
 from agentplug.contract.messages import AgentMessage
 from agentplug.errors import ContractError
+from agentplug.hooks import Dispatch
 from agentplug.integrations import unknown
 from agentplug.integrations.bridge import (
     Framework,
     Trail,
     anything,
     check_manager,
-    denial,
     dumped,
     error_of,
     since,
@@ -46,6 +46,7 @@ from agentplug.integrations.carrying import (
     carry,
     flat,
     response_of,
+    settled,
     uncarried,
 )
 from agentplug.integrations.parts.pydantic_ai import (
@@ -183,10 +184,9 @@ class Asking(AbstractCapability[Any]):
         part = tool_call(call.tool_call_id, call.tool_name, to_jsonable_python(args, fallback=repr))
         native = lambda: dumped(lambda: _CALL.dump_json(call))  # noqa: E731
         asked = await trail.tell("pre_tool_call", [part], role="assistant", native=native, **fields)
-        if (denied := denial(asked)) is not None:
+        denied, args = settled(asked, lambda changed: _arguments(changed, args), args)
+        if denied is not None:
             return ToolDenied(denied)
-        if asked.changed:
-            args = call_arguments(asked)
         begun = time.perf_counter()
         failure: BaseException | None = None
         result: Any = None
@@ -207,12 +207,12 @@ class Asking(AbstractCapability[Any]):
         )
         if failure is not None:
             raise failure
-        if (denied := denial(answered)) is not None:
+        denied, response = settled(answered, response_of, result)
+        if denied is not None:
             return ToolDenied(denied)
-        if not answered.changed:
-            return result
-        response = response_of(answered)
-        return replace(result, return_value=response) if isinstance(result, m.ToolReturn) else response
+        if answered.changed and isinstance(result, m.ToolReturn):
+            return replace(result, return_value=response)
+        return response
 
     async def wrap_output_process(
         self, ctx: Any, *, output_context: Any, output: Any, handler: Callable[..., Any]
@@ -229,6 +229,15 @@ class Asking(AbstractCapability[Any]):
         if not isinstance(made, str):
             uncarried(dispatch, "an output that is no text")
         return all_text(dispatch)
+
+
+def _arguments(dispatch: Dispatch, given: dict[str, Any]) -> dict[str, Any]:
+    """Validated arguments stay what they are, unless they were changed. Those are JSON, and not validated again."""
+    before = dispatch.original.parts[0]["arguments"]
+    changed = call_arguments(dispatch)
+    return {
+        name: given[name] if name in given and before.get(name) == value else value for name, value in changed.items()
+    }
 
 
 def _wraps_another(error: BaseException) -> bool:

@@ -26,7 +26,6 @@ from agentplug.integrations.bridge import (
     Framework,
     Trail,
     check_manager,
-    denial,
     error_of,
     since,
     text,
@@ -39,6 +38,7 @@ from agentplug.integrations.carrying import (
     call_arguments,
     carry,
     response_of,
+    settled,
 )
 from agentplug.manager import PluginManager
 
@@ -176,9 +176,9 @@ class ScriptedAgent:
     async def _tool(self, trail: Trail, call: dict[str, Any]) -> dict[str, Any]:
         fields = trail.call(call["id"], call["name"])
         asked = await trail.tell("pre_tool_call", [call], role="assistant", native=lambda: call, **fields)
-        if (denied := denial(asked)) is not None:
+        denied, arguments = settled(asked, call_arguments, call["arguments"])
+        if denied is not None:
             return tool_response(call["id"], denied, role="tool")
-        arguments = call_arguments(asked) if asked.changed else call["arguments"]
         begun = time.perf_counter()
         result, failure = None, None
         try:
@@ -201,9 +201,8 @@ class ScriptedAgent:
         )
         if failure is not None and not self.forgiving:
             raise failure
-        if (denied := denial(answered)) is not None:
-            return tool_response(call["id"], denied, role="tool")
-        return tool_response(call["id"], response_of(answered) if answered.changed else result, role="tool")
+        denied, result = settled(answered, response_of, result)
+        return tool_response(call["id"], result if denied is None else denied, role="tool")
 
 
 class _Parts:

@@ -292,6 +292,27 @@ class TestPydanticAI:
         assert [m.error for m in tools] == [{"type": "ModelRetry"}, None]
         assert [m.request_id for m in tools] == ["call_1_1", "call_2_1"]
 
+    async def test_arguments_that_stay_keep_their_type(self, manager: PluginManager) -> None:
+        """A tool is called with what was validated, where no transform changed it."""
+        from datetime import date
+
+        called: list[Any] = []
+
+        async def weather(city: str, day: date) -> str:
+            """The weather in a city."""
+            called.append((city, day))
+            return "rain"
+
+        def to_rome(message: Any) -> Any:
+            part = message.parts[0]
+            return [{**part, "arguments": {**part["arguments"], "city": "Rome"}}]
+
+        manager.register_hook("pre_tool_call", to_rome, "transform")
+        script = [[("weather", {"city": "Oslo", "day": "2026-01-31"})], "It rains."]
+        done = await PydanticAI(script, [weather]).run(manager)
+
+        assert (done.answer, called) == ("It rains.", [("Rome", date(2026, 1, 31))])
+
     async def test_an_output_that_is_no_text_is_shown(self, manager: PluginManager) -> None:
         """As a generic part; a transform can't change it, and is told so."""
         from pydantic import BaseModel

@@ -327,6 +327,8 @@ async def test_what_cannot_be_carried_is_denied(driver: type[Driver], manager: P
     done = await driver(script, [_never]).run(manager)
 
     assert "can't be carried" in repr((done.error, done.answer, done.sent))
+    if point == "pre_tool_call":  # the tool's call is denied, and the model reads why
+        assert (done.answer, done.error) == ("It rains.", None)
 
 
 async def test_streaming_gives_the_same_messages(driver: type[Driver], manager: PluginManager) -> None:
