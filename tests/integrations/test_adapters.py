@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from datetime import date
 from typing import Any
 
 import pytest
@@ -294,8 +295,6 @@ class TestPydanticAI:
 
     async def test_arguments_that_stay_keep_their_type(self, manager: PluginManager) -> None:
         """A tool is called with what was validated, where no transform changed it."""
-        from datetime import date
-
         called: list[Any] = []
 
         async def weather(city: str, day: date) -> str:
