@@ -11,7 +11,7 @@ Denials are answers, as ADK has them: a tool's call gets `{"error": the reason}`
 `LlmResponse` with the reason and the error code `HOOK_DENIED`; a denied input is withheld from the session and the
 run ends with the reason; a denied output is replaced by it. When a response is streamed, `post_model_call` comes with
 the last of it: what was streamed can't be recalled, but nothing is done with it. ADK doesn't say when a run is
-cancelled, so it has no `agent_shutdown` then.
+cancelled, so it has no `agent_shutdown` then. Live runs are refused.
 """
 
 from __future__ import annotations
@@ -123,6 +123,8 @@ class Asking(BasePlugin):
             run.started = True
             run.agent = context.agent.name
             run.denied = denial(await run.tell("agent_startup"))
+            if getattr(context, "live_request_queue", None) is not None:
+                run.denied = "a live run can't be asked about: what is said in it goes through none of the hooks"
         return run
 
     async def on_user_message_callback(self, *, invocation_context: Any, user_message: Any) -> Any:

@@ -6,6 +6,7 @@
 A denied tool call or result comes back to the model as a tool return whose outcome is `denied`; any other denied
 message ends the run in `HookDenied`. When a response is streamed, `post_model_call` comes after the last of it: what
 was streamed can't be recalled, but nothing is done with it. An output that is no text is shown, and can't be changed.
+Realtime sessions are refused.
 """
 
 from __future__ import annotations
@@ -110,6 +111,10 @@ class AttachedAgent(WrapperAgent[Any, Any]):
             await trail.end(error)
             raise
         await trail.end()
+
+    def realtime(self, *_: Any, **__: Any) -> Any:
+        """Refused: what is said in a realtime session goes through none of the hooks. Raises `ContractError`."""
+        raise ContractError("a realtime session can't be asked about; use the agent that nothing is attached to")
 
 
 async def _asked(trail: Trail, prompt: Any) -> Any:

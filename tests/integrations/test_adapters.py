@@ -264,6 +264,22 @@ class TestGoogleADK:
             attach(agent, manager)
         await runner.close()
 
+    async def test_a_live_run_is_refused(self, manager: PluginManager) -> None:
+        """What is said in it would go past the hooks."""
+        from google.adk.agents.live_request_queue import LiveRequestQueue
+        from google.adk.runners import InMemoryRunner
+
+        runner = attach(InMemoryRunner(agent=GoogleADK(["Well."]).agent(), app_name="tests"), manager)
+        session = await runner.session_service.create_session(app_name="tests", user_id="u")
+        queue = LiveRequestQueue()
+        events = [
+            event async for event in runner.run_live(user_id="u", session_id=session.id, live_request_queue=queue)
+        ]
+        await runner.close()
+
+        assert ["can't be asked about" in repr(event.content) for event in events] == [True]
+        assert points(await seen(manager)) == ["agent_startup", "agent_shutdown"]
+
     async def test_a_denied_input_is_not_remembered(self, manager: PluginManager) -> None:
         """What the session keeps of it is that it was withheld."""
         manager.register_hook("input", lambda message: {"deny": "secret"}, "veto")
@@ -339,6 +355,11 @@ class TestPydanticAI:
         with pytest.raises(HookDenied, match="not this"):
             async with agent.run_stream("Hi") as stream:
                 assert await stream.get_output() == "It rains. "
+
+    async def test_a_realtime_session_is_refused(self, manager: PluginManager) -> None:
+        """What is said in it would go past the hooks."""
+        with pytest.raises(ContractError, match="realtime"):
+            PydanticAI(["Well."])._agent(manager).realtime("any")
 
     def test_run_sync(self) -> None:
         """Outside a loop."""
