@@ -250,12 +250,17 @@ def lock(
     write: Annotated[list[str] | None, _limit("write")] = None,
     env: Annotated[list[str] | None, _limit("env")] = None,
     processes: Annotated[str | None, _limit("processes")] = None,
+    best_effort: Annotated[bool, _limit("best_effort")] = False,
+    preload: Annotated[
+        list[str] | None, typer.Option(metavar="MODULE", help="a module to preload", rich_help_panel=_RIGHTS)
+    ] = None,
     hook: Annotated[
         list[str] | None, typer.Option(metavar="POINT=KIND", help="a hook it may have", rich_help_panel=_RIGHTS)
     ] = None,
 ) -> None:
     """Pin plugins by their bytes in agentplug.lock, or compare them with it; rights are what each may be granted."""
     given = {"network": network, "read": read, "write": write, "env": env, "processes": processes}
+    given |= {"preload": preload, "best_effort": best_effort or None}
     with _told():
         if (check and (specs or upgrade)) or not (check or specs or upgrade):
             _say("write agentplug lock SPEC…, or --upgrade NAME, or --check alone")

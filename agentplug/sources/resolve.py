@@ -110,23 +110,19 @@ def _located(text: str, base: str | None) -> tuple[str, str]:
     return absolute, attribute or ""
 
 
-def named_module(text: str) -> tuple[str, str, str]:
-    """The dotted module, the class ('' for none) and the entry point ('' for none) that a spec of the other kinds
-    names."""
-    dotted, colon, attribute = text.partition(":")
-    if not colon and "." not in text and (announced := find_entry_point(text)) is not None:
-        return *announced, text
-    return dotted, attribute, ""
+def named_module(spec: str) -> tuple[str, str, str, str]:
+    """The dotted module, the class and the entry point ('' for none) that a spec of the other kinds names.
 
-
-def _from_name(text: str) -> Source:
+    Last the spec as tables show it. Raises `SpecError` and `PluginNotFound`, but doesn't look for the module.
+    """
+    text = _checked(spec)
     dotted, colon, attribute = text.partition(":")
     if colon:
         if not dotted:
             raise SpecError(f"spec {quoted(text)} names no module before its colon; write MODULE:Class")
         check_class_name(attribute, text)
     elif "." not in text and (announced := find_entry_point(text)) is not None:
-        return module_source(*announced, spec=_encodable(text))
+        return *announced, text, _encodable(text)
     if dotted.startswith("."):
         raise SpecError(f"spec {quoted(text)} is relative, and there is nothing it could be relative to; {_FORMS}")
     parts = dotted.split(".")
@@ -138,10 +134,16 @@ def _from_name(text: str) -> Source:
                 hint = near_match(text, entry_point_names()) or f"; {_FORMS}"
                 raise PluginNotFound(f"{quoted(text)} is no entry point, and can't be a module's name{hint}")
             raise SpecError(f"spec {quoted(text)}: {quoted(part)} can't be a module's name; {_FORMS}")
+    return dotted, attribute, "", _encodable(text)
+
+
+def _from_name(text: str) -> Source:
+    dotted, attribute, announced, shown = named_module(text)
     try:
-        return module_source(dotted, attribute, text)
+        return module_source(dotted, attribute, shown)
     except PluginNotFound as error:
-        if len(parts) > 1 or colon or not (hint := near_match(text, entry_point_names())):
+        bare = not (announced or attribute or "." in dotted)
+        if not bare or not (hint := near_match(text, entry_point_names())):
             raise
         raise PluginNotFound(f"there is no module or entry point {quoted(text)}{hint}") from error
 

@@ -437,3 +437,105 @@ def test_every_distribution_of_this_environment_can_be_read() -> None:
 
     assert read > 20
     assert all("editable" in reason for reason in refused), refused
+
+
+PROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "greet-plugin"
+version = "1.5"
+dependencies = ["idna>=3"]
+[project.scripts]
+greet = "greet.core:main"
+[project.entry-points."agentplug.plugins"]
+greeter = "greet.core:GreeterPlugin"
+[tool.hatch.build.targets.wheel]
+packages = ["greet"]
+"""
+MANIFEST = '[tool.agentplug]\nname = "greeter"\nversion = "1.0"\nhooks = {}\nasks = {network = [443]}\n'
+
+
+def build_environment(folder: Path) -> Path:
+    """A virtual environment and a project beside it; the environment's site-packages. Skips without an index."""
+    subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True, timeout=120)
+    project = folder / "project"
+    (project / "greet").mkdir(parents=True)
+    (project / "pyproject.toml").write_text(PROJECT)
+    (project / "greet/__init__.py").touch()
+    (project / "greet/core.py").write_text(GREETER.replace("class", "import idna\nclass", 1))
+    (project / "greet/agentplug.toml").write_text(MANIFEST)
+    return next((folder / "env/lib").glob("python3*")) / "site-packages"
+
+
+def environment_install(folder: Path, *arguments: str) -> None:
+    """With the environment's own pip."""
+    command = [
+        str(folder / "env/bin/python"),
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        *arguments,
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    except subprocess.TimeoutExpired:
+        pytest.skip("pip found no package index within four minutes")
+    if done.returncode:
+        pytest.skip(f"pip can't build and install here: {done.stderr.strip()[-300:]}")
+
+
+async def test_a_project_that_is_built_and_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From pyproject.toml to a wheel, an environment, a lock: its metadata, its script, its dependency from an index;
+    then the same project as an editable install, which is another kind."""
+    site = build_environment(tmp_path)
+    environment_install(tmp_path, str(tmp_path / "project"))
+    use_site(site, monkeypatch)
+    pin(tmp_path, "greeter")
+
+    held = read_lock(tmp_path).pins["greeter"]
+    assert (held.kind, held.distribution, list(held.closure)) == ("distribution", "greet-plugin 1.5", ["idna"])
+    assert held.asks == {"network": [443]}
+    assert "greet/agentplug.toml" in held.files
+    assert not any("bin/" in name for name in held.files)
+    assert await answer(tmp_path, "greeter") == "good"
+
+    environment_install(tmp_path, "-e", str(tmp_path / "project"))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "project")])  # as site.py does for the .pth
+    with pytest.raises(PinMismatch, match=r"- kind: distribution\n\+ kind: tree"):
+        await answer(tmp_path, "greeter")
+
+
+async def test_two_distributions_share_a_namespace_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both portions are there, a third one that no closure has isn't."""
+    site = use_site(tmp_path / "site", monkeypatch)
+    text = GREETER.replace("class", "from ns import words\nclass", 1).replace('"good"', "words.word()")
+    install(site, "ns-greet", "1.0", {"ns/greet.py": text}, "Requires-Dist: ns-words")
+    install(site, "ns-words", "1.0", {"ns/words.py": WORDS})
+    install(site, "ns-other", "1.0", {"ns/other.py": ""})
+    pin(tmp_path, "ns.greet")
+    text = text.replace("greeter", "other").replace("ns import words", "ns import words, other")
+    install(site, "ns-bad", "1.0", {"ns/bad.py": text}, "Requires-Dist: ns-words")
+    pin(tmp_path, "ns.bad")
+
+    assert await answer(tmp_path, "ns.greet") == "good"
+    with pytest.raises(PluginError, match="cannot import name 'other' from 'ns'"):
+        await answer(tmp_path, "ns.bad")
+
+
+async def test_a_preloaded_module_of_the_closure_is_refused(site: Path) -> None:
+    """It would have been imported from the disk before anything was verified, also where preload was agreed to."""
+    pin(site.parent, "greeter", preload=["words"])
+    with pytest.raises(PinMismatch, match="'words' as it was pinned, and preload would have"):
+        await verified(site.parent, "greeter", Policy(preload=("words",)))
+
+
+async def test_another_python_is_named(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closure is made for one interpreter and one platform: others resolve other dependencies."""
+    monkeypatch.setattr("agentplug.sources.pins.taking.python_tag", lambda: "cp399")
+
+    with pytest.raises(PinMismatch, match=r"- python: cp3\d+\n\+ python: cp399"):
+        await answer(site.parent, "greeter")

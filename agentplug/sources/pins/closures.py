@@ -1,8 +1,8 @@
-"""A distribution with all that it depends on (host): found by name, read, compared with RECORD, sealed, remembered.
+"""A distribution with all that it depends on (host): found by name, read, compared with RECORD, sealed, kept.
 
-What was verified once in this process is kept as sealed memory. As long as no file that was looked at has changed its
-inode, size or times (the time of change can't be set), it is used again. That is safe even where such a look is
-fooled: what runs are the bytes in that memory, which were compared with the pin and can't be written to any more.
+What was verified once in this process is kept as sealed memory. As long as no file that was looked at has another
+inode or time of change (which can't be set, as other times can), it is used again. That is safe even where such a
+look is fooled: what runs are the bytes in that memory, which were compared with the pin and can't be written to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from agentplug.errors import SpecError
 from agentplug.sources.installed import installed_roots, is_under
 from agentplug.sources.names import quoted
 from agentplug.sources.pins.pin import canonical
-from agentplug.sources.pins.records import Distribution, Stamp, read_distribution, stamp
+from agentplug.sources.pins.records import Distribution, Stamp, read_distribution
 from agentplug.sources.pins.sealed import sealed_closure
 
 HOST = "agentplug"
@@ -45,6 +45,7 @@ class Verified:
 
 
 _kept: OrderedDict[str, Verified] = OrderedDict()
+_owners: dict[str, str] = {}  # where to look first
 _lock = threading.Lock()
 
 
@@ -83,12 +84,18 @@ def forget() -> None:
 
 
 def _untouched(kept: Verified) -> bool:
+    look = os.stat
     try:
-        return all(os.stat(path).st_mtime_ns == time for path, time in kept.listings.items()) and all(
-            stamp(os.stat(path)) == was for path, was in kept.stamps.items()
-        )
+        for path, time_ns in kept.listings.items():
+            if look(path).st_mtime_ns != time_ns:
+                return False
+        for path, (inode, change_ns) in kept.stamps.items():
+            now = look(path)
+            if now.st_ctime_ns != change_ns or now.st_ino != inode:
+                return False
     except OSError:
         return False
+    return True
 
 
 def _read(info: str) -> Verified:
@@ -186,14 +193,22 @@ def owner_of(path: str) -> str | None:
     for site in _sites():
         if is_under(path, (site,)):
             listed = f"\n{os.path.relpath(path, site)},".encode()
+            last = _owners.get(path, "")
+            if os.path.dirname(last) == site and _lists(last, listed):
+                return last
             for info in _infos().values():
-                try:
-                    with open(os.path.join(info, "RECORD"), "rb") as file:
-                        if os.path.dirname(info) == site and listed in b"\n" + file.read():
-                            return info
-                except OSError:
-                    continue
+                if os.path.dirname(info) == site and _lists(info, listed):
+                    _owners[path] = info
+                    return info
     return None
+
+
+def _lists(info: str, listed: bytes) -> bool:
+    try:
+        with open(os.path.join(info, "RECORD"), "rb") as file:
+            return listed in b"\n" + file.read()
+    except OSError:
+        return False
 
 
 @functools.cache

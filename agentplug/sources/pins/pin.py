@@ -144,8 +144,8 @@ def rights_from_options(given: Mapping[str, Any], hooks: Iterable[str], home: st
         return None
     names = [text.partition("=") for text in hooks]
     env = [text if "=" in text else f"{text}=" for text in given.get("env") or ()]
-    policy = policy_from_options({**given, "env": env}, Policy(hooks={point: kind for point, _, kind in names}))
-    return rights_of(policy, home)
+    base = Policy(hooks={point: kind for point, _, kind in names}, preload=tuple(given.get("preload") or ()))
+    return rights_of(policy_from_options({**given, "env": env}, base), home)
 
 
 def portable(path: str, home: str) -> str:

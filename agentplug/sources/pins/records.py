@@ -13,11 +13,13 @@ from __future__ import annotations
 import base64
 import csv
 import errno
+import functools
 import hashlib
 import os
 import re
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.parser import BytesHeaderParser
 
@@ -35,7 +37,9 @@ _INSTALLERS = frozenset(
 _ALGORITHMS = ("sha256", "sha384", "sha512")
 _CODE = re.compile(r"\.(py|so(\.\d+)*)$")
 
-Stamp = tuple[int, int, int, int]
+_READERS = 4
+_WORTH_THREADS = 200
+Stamp = tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -74,23 +78,18 @@ def read_distribution(info: str) -> Distribution:
     if os.path.exists(os.path.join(info, "direct_url.json")):
         _refuse_editable(folder, _read(os.path.join(info, "direct_url.json"), stamps, 1 << 20))
     found = Distribution("", "", site, folder, _record_digest(rows, folder), [], stamps=stamps)
-    size = 0
     for path, listed in rows.items():
-        if not listed:
-            if _CODE.search(path):
-                raise SpecError(f"{quoted(folder)} lists {quoted(path)} without a digest; nobody can check it")
-            continue
-        content = _read(os.path.join(site, path), stamps, MAX_CLOSURE_BYTES - size)
-        size += len(content)
-        if _digest(content, listed) != listed:
-            raise PinMismatch(
-                f"The distribution {quoted(folder.removesuffix('.dist-info'))} was edited since it was installed:\n"
-                f"- file {printable(path, 300)}: {_as_hex(listed)}\n"
-                f"+ file {printable(path, 300)}: {sha256(content)}\n"
-                "Remedy: install it again, with --force-reinstall"
-            )
-        found.files[path] = _as_hex(listed) if listed.startswith("sha256=") else sha256(content)
-        found.content[path] = content
+        if not listed and _CODE.search(path):
+            raise SpecError(f"{quoted(folder)} lists {quoted(path)} without a digest; nobody can check it")
+    wanted = [(path, listed) for path, listed in rows.items() if listed]
+    # Reading and digesting let go of the interpreter's lock.
+    slices = [wanted[n::_READERS] for n in range(_READERS)] if len(wanted) > _WORTH_THREADS else [wanted]
+    with ThreadPoolExecutor(_READERS) as pool:
+        parts = list(pool.map(functools.partial(_verify_files, found), slices))
+    for contents in parts:
+        found.content |= contents
+    if sum(map(len, found.content.values())) > MAX_CLOSURE_BYTES:
+        raise SpecError(f"{quoted(folder)} holds more than {format_size(MAX_CLOSURE_BYTES)}, the most that is pinned")
     metadata = found.content.get(f"{folder}/METADATA")
     if metadata is None:
         raise SpecError(f"{quoted(folder)} has no METADATA in its RECORD; install it again")
@@ -100,9 +99,29 @@ def read_distribution(info: str) -> Distribution:
     return found
 
 
+def _verify_files(found: Distribution, rows: list[tuple[str, str]]) -> dict[str, bytes]:
+    """The contents of these files by path. Raises `PinMismatch` for one that hasn't the digest listed for it."""
+    contents = {}
+    name = quoted(found.info.removesuffix(".dist-info"))
+    for path, listed in rows:
+        content = _read(os.path.join(found.site, path), found.stamps, MAX_CLOSURE_BYTES)
+        algorithm = listed.partition("=")[0]
+        digest = hashlib.new(algorithm, content).digest()
+        if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != listed.partition("=")[2]:
+            raise PinMismatch(
+                f"The distribution {name} was edited since it was installed:\n"
+                f"- file {printable(path, 300)}: {_as_hex(listed)}\n"
+                f"+ file {printable(path, 300)}: {algorithm}:{digest.hex()}\n"
+                "Remedy: install it again, with --force-reinstall"
+            )
+        found.files[path] = f"sha256:{digest.hex()}" if algorithm == "sha256" else sha256(content)
+        contents[path] = content
+    return contents
+
+
 def stamp(status: os.stat_result) -> Stamp:
-    """What changes about a file whenever its content does: the time of change can't be set, utimensat(2)."""
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    """What changes about a path whenever its content does: the time of change can't be set, utimensat(2)."""
+    return status.st_ino, status.st_ctime_ns
 
 
 def _rows(info: str, record: bytes) -> Iterator[tuple[str, str]]:
@@ -131,12 +150,6 @@ def _record_digest(rows: dict[str, str], folder: str) -> str:
     installers = {f"{folder}/{name}" for name in _INSTALLERS}
     kept = sorted(f"{path},{listed}\n" for path, listed in rows.items() if listed and path not in installers)
     return sha256("".join(kept).encode())
-
-
-def _digest(content: bytes, listed: str) -> str:
-    algorithm = listed.partition("=")[0]
-    digest = hashlib.new(algorithm, content, usedforsecurity=True).digest()
-    return f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
 def _as_hex(listed: str) -> str:

@@ -54,15 +54,12 @@ def take(spec: object, home: str, *, name: str = "") -> Taken:
         return _notebook_cell(spec, home)
     if (place := named_file(spec)) is not None:
         return _file(*place, home)
-    source = resolve(spec)
-    if source.kind == "module":
-        return _module(source, home)
-    if source.kind == "object":
+    if not isinstance(spec, str):
         raise UnpinnableSource(
-            f"{source.spec} lives in this session alone, and is pickled into other bytes in every one; to pin it, "
-            "put it into a file or into a %%load_plugin cell"
+            f"{resolve(spec).spec} lives in this session alone, and is pickled into other bytes in each; to pin "
+            "it, put it into a file or into a %%load_plugin cell"
         )
-    raise UnpinnableSource(f"a source of kind {source.kind} can't be pinned")
+    return _module(spec)
 
 
 def refers_to(pin: Pin, taken: Taken) -> bool:
@@ -90,10 +87,11 @@ def _file(path: str, attribute: str, home: str) -> Taken:
     )
 
 
-def _module(found: Source, home: str) -> Taken:
-    """What `found` names, read anew: all files that belong to it and not modules alone."""
-    dotted, attribute, announced = named_module(found.spec)
+def _module(spec: str) -> Taken:
+    """A module: all files of its package if it isn't installed, else its distribution."""
+    dotted, attribute, announced, shown = named_module(spec)
     place = find_module(dotted)
+    found = Source(shown, "module", "", dotted, attribute)
     path = place.chain[-1].path
     roots = installed_roots()
     if dotted.partition(".")[0] == HOST:
