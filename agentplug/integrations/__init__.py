@@ -35,12 +35,18 @@ def attach(agent: Any, manager: PluginManager) -> Any:
     `Runner` or `App`, or a `ScriptedAgent`; what comes back is of the same use, as the file of each says. Raises
     `ContractError` for anything else.
     """
-    for cls in getattr(type(agent), "__mro__", ()):
-        if name := _adapter(cls.__module__):
-            return import_module(f"{__name__}.{name}").attach(agent, manager)
-    if name := _adapter(getattr(agent, "__module__", None)):  # a function, such as create_agent
-        return import_module(f"{__name__}.{name}").attach(agent, manager)
-    raise ContractError(unknown(agent))
+    homes = [cls.__module__ for cls in type(agent).__mro__]
+    homes.append(getattr(agent, "__module__", None))  # that of a function, such as create_agent
+    name = next((name for name in map(_adapter, homes) if name is not None), None)
+    if name is None:
+        raise ContractError(unknown(agent))
+    try:
+        adapter = import_module(f"{__name__}.{name}")
+    except ImportError as error:  # a package of the same name, or a version that the extra doesn't mean
+        raise ContractError(
+            f"{unknown(agent)}; the adapter can't be imported: {printable(str(error), 200)}"
+        ) from error
+    return adapter.attach(agent, manager)
 
 
 def unknown(agent: object) -> str:

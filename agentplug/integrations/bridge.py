@@ -52,6 +52,7 @@ class Trail:
         self.session_id = session_id or self.run_id
         self.turn = 0
         self.ended = False
+        self.asked: dict[str, str | None] = {}  # ids of the calls that the model asked for last, by tool
         self._seq = 0
 
     async def tell(self, point: str, parts: Sequence[dict[str, Any]] = (), **fields: Any) -> Dispatch:

@@ -69,7 +69,7 @@ def _handoff(to: Any, known: dict[int, Agent[Any]]) -> Handoff[Any, Any]:
 
     async def invoke(context: Any, arguments: str) -> Any:
         trail = current.get()
-        call_id = getattr(context, "tool_call_id", None)
+        call_id = trail.asked.get(given.tool_name)  # the SDK doesn't say
         fields = trail.call(call_id, given.tool_name)
         part = tool_call(call_id, given.tool_name, arguments)
         asked = await trail.tell("pre_tool_call", [part], role="assistant", **fields)
@@ -274,6 +274,7 @@ class Asking(Model):
 
     async def _after(self, trail: Trail, output: list[Any], usage: Any, begun: float) -> list[Any]:
         found = flat(places(at, item) for at, item in enumerate(output))
+        trail.asked = {place.part["name"]: place.part["id"] for place in found if place.part["type"] == "tool_call"}
         count = {name: getattr(usage, name, None) for name in ("input_tokens", "output_tokens")}
         answered = await trail.tell(
             "post_model_call",

@@ -176,6 +176,7 @@ class TestOpenAIAgents:
             ("pre_model_call", "billing", None),
             ("post_model_call", "billing", None),
         ]
+        assert [m.request_id for m in messages[4:6]] == ["call_1_1"] * 2
 
     async def test_a_denied_handoff_ends_the_run(self, manager: PluginManager) -> None:
         """There is no agent to go on with."""
