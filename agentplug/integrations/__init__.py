@@ -35,7 +35,7 @@ def attach(agent: Any, manager: PluginManager) -> Any:
     `Runner` or `App`, or a `ScriptedAgent`; what comes back is of the same use, as the file of each says. Raises
     `ContractError` for anything else.
     """
-    homes = [cls.__module__ for cls in type(agent).__mro__]
+    homes: list[object] = [cls.__module__ for cls in type(agent).__mro__]
     homes.append(getattr(agent, "__module__", None))  # that of a function, such as create_agent
     name = next((name for name in map(_adapter, homes) if name is not None), None)
     if name is None:
