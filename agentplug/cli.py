@@ -259,7 +259,7 @@ def lock(
     ] = None,
 ) -> None:
     """Pin plugins by their bytes in agentplug.lock, or compare them with it; rights are what each may be granted."""
-    given = {"network": network, "read": read, "write": write, "env": env, "processes": processes}
+    given: dict[str, Any] = {"network": network, "read": read, "write": write, "env": env, "processes": processes}
     given |= {"preload": preload, "best_effort": best_effort or None}
     with _told():
         if (check and (specs or upgrade)) or not (check or specs or upgrade):

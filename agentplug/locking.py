@@ -21,7 +21,7 @@ from agentplug.errors import AgentplugError, PinMismatch, SpecError
 from agentplug.sandboxed import SandboxedPlugin
 from agentplug.sources.names import near_match, quoted, quoted_path
 from agentplug.sources.pins.diff import differences, table_lines
-from agentplug.sources.pins.lockfile import NAME, Lock, lock_path, read_lock
+from agentplug.sources.pins.lockfile import Lock, read_lock
 from agentplug.sources.pins.pin import (
     RIGHTS,
     Manifest,
@@ -167,35 +167,6 @@ def _origin(pin: Pin, before: Pin | None, pylock: str) -> dict[str, str]:
         return {}
     kept = {key for key, text in pin.closure.items() if before.closure.get(key) == text}
     return {entry: text for entry, text in before.origin.items() if entry.partition(" ")[0] in kept}
-
-
-class HeldToLock:
-    """What a manager loads, held to a lock: `path`, by default the `agentplug.lock` of the current directory.
-
-    With `locked`, what isn't pinned is refused; else it passes unverified, and so does all where no path was given.
-    """
-
-    def __init__(self, path: object = None, *, locked: bool = False) -> None:
-        self._locked = locked
-        self._path = path if path is not None else NAME
-        self._given = path is not None or locked
-        if path is not None:
-            self._path = lock_path(path)  # of now, whatever the current directory is later
-
-    async def source(self, spec: object, policy: Policy, *, locked: bool = False) -> object:
-        """The verified source of `spec`; `spec` as it is where nothing holds it. Raises as `verified` does."""
-        if not (self._given or locked):
-            return spec
-        found = await verified(self._path, spec, policy, required=locked or self._locked)
-        return spec if found is None else found
-
-    def refuse_unpinned(self, source: Source) -> None:
-        """Raise `PinMismatch` for a plugin that was made without the lock, if only pinned ones are to be had."""
-        if self._locked and source.pinned is None:
-            raise PinMismatch(
-                f"{quoted(source.spec)} wasn't loaded through {quoted_path(str(self._path))}, and nothing else is to "
-                "run here (locked=True); load it by its spec: await manager.load(SPEC)"
-            )
 
 
 async def verified(path: object, spec: object, policy: Policy, *, required: bool = True) -> Source | None:

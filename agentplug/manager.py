@@ -17,7 +17,7 @@ from agentplug.contract.text import printable
 from agentplug.dispatching import Dispatching
 from agentplug.errors import ContractError, DuplicatePlugin, PinMismatch, PluginNotFound, PolicyError
 from agentplug.granting import PluginHooks
-from agentplug.locking import HeldToLock
+from agentplug.held import HeldToLock
 from agentplug.progress import waiting
 from agentplug.registration import AnyPlugin, Registration
 from agentplug.sandboxed import SandboxedPlugin

@@ -6,7 +6,7 @@ They are plain functions: IPython has no async magics, so what must be awaited r
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -18,7 +18,6 @@ from agentplug.contract.tried import tried_lines
 from agentplug.doctor import Diagnosis, doctor
 from agentplug.errors import AgentplugError, PinMismatch
 from agentplug.jupyter import options
-from agentplug.jupyter.available import AvailableList, consent
 from agentplug.jupyter.decorators import argument, cell_magic, line_magic, magic_arguments, magics_class
 from agentplug.jupyter.failures import fits, shortened, unexpected
 from agentplug.jupyter.live import show_dashboard
@@ -28,6 +27,9 @@ from agentplug.manager import AnyPlugin
 from agentplug.sandboxed import SandboxedPlugin
 from agentplug.sources.cell import cell_source
 from agentplug.sources.names import near_match, quoted
+
+if TYPE_CHECKING:
+    from agentplug.jupyter.available import AvailableList
 
 NAMES = {
     "line": ("load_plugin", "plugins", "unload_plugin", "reload_plugin", "sandbox_doctor"),
@@ -179,6 +181,8 @@ class AgentplugMagics(Magics):
         if words := [word for word in line.split() if not word.startswith("-")]:
             raise UsageError(f"%plugins takes no arguments, got {quoted(' '.join(words))}")
         if options.parse(self.plugins, line).available:
+            from agentplug.jupyter.available import AvailableList  # what reads pins takes its time to import
+
             try:
                 return AvailableList()
             except AgentplugError as error:
@@ -236,6 +240,8 @@ class AgentplugMagics(Magics):
         try:
             plugin = self.session.load(source, name, policy, config, locked=found.locked)
         except PinMismatch as error:
+            from agentplug.jupyter.available import consent
+
             if found.locked and (card := consent(source)) is not None:
                 display(card)  # type: ignore[no-untyped-call]
             raise shortened(error) from None

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.text import printable
 from agentplug.errors import PinMismatch
-from agentplug.sources.pins.pin import Pin
+
+if TYPE_CHECKING:
+    from agentplug.sources.pins.pin import Pin
 
 _PLAIN = ("name", "version", "kind", "entry", "distribution", "python", "platform", "record")
 _TABLES = {"files": "file", "closure": "dependency", "hooks": "asks for hook", "asks": "asks for", "origin": "origin"}

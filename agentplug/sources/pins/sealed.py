@@ -6,7 +6,6 @@ files. Workers get descriptors of them, and share the pages.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import weakref
@@ -18,7 +17,6 @@ from agentplug.errors import SpecError
 
 MAX_OBJECTS = 2_000
 _OBJECT = re.compile(r"\.so(\.\d+)*$")
-_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _EXECUTABLE = 0x10  # MFD_EXEC, which Python 3.11 has no name for
 
 
@@ -29,6 +27,9 @@ def sealed_closure(
 
     Raises `SpecError` where there are more shared objects than a worker could be sent.
     """
+    import fcntl  # other systems lack it, or the seals
+
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
     descriptors: list[int] = []
     try:
         archive = _memory("agentplug-pinned", executable=False)
@@ -52,7 +53,7 @@ def sealed_closure(
                     files.append((whole, offset, len(content)))
                     offset += len(content)
         for descriptor in descriptors:
-            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
         sites = sorted({site for site, _ in places})
     except BaseException:
         _close(descriptors)

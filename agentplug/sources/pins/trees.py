@@ -25,7 +25,6 @@ CACHES = frozenset(("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"
 MAX_FILES = 20_000
 MAX_CODE_BYTES = 32 << 20
 _CHUNK = 1 << 20
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class ReadTree:
@@ -45,7 +44,7 @@ class ReadTree:
     def add_directory(self, directory: str, prefix: str) -> None:
         """Read all below `directory`; relative paths begin with `prefix`. Raises `SpecError`."""
         try:
-            descriptor = os.open(directory, _OPEN | os.O_DIRECTORY)
+            descriptor = os.open(directory, _unfollowed() | os.O_DIRECTORY)
         except OSError as error:
             raise _cannot(directory, error) from None
         self._walk(descriptor, directory, prefix)
@@ -53,7 +52,7 @@ class ReadTree:
     def add_file(self, path: str, relative: str) -> None:
         """Read the file `path`. Raises `SpecError`."""
         try:
-            self._file(os.open(path, _OPEN), path, relative)
+            self._file(os.open(path, _unfollowed()), path, relative)
         except OSError as error:
             raise _cannot(path, error) from None
 
@@ -64,7 +63,7 @@ class ReadTree:
             for name in names:
                 path, relative = os.path.join(directory, name), f"{prefix}/{name}"
                 try:
-                    inner = os.open(name, _OPEN, dir_fd=descriptor)
+                    inner = os.open(name, _unfollowed(), dir_fd=descriptor)
                 except OSError as error:
                     raise _cannot(path, error) from None
                 if stat.S_ISDIR(os.fstat(inner).st_mode):
@@ -142,6 +141,11 @@ def parents(name: str) -> Iterable[str]:
     """The packages around a dotted module, outermost first."""
     parts = name.split(".")
     return [".".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def _unfollowed() -> int:
+    """Flags that open no link and wait for nobody. Other systems lack some, and only import this."""
+    return os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 def _chunks(descriptor: int) -> Iterator[bytes]:

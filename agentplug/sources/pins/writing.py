@@ -9,7 +9,6 @@ file that the next one removes.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import os
 import tempfile
@@ -126,6 +125,8 @@ def update_lock(path: object, change: Callable[[dict[str, Pin]], None]) -> Lock:
 
 @contextlib.contextmanager
 def _turn(folder: str) -> Iterator[None]:
+    import fcntl  # other systems lack it
+
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
