@@ -232,7 +232,9 @@ def doctor(
 def lock(
     specs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SPEC…", help="Plugins to pin; a version may follow: 'greeter>=1,<2'."),
+        typer.Argument(
+            metavar="SPEC…", help="Plugins to pin, also NOTEBOOK.ipynb#NAME; a version may follow: 'greeter>=1,<2'."
+        ),
     ] = None,
     upgrade: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Pin this one anew, as it is now; may be repeated.")

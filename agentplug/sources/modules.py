@@ -7,6 +7,7 @@ installed packages put on `sys.meta_path`, as some editable installs do, would b
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 from dataclasses import dataclass
@@ -157,4 +158,22 @@ def _not_found(parts: list[str], depth: int, directories: list[str]) -> str:
     file = os.path.join(".", *parts) + ".py"
     if not hint and os.path.isfile(file):
         hint = f"; to load that file, write {quoted_path(file)}"
+    if depth == 1 and _is_hooked(part, directories):
+        hint = (
+            "; it is an editable install that works by an import hook, which would be code to run; install it with "
+            "--config-settings editable_mode=compat, or name its file"
+        )
     return f"there is no module {quoted(name)} {where}{hint or '; check its spelling, or name its file by path'}"
+
+
+def _is_hooked(part: str, directories: list[str]) -> bool:
+    """Whether an editable install's own finder knows the module `part`, as setuptools makes them."""
+    for directory in directories:
+        for finder in glob.glob(os.path.join(glob.escape(directory), "__editable___*_finder.py")):
+            try:
+                with open(finder, encoding="utf-8", errors="replace") as file:
+                    if f"'{part}': " in file.read(1 << 16):
+                        return True
+            except OSError:
+                continue
+    return False

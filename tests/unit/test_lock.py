@@ -159,6 +159,19 @@ def test_a_spoiled_lock_says_line_fact_and_remedy(case: str, tmp_path: Path) -> 
     assert isinstance(caught.value, PinMismatch)
 
 
+def test_a_lock_cut_anywhere_never_lets_more_pass() -> None:
+    """At each byte: it can't be read, or what is left of it pins the same bytes and grants no more."""
+    whole = parse_lock(GOOD, "x")
+    for end in range(len(GOOD)):
+        try:
+            left = parse_lock(GOOD[:end], "x")
+        except LockError:
+            continue
+        for key, pin in left.items():
+            assert (pin.digest, pin.entry, pin.kind) == (whole[key].digest, whole[key].entry, whole[key].kind)
+            assert exceeding(pin.rights, whole[key].rights) == []
+
+
 def test_a_lock_that_is_no_text_or_not_there_says_so(tmp_path: Path) -> None:
     """Bytes that aren't UTF-8, a directory in its place, nothing at all."""
     place = tmp_path / "agentplug.lock"

@@ -379,6 +379,19 @@ def test_an_editable_plugin_is_pinned_as_a_tree(tmp_path: Path, monkeypatch: pyt
     assert (held.kind, list(held.files)) == ("tree", ["greet/core.py"])
 
 
+def test_an_editable_install_by_an_import_hook_is_refused_with_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As setuptools makes them: where the code lies only a finder knows, and it would have to be run to say so."""
+    site = use_site(tmp_path / "site", monkeypatch)
+    finder = f"MAPPING: dict[str, str] = {{'greet': '{tmp_path}/project/greet'}}\n"
+    files = {"__editable___greet_1_5_finder.py": finder, "greet_plugin-1.5.dist-info/entry_points.txt": POINT}
+    install(site, "greet-plugin", "1.5", files)
+
+    with pytest.raises(SpecError, match="by an import hook, which would be code to run; install it with"):
+        pin(tmp_path, "greeter")
+
+
 def test_a_record_is_the_same_wherever_a_wheel_was_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scripts and installers' own notes differ from place to place, and don't count."""
     digests = []
