@@ -176,7 +176,8 @@ def _local_modules(roots: tuple[str, ...]) -> list[types.ModuleType]:
     local = []
     places: dict[str, bool] = {}
     for key, module in list(sys.modules.items()):
-        if not isinstance(module, types.ModuleType) or key in ("__main__", "__mp_main__"):
+        # By its real type: a library that cffi loaded only says that it is a module.
+        if not issubclass(type(module), types.ModuleType) or key in ("__main__", "__mp_main__"):
             continue
         members = types.ModuleType.__getattribute__(module, "__dict__")  # wakes no lazily loaded module
         file = members.get("__file__")

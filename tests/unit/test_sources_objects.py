@@ -270,3 +270,25 @@ def test_class_may_set_its_name_when_it_is_made() -> None:
 
     assert run_in_worker(object_source(Late).pickled) == "late hello"
     assert run_in_worker(object_source(Late()).pickled) == "late hello"
+
+
+class _Library:
+    """What cffi puts into `sys.modules` for a library: no module, and yet it says so."""
+
+    __class__ = ModuleType  # type: ignore[assignment]
+
+
+def test_what_only_says_that_it_is_a_module_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library in `sys.modules` keeps no class from its worker."""
+    assert isinstance(_Library(), ModuleType)
+    monkeypatch.setitem(sys.modules, "some_package._library.lib", _Library())  # type: ignore[arg-type]
+
+    class QuietPlugin:
+        name, version = "quiet", "1"
+
+        async def initialize(self, config: object) -> None: ...
+
+        async def process(self, input_data: object) -> object:
+            return input_data
+
+    assert object_source(QuietPlugin).kind == "object"
