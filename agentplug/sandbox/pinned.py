@@ -11,13 +11,11 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import importlib.util
-import io
 import linecache
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from importlib.resources.abc import Traversable, TraversableResources
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -132,7 +130,7 @@ class _SourceLoader(importlib.abc.InspectLoader):
         return self.path.endswith("/__init__.py")
 
     def get_resource_reader(self, fullname: str) -> Any:
-        return _Resources(_Place(self._finder, os.path.dirname(self.path)))
+        return _resources(self._finder, self.path)
 
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__
@@ -161,7 +159,7 @@ class _ObjectLoader(importlib.machinery.ExtensionFileLoader):
         super().exec_module(module)
 
     def get_resource_reader(self, name: str | None = None) -> Any:
-        return _Resources(_Place(self._finder, os.path.dirname(self.path)))
+        return _resources(self._finder, self.path)
 
 
 def _with_libraries(finder: PinnedFinder, load: Any) -> Any:
@@ -182,49 +180,10 @@ def _with_libraries(finder: PinnedFinder, load: Any) -> Any:
             _with_libraries(finder, lambda place=place: ctypes.CDLL(place))
 
 
-class _Place(Traversable):
-    """A pinned file or directory, as importlib.resources walks them."""
+def _resources(finder: PinnedFinder, path: str) -> Any:
+    from agentplug.sandbox.resources import PinnedResources  # seldom asked for
 
-    def __init__(self, finder: PinnedFinder, path: str) -> None:
-        self._finder = finder
-        self._path = path
-
-    @property
-    def name(self) -> str:
-        return os.path.basename(self._path)
-
-    def iterdir(self) -> Iterator[_Place]:
-        for name in self._finder.names_in(self._path):
-            yield _Place(self._finder, f"{self._path}/{name}")
-
-    def is_dir(self) -> bool:
-        return self._path in self._finder.folders
-
-    def is_file(self) -> bool:
-        return self._finder.is_file(self._path)
-
-    def joinpath(self, *descendants: Any) -> _Place:
-        return _Place(self._finder, os.path.normpath(os.path.join(self._path, *map(str, descendants))))
-
-    __truediv__ = joinpath
-
-    def open(self, mode: str = "r", *args: Any, **options: Any) -> Any:
-        data = io.BytesIO(self._finder.read(self._path))
-        return data if "b" in mode else io.TextIOWrapper(data, *args, **options)
-
-    def read_bytes(self) -> bytes:
-        return self._finder.read(self._path)
-
-    def read_text(self, encoding: str | None = None) -> str:
-        return self._finder.read(self._path).decode(encoding or "utf-8")
-
-
-class _Resources(TraversableResources):
-    def __init__(self, place: _Place) -> None:
-        self._place = place
-
-    def files(self) -> Any:
-        return self._place
+    return PinnedResources(finder, os.path.dirname(path))
 
 
 def _folders(path: str, sites: Sequence[str]) -> list[str]:
