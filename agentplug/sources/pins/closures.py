@@ -30,6 +30,8 @@ from agentplug.sources.pins.sealed import sealed_closure
 
 HOST = "agentplug"
 MAX_DISTRIBUTIONS = 500
+_WORKERS = ("cloudpickle", "landlockpy", "memray", "msgspec", "numpy", "pandas", "seccompy")
+"""What workers import for themselves, also where agentplug runs from a checkout that no metadata describes."""
 KEPT_CLOSURES = 4
 
 
@@ -215,7 +217,7 @@ def _lists(info: str, listed: bytes) -> bool:
 def _beside() -> tuple[str, ...]:
     """The top-level modules that workers themselves are made of: agentplug's, and those of its dependencies."""
     names: set[str] = {HOST}
-    waiting, seen, infos = [HOST], set[str](), _infos()
+    waiting, seen, infos = [HOST, *_WORKERS], set[str](), _infos()
     while waiting:
         key = waiting.pop()
         if key in seen or (info := infos.get(key)) is None:
