@@ -50,6 +50,8 @@ class ConfinedProcess(ABC):
             self.ready.register(fd, select.POLLIN)
         self.channel_ready = select.poll()
         self.channel_ready.register(sock, select.POLLIN)
+        self.peek = select.poll()  # the watchdog's own: two threads can't poll with one object
+        self.peek.register(sock, select.POLLIN)
         self.readings: Readings | None = None
         self.attempts: Hearing | None = None
         self.pid = 0

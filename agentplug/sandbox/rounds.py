@@ -37,7 +37,7 @@ def tick(worker: Worker, crowd: int) -> float:
             return _IDLE_TICK_S
         if exchange is None:
             return _tick_idle(worker, readings, now_ns)
-        if worker.pump():
+        if (exchange.outgoing or worker.peek.poll(0)) and worker.pump():
             return BUSY_TICK_S
         return _tick_busy(worker, exchange, readings, time.perf_counter_ns(), crowd)  # samples stand in order
     except Gone as gone:
