@@ -1,9 +1,9 @@
 """`python -m tests`: every check of the project, one after the other, and a table of how they went.
 
-The linters; the tests as the current user; then, started as root, the tests again as uid 1000 and as uid 1000 in a
-container-like environment (`tests/container.py`); the notebooks by nbval; the Binder layout; a million fuzzed
-frames. One failure doesn't stop the rest; the status is 1 if anything failed. What can't be run here is named with
-its reason.
+The linters, a million fuzzed frames, the notebooks by nbval and the Binder layout; the tests as the current user; then,
+started as root, those that depend on it again as uid 1000 and as uid 1000 in a container-like environment
+(`tests/container.py`), where the notebooks run too. One failure doesn't stop the rest; the status is 1 if anything
+failed. What can't be run here is named with its reason.
 
 uid 1000 needs an interpreter and a copy of the project that it can read. Where it can't use those of this run (they
 may lie in root's home), both are made under /tmp: the tree is copied and installed, editable, in a new environment,
@@ -36,7 +36,7 @@ CONFINED_SUITES = (  # what depends on who runs it and where
     "unit/test_usage.py",
     "escapes",
 )
-CONTAINED_SUITES = (*CONFINED_SUITES, "faults", "notebooks")  # the poorest place has all of it
+CONTAINED_SUITES = (*CONFINED_SUITES, "faults")
 AGAIN = ("--reruns", "1", "-rR")  # a rerun is printed with its reason, and stays a bug to understand
 FRAMES = 1_000_000
 NO_TESTS = 5  # pytest's exit status where it found none
@@ -231,8 +231,8 @@ def suites(checks: Checks, place: Place, names: Sequence[str]) -> None:
     if folders:
         alone = [folder for folder in folders if folder.split("/")[1] in ALONE]
         together = [folder for folder in folders if folder not in alone]
-        # Tests mostly wait for processes, so two of them at a time take little more than half as long.
-        for some, options in ((together, ("-n", "2", "--dist", "loadfile")), (alone, ())):
+        # Tests mostly wait for processes, so three of them at a time take little more than a third as long.
+        for some, options in ((together, ("-n", "3", "--dist", "loadfile")), (alone, ())):
             if some:
                 told = ", ".join(dict.fromkeys(folder.split("/")[1] for folder in some))
                 checks.pytest(f"{place.name}: {told}", place, "--hypothesis-profile=ci", *AGAIN, *options, *some)
@@ -319,18 +319,17 @@ def everything(checks: Checks, quick: bool) -> None:
         lint(checks)
         suites(checks, here, QUICK_SUITES)
         return
+    places = list(unprivileged(checks))
+    poorest = next((place for place in places if "userns" in place.lacks), here)  # what works there works everywhere
     # One processor for it, beside what measures no time: a busy machine would spoil the tests that do.
     fuzzing = (sys.executable, "-m", "tests.fuzz", "--frames", str(FRAMES), "--jobs", "1")
     with checks.beside(f"{FRAMES:,} fuzzed frames", *fuzzing):
         lint(checks)
-        notebooks(checks, here)
+        notebooks(checks, poorest)
         binder(checks)
     suites(checks, here, SUITES)
-    for place in unprivileged(checks):
-        contained = "userns" in place.lacks
-        suites(checks, place, CONTAINED_SUITES if contained else CONFINED_SUITES)
-        if contained:
-            notebooks(checks, place)
+    for place in places:
+        suites(checks, place, CONTAINED_SUITES if place is poorest else CONFINED_SUITES)
 
 
 def main() -> int:
