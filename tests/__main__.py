@@ -1,6 +1,6 @@
 """`python -m tests`: every check of the project, one after the other, and a table of how they went.
 
-The linters, a million fuzzed frames, the notebooks by nbval and the Binder layout; the tests as the current user; then,
+The linters, a million fuzzed frames, the notebooks by nbval, the Binder layout; the tests as the current user; then,
 started as root, those that depend on it again as uid 1000 and as uid 1000 in a container-like environment
 (`tests/container.py`), where the notebooks run too. One failure doesn't stop the rest; the status is 1 if anything
 failed. What can't be run here is named with its reason.
