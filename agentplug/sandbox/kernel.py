@@ -147,8 +147,8 @@ class Readings:
         return stat[stat.rindex(b")") + 2 :].split(b" ", 22)
 
     def counters(self, cpu_ns: int, *, hardly_ns: int = 0) -> Counters:
-        """All counters at CPU time `cpu_ns`: those of the last time if it hasn't run since. What went through read and
-        write calls is taken from there also if it has run for less than `hardly_ns`.
+        """All counters at CPU time `cpu_ns`: those of the last time if it hasn't run since. What read and write calls
+        moved is taken from there also if it has run for less than `hardly_ns`.
         """
         if cpu_ns == self._last_ns:
             return self._last
