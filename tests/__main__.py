@@ -69,7 +69,9 @@ class Place:
         expected = [name.strip() for name in os.environ.get("AGENTPLUG_EXPECT", "").split(",")]
         kept = [name for name in expected if name and name not in self.lacks]
         # The path is for notebook kernels, which don't start in the tree but must import the one under test.
-        return os.environ | {"AGENTPLUG_EXPECT": ",".join(kept), "PYTHONPATH": str(self.tree)}
+        told = {"AGENTPLUG_EXPECT": ",".join(kept), "PYTHONPATH": str(self.tree)}
+        # Processes that share the tests must name them alike, also where a name shows a set.
+        return os.environ | told | {"PYTHONHASHSEED": "0"}
 
 
 @dataclass

@@ -135,7 +135,17 @@ def test_a_run_comes_back_as_it_was(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, 1, {"a": [1.5, True, "\ud800"]}, (1, 2), b"\0\xff", 1 << 200, float("inf"), {1: "key"}, {"a", "b"}],
+    [
+        None,
+        1,
+        {"a": [1.5, True, "\ud800"]},
+        (1, 2),
+        b"\0\xff",
+        1 << 200,
+        float("inf"),
+        {1: "key"},
+        pytest.param({"a", "b"}, id="set"),
+    ],
     ids=str,
 )
 def test_content_comes_back_if_it_was_kept(path: Path, value: Any) -> None:
