@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SUITES = ("unit", "escapes", "faults", "fuzz", "integrations", "longruns", "notebooks", "browser")
-ALONE = ("longruns", "notebooks", "browser")  # they count what is on the machine, or fill it by themselves
+SUITES = ("unit", "escapes", "faults", "fuzz", "integrations", "notebooks", "longruns", "browser")
+ALONE = ("longruns", "browser")  # they count what is on the machine, or fill it by themselves
 QUICK_SUITES = ("unit", "escapes")
 CONFINED_SUITES = (  # what depends on who runs it and where
     "unit/test_chapter.py",
