@@ -12,10 +12,7 @@ from agentplug.sandboxed import SandboxedPlugin
 
 @pytest.mark.need("landlock", "seccomp")
 def test_a_row_of_quick_calls_leaves_the_loop_its_turns() -> None:
-    """A plugin that answers within microseconds, called in a row, may not hold up what else runs in that loop.
-
-    A busy machine may: so one row of three without a hold-up is enough. Ours would be in each.
-    """
+    """A plugin that answers within microseconds, called in a row, may not hold up what else runs in that loop."""
 
     async def row() -> float:
         longest_s = 0.0
@@ -37,4 +34,4 @@ def test_a_row_of_quick_calls_leaves_the_loop_its_turns() -> None:
             ticking.cancel()
         return longest_s
 
-    assert any(asyncio.run(row()) < 0.05 for _ in range(3))
+    assert asyncio.run(row()) < 0.05
