@@ -24,7 +24,15 @@ from agentplug.sandbox.turn import Standstill, standstill
 T = TypeVar("T")
 _TURN_OVER_S = 0.1
 _TURN_EVERY_NS = 5_000_000
-_turned_ns = 0
+
+
+class _Turned(threading.local):
+    """When the loop of this thread was last let turn; each loop has others to let in."""
+
+    at_ns = 0
+
+
+_turned = _Turned()
 
 
 async def converse(worker: Worker, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
@@ -44,10 +52,9 @@ async def converse(worker: Worker, requests: Sequence[Request], sink: Sink | Non
 
 async def _let_others_in() -> None:
     """Quick calls in a row would keep the loop from everybody else: now and then, let it turn."""
-    global _turned_ns
     now_ns = time.perf_counter_ns()
-    if now_ns - _turned_ns > _TURN_EVERY_NS:
-        _turned_ns = now_ns
+    if now_ns - _turned.at_ns > _TURN_EVERY_NS:
+        _turned.at_ns = now_ns
         await asyncio.sleep(0)
 
 
