@@ -82,7 +82,7 @@ def explain(run: Run) -> str:
         case "error":
             return _raised(run, name, detail)
         case "exit":
-            return _died(name, printable(str(detail["status"]), 60))
+            return _died(run, name, printable(str(detail["status"]), 60))
         case "protocol":
             reason = printable(str(detail.get("reason", "unreadable bytes")), 300)
             return f"Plugin {name} broke the protocol: {reason}; its worker was ended, call it again for a fresh one."
@@ -159,14 +159,17 @@ def _raised(run: Run, name: str, detail: Mapping[str, Any]) -> str:
     return fact
 
 
-def _died(name: str, status: str) -> str:
+def _died(run: Run, name: str, status: str) -> str:
     fact = f"Plugin {name}'s worker died: {status}"
     if status in _SIGNALS_OF_NATIVE_CODE:
         return f"{fact}; native code in it crashed and the next call gets a fresh worker."
     if status == "SIGSYS":
         return f"{fact}; it made a system call that no policy grants."
     if status == "SIGKILL":
-        return f"{fact}; something else killed it, perhaps because the machine ran out of memory."
+        killed = "something else killed it, perhaps because the machine ran out of memory."
+        if any(event.kind == "kill" and str(event.detail.get("reason")).startswith("gone") for event in run.events):
+            return f"{fact}; it could be measured no more: its main thread had ended, or {killed}"
+        return f"{fact}; {killed}"
     if status.startswith("exit"):
         return f"{fact}; it ended its own process, where it should return or raise."
     return f"{fact}; the next call gets a fresh worker."
