@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from agentplug.contract.events import Event
@@ -34,11 +34,13 @@ class _Part:
         self.values: dict[str, Any] = {}
         self.rights: list[Right] = []
         self.refused: list[Right] = []
+        self._refusals: set[Right] = set()
 
     def refuse(self, field: str, value: str, run: Run) -> None:
         """It was refused, and its run completed all the same."""
         row = Right(field, value, f"was refused, and {in_runs([run])} completed without")
-        if row not in self.refused:
+        if row not in self._refusals:
+            self._refusals.add(row)
             self.refused.append(row)
 
 
@@ -48,7 +50,8 @@ class Files(_Part):
     def __init__(self, runs: list[Run], blind: list[Run]) -> None:
         super().__init__()
         self.scratch: list[Run] = []
-        self._needs: dict[str, dict[str, tuple[list[Run], list[str]]]] = {"read": {}, "write": {}}
+        # Dicts serve as sets in order: a plugin has a say in how many there are of each.
+        self._needs: dict[str, dict[str, tuple[dict[Run, None], dict[str, None]]]] = {"read": {}, "write": {}}
         for run in runs:
             if run in blind:
                 for field in ("read", "write"):
@@ -62,11 +65,10 @@ class Files(_Part):
             self._propose(field)
 
     def _need(self, field: str, path: str, run: Run, what: str) -> None:
-        runs, names = self._needs[field].setdefault(path, ([], []))
-        if run not in runs:
-            runs.append(run)
-        if what and what not in names:
-            names.append(what)
+        runs, names = self._needs[field].setdefault(path, ({}, {}))
+        runs[run] = None
+        if what:
+            names[what] = None
 
     def _opened(self, run: Run, path: str, mode: str) -> None:
         if path == "$HOME" or path.startswith("$HOME/"):
@@ -102,16 +104,14 @@ class Files(_Part):
         for path in reads:
             folders.setdefault(os.path.dirname(path), []).append(path)
         for folder, paths in folders.items():
-            runs = [run for path in paths for run in reads[path][0]]
+            runs = dict.fromkeys(run for path in paths for run in reads[path][0])
             granted = all(any(_inside(folder, place) for place in (*r.policy.read, *r.policy.write)) for r in runs)
             if len(paths) >= _FILES_MAKE_A_FOLDER and granted:
                 for run in runs:
                     self._need("read", folder, run, f"opened {len(paths)} files in it")
         for needs, others in ((writes, writes), (reads, {**reads, **writes})):
             for path in list(needs):
-                if any(_inside(path, other) for other in others if other != path) or (
-                    needs is reads and path in writes
-                ):
+                if any(folder in others for folder in _around(path)) or (needs is reads and path in writes):
                     del needs[path]
 
     def _propose(self, field: str) -> None:
@@ -120,7 +120,7 @@ class Files(_Part):
             self.values[field] = tuple(sorted(needs))
         for path in sorted(needs):
             runs, names = needs[path]
-            what = printable(", ".join(names[:3]), 160) or "granted"
+            what = printable(", ".join(list(names)[:3]), 160) or "granted"
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             self.rights.append(Right(field, repr(path), f"{what}{more} ({in_runs(runs)})"))
 
@@ -130,7 +130,7 @@ class Network(_Part):
 
     def __init__(self, runs: list[Run], blind: list[Run]) -> None:
         super().__init__()
-        self._ports: dict[int, tuple[list[Run], list[str]]] = {}
+        self._ports: dict[int, tuple[dict[Run, None], dict[str, None]]] = {}
         self._whole: dict[str, list[Run]] = {}
         for run in runs:
             if run in blind and run.policy.network is True:
@@ -149,15 +149,14 @@ class Network(_Part):
             self.values["network"] = tuple(sorted(self._ports))
             for port in sorted(self._ports):
                 users, names = self._ports[port]
-                what = printable(", ".join(names[:3]), 160)
+                what = printable(", ".join(list(names)[:3]), 160)
                 more = f" and {len(names) - 3} more" if len(names) > 3 else ""
                 self.rights.append(Right("network", str(port), f"{what}{more} ({in_runs(users)})"))
 
     def _port(self, port: int, run: Run, what: str) -> None:
-        users, names = self._ports.setdefault(port, ([], []))
-        users.append(run)
-        if what not in names:
-            names.append(what)
+        users, names = self._ports.setdefault(port, ({}, {}))
+        users[run] = None
+        names[what] = None
 
     def _used(self, run: Run) -> None:
         connected = [event for event in run.events if event.kind == "connected"]
@@ -208,6 +207,13 @@ class Network(_Part):
 
 def _inside(path: str, place: str) -> bool:
     return path == place or path.startswith(f"{place.rstrip('/')}/")
+
+
+def _around(path: str) -> Iterator[str]:
+    """The folders around an absolute path, innermost first."""
+    while (folder := os.path.dirname(path)) != path:
+        yield folder
+        path = folder
 
 
 def _existing(folder: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from agentplug import Policy, SandboxedPlugin
+from agentplug.contract import learning
 from agentplug.contract.events import Event
 from agentplug.contract.learned import Learned
 from agentplug.contract.run import Run, SourceInfo, Usage
@@ -392,6 +393,32 @@ class EarlyReader:
 
     async def process(self, given: Any) -> str:
         return self.text
+
+
+def test_paths_by_the_thousand_are_each_compared_with_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin that opens others in every run can't hold up whoever learns from it, granted or refused."""
+    compared = 0
+
+    def inside(path: str, place: str) -> bool:
+        nonlocal compared
+        compared += 1
+        return path == place or path.startswith(f"{place}/")
+
+    monkeypatch.setattr(learning, "_inside", inside)
+    granted = OBSERVED.replace(read=("/tmp",))
+    for policy, end, parts in (
+        (granted, REPLY, "rights"),
+        (OBSERVED, FAILED, "rights"),
+        (OBSERVED, REPLY, "refused"),
+    ):
+        compared = 0
+        runs = [
+            run_of(*(opened(f"/tmp/{n}-{i}/f") for i in range(500)), end, policy=policy, number=n) for n in range(4)
+        ]
+        learned = Policy.learn(runs)
+
+        assert sum(right.field == "read" for right in getattr(learned, parts)) == 2_000
+        assert compared <= 3 * 2_000
 
 
 @pytest.fixture
