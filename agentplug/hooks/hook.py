@@ -101,13 +101,14 @@ class Hook:
 def callback_call(callback: Callable[..., Any], kind: str) -> Callable[[Sent], Coroutine[Any, Any, Answer]]:
     """How a callback of the host's own is asked: with a copy of the message, so that it can't change the original.
 
-    An observer that takes two arguments gets the `Dispatch` as the second.
+    An observer that takes two arguments gets the `Dispatch` as the second, a copy too.
     """
     both = kind == "observe" and _takes_two(callback)
 
     async def call(sent: Sent) -> Answer:
         message = sent.message.copy()
-        value = callback(message, sent.dispatch) if both else callback(message)
+        became = sent.dispatch.copy() if both and sent.dispatch is not None else None
+        value = callback(message, became) if both else callback(message)
         return Answer(await value if inspect.isawaitable(value) else value)
 
     return call

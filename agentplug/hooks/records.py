@@ -75,6 +75,16 @@ class Dispatch:
         """Transforms made another message of it."""
         return self.message is not self.original
 
+    def copy(self) -> Dispatch:
+        """The same, with messages of its own; which of them are one stays as it is."""
+        copies = {id(of): of.copy() for of in (self.original, self.message, self.proposed)}
+        return replace(
+            self,
+            original=copies[id(self.original)],
+            message=copies[id(self.message)],
+            proposed=copies[id(self.proposed)],
+        )
+
     def check(self) -> AgentMessage:
         """The message to go on with. Raises `HookDenied`."""
         if not self.allowed:

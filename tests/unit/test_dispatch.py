@@ -330,6 +330,30 @@ async def test_a_callback_gets_a_copy() -> None:
         assert before.text == "hello"
 
 
+async def test_an_observing_callback_gets_a_copy_of_what_became_of_it() -> None:
+    """The dispatch that it is shown is its own as well: whoever dispatched goes on with what vetoes have seen."""
+    told: list[bool] = []
+
+    def shout(shown: AgentMessage) -> AgentMessage:
+        return shown.replace(parts=[{"type": "text", "content": shown.text.upper()}])
+
+    def spoil(shown: AgentMessage, became: Dispatch) -> None:
+        told.append(became.changed)
+        for of in (became.original, became.proposed, became.message):
+            of.parts[0]["content"] = "spoilt"
+
+    async with PluginManager() as manager:
+        manager.register_hook("input", spoil)
+        before = message()
+        plain = await manager.dispatch(before)
+        await manager.drain()
+        manager.register_hook("input", shout, "transform")
+        changed = await manager.dispatch(before)
+        await manager.drain()
+        assert (plain.check().text, changed.check().text, before.text) == ("hello", "HELLO", "hello")
+        assert told == [False, True]
+
+
 async def test_evaluate_only_asks_everybody_and_changes_nothing() -> None:
     """What would have been changed and denied is told; the message goes on as it was."""
     async with PluginManager() as manager:
