@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 from agentplug.errors import HookDenied
 from agentplug.hooks import Dispatch
+from agentplug.integrations.bridge import Trail, error_of, since, tool_response
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -121,6 +122,35 @@ def response_of(dispatch: Dispatch) -> Any:
     if (part.get("id") or before.get("id")) != before.get("id"):
         uncarried(dispatch, "another call in place of this one")
     return part["response"]
+
+
+async def tell_result(
+    trail: Trail,
+    fields: dict[str, Any],
+    begun_s: float,
+    result: Any,
+    failure: BaseException | None,
+    *,
+    shown: Callable[[Any], Any],
+    native: Callable[[Any], Any],
+    carried: Callable[[Dispatch], Any] = response_of,
+) -> tuple[str | None, Any]:
+    """`post_tool_call` of the call that has `fields`, which came to `result` or, if it is one, to `failure`.
+
+    Why it is denied, or None; and the result to go on with, as `settled` has them. Raises `failure`.
+    """
+    answered = await trail.tell(
+        "post_tool_call",
+        [tool_response(fields["request_id"], shown(result) if failure is None else str(failure))],
+        role="tool",
+        error=error_of(failure),
+        duration_ms=since(begun_s),
+        native=lambda: native(result),
+        **fields,
+    )
+    if failure is not None:
+        raise failure
+    return settled(answered, carried, result)
 
 
 def all_text(dispatch: Dispatch) -> str:

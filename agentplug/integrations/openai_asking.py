@@ -39,8 +39,8 @@ from agentplug.integrations.carrying import (
     call_arguments,
     carry,
     flat,
-    response_of,
     settled,
+    tell_result,
     uncarried,
     without_role,
 )
@@ -126,18 +126,8 @@ async def _call(trail: Trail, context: Any, name: str, call: Callable[[], Any]) 
         result = await call()
     except Exception as error:
         failure = error
-    answered = await trail.tell(
-        "post_tool_call",
-        [tool_response(context.tool_call_id, plain(result) if failure is None else str(failure))],
-        role="tool",
-        error=error_of(failure),
-        duration_ms=since(begun),
-        native=lambda: plain(result),
-        **trail.call(context.tool_call_id, name),
-    )
-    if failure is not None:
-        raise failure
-    denied, result = settled(answered, response_of, result)
+    fields = trail.call(context.tool_call_id, name)
+    denied, result = await tell_result(trail, fields, begun, result, failure, shown=plain, native=plain)
     return result if denied is None else denied
 
 

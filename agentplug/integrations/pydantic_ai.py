@@ -38,7 +38,6 @@ from agentplug.integrations.bridge import (
     error_of,
     since,
     tool_call,
-    tool_response,
 )
 from agentplug.integrations.carrying import (
     Place,
@@ -48,6 +47,7 @@ from agentplug.integrations.carrying import (
     flat,
     response_of,
     settled,
+    tell_result,
     uncarried,
 )
 from agentplug.integrations.parts.pydantic_ai import (
@@ -201,23 +201,11 @@ class Asking(AbstractCapability[Any]):
             result = skipped.result
         except Exception as error:
             failure = error.__cause__ if _wraps_another(error) else error
-        answered = await trail.tell(
-            "post_tool_call",
-            [tool_response(call.tool_call_id, shown(result) if failure is None else str(failure))],
-            role="tool",
-            error=error_of(failure),
-            duration_ms=since(begun),
-            native=lambda: to_jsonable_python(result),
-            **fields,
+        carried = lambda changed: _returned(changed, result)  # noqa: E731
+        denied, result = await tell_result(
+            trail, fields, begun, result, failure, shown=shown, native=to_jsonable_python, carried=carried
         )
-        if failure is not None:
-            raise failure
-        denied, response = settled(answered, response_of, result)
-        if denied is not None:
-            return ToolDenied(denied)
-        if answered.changed and isinstance(result, m.ToolReturn):
-            return replace(result, return_value=response)
-        return response
+        return result if denied is None else ToolDenied(denied)
 
     async def wrap_output_process(
         self, ctx: Any, *, output_context: Any, output: Any, handler: Callable[..., Any]
@@ -243,6 +231,12 @@ def _arguments(dispatch: Dispatch, given: dict[str, Any]) -> dict[str, Any]:
     return {
         name: given[name] if name in given and before.get(name) == value else value for name, value in changed.items()
     }
+
+
+def _returned(dispatch: Dispatch, given: Any) -> Any:
+    """A changed response, in the `ToolReturn` that it was in."""
+    response = response_of(dispatch)
+    return replace(given, return_value=response) if isinstance(given, m.ToolReturn) else response
 
 
 def _wraps_another(error: BaseException) -> bool:
