@@ -31,7 +31,7 @@ from agentplug.integrations.bridge import (
     Trail,
     check_manager,
 )
-from agentplug.integrations.langchain_steps import Steps, Tell, begin, call_model, call_tool, finish
+from agentplug.integrations.langchain_steps import Call, Steps, Tell, begin, call_model, call_tool, finish
 from agentplug.manager import PluginManager
 
 _FRAMEWORK = Framework.of("langchain", "langchain")
@@ -176,12 +176,7 @@ class Asking(AgentMiddleware[Any, Any]):
             except StopIteration as done:
                 return done.value
             try:
-                if isinstance(step, Tell):
-                    came = trail.tell_sync(step.point, step.parts, **step.fields)
-                else:
-                    assert handler is not None
-                    came = handler(step.request)
-                go = functools.partial(steps.send, came)
+                go = functools.partial(steps.send, _do(step, trail.tell_sync, handler))
             except Exception as error:
                 go = functools.partial(steps.throw, error)
 
@@ -193,11 +188,14 @@ class Asking(AgentMiddleware[Any, Any]):
             except StopIteration as done:
                 return done.value
             try:
-                if isinstance(step, Tell):
-                    came = await trail.tell(step.point, step.parts, **step.fields)
-                else:
-                    assert handler is not None
-                    came = await handler(step.request)
-                go = functools.partial(steps.send, came)
+                go = functools.partial(steps.send, await _do(step, trail.tell, handler))
             except Exception as error:
                 go = functools.partial(steps.throw, error)
+
+
+def _do(step: Tell | Call, tell: Callable[..., Any], handler: Callable[[Any], Any] | None) -> Any:
+    """What a step asks for; to be awaited if `tell` and `handler` are."""
+    if isinstance(step, Tell):
+        return tell(step.point, step.parts, **step.fields)
+    assert handler is not None
+    return handler(step.request)
