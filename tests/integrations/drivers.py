@@ -6,7 +6,9 @@ A script is what `ScriptedAgent` takes: texts, and lists of calls `(tool, argume
 
 from __future__ import annotations
 
+import importlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +31,7 @@ class Done:
     events: list[Any] = field(default_factory=list)
 
 
-class Driver:
+class Driver(ABC):
     """Runs a script. `manager=None`: unattached."""
 
     name = ""
@@ -49,16 +51,17 @@ class Driver:
             self.done.error = error
         return self.done
 
-    async def _run(self, manager: PluginManager | None, prompt: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _run(self, manager: PluginManager | None, prompt: str) -> None: ...
 
-    async def _stream(self, manager: PluginManager | None, prompt: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _stream(self, manager: PluginManager | None, prompt: str) -> None: ...
 
-    @staticmethod
-    def restore(message: Any) -> Any:
+    @classmethod
+    def restore(cls, message: Any) -> Any:
         """As the adapter's."""
-        raise NotImplementedError
+        adapter = importlib.import_module(f"agentplug.integrations.{cls.name.replace('-', '_')}")
+        return adapter.restore(message)
 
 
 def calls(step: Any, turn: int) -> list[tuple[str, str, dict[str, Any]]]:
@@ -145,12 +148,6 @@ class PydanticAI(Driver):
                 if event.event_kind == "agent_run_result":
                     self.done.answer = event.result.output
 
-    @staticmethod
-    def restore(message: Any) -> Any:
-        from agentplug.integrations.pydantic_ai import restore
-
-        return restore(message)
-
 
 class LangChain(Driver):
     name = "langchain"
@@ -205,12 +202,6 @@ class LangChain(Driver):
             elif what[0].type == "AIMessageChunk" and what[0].content:
                 self.done.streamed.append(what[0].content)
 
-    @staticmethod
-    def restore(message: Any) -> Any:
-        from agentplug.integrations.langchain import restore
-
-        return restore(message)
-
 
 class OpenAIAgents(Driver):
     name = "openai-agents"
@@ -264,12 +255,6 @@ class OpenAIAgents(Driver):
             if getattr(getattr(event, "data", None), "type", "") == "response.output_text.delta":
                 self.done.streamed.append(event.data.delta)
         self.done.answer = result.final_output
-
-    @staticmethod
-    def restore(message: Any) -> Any:
-        from agentplug.integrations.openai_agents import restore
-
-        return restore(message)
 
 
 class GoogleADK(Driver):
@@ -334,12 +319,6 @@ class GoogleADK(Driver):
 
     async def _stream(self, manager: PluginManager | None, prompt: str) -> None:
         await self._run(manager, prompt, stream=True)
-
-    @staticmethod
-    def restore(message: Any) -> Any:
-        from agentplug.integrations.google_adk import restore
-
-        return restore(message)
 
 
 DRIVERS: dict[str, type[Driver]] = {
