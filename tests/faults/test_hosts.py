@@ -296,15 +296,21 @@ def abandoned(plugin: SandboxedPlugin, there: Callable[[], object]) -> Any:
     return task
 
 
-@pytest.mark.parametrize("kept", [False, True], ids=["dropped", "kept"])
-def test_a_loop_closed_under_a_call(faulty: Faulty, kept: bool) -> None:
-    """The call is over with its loop, also if somebody keeps its task; the next one, elsewhere, is answered."""
+def left_busy(faulty: Faulty, kept: bool) -> tuple[SandboxedPlugin, Any]:
+    """A plugin in a call whose loop is closed; and that call's task, or None where nobody is to have it."""
     plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
     assert plugin.run_sync("x").value == "x"
     task = abandoned(plugin, lambda: plugin.state == "busy")
     if not kept:
-        del task
+        task = None
         gc.collect()
+    return plugin, task
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["dropped", "kept"])
+def test_a_loop_closed_under_a_call(faulty: Faulty, kept: bool) -> None:
+    """The call is over with its loop, also if somebody keeps its task; the next one, elsewhere, is answered."""
+    plugin, _task = left_busy(faulty, kept)
     assert asyncio.run(asyncio.wait_for(plugin.process("y"), PATIENCE_S)) == "y"
     assert asyncio.run(asyncio.wait_for(plugin.process("z"), PATIENCE_S)) == "z"
     plugin.close_sync()
@@ -346,12 +352,7 @@ def test_a_loop_closed_under_a_start(faulty: Faulty, step: str) -> None:
 @pytest.mark.parametrize("kept", [False, True], ids=["dropped", "kept"])
 def test_closing_a_plugin_whose_loop_was_closed(faulty: Faulty, kept: bool) -> None:
     """`close_sync` ends the worker that still works for a loop which is gone."""
-    plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
-    assert plugin.run_sync("x").value == "x"
-    task = abandoned(plugin, lambda: plugin.state == "busy")
-    if not kept:
-        del task
-        gc.collect()
+    plugin, _task = left_busy(faulty, kept)
     plugin.close_sync()
     assert plugin.state == "closed"
     assert plugin.pid is None
