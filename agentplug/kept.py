@@ -9,7 +9,8 @@ from agentplug.trace.recorder import Recorder
 
 RUNS_KEPT = 1_000
 RUNS_KEPT_BYTES = 1 << 28
-"""As many of the latest runs are kept as both bounds allow, their replies and output counted; figures longer."""
+"""As many of the latest runs are kept as both bounds allow; figures longer. What a plugin has a say in counts."""
+_EVENT_BYTES, _READING_BYTES = 700, 150
 
 
 class KeptRuns:
@@ -37,4 +38,5 @@ class KeptRuns:
 
 
 def _bytes_of(run: Run) -> int:
-    return (run.usage.reply_bytes + run.usage.output_bytes) // run.usage.calls
+    told = len(run.stdout) + len(run.stderr)
+    return run.held_bytes + told + _EVENT_BYTES * len(run.events) + _READING_BYTES * len(run.readings)

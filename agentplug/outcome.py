@@ -40,9 +40,10 @@ def runs_of(
     readings = tuple(exchange.samples)
     runs: list[Run] = []
     for record in records:
-        value, error = None, None
-        if record.frame is not None:
-            value, error = _read(record.frame, record, worker, exchange)
+        value, error, held_bytes = None, None, 0
+        if (frame := record.frame) is not None:
+            value, error = _read(frame, record, worker, exchange)
+            held_bytes = len(frame.blobs) + values.held_bytes(frame.structure)
         runs.append(
             Run(
                 value,
@@ -58,6 +59,7 @@ def runs_of(
                 readings,
                 worker.barriers,
                 record.profile,
+                held_bytes,
             )
         )
     return runs

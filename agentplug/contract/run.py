@@ -139,6 +139,7 @@ class Run:
     `number` counts the plugin's calls from 0; `readings` are the samples as plain tuples; `barriers` says of each
     barrier of its worker how it stood (enforced, partial, unavailable). `profile` says where its memory or CPU time
     went, where the policy asked for that; None for a call that never answered: the worker takes it along.
+    `held_bytes` is about what `value` takes in this process.
     """
 
     value: Any
@@ -154,6 +155,7 @@ class Run:
     readings: tuple[Sample, ...]
     barriers: Mapping[str, str]
     profile: Profile | None
+    held_bytes: int
 
     def __init__(
         self,
@@ -170,6 +172,7 @@ class Run:
         readings: tuple[Sample, ...] = (),
         barriers: Mapping[str, str] = _NO_BARRIERS,
         profile: Profile | None = None,
+        held_bytes: int = 0,
     ) -> None:
         # One update of the dict: a frozen dataclass would take microseconds of every call here.
         self.__dict__.update(
@@ -186,6 +189,7 @@ class Run:
             readings=readings,
             barriers=barriers,
             profile=profile,
+            held_bytes=held_bytes,
         )
 
     def replace(self, **changes: Any) -> Run:

@@ -280,6 +280,24 @@ class TestLive:
             assert len(plugin.runs) in (1, 2)
             assert plugin.runs[-1].value == 10**6 + 3
 
+    async def test_small_replies_that_are_large_here_are_let_go(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """200 KB of empty sets take 15 MB of the host: a thousand of them would fill it, though few bytes came."""
+        monkeypatch.setattr(kept, "RUNS_KEPT_BYTES", 40 * MIB)
+
+        class SetsPlugin:
+            name, version = "sets", "1"
+
+            async def initialize(self, config: object) -> None: ...
+
+            async def process(self, count: int) -> list[set[int]]:
+                return [set() for _ in range(count)]
+
+        async with SandboxedPlugin(SetsPlugin) as plugin:
+            for _ in range(5):
+                assert (await plugin.run(65_000)).verdict.kind == "completed"
+            assert len(plugin.runs) <= 2
+            assert len(plugin.trace) == 5
+
     async def test_a_manager_remembers_what_was_replaced(self, tmp_path: Path) -> None:
         path = tmp_path / "hog.py"
         path.write_text(HOG)

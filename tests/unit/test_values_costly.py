@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from msgspec.msgpack import Ext
 from msgspec.msgpack import encode as msgpack
 
-from agentplug.contract.values import DecodeError, columns, decode, encode, wire
+from agentplug.contract.values import DecodeError, columns, decode, encode, held_bytes, wire
 
 REPLY_BYTES = 16 << 20
 FOREIGN = 0xAA  # what lay in memory before
@@ -161,3 +163,32 @@ class TestPadding:
         array = np.ones(1000)
 
         assert np.shares_memory(np.frombuffer(encode(array).blobs[0], "u1"), array)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param([set() for _ in range(20_000)], id="empty sets"),
+        pytest.param([[] for _ in range(20_000)], id="empty lists"),
+        pytest.param([{"a": 1} for _ in range(20_000)], id="small dicts"),
+        pytest.param([number + 100_000 for number in range(20_000)], id="numbers"),
+        pytest.param([f"{number:04}" for number in range(20_000)], id="short texts"),
+        pytest.param([Decimal(number) for number in range(20_000)], id="decimals"),
+        pytest.param([pd.DataFrame({"a": [1]}) for _ in range(200)], id="frames"),
+        pytest.param("x" * 100_000, id="a long text"),
+        pytest.param([set() for _ in range(60)], id="few empty sets"),
+    ],
+)
+def test_what_a_value_takes_is_not_guessed_too_low(value: Any) -> None:
+    """An empty set is 3 bytes on the way and 232 here: what is kept must be counted as it is."""
+    packed = encode(value)
+    blobs = b"".join(map(bytes, packed.blobs))
+    decode(packed.structure, blobs)
+    tracemalloc.start()
+    try:
+        kept = decode(packed.structure, blobs)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held_bytes(packed.structure) + len(blobs) > 0.9 * taken
+    assert type(kept) is type(value)

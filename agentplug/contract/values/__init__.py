@@ -27,7 +27,7 @@ from msgspec.msgpack import Encoder
 
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES
 from agentplug.contract.values.pack import Packer
-from agentplug.contract.values.pieces import slow
+from agentplug.contract.values.pieces import held_bytes, slow
 from agentplug.contract.values.unpack import Unpacker, typed
 from agentplug.contract.values.wire import (
     BYTES_PER_UNIT,
@@ -40,7 +40,7 @@ from agentplug.contract.values.wire import (
     type_name,
 )
 
-__all__ = ["MAX_DEPTH", "DecodeError", "Packed", "Unserializable", "decode", "encode", "type_name"]
+__all__ = ["MAX_DEPTH", "DecodeError", "Packed", "Unserializable", "decode", "encode", "held_bytes", "type_name"]
 
 _encode = Encoder().encode
 _decode_plain = typed().decode
