@@ -1,9 +1,9 @@
 """Imports out of sealed memory that the host verified (worker side).
 
 The modules of a pinned closure come from here and from nowhere else: what a closure's packages don't hold isn't
-there, whatever lies on the disk. Beside them there are the standard library and what workers themselves are made of;
-an installed package that isn't a part of the closure can't be imported. Source is compiled from the verified bytes,
-bytecode isn't looked for, and shared objects are loaded from sealed memory of their own.
+there, whatever lies on the disk. Beside them there are the standard library, in its own place alone, and what workers
+themselves are made of; an installed package that isn't a part of the closure can't be imported. Source is compiled
+from the verified bytes, bytecode isn't looked for, and shared objects are loaded from sealed memory of their own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from typing import Any
 
 from agentplug.contract.wire import PinnedFiles
 
+_HOME = os.path.dirname(os.__file__)
+_PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
+_STANDARD = (_HOME, f"{_HOME}/lib-dynload", f"{sys.base_exec_prefix}/{sys.platlibdir}/{_PYTHON}/lib-dynload")
 _MISSING = re.compile(r"(\S+): cannot open shared object file")
 
 
@@ -33,7 +36,7 @@ class PinnedFinder(importlib.abc.MetaPathFinder):
         self._objects = {path: descriptors[index] for path, index in files.objects}
         self._sites = files.sites
         self._tops = frozenset(files.tops)
-        self._beside = frozenset((*files.beside, *sys.stdlib_module_names))
+        self._beside = frozenset(files.beside)
         self.folders = {folder for path in (*self._files, *self._objects) for folder in _folders(path, files.sites)}
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> Any:
@@ -42,6 +45,8 @@ class PinnedFinder(importlib.abc.MetaPathFinder):
         if top not in self._tops:
             if top in self._beside:
                 return None
+            if top in sys.stdlib_module_names and (found := _standard(name, path)) is not None:
+                return found
             raise ModuleNotFoundError(
                 f"No module named {name!r} in what is pinned: {top!r} is neither in the standard library nor in the "
                 "pinned closure; declare it as a dependency and pin the plugin anew",
@@ -105,6 +110,15 @@ class PinnedFinder(importlib.abc.MetaPathFinder):
     def library(self, name: str) -> str | None:
         """The path of the pinned shared object that another one asks for by `name`."""
         return next((path for path in self._objects if path.endswith(f"/{name}")), None)
+
+
+def _standard(name: str, path: Sequence[str] | None) -> Any:
+    """The spec of a module of the standard library. Its name isn't enough: what this system lacks, such as `winreg`,
+    or what comes before it on the path, would be any file that lies there."""
+    for finder in (importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter):
+        if (found := finder.find_spec(name, path)) is not None:
+            return found
+    return importlib.machinery.PathFinder.find_spec(name, _STANDARD if path is None else path)
 
 
 class _SourceLoader(importlib.abc.InspectLoader):
