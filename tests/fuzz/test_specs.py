@@ -31,6 +31,7 @@ _PIECES = """
     /dev/null /dev/zero /dev/stdin /proc/self/mem /proc/self/fd/0 /etc/passwd / /nowhere con nul aux
 """.split()
 _PIECES += ["", " ", "\t", "\n", "\r", "\0", "\u2028", "a" * 300, "a/" * 300, "a." * 300, "x" * 5000]
+ANSWERS = (Source, AgentplugError)
 pieces = st.sampled_from(_PIECES)
 specs = st.one_of(
     st.lists(pieces, max_size=6).map("".join),
@@ -81,34 +82,36 @@ def shown(error: AgentplugError) -> None:
     assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or c in "\u202e\u2028" for c in text), ascii(text)
 
 
-def answered(spec: Any, **options: Any) -> None:
-    """`spec` is resolved, or refused by an error of ours with a text that can be shown."""
+def answer(spec: Any, **options: Any) -> object:
+    """What `spec` is resolved to; or the error of ours that refuses it, with a text that can be shown."""
     before = set(sys.modules)
+    found: object
     try:
-        source = resolve(spec, **options)
+        found = source = resolve(spec, **options)
     except AgentplugError as error:
         shown(error)
+        found = error
     else:
-        assert isinstance(source, Source)
         source.spec.encode()
     assert not {name for name in set(sys.modules) - before if name.partition(".")[0] in ("good", "plugin", "package")}
+    return found
 
 
 @settings(patient, max_examples=250)
 @given(spec=specs)
 def test_any_text_is_resolved_or_refused(here: Path, spec: str) -> None:
     """Paths, names, addresses, surrogates, NUL: no other exception, no control character in a message, no import."""
-    answered(spec)
+    assert isinstance(answer(spec), ANSWERS)
 
 
 @settings(patient, max_examples=100)
 @given(spec=specs, base=st.one_of(st.none(), st.sampled_from(["", "/", ".", "folder", "/nowhere", "good.py"])))
 def test_any_path_is_resolved_or_refused(here: Path, spec: str, base: str | None) -> None:
     """As a `Path`, and counted from any directory, or from what is none."""
-    answered(Path(spec), base=base)
-    answered(f"{spec}.py", base=base)
-    answered(f"./{spec}")
-    answered(f"{spec}:{spec}")
+    assert isinstance(answer(Path(spec), base=base), ANSWERS)
+    assert isinstance(answer(f"{spec}.py", base=base), ANSWERS)
+    assert isinstance(answer(f"./{spec}"), ANSWERS)
+    assert isinstance(answer(f"{spec}:{spec}"), ANSWERS)
 
 
 @settings(patient, max_examples=100)
@@ -122,7 +125,7 @@ def test_any_path_is_resolved_or_refused(here: Path, spec: str, base: str | None
 )  # fmt: skip
 def test_any_object_is_resolved_or_refused(spec: Any) -> None:
     """What is neither text nor path nor plugin is refused by what it is."""
-    answered(spec)
+    assert isinstance(answer(spec), ANSWERS)
 
 
 @settings(patient, max_examples=200)

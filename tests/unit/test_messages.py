@@ -366,5 +366,5 @@ def test_the_mistakes_of_an_adapter_are_errors(fields: dict[str, Any]) -> None:
 @given(st.recursive(JSON | st.binary() | st.floats() | st.builds(object), st.lists, max_leaves=10))
 def test_what_is_made_plain_is_plain(value: Any) -> None:
     """Whatever comes, what `MadePlain` gives is taken by strict construction."""
-    plain = MadePlain(10_000)
-    message(parts=[{"type": "generic", "content": plain(value, "it")}])
+    made = MadePlain(10_000)(value, "it")
+    assert message(parts=[{"type": "generic", "content": made}]).parts == [{"type": "generic", "content": made}]
