@@ -2,7 +2,7 @@
 
 A test names its features with `@pytest.mark.need("landlock", "userns")`, or asks halfway with the fixture `need`.
 Without one of them it is skipped with the reason, or failed where the environment's `AGENTPLUG_EXPECT`
-(`landlock,seccomp,userns,chromium,root`, and frameworks as `langchain`) says that this machine must have it.
+(`landlock,seccomp,userns,chromium,root,index`, and frameworks as `langchain`) says that this machine must have it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable
 from functools import cache, partial
@@ -89,6 +90,18 @@ def _cgroup() -> str:
     return "no cgroup that this process may make a child of"
 
 
+def _index() -> str:
+    """pip gets a small distribution from the index that it is set up for."""
+    options = "-q --disable-pip-version-check --no-cache-dir --no-deps".split()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            argv = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, "idna"]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False)
+        except subprocess.TimeoutExpired:
+            return "pip found no package index within four minutes"
+    return f"pip's status is {done.returncode}: {done.stderr.strip()[-300:]}" if done.returncode else ""
+
+
 def _framework(module: str) -> str:
     try:
         found = importlib.util.find_spec(module)
@@ -104,6 +117,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "chromium": _chromium,
     "root": _root,
     "cgroup": _cgroup,
+    "index": _index,
     "pydantic-ai": partial(_framework, "pydantic_ai"),
     "langchain": partial(_framework, "langchain"),
     "openai-agents": partial(_framework, "agents"),
