@@ -30,9 +30,11 @@ SUITES = ("unit", "escapes", "faults", "fuzz", "integrations", "notebooks", "lon
 ALONE = ("longruns", "browser")  # they count what is on the machine, or fill it by themselves
 QUICK_SUITES = ("unit", "escapes")
 CONFINED_SUITES = (  # what depends on who runs it and where
+    "unit/test_audit.py",
     "unit/test_chapter.py",
     "unit/test_manager.py",
     "unit/test_sandboxed.py",
+    "unit/test_sources_files.py",
     "unit/test_usage.py",
     "escapes",
 )
