@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from sys import getsizeof
 
+from agentplug.contract.profile import Profile
 from agentplug.contract.run import Run
 from agentplug.trace.recorder import Recorder
 
 RUNS_KEPT = 1_000
 RUNS_KEPT_BYTES = 1 << 28
 """As many of the latest runs are kept as both bounds allow; figures longer. What a plugin has a say in counts."""
-_EVENT_BYTES, _READING_BYTES = 700, 150
+_EVENT_BYTES, _READING_BYTES, _PLACE_BYTES = 700, 150, 100
 
 
 class KeptRuns:
-    """`latest` runs, the `recorder` of their figures, and the `count` of all there have been."""
+    """`latest` runs, the `recorder` of their figures, and the `count` of all there have been.
+
+    `on_run` is told of each run once it is kept, for an audit.
+    """
+
+    on_run: Callable[[Run], None] | None = None
 
     def __init__(self) -> None:
         self.latest: deque[Run] = deque()
@@ -31,12 +39,19 @@ class KeptRuns:
             self._bytes += _bytes_of(run)
         while len(self.latest) > RUNS_KEPT or (self._bytes > RUNS_KEPT_BYTES and len(self.latest) > 1):
             self._bytes -= _bytes_of(self.latest.popleft())
-        if self.recorder.on_run is not None:
+        if self.on_run is not None:
             for run in runs:
-                self.recorder.on_run(run)
+                self.on_run(run)
         return runs
 
 
 def _bytes_of(run: Run) -> int:
-    told = len(run.stdout) + len(run.stderr)
+    told = len(run.stdout) + len(run.stderr) + (_profile_bytes(run.profile) if run.profile is not None else 0)
     return run.held_bytes + told + _EVENT_BYTES * len(run.events) + _READING_BYTES * len(run.readings)
+
+
+def _profile_bytes(profile: Profile) -> int:
+    """A megabyte and more of names, if a plugin wants that."""
+    places = {place for stack in profile.stacks for place in stack.places}
+    names = sum(getsizeof(place.function) + getsizeof(place.file) for place in places)
+    return names + _PLACE_BYTES * len(places) + 8 * sum(len(stack.places) for stack in profile.stacks)

@@ -1,13 +1,13 @@
 """`SandboxedPlugin`: an agent plugin whose code lives in a confined worker (host).
 
-It turns calls into runs, one at a time and in the order they came, and keeps them. Its worker, which comes and goes,
-is the business of `lifecycle`.
+It turns calls into runs, one at a time and in the order they came. Its worker, which comes and goes, is the business
+of `lifecycle`; what is kept of the runs, that of `kept`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence, Sized
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -63,9 +63,10 @@ class SandboxedPlugin:
         self.source: Source = resolve(source)
         identity = Identity(*first_guess(source, self.source), {})
         self._life = Lifecycle(self.source, self.policy, checked_config(config), identity)
-        self._kept = KeptRuns()
-        self.runs = self._kept.latest
-        self.recorder = self._kept.recorder
+        self.kept = KeptRuns()
+        self.runs = self.kept.latest
+        self.recorder = self.kept.recorder
+        self.on_quarantine: Callable[[], None] | None = None  # told of the user's word, for an audit
         self._turn = Turn()
 
     # ------------------------------------------------------------------ what it is
@@ -104,7 +105,7 @@ class SandboxedPlugin:
     @property
     def calls(self) -> int:
         """How many calls it has had, also where `runs` keeps only the latest."""
-        return self._kept.count
+        return self.kept.count
 
     @property
     def barriers(self) -> pd.DataFrame:
@@ -244,8 +245,8 @@ class SandboxedPlugin:
     def quarantine(self) -> None:
         """Kill its worker, and the call with it, and refuse every other until it is reloaded. From any thread."""
         self._life.quarantine()
-        if self.recorder.on_quarantine is not None:
-            self.recorder.on_quarantine()
+        if self.on_quarantine is not None:
+            self.on_quarantine()
 
     def exchange(self) -> Exchange | None:
         """The call under way, or its present worker's last, with what the watchdog has read of it so far.
@@ -271,7 +272,7 @@ class SandboxedPlugin:
             except AgentplugError as error:
                 if error.run is None:
                     raise
-                return self._kept.add([error.run])  # its code or its `initialize` failed in the new worker
+                return self.kept.add([error.run])  # its code or its `initialize` failed in the new worker
 
     async def _exchange(self, worker: Worker, requests: Sequence[Request]) -> list[Run]:
         started_at = datetime.now(UTC)
@@ -281,20 +282,20 @@ class SandboxedPlugin:
             exchange = await converse(worker, requests, current_sink())
         except asyncio.CancelledError:
             if worker.last is not None:
-                runs = runs_of(worker.last, worker, life.info, self._kept.count, started_at)
-                life.after(worker, self._kept.add(runs))
+                runs = runs_of(worker.last, worker, life.info, self.kept.count, started_at)
+                life.after(worker, self.kept.add(runs))
             raise
         if exchange.usage.reply_bytes <= DECODED_HERE_BYTES:
-            runs = runs_of(exchange, worker, life.info, self._kept.count, started_at)
+            runs = runs_of(exchange, worker, life.info, self.kept.count, started_at)
         else:
-            decoding = decode_elsewhere(exchange, worker, life.info, self._kept.count, started_at)
+            decoding = decode_elsewhere(exchange, worker, life.info, self.kept.count, started_at)
             try:
                 runs = await asyncio.shield(asyncio.wrap_future(decoding))
             except asyncio.CancelledError:
-                life.after(worker, self._kept.add(decoding.result()))
+                life.after(worker, self.kept.add(decoding.result()))
                 raise
         life.after(worker, runs)
-        return self._kept.add(runs)
+        return self.kept.add(runs)
 
     def __repr__(self) -> str:
         return f"<SandboxedPlugin {printable(self.name, 80)} {printable(self.version, 40)}: {self.state}>"
@@ -310,7 +311,7 @@ class SandboxedPlugin:
             state=self.state,
             policy=self.policy,
             barriers=self.barrier_rows(),
-            calls=self._kept.count,
+            calls=self.kept.count,
             last_verdict=self.runs[-1].verdict if self.runs else None,
         )
 

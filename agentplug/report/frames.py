@@ -1,4 +1,4 @@
-"""Runs as DataFrames (host): calls, samples, and a small table of verdicts.
+"""DataFrames (host): of runs, as calls, samples and a small table of verdicts; and of a worker's barriers.
 
 Columns and dtypes are the same for no runs as for a thousand, and the same on pandas 2.2 and 3 (where text is
 `object` and `str`). Names come from plugins, so they pass through `printable` before a table can show them.

@@ -1,7 +1,7 @@
-"""What the kernel says about a worker, read from outside it (host).
+"""What the kernel says about a worker and its children, read from outside them (host); its CPU limit is set here too.
 
-Files of proc(5) stay open, so that a reading costs one pread of 1 to 7 microseconds. A vanished process reads as
-`Gone`, never as zero. No number here comes from the worker itself.
+A worker's files of proc(5) stay open, so that a reading costs one pread of 1 to 7 microseconds. A vanished process
+reads as `Gone`, never as zero. No number here comes from the worker itself.
 """
 
 from __future__ import annotations

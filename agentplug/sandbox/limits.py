@@ -1,4 +1,8 @@
-"""The policy's limits, held against kernel readings (host, called by the watchdog through `rounds`)."""
+"""The policy's limits, during a call and between calls (host, called by the watchdog through `rounds`).
+
+They are held against the kernel's readings of the worker and its children, its scratch directory, and frames that
+don't come to their end.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -53,13 +53,10 @@ class Block:
 class Recorder:
     """Takes runs, keeps their figures. `words` are the texts that the rows' `by` codes stand for.
 
-    `known_as` is the name that a manager gave the plugin; without it rows show the plugin's own. `on_run` is told of
-    each run once it is kept and `on_quarantine` of the user's word, for an audit.
+    `known_as` is the name that a manager gave the plugin; without it rows show the plugin's own.
     """
 
     known_as: str | None = None
-    on_run: Callable[[Run], None] | None = None
-    on_quarantine: Callable[[], None] | None = None
 
     def __init__(self, runs: Iterable[Run] = ()) -> None:
         self.blocks: deque[Block] = deque()

@@ -48,4 +48,5 @@ def test_a_live_cell_is_stopped_by_its_button(notebook7: Server, browser: Any, t
     page.get_by_role("button", name="stop", exact=True).click()
     outputs.get_by_text("stopped:interrupt").locator("visible=true").first.wait_for(timeout=PATIENCE_S * 1e3)
     outputs.get_by_text("was stopped by an interrupt").first.wait_for(timeout=PATIENCE_S * 1e3)
+    assert outputs.get_by_text("stopped:interrupt").locator("visible=true").count() >= 1
     page.close()

@@ -204,6 +204,24 @@ def test_granted_paths_come_back_wherever_links_lead_now(path: Path, tmp_path: P
     assert read_audit(path).runs()[0].policy == run.policy
 
 
+@pytest.mark.parametrize(
+    "profile",
+    [
+        Profile("disk", (Stack(5, 1, (Place("f", "a.py", 3),)),)),
+        Profile("cpu", (Stack(5, 1, ()),)),
+        Profile("cpu", (Stack(5, 1, (Place("f", "a.py", 3),) * 3_000),)),
+        Profile("memory", (Stack(10**300, 1, (Place("f", "a.py", 3),)),)),
+        Profile("memory", (Stack(-5, 1, (Place("f", "a.py", 3),)),)),
+    ],
+)
+def test_a_profile_that_no_worker_could_have_told_is_none(path: Path, profile: Profile) -> None:
+    """Whoever writes a log of their own may write any; a card would fail of it."""
+    written = _written(path, a_run(profile=profile))
+
+    with pytest.raises(AuditError, match="its profile is none"):
+        written.runs()
+
+
 def test_a_line_that_tells_of_no_run_is_named(path: Path) -> None:
     with AuditLog(path) as log:
         log.record("run", {"plugin": "hog", "policy": {"memory": "none"}})

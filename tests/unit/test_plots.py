@@ -149,25 +149,26 @@ def test_pictures_of_calls_survive_what_frames_go_through(plot: Callable[..., An
     """Lost attrs, holes, text for numbers, limits that are none: drawn with what is there."""
     frame = pd.concat([a_trace(calls=5), a_trace("other", calls=5)])
     frame.attrs = {}
-    drawn(plot(frame))
+    assert drawn(plot(frame)).has_data()
     torn = a_trace().astype({"cpu_s": object, "peak_memory_bytes": object})
     torn.loc[0, "cpu_s"], torn.loc[1, "cpu_s"], torn.loc[2, "peak_memory_bytes"] = None, np.inf, "much"
     torn.loc[3, "verdict"] = None
-    drawn(plot(torn))
-    drawn(plot(torn, by="memory"))
+    assert drawn(plot(torn)).has_data()
+    assert drawn(plot(torn, by="memory")).has_data()
     for limits in ("none", {"memory": "64M", "cpu_s": None}, {"hog": 3}, {"cpu_s": float("nan")}, {"cpu_s": True}):
         frame = a_trace()
         frame.attrs["limits"] = limits
-        drawn(plot(frame))
+        assert drawn(plot(frame)).has_data()
 
 
 @pytest.mark.parametrize("plot", FROM_CALLS.values(), ids=FROM_CALLS)
 def test_pictures_of_calls_take_hostile_names_and_any_size(plot: Callable[..., Any]) -> None:
     """No name is parsed as math or fills the picture, and zero, tiny and huge costs have a scale."""
     runs = [a_run(n, name=HOSTILE, cpu_s=cost) for n, cost in enumerate((0.0, 1e-9, 1e-3, 1e6))]
-    drawn(plot(runs))
-    drawn(plot([a_run(n, name=f"{n}{HOSTILE}", added=1 << (5 * n)) for n in range(9)], by="memory"))
-    drawn(plot([a_run(cpu_s=0.0)]))
+    several = [a_run(n, name=f"{n}{HOSTILE}", added=1 << (5 * n)) for n in range(9)]
+    for ax in (plot(runs), plot(several, by="memory"), plot([a_run(cpu_s=0.0)])):
+        assert drawn(ax).has_data()
+        assert all(np.isfinite(limit) for limit in (*ax.get_xlim(), *ax.get_ylim()))
 
 
 def test_a_leak_shows_as_a_climb() -> None:

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from agentplug.contract import values
+from agentplug.contract import values, wire
 from agentplug.contract.events import Event
 from agentplug.contract.explain import memory_floor_bytes
 from agentplug.contract.policy import Policy
@@ -186,8 +186,24 @@ def run_of(fields: Mapping[str, Any]) -> Run:
     return run
 
 
+def _is_profile(profile: Profile) -> bool:
+    """Whether it keeps the bounds that a worker's is held to: pictures rely on them."""
+    deepest = max((len(stack.places) for stack in profile.stacks), default=1)
+    emptiest = min((len(stack.places) for stack in profile.stacks), default=1)
+    figures = [profile.dropped, *(figure for stack in profile.stacks for figure in (stack.weight, stack.times))]
+    figures += [place.line for stack in profile.stacks for place in stack.places]
+    return (
+        profile.kind in ("memory", "cpu")
+        and len(profile.stacks) <= wire.MAX_STACKS
+        and 0 < emptiest <= deepest <= wire.MAX_DEPTH
+        and all(0 <= figure < 1 << 53 for figure in figures)
+    )
+
+
 def _made(told: _Run) -> Run:
     counts = [figure for name, figure in told.usage.items() if not name.endswith("_s")]
+    if told.profile is not None and not _is_profile(told.profile):
+        raise ValueError("its profile is none")
     if not set(told.usage) <= set(USAGE_FIELDS) or not all(isinstance(count, int) for count in counts):
         raise ValueError("its usage is none")
     return Run(

@@ -48,8 +48,8 @@ class Watch:
         _allow(self.log, plugin.policy)
         # Weakly: a plugin that is dropped ends its worker at once, and not when the collector comes by.
         told, recorder = weakref.ref(plugin), plugin.recorder
-        recorder.on_run = lambda run: self._ran(run, recorder.known_as, told())
-        recorder.on_quarantine = lambda: self._quarantined(told())
+        plugin.kept.on_run = lambda run: self._ran(run, recorder.known_as, told())
+        plugin.on_quarantine = lambda: self._quarantined(told())
 
     def loaded(self, name: str, plugin: SandboxedPlugin | TrustedPlugin, config: Mapping[str, Any] | None) -> None:
         """`plugin` is ready, under `name`."""
