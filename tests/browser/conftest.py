@@ -29,7 +29,7 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
-@pytest.fixture(params=list(KERNELS))
+@pytest.fixture(params=list(KERNELS), scope="session")
 def kernel(request: pytest.FixtureRequest, lab: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a kernel that runs on this ipykernel."""
     cache: Path = tmp_path_factory.getbasetemp() / "ipykernels"

@@ -37,6 +37,14 @@ READY = """async () => {
     await panel.context.ready;
     await panel.sessionContext.ready;
 }"""
+START_OVER = """async cells => {
+    const panel = window.jupyterapp.shell.currentWidget;
+    await panel.sessionContext.restartKernel();
+    panel.content.widgets.forEach((cell, n) => {
+        cell.model.sharedModel.setSource(cells[n]);
+        cell.model.clearExecution();
+    });
+}"""
 IDLE = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
 
 
@@ -54,12 +62,29 @@ class Server:
         nbformat.write(book, self.folder / name)
         return name
 
+    def end_sessions(self) -> None:
+        """End every kernel. A page's own request may come to nothing: it forgets a kernel that is just restarting."""
+        for session in json.loads(self._ask("GET", "sessions")):
+            self._ask("DELETE", f"sessions/{session['id']}")
+
+    def _ask(self, method: str, what: str) -> bytes:
+        request = urllib.request.Request(f"{self.address}/api/{what}?token=t", method=method)
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            told: bytes = answer.read()
+        return told
+
 
 class Page:
     """A notebook open in a browser."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
+
+    def start_over(self, cells: Sequence[str]) -> None:
+        """Its cells as they were written, without outputs, and a new kernel."""
+        self.page.keyboard.press("Escape")
+        self.page.evaluate(START_OVER, list(cells))
+        self.page.wait_for_function(IDLE, timeout=PATIENCE_S * 1e3)
 
     def run(self, cell: int) -> None:
         """Begin to run one cell."""
@@ -154,7 +179,8 @@ def server(folder: Path, app: str = "jupyterlab") -> Iterator[Server]:
         port = probe.getsockname()[1]
     options = (
         f"--no-browser --allow-root --ServerApp.ip=127.0.0.1 --ServerApp.port={port} --ServerApp.port_retries=0 "
-        "--IdentityProvider.token=t --LabApp.expose_app_in_browser=True --ServerApp.disable_check_xsrf=True"
+        "--IdentityProvider.token=t --ServerApp.disable_check_xsrf=True "
+        "--LabApp.expose_app_in_browser=True --JupyterNotebookApp.expose_app_in_browser=True"
     )
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(

@@ -54,16 +54,25 @@ CELLS = [
 ]
 
 
-@pytest.fixture
-def book(lab: Server, browser: Any, kernel: str) -> Iterator[Page]:
-    """A notebook whose first two cells have run: a plugin is loaded and watched."""
+@pytest.fixture(scope="module")
+def lasting(lab: Server, browser: Any, kernel: str) -> Iterator[Page]:
+    """A notebook for all tests of one ipykernel: a JupyterLab takes seconds to be drawn, a kernel to restart none."""
     name = lab.write(f"{kernel}.ipynb", CELLS, kernel)
-    with opened(browser, f"{lab.address}/lab/tree/{name}") as page:
-        assert page.finish(0) == ""
-        page.finish(1)
-        page.until(lambda: "stranger" in page.text(1), "the dashboard is drawn")
-        yield page
-        page.page.evaluate("async () => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    try:
+        with opened(browser, f"{lab.address}/lab/tree/{name}") as page:
+            yield page
+    finally:
+        lab.end_sessions()
+
+
+@pytest.fixture
+def book(lasting: Page) -> Page:
+    """A notebook, its kernel new, whose first two cells have run: a plugin is loaded and watched."""
+    lasting.start_over(CELLS)
+    assert lasting.finish(0) == ""
+    lasting.finish(1)
+    lasting.until(lambda: "stranger" in lasting.text(1), "the dashboard is drawn")
+    return lasting
 
 
 def shows(page: Page, text: str) -> None:
