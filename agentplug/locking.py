@@ -14,7 +14,7 @@ from typing import Any
 
 from agentplug.contract.plugin import HOOK_POINTS
 from agentplug.contract.policy import Policy
-from agentplug.contract.source import Source
+from agentplug.contract.source import Pinned, Source
 from agentplug.contract.text import printable
 from agentplug.contract.wire import MAX_NAME, MAX_VERSION
 from agentplug.errors import AgentplugError, PinMismatch, SpecError
@@ -218,7 +218,7 @@ async def verified(path: object, spec: object, policy: Policy, *, required: bool
             "imported it from the disk before; leave it out of preload"
         )
     remember(lock.path, pin)
-    return replace(taken.source, pinned=(pin.name, pin.version, pin.hooks))
+    return replace(taken.source, pinned=Pinned(pin.name, pin.version, pin.hooks, pin.asks))
 
 
 def _as_pinned(found: Pin, pin: Pin) -> Pin:

@@ -28,7 +28,8 @@ class AgentPlugin(Protocol):
     """What a plugin is: a name, a version, and two coroutines.
 
     Optional members: `hooks` (`{point: kind}`, what it asks for), `async on_message(point, message)` and
-    `async shutdown()`. Plain functions in place of coroutines work too.
+    `async shutdown()`. Plain functions in place of coroutines work too. `asks` (`{right: value}`, say
+    `{"network": [443]}`) and `why` (`{right or point: reason}`) are for whoever pins it: literals, read and not run.
 
     `on_message` is called at the points and in the kinds that it asked for and the policy granted. `message` is a
     dict, the fields of an `AgentMessage`; changing it changes nothing. What it may return:

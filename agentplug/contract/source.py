@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from agentplug.contract.run import SourceInfo
 from agentplug.contract.wire import PinnedFiles
@@ -27,6 +28,15 @@ class Closure:
     files: PinnedFiles
 
 
+class Pinned(NamedTuple):
+    """What a plugin must report of itself, because that was read in its code when it was pinned."""
+
+    name: str
+    version: str
+    hooks: Mapping[str, str]
+    asks: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """The bytes of a plugin and where to begin.
@@ -34,9 +44,9 @@ class Source:
     `kind` is `file`, `module`, `cell` or `object`. The worker executes module `entry`, out of `modules` and never
     from a path, and takes class `attribute` of it, or the only class whose name ends in `Plugin` when that is
     empty. A source of kind `object` is a class or an instance from a notebook instead: `pickled` by value on the
-    host, for the worker to unpickle. `digest` is `sha256:` and the hex digest over all of it. `pinned`: the name, the
-    version and the hooks that it must report, by its pin. `closure`: where a distribution's modules come from, all of
-    them, those that it depends on included.
+    host, for the worker to unpickle. `digest` is `sha256:` and the hex digest over all of it. `pinned`: what it must
+    report of itself, by its pin. `closure`: where a distribution's modules come from, all of them, those that it
+    depends on included.
     """
 
     spec: str
@@ -46,7 +56,7 @@ class Source:
     attribute: str = ""
     modules: tuple[Module, ...] = ()
     pickled: bytes = b""
-    pinned: tuple[str, str, Mapping[str, str]] | None = None
+    pinned: Pinned | None = None
     closure: Closure | None = None
 
     def info(self, plugin: str = "", version: str = "") -> SourceInfo:

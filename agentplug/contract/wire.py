@@ -29,6 +29,7 @@ PICKLED = 0x10
 
 MAX_ERROR_TYPE, MAX_ERROR_MESSAGE, MAX_TRACEBACK = 200, 16_384, 65_536
 MAX_NAME, MAX_VERSION = 200, 100
+MAX_ASKED, MAX_RIGHT = 256, 4_096
 MAX_CLAIMS, MAX_CLAIM, MAX_CLAIMS_BYTES = 100, 400, 1 << 16
 MAX_STACKS, MAX_DEPTH, MAX_SITES, MAX_PROFILE_BYTES = 500, 64, 4_000, 1 << 18
 MAX_FUNCTION, MAX_FILE, MAX_MISSING = 100, 200, 300
@@ -106,15 +107,18 @@ class Load(msgspec.Struct, frozen=True):
     pinned: PinnedFiles | None = None
 
 
+_Short = Annotated[str, msgspec.Meta(max_length=40)]
+Asked = bool | int | str | list[int | str]
+"""A right's value as a plugin asks for it: of variables their names, of ports and paths a list, sorted."""
+
+
 class Loaded(msgspec.Struct, frozen=True):
-    """The plugin keeps the contract. All of it is the plugin's claim."""
+    """The plugin keeps the contract. All of it is the plugin's claim. `asks` is None where it has no such member."""
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
     version: Annotated[str, msgspec.Meta(max_length=MAX_VERSION)]
-    hooks: Annotated[
-        dict[Annotated[str, msgspec.Meta(max_length=40)], Annotated[str, msgspec.Meta(max_length=40)]],
-        msgspec.Meta(max_length=32),
-    ] = {}
+    hooks: Annotated[dict[_Short, _Short], msgspec.Meta(max_length=32)] = {}
+    asks: Annotated[dict[_Short, Asked], msgspec.Meta(max_length=32)] | None = None
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -19,7 +19,16 @@ from typing import Any
 
 import cloudpickle
 
-from agentplug.contract.wire import MAX_NAME, MAX_VERSION, Load, Loaded, ModuleBytes
+from agentplug.contract.wire import (
+    MAX_ASKED,
+    MAX_NAME,
+    MAX_RIGHT,
+    MAX_VERSION,
+    Asked,
+    Load,
+    Loaded,
+    ModuleBytes,
+)
 from agentplug.sandbox.pinned import PinnedFinder
 
 
@@ -132,7 +141,7 @@ def _listed(classes: list[type]) -> str:
 
 
 def check_contract(plugin: Any) -> Loaded:
-    """Name, version and hooks of an object that keeps the contract of `AgentPlugin`. Raises `CannotLoad`."""
+    """What an object that keeps the contract of `AgentPlugin` says of itself. Raises `CannotLoad` for another."""
     problems = []
     name, version = getattr(plugin, "name", None), getattr(plugin, "version", None)
     if not isinstance(name, str) or not name or len(name) > MAX_NAME:
@@ -147,6 +156,19 @@ def check_contract(plugin: Any) -> Loaded:
     hooks = getattr(plugin, "hooks", {})
     if not isinstance(hooks, dict) or not all(isinstance(x, str) for pair in hooks.items() for x in pair):
         problems.append("hooks must be a dict of hook points and kinds")
+    asks = getattr(plugin, "asks", None)
+    if asks is not None and not isinstance(asks, dict):
+        problems.append("asks must be a dict of rights")
     if problems:
         raise CannotLoad("contract", f"{type(plugin).__name__} isn't an agent plugin: {'; '.join(problems)}")
-    return Loaded(str(name), str(version), {str(k)[:40]: str(v)[:40] for k, v in list(hooks.items())[:32]})
+    told = {str(k)[:40]: str(v)[:40] for k, v in list(hooks.items())[:32]}
+    asked = None if asks is None else {str(k)[:40]: _asked(v) for k, v in list(asks.items())[:32]}
+    return Loaded(str(name), str(version), told, asked)
+
+
+def _asked(value: Any) -> Asked:
+    """A right's value as pins have it."""
+    if isinstance(value, (list, tuple, dict)):
+        items = [item if isinstance(item, int) else str(item)[:MAX_RIGHT] for item in list(value)[:MAX_ASKED]]
+        return sorted(items, key=lambda item: (isinstance(item, str), item))
+    return value if isinstance(value, (bool, int)) else str(value)[:MAX_RIGHT]

@@ -18,6 +18,7 @@ from agentplug.contract import values, wire
 
 EVERY_LIMIT = ("", "memory", "files", "disk", "processes", "threads")
 EVERY_REASON = ("raised", "not_found", "contract", "syntax")
+EVERY_CLAIM = ("tried", "opened", "connected", "bound", "forked", "ran")
 
 
 class Seed(NamedTuple):
@@ -151,11 +152,17 @@ def seeds() -> tuple[Seed, ...]:
         wire.BarrierReport("landlock", "files", "enforced", "ABI 7"),
         wire.BarrierReport("seccomp", "calls", "unavailable", "no", ["host", "network"], "another kernel"),
     ]
+    sites = [wire.Site("process", "a.py", 3), wire.Site("<genexpr>", "\x1b[31m.py", 1 << 31)]
     bodies: list[tuple[str, int, Any]] = [
         ("hello", wire.HELLO, wire.Hello(wire.PROTOCOL, reports)),
         ("loaded", wire.LOADED, wire.Loaded("name", "1.0")),
+        ("loaded with rights", wire.LOADED, wire.Loaded("n", "1", {}, {"network": [443], "env": ["A"], "read": "/"})),
         ("loaded with hooks", wire.LOADED, wire.Loaded("name", "1.0", {"input": "veto", "output": "observe"})),
         ("misfit", wire.UNSERIALIZABLE, wire.Misfit("module.Type", "value['rows'][3]")),
+        ("claims", wire.CLAIMS, wire.Claims([wire.Claim("tried", "connect", "tcp:10.0.0.1:443", 3)], 2)),
+        ("opened", wire.CLAIMS, wire.Claims([wire.Claim(kind, "read", "/etc/hosts", 1) for kind in EVERY_CLAIM])),
+        ("profile", wire.PROFILE, wire.Profile("cpu", sites, [wire.Stack(9, 1, [0, 1]), wire.Stack(5, 1, [1])], 7)),
+        ("no profile", wire.PROFILE, wire.Profile("cpu", missing="memray isn't there")),
         ("load", wire.LOAD, wire.Load("m", "", [wire.ModuleBytes("m", "m.py", False, b"x = 1")], b"")),
     ]
     for limit in EVERY_LIMIT:

@@ -222,7 +222,7 @@ class Mutator:
                 case 0:
                     magic = rng.getrandbits(8)
                 case 1 | 2:
-                    kind = rng.choice((wire.HELLO, wire.LOADED, wire.REPLY, wire.ERROR, 20, 21, 22, 0, 1, 2, 255))
+                    kind = rng.choice((*sorted(wire.FROM_WORKER), 0, 1, 2, 255))
                 case 3:
                     flags = 1 << rng.getrandbits(4)
                 case 4:

@@ -144,12 +144,14 @@ def play(case: Case, *, look: bool = False, sock: Any = None) -> str:
 
 
 def _exchange(case: Case) -> Exchange:
-    # What is loaded is answered by LOADED; which request a case answers shows in the kind of its first frame.
+    # What is loaded is answered by LOADED, and a report belongs where one was asked for: what a case answers shows
+    # in the kind of its first frame.
     first = case.data[1:2] or b"\0"
     request = _LOADING if first[0] == wire.LOADED else _CALLING
     exchange = Exchange([request] * case.calls)
     for at, record in enumerate(exchange.records):
         record.call = CALL + at
+    exchange.takes_claims, exchange.takes_profile = first[0] == wire.CLAIMS, "cpu" if first[0] == wire.PROFILE else ""
     return exchange
 
 

@@ -13,6 +13,8 @@ from agentplug.contract.text import printable
 from agentplug.errors import PinMismatch
 
 if TYPE_CHECKING:
+    from agentplug.contract.source import Pinned
+    from agentplug.contract.wire import Loaded
     from agentplug.sources.pins.pin import Pin
 
 _PLAIN = ("name", "version", "kind", "entry", "distribution", "python", "platform", "record")
@@ -40,14 +42,17 @@ def table_lines(word: str, pinned: Mapping[str, Any], found: Mapping[str, Any]) 
     return lines
 
 
-def refuse_other_claims(pinned: tuple[str, str, Mapping[str, str]], told: tuple[str, str, Mapping[str, str]]) -> None:
-    """Raise `PinMismatch` where a worker reports another name, version or hooks than were read of it and pinned."""
-    lines = [*_changed("name", pinned[0], told[0]), *_changed("version", pinned[1], told[1])]
-    lines += table_lines("asks for hook", pinned[2], told[2])
+def refuse_other_claims(pinned: Pinned, told: Loaded) -> None:
+    """Raise `PinMismatch` where a worker reports another name, version, hooks or asked rights than were read of it
+    and pinned. One without a member `asks` reports none: a distribution may ask in its metadata."""
+    lines = [*_changed("name", pinned.name, told.name), *_changed("version", pinned.version, told.version)]
+    lines += table_lines("asks for hook", pinned.hooks, told.hooks)
+    if told.asks is not None:
+        lines += table_lines("asks for", pinned.asks, told.asks)
     if lines:
         raise PinMismatch(
-            f"Plugin {printable(pinned[0], 80)} says other things of itself once it runs than were read in its code "
-            "and pinned (-); it was ended:\n" + "\n".join(lines)
+            f"Plugin {printable(pinned.name, 80)} says other things of itself once it runs than were read in its "
+            "code and pinned (-); it was ended:\n" + "\n".join(lines)
         )
 
 
