@@ -8,11 +8,9 @@ is imported inside it, so that `--help` and a typo are answered at once.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import sys
-import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,13 +18,12 @@ import typer
 
 from agentplug.audit_commands import app as audit_app
 from agentplug.contract.options import OPTIONS, policy_from_options
-from agentplug.contract.text import printable
 from agentplug.terminal import console as _console
 from agentplug.terminal import say as _say
 from agentplug.terminal import told as _told
 
 if TYPE_CHECKING:
-    from agentplug.contract.run import Run
+    pass
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -110,95 +107,15 @@ def run(
     env: Annotated[list[str] | None, _limit("env")] = None,
     profile: Annotated[str | None, _limit("profile")] = None,
     best_effort: Annotated[bool, _limit("best_effort")] = False,
+    locked: Annotated[bool, typer.Option("--locked", help="Only what agentplug.lock pins, as it is pinned.")] = False,
 ) -> None:
     """Call one plugin once. The value goes to standard output as JSON, all else to standard error."""
     limits = {key: value for key, value in locals().items() if key in _HELP}
     with _told():
-        policy = policy_from_options(limits)
-        value = _input(given, as_json)
-        configuration = _parsed("--config", config) if config is not None else None
-        from agentplug.sandbox.output import stream_to
-        from agentplug.sandboxed import SandboxedPlugin
+        from agentplug.run_command import run_plugin
 
-        stream_to(lambda: _show_output)
-        plugin = SandboxedPlugin(spec, policy, config=configuration)
-        try:
-            result = plugin.run_sync(value)
-        except KeyboardInterrupt:
-            if not plugin.runs:
-                raise
-            result = plugin.runs[-1]
-        finally:
-            plugin.close_sync()
-            stream_to(None)
-    _show_run(result)
-    raise typer.Exit(0 if result.verdict.kind == "completed" else 1)
-
-
-def _input(given: str | None, as_json: bool) -> Any:
-    try:
-        text = sys.stdin.read() if given == "-" else given
-    except UnicodeDecodeError as error:
-        _say(f"standard input isn't text: {error}")
-        raise typer.Exit(2) from None
-    return text if text is None or not as_json else _parsed("INPUT", text)
-
-
-def _parsed(what: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        _say(f"{what} isn't JSON: {error}")
-        raise typer.Exit(2) from None
-
-
-def _show_output(stream: str, text: str) -> None:
-    """What the plugin prints, as it comes, on standard error (the watchdog's thread)."""
-    sys.stderr.write(printable(text, len(text), lines=True))
-    sys.stderr.flush()
-
-
-def _show_run(result: Run) -> None:
-    """The value on standard output; the verdict with its cost, and what happened in a sentence, on standard error."""
-    from rich.text import Text
-
-    from agentplug.contract.explain import added_memory_bytes, format_seconds
-    from agentplug.contract.policy import format_size
-    from agentplug.contract.tried import tried_lines
-    from agentplug.report.marks import verdict_mark
-
-    if result.verdict.kind == "completed":
-        sys.stdout.write(_as_json(result.value) + "\n")
-        sys.stdout.flush()
-    console, usage, policy = _console(stderr=True), result.usage, result.policy
-    if result.error is not None and result.error.traceback and result.verdict.kind == "failed":
-        console.print(Text(printable(result.error.traceback, 20_000, lines=True), style="dim"), soft_wrap=True)
-    mark = verdict_mark(result.verdict.kind)
-    costs = (
-        f"wall {format_seconds(usage.wall_s)} of {policy.wall_s:g} s",
-        f"CPU {format_seconds(usage.cpu_s)} of {policy.cpu_s:g} s",
-        f"memory {format_size(added_memory_bytes(result))} of {format_size(float(policy.memory))}",
-        f"output {format_size(usage.output_bytes)}",
-    )
-    shown = Text(f"{mark.icon} {printable(str(result.verdict), 100)}", style=f"bold {mark.color}")
-    console.print(shown.append(f"  {' · '.join(costs)}", style="not bold default"), soft_wrap=True)
-    console.print(Text(result.explain()), soft_wrap=True)
-    for told in tried_lines(result.events):
-        console.print(Text(told), soft_wrap=True)
-    if result.profile is not None:
-        console.print(Text(str(result.profile)), soft_wrap=True)
-
-
-def _as_json(value: Any) -> str:
-    """`value` as JSON, what has no place there as its repr; nothing in it can steer a terminal."""
-    try:
-        text = json.dumps(value, ensure_ascii=False, indent=2, default=repr)
-    except (TypeError, ValueError, RecursionError):  # a key that JSON can't have
-        text = json.dumps(repr(value), ensure_ascii=False)
-    return "".join(
-        c if c == "\n" or not unicodedata.category(c).startswith(("C", "Zl", "Zp")) else json.dumps(c)[1:-1]
-        for c in text
-    )
+        status = run_plugin(spec, policy_from_options(limits), given, config, as_json=as_json, locked=locked)
+    raise typer.Exit(status)
 
 
 # ---------------------------------------------------------------------- doctor

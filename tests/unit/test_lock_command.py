@@ -66,6 +66,22 @@ def test_a_plugin_is_pinned_checked_and_changed(here: Path) -> None:
     assert run("lock", "--check")[0] == 0
 
 
+def test_what_is_pinned_is_what_a_shell_runs(here: Path) -> None:
+    """`run --locked` runs the pinned bytes with no more rights than pinned, and nothing else."""
+    status, told = run("run", "./greeter.py", "--locked")
+    assert status == 2
+    assert "there is no lock" in told
+    run("lock", "./greeter.py")
+
+    assert run("run", "./greeter.py", "--locked")[0] == 0
+    status, told = run("run", "./greeter.py", "--locked", "--network", "443")
+    assert (status, "+ may be granted network: [443]" in told) == (2, True)
+    (here / "greeter.py").write_text(GREETER.replace("good", "evil"))
+    status, told = run("run", "./greeter.py", "--locked")
+    assert (status, "evil" not in told, "+ file greeter.py: sha256:" in told) == (2, True, True)
+    assert '"evil"' in run("run", "./greeter.py")[1]
+
+
 def test_a_change_of_rights_asks_again(here: Path) -> None:
     """Without a terminal to ask on, nothing is written unless --yes says so; a plain new version is."""
     run("lock", "./greeter.py")

@@ -11,7 +11,7 @@ import pytest
 from IPython.lib.pretty import pretty
 
 from agentplug import Policy, SandboxedPlugin
-from agentplug.cli import _show_run
+from agentplug.run_command import show_run
 from agentplug.contract.events import Event
 from agentplug.contract.run import Run, SourceInfo, Usage, judge
 from agentplug.contract.tried import attempts, tried_lines
@@ -119,7 +119,7 @@ def test_what_was_tried_decides_no_verdict() -> None:
 
 def test_a_shell_shows_them_after_the_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     """`agentplug run`, on standard error."""
-    _show_run(run_of(tried("connect", "10.0.0.1:443", 3)))
+    show_run(run_of(tried("connect", "10.0.0.1:443", 3)))
     out, err = capsys.readouterr()
     assert out == "null\n"
     assert err.rstrip().endswith("tried: connect 10.0.0.1:443 ×3")
