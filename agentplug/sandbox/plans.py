@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-import site
 import sys
-import sysconfig
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.wire import Plan
 from agentplug.errors import PolicyError
+from agentplug.interpreter import installed_folders
 from agentplug.sandbox.bounds import MAX_MESSAGE_BYTES, PROFILER_THREADS, scratch_bytes
 
 _SYSTEM_FILES = (
@@ -95,13 +94,9 @@ def _read_by_all(network: bool) -> tuple[str, ...]:
 
 @functools.cache
 def interpreter_paths() -> tuple[str, ...]:
-    """The folders of this interpreter's library and installed packages, this package's own among them."""
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    folders = [sysconfig.get_path(name) for name in names]
-    folders += [f"{prefix}/{lib}" for prefix in (sys.prefix, sys.base_prefix) for lib in ("lib", "lib64")]
-    folders += [*site.getsitepackages(), site.getusersitepackages()]
-    folders.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return tuple(folder for folder in dict.fromkeys(folders) if os.path.isdir(folder))
+    """The folders of this interpreter's library and installed packages, and those of its shared libraries."""
+    libraries = [f"{prefix}/{lib}" for prefix in (sys.prefix, sys.base_prefix) for lib in ("lib", "lib64")]
+    return tuple(folder for folder in dict.fromkeys((*installed_folders(), *libraries)) if os.path.isdir(folder))
 
 
 def worker_path() -> list[str]:

@@ -20,6 +20,7 @@ _NEVER = float("inf")
 BUSY_S = 0.050
 """Busy workers are checked at least as often."""
 _SOON_S = 0.003  # what is due so soon is done now: to wake up costs more than to check
+_ON_THE_BEAT_S = 0.020  # who waits for longer may be checked sooner than it asked, together with others
 _SELDOM_S = 0.0005  # nobody is asked more often
 
 
@@ -118,7 +119,11 @@ class Watchdog:
         return ripe, crowd
 
     def _checked(self, watched: Watched, wait_s: float) -> None:
-        due_s = time.monotonic() + max(wait_s, _SELDOM_S)
+        now_s = time.monotonic()
+        due_s = now_s + max(wait_s, _SELDOM_S)
+        if _ON_THE_BEAT_S < wait_s < _NEVER:  # all who ask for the same wait are checked in one go
+            beat_s = due_s - due_s % wait_s
+            due_s = beat_s if beat_s > now_s + _SOON_S else due_s
         with self._lock:
             if watched in self._due_s:
                 self._due_s[watched] = min(self._due_s[watched], due_s)

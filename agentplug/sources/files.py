@@ -17,8 +17,8 @@ from agentplug.contract.policy import format_size
 from agentplug.contract.source import Module, Source
 from agentplug.contract.text import printable
 from agentplug.errors import PluginNotFound, SpecError
+from agentplug.interpreter import is_under
 from agentplug.sources.digest import text_digest
-from agentplug.sources.installed import is_under
 from agentplug.sources.names import identifier_of, near_match, python_files, quoted, quoted_path
 
 MAX_FILE_BYTES = 8 << 20

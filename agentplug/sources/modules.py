@@ -24,8 +24,8 @@ from zipimport import zipimporter
 from agentplug.contract.source import Module, Source
 from agentplug.contract.text import printable
 from agentplug.errors import PluginNotFound, SpecError
+from agentplug.interpreter import installed_roots, is_under
 from agentplug.sources.digest import tree_digest
-from agentplug.sources.installed import installed_roots, is_under
 from agentplug.sources.names import modules_in, near_match, quoted, quoted_path
 from agentplug.sources.tree import Place, package_modules, read_module
 

@@ -27,8 +27,8 @@ from agentplug.contract.policy import format_size
 from agentplug.contract.source import Source
 from agentplug.contract.text import printable
 from agentplug.errors import ContractError, SpecError
+from agentplug.interpreter import installed_roots, is_under
 from agentplug.sources.digest import digest_of
-from agentplug.sources.installed import installed_roots, is_under
 
 MAX_PICKLED_BYTES = 64 << 20
 

@@ -75,10 +75,10 @@ def test_what_is_pinned_is_what_a_shell_runs(here: Path) -> None:
 
     assert run("run", "./greeter.py", "--locked")[0] == 0
     status, told = run("run", "./greeter.py", "--locked", "--network", "443")
-    assert (status, "+ may be granted network: [443]" in told) == (2, True)
+    assert (status, "\n+ may be granted network: [443]\n" in told) == (2, True)
     (here / "greeter.py").write_text(GREETER.replace("good", "evil"))
     status, told = run("run", "./greeter.py", "--locked")
-    assert (status, "evil" not in told, "+ file greeter.py: sha256:" in told) == (2, True, True)
+    assert (status, "evil" not in told, "\n+ file greeter.py: sha256:" in told) == (2, True, True)
     assert '"evil"' in run("run", "./greeter.py")[1]
 
 

@@ -22,7 +22,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from agentplug.contract.source import Closure
 from agentplug.contract.text import printable
 from agentplug.errors import SpecError
-from agentplug.sources.installed import installed_roots, is_under
+from agentplug.interpreter import installed_roots, is_under
 from agentplug.sources.names import quoted
 from agentplug.sources.pins.pin import canonical
 from agentplug.sources.pins.records import Distribution, Stamp, read_distribution

@@ -12,10 +12,10 @@ from typing import NamedTuple
 from agentplug.contract.source import Module, Source
 from agentplug.contract.text import printable
 from agentplug.errors import PluginNotFound, SpecError
+from agentplug.interpreter import installed_roots, is_under
 from agentplug.sources.cell import cell_source
 from agentplug.sources.digest import digest_of
 from agentplug.sources.files import file_source, read_once
-from agentplug.sources.installed import installed_roots, is_under
 from agentplug.sources.modules import find_module
 from agentplug.sources.names import near_match, quoted, quoted_path
 from agentplug.sources.pins.closures import HOST, owner_of, platform_tag, python_tag, verified_closure
