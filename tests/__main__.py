@@ -39,7 +39,7 @@ CONFINED_SUITES = (  # what depends on who runs it and where
     "escapes",
 )
 CONTAINED_SUITES = (*CONFINED_SUITES, "faults")
-AGAIN = ("--reruns", "1", "-rR")  # a rerun is printed with its reason, and stays a bug to understand
+AGAIN = ("--reruns", "1")  # a rerun is printed with its reason, and stays a bug to understand
 FRAMES = 1_000_000
 NO_TESTS = 5  # pytest's exit status where it found none
 TIMEOUT_S = 1800

@@ -194,7 +194,7 @@ CATALOGUE: tuple[Attack, ...] = (
     _attack("protocol:Announcer", "the host's memory", _PROTOCOL),
     _attack("protocol:Dripper", "the host's loop", _PROTOCOL),
     _attack("protocol:Babbler", "the host's decoder", _PROTOCOL),
-    _attack("protocol:Interjector", "the verdict", _DONE),
+    _attack("protocol:Interjector", "the verdict", _DONE, "broken:protocol"),
     _attack("protocol:Hanger", "whoever waits", _PROTOCOL),
     _attack("protocol:GarbageForger", "the host's decoder", _PROTOCOL),
     _attack("protocol:LyingArray", "the host's decoder", _PROTOCOL, policy=WORKING),
