@@ -160,10 +160,11 @@ class Exchange:
         self.last_cpu_ns = max(self.last_cpu_ns, cpu_ns - self.children_ns)
         self.peak_bytes = max(self.peak_bytes, rss_bytes)
         self.threads = max(self.threads, threads)
-        self._skipped += 1
-        if self._skipped < self._stride:
-            return
-        self._skipped = 0
+        if self._stride > 1:
+            self._skipped += 1
+            if self._skipped < self._stride:
+                return
+            self._skipped = 0
         self.samples.append(Sample(now_ns - self.started_ns, rss_bytes, cpu_ns - self.cpu0_ns, threads))
         if len(self.samples) > _MAX_SAMPLES:
             self.samples[:] = self.samples[::2]

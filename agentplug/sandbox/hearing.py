@@ -34,6 +34,11 @@ class Hearing:
         self._deaf_until_ns = 0
         watchdog().listen(fd, self._answer)
 
+    @property
+    def deaf(self) -> bool:
+        """What is tried has to wait until it listens again."""
+        return self._deaf_until_ns != 0
+
     def wake(self, now_ns: int) -> None:
         """Listen again, if it has waited long enough."""
         if self._deaf_until_ns and now_ns > self._deaf_until_ns:
@@ -54,6 +59,7 @@ class Hearing:
             elif self._attempts.too_many:
                 watchdog().ignore(self.fd)
                 self._deaf_until_ns = time.perf_counter_ns() + _DEAF_NS
+                worker.limits.unsettle()
 
     def _tell(self, kind: str, **detail: Any) -> None:
         exchange = self._worker.exchange

@@ -30,8 +30,14 @@ _FRAME_S = 1.0
 _FRAME_BYTES_PER_S = 8 * _MIB
 _DISK_EVERY_NS = 50_000_000
 _CPU_SLACK_S = 10
+_GLANCES_NS = 200_000_000
 _TICK_S = 0.010
 _TICK_EACH_S = 0.0025
+
+
+def usual_wait_s(crowd: int) -> float:
+    """How long a busy worker may go unread: with a `crowd` of them longer, so that reading all costs the same."""
+    return min(max(_TICK_S, crowd * _TICK_EACH_S), BUSY_S)
 
 
 class Finding(NamedTuple):
@@ -43,11 +49,20 @@ class Finding(NamedTuple):
     unit: str
 
 
+class _Calm(NamedTuple):
+    """While a worker's readings keep within this, none of its limits can be near, and nothing else is due."""
+
+    least_bytes: int
+    most_bytes: int
+    cpu_ns: int
+    until_ns: int
+
+
 class _Family:
     """What a worker's child processes use, those that ended included; free where there can be none."""
 
     def __init__(self, policy: Policy) -> None:
-        self._possible = policy.processes > 0 or policy.best_effort  # which goes on where nothing stops a fork
+        self.possible = policy.processes > 0 or policy.best_effort  # which goes on where nothing stops a fork
         self._seen_ns: dict[int, int] = {}
         self._ended_ns = 0
         self.count = 0
@@ -62,7 +77,7 @@ class _Family:
 
     def read(self, readings: Readings) -> None:
         """Count what is there now. Raises `Gone`."""
-        if not self._possible:
+        if not self.possible:
             return
         below = descendants(readings.pid)
         now: dict[int, int] = {}
@@ -94,6 +109,8 @@ class Limits:
         self._idle_from_ns: int | None = None
         self._last_tick_ns = 0
         self._last_rss = 0
+        self._last_threads = 0
+        self._calm: _Calm | None = None
         self._partial_ns = 0
         self._disk_at_ns = 0
         self.cpu_armed_ns = -1  # with so much used when a call begins, the backstop leaves room for it
@@ -134,6 +151,7 @@ class Limits:
         self._family0_ns = self._family.cpu_ns
         self._last_tick_ns = exchange.started_ns
         self._last_rss = exchange.baseline_bytes
+        self._calm = None
         self._partial_ns = 0
 
     def arm_cpu(self, pid: int, used_ns: int) -> None:
@@ -141,13 +159,33 @@ class Limits:
         arm_cpu_limit(pid, int(used_ns / 1e9 + self._policy.cpu_s) + 1 + _CPU_SLACK_S)
         self.cpu_armed_ns = used_ns + _CPU_SLACK_S * 1_000_000_000
 
+    def unsettle(self) -> None:
+        """Something has come about that the next tick has to look at, whatever its readings are."""
+        self._calm = None
+
+    def glance(self, exchange: Exchange, readings: Readings, worker: Worker, now_ns: int) -> bool:
+        """Take a sample, and tell whether that was all there is to do: with many busy workers it mostly is, and to
+        look at all of a worker would cost the host three times as much. Raises `Gone`.
+        """
+        calm = self._calm
+        if calm is None or now_ns > calm.until_ns:
+            return False
+        cpu_ns, rss = readings.cpu_ns(), self._last_rss
+        if cpu_ns == exchange.last_cpu_ns:  # it waits: nothing has changed, unless it has answered
+            if worker.peek.poll(0):
+                return False
+        else:
+            rss = readings.footprint_bytes()
+            if not calm.least_bytes < rss < calm.most_bytes or cpu_ns > calm.cpu_ns:
+                return False
+            self._last_rss = rss
+        exchange.sample(now_ns, rss, cpu_ns, self._last_threads)
+        return True
+
     def check(
         self, exchange: Exchange, readings: Readings, reader: FrameReader, worker: Worker, now_ns: int, crowd: int
     ) -> tuple[Finding | None, float]:
-        """Read the kernel's counters: the first limit reached, and seconds until the next check. Raises `Gone`.
-
-        With a `crowd` of busy workers each is read less often, so that reading them all costs the host the same.
-        """
+        """Read the kernel's counters: the first limit reached, and seconds until the next check. Raises `Gone`."""
         policy, family = self._policy, self._family
         family.read(readings)
         exchange.children_ns = family.cpu_ns - self._family0_ns
@@ -170,10 +208,21 @@ class Limits:
             finding = Finding("processes", family.count, policy.processes, "processes")
         else:
             finding = self._slow_frame(reader, now_ns) or self._disk(worker, now_ns)
-        wait_s = self._next(exchange, rss, memory - growth, now_ns)
-        wait_s = wait_s or min(max(_TICK_S, crowd * _TICK_EACH_S), BUSY_S)
-        self._last_tick_ns, self._last_rss = now_ns, rss
+        usual_s = usual_wait_s(crowd)
+        wait_s = self._next(exchange, rss, memory - growth, now_ns) or usual_s
+        self._last_tick_ns, self._last_rss, self._last_threads = now_ns, rss, threads
+        self._calm = None
+        if wait_s == usual_s and not (family.possible or reader.partial or reader.eof or worker.is_deaf):
+            until_ns = now_ns + (_DISK_EVERY_NS if worker.scratch else _GLANCES_NS)
+            self._calm = self._calm_around(exchange, rss, rss + memory - growth, until_ns, usual_s)
         return finding, min(wait_s, max(policy.wall_s - wall_s, 0.0), max(policy.cpu_s - cpu_s, 0.002))
+
+    def _calm_around(self, exchange: Exchange, rss: int, most: int, until_ns: int, wait_s: float) -> _Calm:
+        """Threads are the one thing that it may be late for: they cost memory, and a hundred leave the band."""
+        policy, wait_ns = self._policy, int(wait_s * 1e9)
+        cpu_ns = exchange.head_cpu_ns + int(policy.cpu_s * 1e9) - wait_ns
+        wall_ns = exchange.head_ns + int(policy.wall_s * 1e9) - wait_ns
+        return _Calm(rss - _MIB, min(rss + _MIB, most), cpu_ns, min(until_ns, wall_ns))
 
     def behind(self, news: ZygoteNews, exchange: Exchange | None, floor_bytes: int) -> Finding | None:
         """The limit for which the kernel itself ended the process, if that is why."""

@@ -13,7 +13,7 @@ from agentplug.contract.events import Event
 from agentplug.sandbox.channel import Violation
 from agentplug.sandbox.exchange import Exchange
 from agentplug.sandbox.kernel import Gone, Readings
-from agentplug.sandbox.limits import Finding
+from agentplug.sandbox.limits import Finding, usual_wait_s
 
 if TYPE_CHECKING:
     from agentplug.sandbox.supervisor import Worker
@@ -29,23 +29,31 @@ def tick(worker: Worker, crowd: int) -> float:
     now_ns = time.perf_counter_ns()  # not before the lock was had: a call may have begun meanwhile
     if worker.status is not None or worker.pid == 0:
         return float("inf")
-    if worker.attempts is not None:
-        worker.attempts.wake(now_ns)
     exchange, readings = worker.exchange, worker.readings
     try:
-        if worker.ending or readings is None:
-            return _IDLE_TICK_S
-        if exchange is None:
-            return _tick_idle(worker, readings, now_ns)
-        if (exchange.outgoing or worker.peek.poll(0)) and worker.pump():
-            return BUSY_TICK_S
-        return _tick_busy(worker, exchange, readings, time.perf_counter_ns(), crowd)  # samples stand in order
+        if exchange is None or readings is None or worker.ending or exchange.outgoing:
+            return _look(worker, exchange, readings, now_ns, crowd)
+        if worker.limits.glance(exchange, readings, worker, now_ns):
+            return usual_wait_s(crowd)
+        return _look(worker, exchange, readings, now_ns, crowd)
     except Gone as gone:
         worker.vanished(gone)
         return _IDLE_TICK_S
     except Exception:
         worker.kill("unwatched")  # no limit holds for it any more
         raise
+
+
+def _look(worker: Worker, exchange: Exchange | None, readings: Readings | None, now_ns: int, crowd: int) -> float:
+    if worker.attempts is not None:
+        worker.attempts.wake(now_ns)
+    if worker.ending or readings is None:
+        return _IDLE_TICK_S
+    if exchange is None:
+        return _tick_idle(worker, readings, now_ns)
+    if (exchange.outgoing or worker.peek.poll(0)) and worker.pump():
+        return BUSY_TICK_S
+    return _tick_busy(worker, exchange, readings, time.perf_counter_ns(), crowd)  # samples stand in order
 
 
 def _tick_busy(worker: Worker, exchange: Exchange, readings: Readings, now_ns: int, crowd: int) -> float:

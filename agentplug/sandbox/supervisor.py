@@ -57,6 +57,11 @@ class Worker(ConfinedProcess):
             self.attempts = Hearing(self, fd, readable)
         return True
 
+    @property
+    def is_deaf(self) -> bool:
+        """What it tries isn't answered at the moment, so much of it there was."""
+        return self.attempts is not None and self.attempts.deaf
+
     def tick(self, crowd: int) -> float:
         """Called by the watchdog."""
         with self.lock:
@@ -219,6 +224,7 @@ class Worker(ConfinedProcess):
                 return
             exchange.emit("stop", {"by": "interrupt"})
             exchange.grace_until_ns = time.perf_counter_ns() + int(GRACE_S * 1e9)
+            self.limits.unsettle()
             self.send_signal(signal.SIGINT)
         self._dog.nudge(self)
 

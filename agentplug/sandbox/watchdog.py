@@ -104,29 +104,34 @@ class Watchdog:
                 elif (handler := self._handlers.get(fd)) is not None:
                     self._guard(handler)
             ripe, crowd = self._ripe()
-            for watched in ripe:
-                self._checked(watched, self._tick(watched, crowd))
+            if ripe:
+                self._checked([(watched, self._tick(watched, crowd)) for watched in ripe])
 
     def _ripe(self) -> tuple[list[Watched], int]:
         """Those whose check is due, whoever nudges from now on asks for the next one; and the size of the crowd."""
         now_s = time.monotonic() + _SOON_S
         with self._lock:
             self._asleep_until_s = -_NEVER
-            crowd = sum(due_s <= now_s + BUSY_S for due_s in self._due_s.values())
-            ripe = [watched for watched, due_s in self._due_s.items() if due_s <= now_s]
-            for watched in ripe:
-                self._due_s[watched] = _NEVER
+            crowd = 0
+            ripe = []
+            for watched, due_s in self._due_s.items():
+                if due_s <= now_s + BUSY_S:
+                    crowd += 1
+                    if due_s <= now_s:
+                        ripe.append(watched)
+                        self._due_s[watched] = _NEVER
         return ripe, crowd
 
-    def _checked(self, watched: Watched, wait_s: float) -> None:
+    def _checked(self, waits: list[tuple[Watched, float]]) -> None:
         now_s = time.monotonic()
-        due_s = now_s + max(wait_s, _SELDOM_S)
-        if _ON_THE_BEAT_S < wait_s < _NEVER:  # all who ask for the same wait are checked in one go
-            beat_s = due_s - due_s % wait_s
-            due_s = beat_s if beat_s > now_s + _SOON_S else due_s
         with self._lock:
-            if watched in self._due_s:
-                self._due_s[watched] = min(self._due_s[watched], due_s)
+            for watched, wait_s in waits:
+                due_s = now_s + max(wait_s, _SELDOM_S)
+                if _ON_THE_BEAT_S < wait_s < _NEVER:  # all who ask for the same wait are checked in one go
+                    beat_s = due_s - due_s % wait_s
+                    due_s = beat_s if beat_s > now_s + _SOON_S else due_s
+                if due_s < self._due_s.get(watched, -_NEVER):  # else it was nudged, or let go of
+                    self._due_s[watched] = due_s
 
     def _tick(self, watched: Watched, crowd: int) -> float:
         try:

@@ -173,8 +173,8 @@ class Babbler(Beast):
 class Interjector(Beast):
     """Answers as it should, and speaks again when nobody has asked.
 
-    The answer counts, `completed`, unless the host was busy and reads both at once: `broken:protocol`. Either way the
-    worker is ended, and the next call gets a fresh one.
+    The answer counts, unless the host was busy and reads both at once: `completed`. Either way the worker is ended,
+    and the next call gets a fresh one.
     """
 
     async def process(self, input_data: Any) -> Any:

@@ -19,6 +19,7 @@ from agentplug.errors import PluginNotFound, SpecError
 from agentplug.sources import tree
 from agentplug.sources.digest import tree_digest
 from agentplug.sources.resolve import resolve
+from tests.installed_site import use_site
 from tests.sources_project import BOMB, names, project_at, write
 
 WORKER = """
@@ -150,8 +151,7 @@ def test_package_bounds(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_installed_module_comes_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an installed package only the module itself is sent: the worker can import the rest of it."""
     write(project, {"site/pkg/__init__.py": "0", "site/pkg/mod.py": "1", "ns/mine.py": "2", "site/ns/theirs.py": "3"})
-    monkeypatch.setattr("site.getsitepackages", lambda: [str(project / "site")])
-    sys.path.append(str(project / "site"))
+    use_site(project / "site", monkeypatch, first=False)
 
     assert names(resolve("pkg.mod")) == ["pkg.mod"]
     assert names(resolve("hypothesis.strategies")) == ["hypothesis.strategies"]
@@ -207,8 +207,7 @@ def test_relative_imports_work_from_the_modules_alone(project: Path) -> None:
 def test_installed_portion_of_a_namespace_stays_in_sight(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A namespace package that is part project and part site-packages is whole in the worker."""
     write(project, {"ns/mine.py": "from ns.theirs import result", "site/ns/theirs.py": "result = 'installed'"})
-    monkeypatch.setattr("site.getsitepackages", lambda: [str(project / "site")])
-    sys.path.append(str(project / "site"))
+    use_site(project / "site", monkeypatch, first=False)
     source = resolve("ns.mine")
     assert names(source) == ["ns", "ns.mine"]
     assert run_in_worker(source, project / "site") == "installed"
