@@ -11,6 +11,7 @@ import contextvars
 import os
 import threading
 import time
+import weakref
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from typing import Any, TypeVar
@@ -33,6 +34,34 @@ class _Turned(threading.local):
 
 
 _turned = _Turned()
+
+
+class _Sleeper:
+    """A loop in which calls wait, however many, is woken ten times a second meanwhile: one that sleeps doesn't notice
+    what a signal handler queued, and so ipykernel loses interrupts."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def enter(self, loop: asyncio.AbstractEventLoop) -> None:
+        """One call more."""
+        self._calls += 1
+        if self._timer is None:
+            self._turn(loop)
+
+    def leave(self) -> None:
+        """One call less."""
+        self._calls -= 1
+        if self._calls == 0 and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(_TURN_OVER_S, self._turn, loop)
+
+
+_sleepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Sleeper] = weakref.WeakKeyDictionary()
 
 
 async def converse(worker: Worker, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
@@ -111,14 +140,6 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
         if not exchange.outgoing:
             loop.remove_writer(fd)
 
-    timer: asyncio.TimerHandle
-
-    def turn_over() -> None:
-        """A loop that sleeps doesn't notice what a signal handler queued: so ipykernel loses interrupts."""
-        nonlocal timer
-        # All calls' at the same moment: twenty of them wake the loop ten times a second, and not two hundred.
-        timer = loop.call_later(_TURN_OVER_S - time.monotonic() % _TURN_OVER_S, turn_over)
-
     with worker.lock:
         if exchange.done:
             return
@@ -127,11 +148,12 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
             loop.add_reader(fd, readable)
         if exchange.outgoing:
             loop.add_writer(fd, writable)
-    timer = loop.call_later(_TURN_OVER_S, turn_over)
+    sleeper = _sleepers.setdefault(loop, _Sleeper())
+    sleeper.enter(loop)
     try:
         await done
     finally:
-        timer.cancel()
+        sleeper.leave()
         exchange.wake = None
         if fd == worker.sock.fileno():
             loop.remove_reader(fd)

@@ -90,7 +90,10 @@ class Readings:
 
     def footprint_bytes(self) -> int:
         """Resident memory now: private, shared and mapped files."""
-        pages = int(self._read(self._statm).split(b" ", 2)[1])
+        try:
+            pages = int(os.pread(self._statm, 64, 0).split(b" ", 2)[1])
+        except (OSError, IndexError):
+            raise Gone("no readings") from None
         if pages == 0:
             raise Gone("statm")
         return pages * _PAGE
