@@ -13,8 +13,10 @@ from agentplug.contract.plain import strict
 from agentplug.contract.plugin import AGENT_POINTS, HOOK_POINTS
 from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
+from agentplug.errors import PluginQuarantined
 from agentplug.hooks.hook import Answer, Hook, Sent
 from agentplug.hooks.observers import ObserverQueue
+from agentplug.hooks.records import SKIPPED
 from agentplug.requests import message_request
 from agentplug.sandbox.conversation import our_loop
 from agentplug.sandboxed import SandboxedPlugin
@@ -71,7 +73,10 @@ class PluginHooks:
 
         async def call_worker(sent: Sent) -> Answer:
             assert isinstance(plugin, SandboxedPlugin)
-            run = await plugin.answer(sent.encoded(grant.native, message_request))
+            try:
+                run = await plugin.answer(sent.encoded(grant.native, message_request))
+            except PluginQuarantined as error:  # nothing was called, so nothing failed
+                return Answer(None, SKIPPED, str(error))
             verdict = run.verdict
             return Answer(run.value) if verdict.kind == "completed" else Answer(None, str(verdict), run.explain())
 

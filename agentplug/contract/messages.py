@@ -32,7 +32,10 @@ _COERCED_BYTES = 450_000  # a message that is made to fit does so, with half of 
 
 _json = msgspec.json.Encoder().encode
 _canonical = msgspec.json.Encoder(order="deterministic").encode
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+_TIME = re.compile(
+    r"(?a)\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60)(?:\.\d{1,9})?"
+    r"(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
+)
 
 _TEXTS = ("session_id", "run_id", "request_id", "group", "role", "name", "finish_reason")
 
@@ -48,9 +51,9 @@ class AgentMessage:
     `id` and `ts` (RFC 3339, UTC) are made unless given; `seq` counts the messages of a session; `turn` its turns;
     `group` is shared by messages that belong together, such as parallel tool calls. `agent` may have `id`, `name`,
     `framework`, `framework_version`; `model` `id`, `vendor`; `usage` `input_tokens`, `output_tokens`; `error` a
-    `type`. `redactions` says where it holds less than the framework's own message, `truncated` that something was
-    cut. `native` is the framework's own dump, `{"framework": ..., "data": ...}`: for the way back, which is lossless
-    by it.
+    `type`. `redactions` says where it holds something else than the framework's own message: what an adapter left
+    out, and which parts a transform changed; `truncated`, that something was cut. `native` is the framework's own
+    dump, `{"framework": ..., "data": ...}`: for the way back, which is lossless by it.
 
     Raises `ContractError`, naming the field, for what is unknown, of the wrong type or too large.
     """
@@ -121,7 +124,9 @@ class AgentMessage:
 
     @property
     def payload(self) -> list[dict[str, Any]]:
-        """What a transform may replace: a copy of `parts`. All else is the host's word, and stays."""
+        """What a transform may replace: a copy of `parts`. All else is the host's word and stays, but
+        for a line in `redactions`: which parts were changed, and by which transform.
+        """
         return strict(self.parts, "parts")  # type: ignore[no-any-return]
 
     @property

@@ -105,7 +105,7 @@ class Dispatcher:
         answer, duration_s = await self._ask(hook, sent)
         if not answer.failure:
             try:
-                after = transformed(message, answer.value, lambda: sent.shown(hook.native))
+                after = transformed(message, answer.value, lambda: sent.shown(hook.native), hook.name)
             except BadReply as bad:
                 answer = Answer(None, INVALID, str(bad))
             else:
@@ -154,6 +154,8 @@ class Dispatcher:
         limit = asyncio.timeout(self.hook_s)
         try:
             answer = await within(limit, hook.call(sent))
+            if answer.failure == SKIPPED:
+                hook.breaker.stand_aside()
         except TimeoutError as error:
             answer = _raised(error)
             if limit.expired():

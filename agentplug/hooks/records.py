@@ -23,9 +23,9 @@ class HookRecord:
 
     `outcome`: `kept`, `changed` (transform); `allowed`, `denied` (veto); `queued`, and when its turn has come
     `observed` (observe); or why there was none: `dropped` (its queue was full), `timeout`, `invalid` (it returned
-    what its kind may not), `skipped` (its breaker is open), `refused` (it was called from within itself), or the
-    verdict of the call, such as `failed:ValueError`, `limited:memory`, `died:SIGSEGV`. `changed`: it replaced the
-    payload.
+    what its kind may not), `skipped` (its breaker is open, or its plugin in quarantine: it wasn't called), `refused`
+    (it was called from within itself), or the verdict of the call, such as `failed:ValueError`, `limited:memory`,
+    `died:SIGSEGV`. `changed`: it replaced the payload.
     """
 
     hook: str

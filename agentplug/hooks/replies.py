@@ -6,18 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 from agentplug.contract.messages import AgentMessage
+from agentplug.contract.parts import checked
 from agentplug.contract.text import printable
 from agentplug.errors import ContractError
 from agentplug.hooks.records import said
+
+_MOST_NAMED = 8
 
 
 class BadReply(Exception):
     """It returned what its kind may not. The text says what, bounded and harmless."""
 
 
-def transformed(message: AgentMessage, reply: Any, sent: Callable[[], dict[str, Any]]) -> AgentMessage:
+def transformed(message: AgentMessage, reply: Any, sent: Callable[[], dict[str, Any]], by: str) -> AgentMessage:
     """`message` itself, or with the parts that a transform returned. `sent` gives the dict that it was sent.
 
+    `redactions` of the new message say which parts the hook `by` changed: that is the host's word, not the hook's.
     Raises `BadReply` for anything but None, parts, or the message with other parts.
     """
     if reply is None:
@@ -29,10 +33,22 @@ def transformed(message: AgentMessage, reply: Any, sent: Callable[[], dict[str, 
     elif not isinstance(reply, (list, tuple)):
         raise BadReply(f"a transform returned a {_type(reply)}; it may return None, parts, or the message")
     try:
-        after = message.replace(parts=reply)
+        parts = checked(reply)
+        if parts == message.parts:
+            return message
+        note = _difference(message.parts, parts, by)
+        return message.replace(parts=parts, redactions=[*message.redactions, note])
     except ContractError as error:
         raise BadReply(f"a transform returned no parts: {printable(str(error), 300)}") from None
-    return message if after.parts == message.parts else after
+
+
+def _difference(before: list[Any], after: list[Any], by: str) -> str:
+    """Which parts differ, in a line."""
+    if len(before) != len(after):
+        return f"parts: {len(after)} in place of {len(before)}, by {by}"
+    at = [i for i, (one, other) in enumerate(zip(before, after, strict=True)) if one != other]
+    others = f" and {len(at) - _MOST_NAMED} more" if len(at) > _MOST_NAMED else ""
+    return f"{', '.join(f'parts[{i}]' for i in at[:_MOST_NAMED])}{others}: changed by {by}"
 
 
 def _parts_of(reply: dict[Any, Any], sent: dict[str, Any]) -> Any:

@@ -136,12 +136,15 @@ async def test_transforms_fold_then_vetoes_judge_then_observers_are_told() -> No
     [("", "hello", "kept"), ("upper", "HELLO", "changed"), ("message", "hello!", "changed")],
 )
 async def test_what_a_transform_may_return(name: str, text: str, outcome: str) -> None:
-    """Nothing, parts, or the message with other parts; all else of the message stays as it was."""
+    """Nothing, parts, or the message with other parts; all else of the message stays as it was, and the host says
+    which parts were changed.
+    """
     async with PluginManager() as manager:
         await manager.register(plugin(input="transform"))
         before = message(name)
         dispatch = await manager.dispatch(before)
-        assert dispatch.message == before.replace(parts=[{"type": "text", "content": text}])
+        redactions = ["parts[0]: changed by hook"] if outcome == "changed" else []
+        assert dispatch.message == before.replace(parts=[{"type": "text", "content": text}], redactions=redactions)
         assert outcomes(dispatch) == [("hook", outcome)]
 
 
@@ -227,13 +230,14 @@ SHAPED = st.fixed_dictionaries(
 def test_whatever_a_plugin_returns_is_an_answer_or_a_bad_reply(reply: Any) -> None:
     """No reply raises anything else, and none changes what a kind may not."""
     before = message()
-    for judged in (lambda: transformed(before, reply, before.view), lambda: denial(reply)):
+    for judged in (lambda: transformed(before, reply, before.view, "hook"), lambda: denial(reply)):
         try:
             answer = judged()
         except BadReply as bad:
             answer = str(bad)
         if isinstance(answer, AgentMessage):
-            assert answer.replace(parts=before.parts) == before
+            assert answer.replace(parts=before.parts, redactions=[]) == before
+            assert answer is before or answer.redactions[0].endswith("by hook")
         else:
             assert answer is None or len(answer) < 2 * MAX_REASON
 
@@ -352,6 +356,34 @@ async def test_an_observing_callback_gets_a_copy_of_what_became_of_it() -> None:
         await manager.drain()
         assert (plain.check().text, changed.check().text, before.text) == ("hello", "HELLO", "hello")
         assert told == [False, True]
+
+
+async def test_redactions_say_who_changed_what() -> None:
+    """One line a transform, in their order, beside what an adapter left out; all hooks that follow see them."""
+
+    def all_but_one(shown: AgentMessage) -> list[Any]:
+        return [*shown.payload[:1], *({**part, "content": "b"} for part in shown.payload[1:])]
+
+    def shorter(shown: AgentMessage) -> list[Any]:
+        return shown.payload[:1]
+
+    seen: list[list[str]] = []
+    parts = [{"type": "text", "content": "a"}] * 12
+    async with PluginManager() as manager:
+        manager.register_hook("input", all_but_one, "transform")
+        manager.register_hook("input", shorter, "transform")
+        manager.register_hook("input", lambda shown: seen.append(shown.redactions), "veto")
+        given = message().replace(parts=parts, redactions=["native: left out"])
+        found = (await manager.dispatch(given)).check().redactions
+    named = ", ".join(f"parts[{i}]" for i in range(1, 9))
+    name = test_redactions_say_who_changed_what.__name__ + ".<locals>."
+    assert found == [
+        "native: left out",
+        f"{named} and 3 more: changed by {name}all_but_one",
+        f"parts: 1 in place of 12, by {name}shorter",
+    ]
+    assert seen == [found]
+    assert given.redactions == ["native: left out"]
 
 
 async def test_evaluate_only_asks_everybody_and_changes_nothing() -> None:
@@ -520,14 +552,17 @@ async def test_a_veto_that_is_busy_denies_in_time() -> None:
 
 
 async def test_a_veto_that_is_quarantined_denies() -> None:
-    """A plugin out of use is no reason to let a message pass."""
+    """A plugin out of use is no reason to let a message pass. It isn't called, and no call is counted."""
     async with PluginManager() as manager:
         veto = plugin(input="veto")
         await manager.register(veto)
         veto.quarantine()
-        dispatch = await manager.dispatch(message())
-        assert outcomes(dispatch) == [("hook", "failed:PluginQuarantined")]
-        assert "was quarantined by hand; reload it" in dispatch.reason
+        for _ in range(FAILURES + 1):
+            dispatch = await manager.dispatch(message())
+            assert outcomes(dispatch) == [("hook", "skipped")]
+            assert dispatch.reason.startswith("skipped: Plugin hook was quarantined by hand; reload it")
+        row = manager.hooks_frame().iloc[0]
+        assert (row["calls"], row["failed"], row["breaker"]) == (0, FAILURES + 1, "closed")
 
 
 async def test_what_a_callback_raises_is_recorded() -> None:

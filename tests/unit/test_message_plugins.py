@@ -497,6 +497,8 @@ async def test_the_redactor_changes_texts_arguments_and_results_and_nothing_else
             {"type": "generic", "anything": "[email]"},
             *parts[6:],
         ]
+        changed = ", ".join(f"parts[{i}]" for i in range(6))
+        assert dispatch.message.redactions == [f"{changed}: changed by pii_redactor"]
         told = json.loads(plugin.runs[-1].stdout)
         assert told == {"message": "m", "point": "pre_model_call", "redacted": {"email": 7, "credit_card": 2}}
         clean = text_message("hello", "pre_model_call")
