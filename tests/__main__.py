@@ -39,6 +39,8 @@ CONFINED_SUITES = (  # what depends on who runs it and where
     "escapes",
 )
 CONTAINED_SUITES = (*CONFINED_SUITES, "faults")
+# What it simulates, poorer kernels, is the same for uid 1000 in the container as outside of it.
+POORER_KERNELS = "tests/escapes/test_restricted.py"
 AGAIN = ("--reruns", "1")  # a rerun is printed with its reason, and stays a bug to understand
 FRAMES = 1_000_000
 NO_TESTS = 5  # pytest's exit status where it found none
@@ -229,7 +231,8 @@ def binder(checks: Checks) -> None:
     )
 
 
-def suites(checks: Checks, place: Place, names: Sequence[str]) -> None:
+def suites(checks: Checks, place: Place, names: Sequence[str], *more: str) -> None:
+    """Run the tests of these folders and files in `place`; `more` are options of pytest's."""
     home = place.tree / "tests"
     folders = [f"tests/{name}" for name in names if (home / name).is_file() or any((home / name).rglob("test_*.py"))]
     if folders:
@@ -239,7 +242,9 @@ def suites(checks: Checks, place: Place, names: Sequence[str]) -> None:
         for some, options in ((together, ("-n", "3", "--dist", "loadfile")), (alone, ())):
             if some:
                 told = ", ".join(dict.fromkeys(folder.split("/")[1] for folder in some))
-                checks.pytest(f"{place.name}: {told}", place, "--hypothesis-profile=ci", *AGAIN, *options, *some)
+                checks.pytest(
+                    f"{place.name}: {told}", place, "--hypothesis-profile=ci", *AGAIN, *options, *more, *some
+                )
     else:
         checks.leave_out(f"{place.name}: tests", "no tests there yet")
 
@@ -333,7 +338,10 @@ def everything(checks: Checks, quick: bool) -> None:
         binder(checks)
     suites(checks, here, SUITES)
     for place in places:
-        suites(checks, place, CONTAINED_SUITES if place is poorest else CONFINED_SUITES)
+        if place is poorest:
+            suites(checks, place, CONTAINED_SUITES)
+        else:
+            suites(checks, place, CONFINED_SUITES, f"--ignore={POORER_KERNELS}")
 
 
 def main() -> int:
