@@ -14,7 +14,7 @@ from agentplug.report.consent import consent_lines
 from agentplug.sandbox.conversation import wait_for
 from agentplug.sources.names import near_match, quoted
 from agentplug.sources.pins.lockfile import Lock, read_lock
-from agentplug.sources.pins.pin import Pin, canonical, split_specifier
+from agentplug.sources.pins.pin import Pin, canonical, split_specifier, upgrade_command
 from agentplug.sources.pins.seen import remember
 from agentplug.sources.pins.taking import spec_of
 from agentplug.sources.pins.writing import update_lock
@@ -74,14 +74,14 @@ def _agreed(console: Console, lock: Lock, proposal: Proposal, *, asked: bool, ye
     if before is not None and not changes and (pin.specifier, pin.origin) == (before.specifier, before.origin):
         return True
     if before is not None and changes and not asked:
-        _print(console, f"not pinned anew; to agree to this: agentplug lock --upgrade {pin.key}")
+        _print(console, f"not pinned anew; to agree to this: {upgrade_command(pin.key)}")
         return False
     if yes or (before is not None and not proposal.wants_more):
         return True
     if not sys.stdin.isatty():
         if before is None:
             return True  # the command itself says to pin it; there was nothing to compare it with
-        _print(console, f"not pinned anew: its rights changed; to agree: agentplug lock --upgrade {pin.key} --yes")
+        _print(console, f"not pinned anew: its rights changed; to agree: {upgrade_command(pin.key)} --yes")
         return False
     return console.input(f"Pin this in {shown_path(lock)}? [y/N] ").strip().lower() in ("y", "yes")
 

@@ -16,10 +16,10 @@ from agentplug.contract.plugin import HOOK_POINTS
 from agentplug.contract.policy import Policy
 from agentplug.contract.source import Pinned, Source
 from agentplug.contract.text import printable
-from agentplug.contract.wire import MAX_NAME, MAX_VERSION
-from agentplug.errors import AgentplugError, PinMismatch, SpecError
+from agentplug.contract.wire import MAX_ASKED, MAX_NAME, MAX_RIGHT, MAX_VERSION
+from agentplug.errors import AgentplugError, PinMismatch, PolicyError, SpecError
 from agentplug.sandboxed import SandboxedPlugin
-from agentplug.sources.names import near_match, quoted, quoted_path
+from agentplug.sources.names import near_match, quoted, quoted_path, shell_word
 from agentplug.sources.pins.diff import differences, table_lines
 from agentplug.sources.pins.lockfile import Lock, read_lock
 from agentplug.sources.pins.pin import (
@@ -28,9 +28,11 @@ from agentplug.sources.pins.pin import (
     Pin,
     allows,
     canonical,
+    checked_right,
     checked_specifier,
     exceeding,
     rights_of,
+    upgrade_command,
 )
 from agentplug.sources.pins.pylock import origins
 from agentplug.sources.pins.seen import refuse_older, remember
@@ -115,13 +117,16 @@ def _asked(asks: object, what: str) -> dict[str, Any]:
     for name, value in asks.items():
         if name not in RIGHTS or name == "hooks":
             raise SpecError(f"{what} asks for {quoted(str(name))}, which is no right{near_match(str(name), RIGHTS)}")
-        if name == "env":
-            value = dict.fromkeys(value, "") if isinstance(value, (list, tuple)) else value
         try:
-            Policy().replace(**{name: tuple(value) if isinstance(value, list) else value})
-        except AgentplugError as error:
+            found[name] = checked_right(name, value)
+        except PolicyError as error:
             raise SpecError(f"{what} asks for {name}: {error}") from None
-        found[name] = sorted(value) if isinstance(value, (list, tuple, Mapping)) else value
+        items = found[name] if isinstance(found[name], list) else []
+        if len(items) > MAX_ASKED or any(len(str(item)) > MAX_RIGHT for item in items):
+            raise SpecError(
+                f"{what} asks for {name}: more than {MAX_ASKED} of them, or one of over {MAX_RIGHT:,} characters, "
+                "which no worker reports; ask for the folder around them"
+            )
     return found
 
 
@@ -190,7 +195,7 @@ async def verified(path: object, spec: object, policy: Policy, *, required: bool
         known = ", ".join(quoted(pin.spec) for pin in list(lock.pins.values())[:8]) or "nothing"
         raise PinMismatch(
             f"{quoted(taken.pin.spec)} isn't pinned in {quoted_path(lock.path)}, which pins {known}. "
-            f"Look at it, then: agentplug lock {taken.pin.spec}"
+            f"Look at it, then: agentplug lock {shell_word(taken.pin.spec)}"
         )
     found = _as_pinned(taken.pin, pin)
     if differences(pin, found):
@@ -198,7 +203,7 @@ async def verified(path: object, spec: object, policy: Policy, *, required: bool
         raise PinMismatch(
             f"Plugin {quoted(pin.name)} isn't what {quoted_path(lock.path)} pins (-) but (+), and wasn't loaded:\n"
             + "\n".join(lines)
-            + f"\nRemedy: restore it, or look at the change and agree to it: agentplug lock --upgrade {pin.key}"
+            + f"\nRemedy: restore it, or look at the change and agree to it: {upgrade_command(pin.key)}"
         )
     refuse_older(lock.path, pin)
     granted = rights_of(policy, lock.home)
@@ -209,7 +214,7 @@ async def verified(path: object, spec: object, policy: Policy, *, required: bool
         raise PinMismatch(
             f"Plugin {quoted(pin.name)} would be granted more than {quoted_path(lock.path)} pins:\n"
             + "\n".join(lines)
-            + f"\nRemedy: grant less, or agree to it: agentplug lock --upgrade {pin.key}, with the rights as options"
+            + f"\nRemedy: grant less, or agree to it: {upgrade_command(pin.key)}, with the rights as options"
         )
     tops = set(taken.source.closure.files.tops) if taken.source.closure is not None else set()
     if unpinned := sorted(name for name in policy.preload if name.partition(".")[0] in tops):

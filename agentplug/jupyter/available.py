@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from agentplug.contract.policy import Policy
 from agentplug.errors import AgentplugError
 from agentplug.locking import propose
 from agentplug.registry import ConsentCard, available
 from agentplug.report.html import esc, table
 from agentplug.sandbox.conversation import wait_for
 from agentplug.sources.pins.lockfile import NAME, read_lock
+from agentplug.sources.pins.pin import exceeding, rights_of
 
 _NONE = "No installed package announces a plugin (entry points of the group agentplug.plugins)."
 
@@ -33,9 +37,17 @@ class AvailableList:
         return table(list(self.rows[0]), [[esc(text, 300) for text in row.values()] for row in self.rows])
 
 
-def consent(source: object) -> ConsentCard | None:
-    """The card of what would be agreed to by pinning `source`; None where that can't be read."""
+def consent(source: object, policy: Policy | None = None) -> ConsentCard | None:
+    """The card of what would be agreed to by pinning `source`, with the rights of `policy` if it goes beyond its pin.
+
+    None where that can't be read, or where there is nothing to agree to: it is as it was pinned.
+    """
     try:
-        return ConsentCard(wait_for(propose(source, read_lock(NAME, missing_ok=True), None)))
+        lock = read_lock(NAME, missing_ok=True)
+        proposal = wait_for(propose(source, lock, None))
+        granted = rights_of(policy or Policy(), lock.home)
+        if exceeding(granted, proposal.pin.rights):
+            proposal = replace(proposal, pin=replace(proposal.pin, rights=granted))
     except AgentplugError:
         return None
+    return ConsentCard(proposal) if proposal.before is None or proposal.changes else None

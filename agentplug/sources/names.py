@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import unicodedata
 from collections.abc import Iterable
 from itertools import islice
@@ -22,6 +23,11 @@ def quoted(text: str) -> str:
 def quoted_path(path: str) -> str:
     """`path` in quotes, escaped; of a very long one the end, where the file's name is."""
     return f"'{printable(path if len(path) <= 500 else '…' + path[-500:], 501)}'"
+
+
+def shell_word(text: str) -> str:
+    """`text` as one word of a command in a message: what people copy into a shell is a stranger's text."""
+    return shlex.quote(printable(text, 500))
 
 
 def near_match(name: str, names: Iterable[str], prefix: str = "") -> str:

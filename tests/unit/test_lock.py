@@ -102,6 +102,18 @@ def test_comments_stay_with_what_they_stand_on() -> None:
     assert rendered(parse_lock(after, "x"), after) == after
 
 
+def test_comments_inside_of_a_value_go_above_it() -> None:
+    """A list written over several lines by hand becomes one line, its comments above; no `#` in a text is one."""
+    text = rendered(pins(a_pin("m", rights={"network": [80, 443], "read": ["/a#b", "/it's"]})))
+    text = text.replace("[80, 443]", '[\n  80, # it\'s "old"\n  # secure\n  443,\n] # ports')
+
+    lines = rendered(parse_lock(text, "x"), text).splitlines()
+
+    at = lines.index("network = [80, 443] # ports")
+    assert lines[at - 2 : at] == ['# it\'s "old"', "# secure"]
+    assert lines[at + 1] == 'read = ["/a#b", "/it\'s"]'
+
+
 def test_a_comment_on_what_is_gone_isn_t_lost() -> None:
     """It goes to the end of the lock."""
     text = rendered(pins(a_pin("a"), a_pin("m"))).replace("[plugins.m]", "# why m\n[plugins.m]")
@@ -114,6 +126,15 @@ BAD = {
     "truncated": (GOOD[: GOOD.index(DIGEST) + 20], 11, "cut off", "version control"),
     "empty": ("\n", None, "is empty", "version control"),
     "duplicated": (GOOD + GOOD.partition("version = 1\n")[2], 28, "twice", "two plugins have one name"),
+    "an entry twice": (GOOD.replace('kind = "file"\n', 'kind = "file"\nkind = "tree"\n', 1), 10, "twice", "restore"),
+    "a schema of many digits": (f"version = {'9' * 5_000}\n", 1, "digits", "version control"),
+    "a newer schema and syntax": (
+        "# by 9.0\n\nversion = 7 # yes\nx = {a = 1,\n b = 2,}\n",
+        3,
+        "schema is 7",
+        "upgrade",
+    ),
+    "a byte order mark": ("\ufeff" + GOOD, 1, "byte order mark", "without one"),
     "newer schema": (GOOD.replace("version = 1\n", "version = 7\n", 1), 3, "schema is 7", "upgrade agentplug"),
     "no schema": (GOOD.replace("version = 1\n", "", 1), 1, "no schema", "version control"),
     "schema 0": (GOOD.replace("version = 1\n", "version = 0\n", 1), 3, "no schema 0", "version control"),
@@ -132,8 +153,18 @@ BAD = {
     "unknown right": (GOOD.replace("network = ", "netwrok = "), 24, "did you mean 'network'?", "--upgrade two"),
     "wrong type": (GOOD.replace('name = "one"', "name = 1"), 6, "name is no text", "quotes"),
     "wrong right": (GOOD.replace("[443]", '"all"'), 24, "no right has", "--upgrade two"),
+    "no port": (GOOD.replace("[443]", "[443, true]"), 24, "True isn't a TCP port", "--upgrade two"),
+    "any path at all": (GOOD.replace("network = [443]", "read = true"), 24, "no right has", "--upgrade two"),
+    "any hook at all": (GOOD.replace("network = [443]", "hooks = true"), 24, "no right has", "--upgrade two"),
+    "a command for a name": (
+        GOOD.replace(".two]", '."two;reboot\\u001b"]', 1),
+        16,
+        "needs 'files'",
+        r"'two;reboot\x1b'",
+    ),
     "under another name": (GOOD.replace('name = "one"', 'name = "uno"'), 5, "belongs under 'uno'", "--upgrade one"),
     "specifier": (GOOD.replace('version = "1.0"', 'specifier = "1"', 1), 7, "no version specifier", ">=1.2"),
+    "a merge's other marks": (GOOD.replace("[plugins.two]", "=======\n[plugins.two]"), 16, "a merge", "--check"),
     "a merge": (GOOD.replace("[plugins.two]", "<<<<<<< HEAD\n[plugins.two]"), 16, "merge wasn't finished", "--check"),
     "no table": ("version = 1\nplugins = 3\n", 2, "plugins is no table", "[plugins.NAME]"),
     "a plugin that is none": ("version = 1\n[plugins]\nx = 3\n", 3, "'x' is no table", "[plugins.x]"),

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from agentplug import lock_command
 from agentplug.cli import app
+from agentplug.contract.policy import Policy
 from agentplug.errors import PinMismatch
-from agentplug.jupyter.available import AvailableList
+from agentplug.jupyter.available import AvailableList, consent
 from agentplug.registry import available
 from agentplug.report.consent import consent_card, consent_lines
 from agentplug.sandbox.conversation import wait_for
@@ -215,7 +216,7 @@ def test_plugins_available_in_a_notebook(site: Path, ip: InteractiveShell) -> No
     assert "veto at input" in shown._repr_html_()
 
 
-def test_a_notebook_shows_the_card_of_what_isn_t_pinned(
+def test_a_notebook_shows_the_card_of_what_changed(
     here: Path, ip: InteractiveShell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`--locked` refuses, and above the error stands what somebody would agree to."""
@@ -229,6 +230,28 @@ def test_a_notebook_shows_the_card_of_what_isn_t_pinned(
     told = capsys.readouterr().out
     assert "asks    network 80: to ask" in told
     assert "pinned  changed since then" in told
+
+
+def test_a_notebook_shows_the_card_of_more_rights(
+    here: Path, ip: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing changed but what it is to be granted: the card has that. Where nobody could agree, there is no card."""
+    (here / "greeter.py").write_text(ASKING)
+    pin(here, "./greeter.py")
+
+    card = consent("./greeter.py", Policy(network=(443,)))
+
+    assert "asks    network 443: to ask" in repr(card)
+    assert "(not granted)" not in repr(card)
+    assert "+ may be granted network: [443]" in repr(card)
+    assert "may be granted network: [443]" in card._repr_html_()  # type: ignore[union-attr]
+    assert consent("./greeter.py", Policy()) is None
+
+    (here / "greeter.py").write_text(ASKING + '    def __init__(self): self.name = "admin"\n')
+    pin(here, "./greeter.py")
+    with pytest.raises(PinMismatch, match=r"\+ name: admin"):
+        ip.run_line_magic("load_plugin", "./greeter.py --locked")
+    assert capsys.readouterr().out == ""
 
 
 def test_a_card_escapes_what_a_plugin_says() -> None:

@@ -232,6 +232,30 @@ async def test_a_plugin_that_says_the_same_once_it_runs_is_loaded(tmp_path: Path
     assert await answer(tmp_path, file) == "good"
 
 
+async def test_one_path_or_port_may_be_asked_for_without_a_list(tmp_path: Path) -> None:
+    """As a policy takes it; the lock has a list."""
+    file = tmp_path / "greeter.py"
+    file.write_text(GREETER + "    asks = {'read': '/data', 'network': 443}\n")
+    pin(tmp_path, file)
+
+    assert read_lock(tmp_path).pins["greeter"].asks == {"read": ["/data"], "network": [443]}
+    assert await answer(tmp_path, file) == "good"
+
+
+async def test_a_name_is_no_command_in_a_remedy(tmp_path: Path) -> None:
+    """What a plugin calls itself, and a file's name, are single words of the commands that a message proposes."""
+    file = tmp_path / "my file.py"
+    file.write_text(GREETER.replace('"greeter"', '"x;reboot"'))
+    (tmp_path / "agentplug.lock").write_text("version = 1\n")
+    with pytest.raises(PinMismatch, match=r"agentplug lock '\./my file\.py'$"):
+        await answer(tmp_path, file)
+    pin(tmp_path, file)
+    file.write_text(EVIL)
+
+    with pytest.raises(PinMismatch, match=r"--upgrade 'x;reboot'$"):
+        await answer(tmp_path, file)
+
+
 async def test_more_rights_than_were_pinned_are_refused(tmp_path: Path) -> None:
     """The policy may grant less than the lock says, never more; the diff names the right."""
     file = tmp_path / "greeter.py"
@@ -378,6 +402,9 @@ def test_a_manifest_is_read_and_not_run(tmp_path: Path) -> None:
         (GREETER + "    hooks = ['input']\n", "hooks is no dict"),
         (GREETER + "    asks = {'netwrok': True}\n", "did you mean 'network'"),
         (GREETER + "    asks = {'network': ['https']}\n", "isn't a TCP port"),
+        (GREETER + "    asks = {'network': {443, 80}}\n", "a set has no order; write a list"),
+        (GREETER + "    asks = {'env': [[]]}\n", "write a dict of names"),
+        (GREETER + f"    asks = {{'read': {[f'/{n}' for n in range(300)]}}}\n", "more than 256 of them"),
         ("x = 1\n", "one class whose name ends in Plugin"),
         ("class (:\n", "can't be read without running it"),
         (GREETER + "    if 1:\n        version = '2'\n", "computed"),

@@ -313,7 +313,7 @@ def test_a_missing_dependency_is_named(site: Path) -> None:
     """With the command that installs it."""
     subprocess.run(["rm", "-r", site / "words-2.0.dist-info"], check=True)
 
-    with pytest.raises(SpecError, match=r"depends on 'words', which isn't installed here .* pip install words>=1"):
+    with pytest.raises(SpecError, match=r"depends on 'words', which isn't installed here .* pip install 'words>=1'"):
         take("greeter", str(site))
 
 

@@ -20,10 +20,9 @@ from packaging.markers import default_environment
 from packaging.requirements import InvalidRequirement, Requirement
 
 from agentplug.contract.source import Closure
-from agentplug.contract.text import printable
 from agentplug.errors import SpecError
 from agentplug.interpreter import installed_roots, is_under
-from agentplug.sources.names import quoted
+from agentplug.sources.names import quoted, shell_word
 from agentplug.sources.pins.pin import canonical
 from agentplug.sources.pins.records import Distribution, Stamp, read_distribution
 from agentplug.sources.pins.sealed import sealed_closure
@@ -118,7 +117,7 @@ def _read(info: str) -> Verified:
             if (place := _infos().get(key)) is None:
                 raise SpecError(
                     f"{quoted(asker.name)} depends on {quoted(requirement.name)}, which isn't installed here (or not "
-                    f"with a RECORD); install it: pip install {printable(str(requirement), 100)}"
+                    f"with a RECORD); install it: pip install {shell_word(str(requirement))}"
                 )
             found = others[key] = read_distribution(place)
             if len(others) > MAX_DISTRIBUTIONS:

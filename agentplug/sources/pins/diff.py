@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.text import printable
 from agentplug.errors import PinMismatch
+from agentplug.sources.pins.pin import listed_right
 
 if TYPE_CHECKING:
     from agentplug.contract.source import Pinned
@@ -48,12 +49,16 @@ def refuse_other_claims(pinned: Pinned, told: Loaded) -> None:
     lines = [*_changed("name", pinned.name, told.name), *_changed("version", pinned.version, told.version)]
     lines += table_lines("asks for hook", pinned.hooks, told.hooks)
     if told.asks is not None:
-        lines += table_lines("asks for", pinned.asks, told.asks)
+        lines += table_lines("asks for", _listed(pinned.asks), _listed(told.asks))
     if lines:
         raise PinMismatch(
             f"Plugin {printable(pinned.name, 80)} says other things of itself once it runs than were read in its "
             "code and pinned (-); it was ended:\n" + "\n".join(lines)
         )
+
+
+def _listed(asks: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: listed_right(name, value) for name, value in asks.items()}
 
 
 def _changed(what: str, before: Any, after: Any) -> list[str]:

@@ -31,9 +31,17 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from agentplug.contract.text import printable
-from agentplug.errors import PinMismatch, SpecError
+from agentplug.errors import PinMismatch, PolicyError, SpecError
 from agentplug.sources.names import near_match, quoted, quoted_path
-from agentplug.sources.pins.pin import KINDS, RIGHTS, Pin, canonical, checked_specifier
+from agentplug.sources.pins.pin import (
+    KINDS,
+    RIGHTS,
+    Pin,
+    canonical,
+    checked_right,
+    checked_specifier,
+    upgrade_command,
+)
 
 SCHEMA = 1
 NAME = "agentplug.lock"
@@ -64,6 +72,8 @@ NEEDED = {
 assert {*TEXTS, *TABLES} == {field.name for field in fields(Pin)}
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_NEWER = re.compile(r"\s*(?:#[^\n]*\n\s*)*version *= *(\d{1,9})\s")
+_MERGE = ("<<<<<<<", "|||||||", "=======", ">>>>>>>")
 _CLOSED = re.compile(r"\S+ sha256:[0-9a-f]{64}")
 
 
@@ -121,19 +131,25 @@ def parse_lock(text: str, place: str) -> dict[str, Pin]:
     """The pins in `text`, by key. Raises `LockError`."""
     if not text.strip():
         raise LockError(f"{quoted_path(place)} is empty; {_RESTORE}")
+    if text.startswith("\ufeff"):
+        raise LockError(f"{_at(place, 1)}: it begins with a byte order mark; save it as UTF-8 without one")
     for number, line in enumerate(text.splitlines(), 1):
-        if line.startswith(("<<<<<<<", ">>>>>>>")):
+        if line.startswith(_MERGE):
             raise LockError(
                 f"{_at(place, number)}: a merge wasn't finished; keep one side, then: agentplug lock --check"
             )
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        newer = _NEWER.match(text)
+        if newer is not None and int(newer[1]) > SCHEMA:  # whatever that one's syntax is
+            _Reading(text, place).pins({"version": int(newer[1])})
         told = re.search(r"at line (\d+)", str(error))
         at = int(told[1]) if told else len(text.splitlines())
         what = str(error).partition(" (at ")[0]
         cut = " it may be cut off;" if "at end of document" in str(error) else ""
-        twice = " two plugins have one name;" if "twice" in what or "overwrite" in what else ""
+        twice = " it stands there twice;" if "twice" in what or "overwrite" in what else ""
+        twice = " two plugins have one name;" if re.search(r"\('plugins', [^,]+\) twice", what) else twice
         raise LockError(f"{_at(place, at)}: {printable(what, 200)};{cut}{twice} {_RESTORE}") from None
     return _Reading(text, place).pins(document)
 
@@ -171,7 +187,7 @@ class _Reading:
     def _pin(self, key: str, values: object) -> Pin:
         path = ("plugins", key)
         if not isinstance(values, dict):
-            raise self._error(path, f"{quoted(key)} is no table", f"write [plugins.{key}]")
+            raise self._error(path, f"{quoted(key)} is no table", f"write [plugins.{printable(key, 100)}]")
         self._refuse_unknown(path, values, (*TEXTS, *TABLES))
         for name in TEXTS:
             if not isinstance(values.get(name, ""), str):
@@ -209,8 +225,10 @@ class _Reading:
                 if entry not in RIGHTS:
                     hint = near_match(entry, RIGHTS) or f"; the rights are {', '.join(RIGHTS)}"
                     raise self._error(at, f"{quoted(entry)} is no right{hint}", _again(key))
-                if not _is_right(value):
-                    raise self._error(at, f"{entry} has a value that no right has", _again(key))
+                try:
+                    checked_right(entry, value)
+                except PolicyError as error:
+                    raise self._error(at, f"{entry} has a value that no right has ({error})", _again(key)) from None
             elif not isinstance(value, str):
                 raise self._error(at, f"{quoted(entry)} is no text", _again(key))
             elif name == "files" and not _DIGEST.fullmatch(value):
@@ -230,15 +248,7 @@ class _Reading:
 
 
 def _again(key: str) -> str:
-    return f"undo the edit, or pin it anew: agentplug lock --upgrade {key}"
-
-
-def _is_right(value: object) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(text, str) for text in value.values())
-    if isinstance(value, list):
-        return all(isinstance(item, (str, int)) for item in value)
-    return isinstance(value, (bool, int))
+    return f"undo the edit, or pin it anew: {upgrade_command(key)}"
 
 
 def line_of(text: str, path: tuple[str, ...]) -> int:

@@ -18,8 +18,8 @@ from packaging.version import InvalidVersion, Version
 
 from agentplug.contract.options import policy_from_options
 from agentplug.contract.policy import Policy
-from agentplug.errors import SpecError
-from agentplug.sources.names import quoted
+from agentplug.errors import PolicyError, SpecError
+from agentplug.sources.names import quoted, shell_word
 
 KINDS = ("file", "cell", "tree", "distribution")
 RIGHTS = ("network", "read", "write", "env", "hooks", "processes", "preload", "best_effort")
@@ -73,6 +73,11 @@ class Pin:
     def key(self) -> str:
         """Its canonical name, under which the lock has it."""
         return canonical(self.name)
+
+
+def upgrade_command(key: str) -> str:
+    """What one writes in a shell to pin the plugin under `key` anew: its name is a stranger's, so it is quoted."""
+    return f"agentplug lock --upgrade {shell_word(key)}"
 
 
 def canonical(name: str) -> str:
@@ -146,6 +151,27 @@ def rights_from_options(given: Mapping[str, Any], hooks: Iterable[str], home: st
     env = [text if "=" in text else f"{text}=" for text in given.get("env") or ()]
     base = Policy(hooks={point: kind for point, _, kind in names}, preload=tuple(given.get("preload") or ()))
     return rights_of(policy_from_options({**given, "env": env}, base), home)
+
+
+def checked_right(name: str, value: Any) -> Any:
+    """`value` as a lock has the right `name`: several things sorted in a list, one alone too, variables by name.
+
+    Raises `PolicyError` for what no policy grants by that name.
+    """
+    if name == "env" and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        value = dict.fromkeys(value, "")
+    if isinstance(value, (set, frozenset)):
+        raise PolicyError(f"{name}: a set has no order; write a list")
+    Policy().replace(**{name: tuple(value) if isinstance(value, list) else value})
+    if name == "hooks":
+        return dict(value)
+    return sorted(value) if isinstance(value, (list, tuple, Mapping)) else listed_right(name, value)
+
+
+def listed_right(name: str, value: Any) -> Any:
+    """A path, port or module that stands alone as a list of one, as a policy takes it; other values as they are."""
+    alone = name in ("network", "read", "write", "preload") and isinstance(value, (str, int))
+    return [value] if alone and not isinstance(value, bool) else value
 
 
 def portable(path: str, home: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from agentplug.contract.text import printable
 from agentplug.errors import PinMismatch
 from agentplug.sources.names import quoted, quoted_path
-from agentplug.sources.pins.pin import Pin, is_older
+from agentplug.sources.pins.pin import Pin, is_older, upgrade_command
 
 _here: dict[str, dict[str, str]] = {}
 _lock = threading.Lock()
@@ -30,7 +30,7 @@ def refuse_older(place: str, pin: Pin) -> None:
         raise PinMismatch(
             f"{quoted_path(place)} was put back: it pins {quoted(pin.name)}, of which a newer version was loaded:\n"
             f"- version: {printable(newest, 100)}\n+ version: {printable(pin.release, 100)}\n"
-            f"Remedy: restore the newer lock, or agree to the older version: agentplug lock --upgrade {pin.key}"
+            f"Remedy: restore the newer lock, or agree to the older version: {upgrade_command(pin.key)}"
         )
 
 

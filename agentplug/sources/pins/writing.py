@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tomlkit
-from tomlkit.items import Comment, Item, Table
+from tomlkit.items import Array, Comment, Item, Table
 
 from agentplug.errors import PinMismatch
 from agentplug.sources.names import quoted_path
@@ -27,6 +28,7 @@ _HEADER = (
     "# What may run, pinned by its bytes. Written by `agentplug lock`; keep it under version control.",
     "# Check it with `agentplug lock --check`; comments stay where they are.",
 )
+_INNER = re.compile(r"""(?:"(?:\\.|[^"\\\n])*"|'[^'\n]*'|[^"'#])+|(#[^\n]*)""")
 Path = tuple[str, ...]
 
 
@@ -51,6 +53,8 @@ class _Notes:
             if isinstance(item, Table) and item.is_super_table():
                 self._walk(here, item.value.body)
                 continue
+            if isinstance(item, Array):  # written over several lines, by hand; it goes into one
+                self._waiting += [found.strip() for found in _INNER.findall(item.as_string()) if found]
             if self._waiting:
                 self.above[here], self._waiting = self._waiting, []
             if isinstance(item, Item) and item.trivia.comment:
