@@ -30,7 +30,7 @@ _FRAME_S = 1.0
 _FRAME_BYTES_PER_S = 8 * _MIB
 _DISK_EVERY_NS = 50_000_000
 _CPU_SLACK_S = 10
-_GLANCES_NS = 500_000_000
+_GLANCES_NS, _GLANCES_CPU_NS = 500_000_000, 5_000_000
 _TICK_S = 0.010
 _TICK_EACH_S = 0.0025
 
@@ -214,15 +214,17 @@ class Limits:
         self._calm = None
         if wait_s == usual_s and not (family.possible or reader.partial or reader.eof or worker.is_deaf):
             until_ns = now_ns + (_DISK_EVERY_NS if worker.scratch else _GLANCES_NS)
-            self._calm = self._calm_around(exchange, rss, rss + memory - growth, until_ns, usual_s)
+            ends = _Calm(rss - _MIB, min(rss + _MIB, rss + memory - growth), cpu_ns + _GLANCES_CPU_NS, until_ns)
+            self._calm = self._calm_before(exchange, ends, usual_s)
         return finding, min(wait_s, max(policy.wall_s - wall_s, 0.0), max(policy.cpu_s - cpu_s, 0.002))
 
-    def _calm_around(self, exchange: Exchange, rss: int, most: int, until_ns: int, wait_s: float) -> _Calm:
-        """Threads are the one thing that it may be late for: they cost memory, and a hundred leave the band."""
+    def _calm_before(self, exchange: Exchange, ends: _Calm, wait_s: float) -> _Calm:
+        """One that ends before the limits on time do. Threads are what may be late: they cost memory and CPU, and the
+        first hundred or two leave either band."""
         policy, wait_ns = self._policy, int(wait_s * 1e9)
         cpu_ns = exchange.head_cpu_ns + int(policy.cpu_s * 1e9) - wait_ns
         wall_ns = exchange.head_ns + int(policy.wall_s * 1e9) - wait_ns
-        return _Calm(rss - _MIB, min(rss + _MIB, most), cpu_ns, min(until_ns, wall_ns))
+        return ends._replace(cpu_ns=min(ends.cpu_ns, cpu_ns), until_ns=min(ends.until_ns, wall_ns))
 
     def behind(self, news: ZygoteNews, exchange: Exchange | None, floor_bytes: int) -> Finding | None:
         """The limit for which the kernel itself ended the process, if that is why."""
