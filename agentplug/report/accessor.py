@@ -35,15 +35,16 @@ class TraceAccessor:
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
-        if set(CALLS_COLUMNS) <= set(frame.columns):
+        columns = set(getattr(frame, "columns", ()))
+        if set(CALLS_COLUMNS) <= columns:
             self.kind = "calls"
-        elif set(SAMPLES_COLUMNS) <= set(frame.columns) and frame.index.name == "t":
+        elif set(SAMPLES_COLUMNS) <= columns and frame.index.name == "t":
             self.kind = "samples"
         else:
-            lacking = ", ".join([name for name in CALLS_COLUMNS if name not in frame.columns][:4])
+            lacking = ", ".join([name for name in CALLS_COLUMNS if name not in columns][:4])
             raise AttributeError(
                 "df.agentplug is for the trace of a run, plugin or manager (`plugin.trace`, `run.samples`); this "
-                f"frame has no columns {lacking} …"
+                f"{type(frame).__name__} has no columns {lacking} …"
             )
 
     # ------------------------------------------------------------------ tables
@@ -168,16 +169,22 @@ class TraceAccessor:
 
     def _limit(self, name: str) -> Any:
         """The limit that holds for each row."""
+        import pandas as pd
+
+        plugins = self._frame["plugin"].astype(str)
         limits = self._frame.attrs.get("limits")
-        if not isinstance(limits, Mapping):
+        limits = limits if isinstance(limits, Mapping) else {}
+        own = limits.get(name)
+        if own is not None and not isinstance(own, Mapping):  # of the only plugin
+            limits = dict.fromkeys(plugins.unique(), limits)
+        of_plugin = {plugin: of.get(name) for plugin, of in limits.items() if isinstance(of, Mapping)}
+        told = pd.to_numeric(plugins.map(of_plugin), errors="coerce").astype("float64")
+        if told.isna().any():
             raise ValueError(
-                "this frame no longer knows its limits (pandas drops `attrs` in some operations): ask the trace "
+                "this frame no longer knows all its limits (pandas drops `attrs` in some operations): ask the trace "
                 "itself, or set `attrs` to those of the trace"
             )
-        if name in limits:
-            return limits[name]
-        of_plugin = {plugin: of[name] for plugin, of in limits.items()}
-        return self._frame["plugin"].astype(str).map(of_plugin).astype("float64")
+        return told
 
 
 @functools.cache

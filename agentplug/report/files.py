@@ -1,7 +1,8 @@
 """Traces in files (host): parquet, feather and CSV, and back without loss.
 
 Parquet and feather keep `attrs` by themselves. A CSV carries them, and the categories, in a first line of its own:
-`# agentplug {…}`; other readers skip it (`pandas.read_csv(path, skiprows=1)`).
+`# agentplug {…}`; other readers skip it (`pandas.read_csv(path, skiprows=1)`). Rows keep their labels, also when only
+some of a trace are saved: feather and CSV have a column more for them then.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
 _HEAD = "# agentplug "
 _SUFFIXES = (".parquet", ".feather", ".csv")
 _CATEGORIES = ("plugin", "verdict", "by")
+_LABELS = "row label"
 
 
 def save_trace(frame: pd.DataFrame, path: str | Path) -> Path:
     """Write a calls frame or a samples frame; the suffix says how. Returns the path.
 
-    Raises `ValueError` for a frame that is no trace or a suffix that isn't known, `ImportError` where parquet or
-    feather lack pyarrow, and `OSError`.
+    A CSV keeps the columns of a trace and no others. Raises `ValueError` for a frame that is no trace, or more than
+    the file can give back, and for a suffix that isn't known; `ImportError` where parquet or feather lack pyarrow;
+    and `OSError`.
     """
     target = _known(path)
     try:
@@ -59,6 +62,8 @@ def read_trace(path: str | Path) -> pd.DataFrame:
             raise _not_ours(source, str(error)) from None
         if "t" in frame.columns:
             frame = frame.set_index("t")
+        elif _LABELS in frame.columns:
+            frame = frame.set_index(_LABELS).rename_axis(None)
         for name in _CATEGORIES:  # an empty set of texts comes back as one of objects
             if name in frame and frame[name].isna().all():
                 words = KINDS if name == "verdict" else ()
@@ -71,13 +76,30 @@ def read_trace(path: str | Path) -> pd.DataFrame:
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    plain = frame.reset_index(drop=frame.index.name != "t")
+    """The frame with its index as a column, unless rows are just counted. Raises `ValueError` for other indexes."""
+    import pandas as pd
+
+    labels = frame.index
+    if labels.name == "t":
+        plain = frame.reset_index()
+    elif labels.equals(pd.RangeIndex(len(frame))):
+        plain = frame.reset_index(drop=True)
+    elif labels.nlevels == 1 and pd.api.types.is_integer_dtype(labels.dtype):
+        plain = frame.rename_axis(_LABELS).reset_index()
+    else:
+        raise ValueError("feather and CSV keep a trace's rows by number: reset_index() first, or take .parquet")
     plain.attrs = frame.attrs
     return plain
 
 
 def _write_csv(frame: pd.DataFrame, target: Path) -> None:
     plain = _plain(frame)
+    others = [str(name) for name in plain if name not in {*CALLS_COLUMNS, *SAMPLES_COLUMNS, "t", _LABELS}]
+    if others:
+        raise ValueError(
+            f"a .csv keeps a trace's own columns, not {printable(', '.join(others), 200)}: take .parquet or "
+            ".feather, or drop them"
+        )
     categories = {name: plain[name].cat.categories.tolist() for name in _CATEGORIES if name in plain}
     if "t" in plain:
         plain["t"] = plain["t"].astype("int64")
@@ -119,7 +141,8 @@ def _typed(frame: pd.DataFrame, categories: Mapping[str, Any]) -> pd.DataFrame:
     for name in _CATEGORIES:
         typed[name] = pd.Categorical(frame[name], categories=pd.Index(categories[name], dtype=str))
     started = pd.to_datetime(frame["started_at"], utc=True, format="ISO8601")
-    return typed.assign(started_at=pd.DatetimeIndex(started).as_unit("ns"))
+    typed = typed.assign(started_at=pd.DatetimeIndex(started).as_unit("ns"))
+    return typed.set_index(frame[_LABELS].astype("int64").to_numpy()) if _LABELS in frame else typed
 
 
 def _known(path: str | Path) -> Path:

@@ -25,8 +25,10 @@ _LIBRARY_COLOR = "#8C8C8C"
 _LIBRARY = re.compile(r".*/(?:site-packages|dist-packages|lib(?:64)?/python3\.\d+)/|<frozen ")
 _MOST_BOXES = 400
 _LEAST_SHARE = 0.003
-_LEAST_LABEL = 0.025
-"""Shares of the whole below which a call has no box, and a box no words in it."""
+"""The share of the whole below which a call has no box."""
+_ACROSS = 105
+_LEAST_ACROSS = 4
+"""So many characters go into the widest box; a box with room for fewer than these has none."""
 _ROWS = 15
 _TEXT_ROWS = 8
 
@@ -114,7 +116,7 @@ def flame(profile: Profile) -> str:
         least *= 1.5
     boxes = _row(root, profile, least)
     if rest := profile.dropped:
-        boxes += _html(profile, root, rest, f"others · {_amount(profile.kind, rest)}", "lighter stacks", "1f")
+        boxes += _html(profile, root, rest, "others", "lighter stacks", "1f")
     whole = _styled(_LIBRARY_COLOR, "1f", esc(f"all · {_amount(profile.kind, profile.total)} · {CLAIM}"), "")
     style = (
         "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:12px;line-height:18px;"
@@ -254,18 +256,19 @@ def _row(box: _Box, profile: Profile, least: float) -> str:
         told = f"{name} · {where} · {amount}, {_percent(below.weight, profile)} of all · {count}"
         mine = below.weight - sum(each.weight for each in below.below.values())
         alpha = f"{int(0x44 + 0x5C * (mine / profile.total) ** 0.5):02x}" if number else "3c"
-        shown += _html(
-            profile, box, below.weight, f"{name} · {amount}", told, alpha, file, _row(below, profile, least)
-        )
+        shown += _html(profile, box, below.weight, name, told, alpha, file, _row(below, profile, least))
     return shown
 
 
 def _html(
-    profile: Profile, parent: _Box, weight: int, label: str, told: str, alpha: str, file: str = "", below: str = ""
+    profile: Profile, parent: _Box, weight: int, name: str, told: str, alpha: str, file: str = "", below: str = ""
 ) -> str:
+    """A box and those below it. Where there isn't room for name and amount, the name comes first."""
     own = _own(file)
     color = _COLORS[profile.kind] if own else _LIBRARY_COLOR
-    text = esc(label, 160) if weight > profile.total * _LEAST_LABEL else "&nbsp;"
+    room = int(_ACROSS * weight / profile.total)
+    whole = f"{name} · {_amount(profile.kind, weight)}"
+    text = esc(whole if len(whole) <= room else name, 160) if room >= _LEAST_ACROSS else "&nbsp;"
     box = _styled(color, alpha, f"<b>{text}</b>" if own else text, esc(told, 600))
     children = f'<div style="display:flex">{below}</div>' if below else ""
     return f'<div style="flex:0 0 {weight / parent.weight:.3%};min-width:0">{box}{children}</div>'

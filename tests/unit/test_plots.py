@@ -22,6 +22,7 @@ from agentplug.report.plots import (
     plot_calls,
     plot_change,
     plot_costs,
+    plot_cpu,
     plot_memory,
     plot_run,
     plot_runs,
@@ -125,7 +126,9 @@ def test_pictures_of_no_calls_say_so(plot: Callable[..., Any]) -> None:
         ax = drawn(plot(nothing))
         assert words(ax) == ["no calls yet"]
         assert ax.get_xlabel()
-    assert words(drawn(plot_runs([])[0])) == ["no calls yet"]
+    for by, label in (("memory", "Added memory (MiB)"), ("cpu", "CPU time (ms)")):
+        (ax,) = plot_runs([], by=by)  # type: ignore[arg-type]
+        assert (words(drawn(ax)), ax.get_ylabel(), ax.get_xlabel()) == (["no calls yet"], label, "Time (ms)")
     assert words(drawn(compare_runs([]))) == ["no calls yet"]
 
 
@@ -142,6 +145,26 @@ def test_pictures_of_calls_refuse_other_frames(plot: Callable[..., Any]) -> None
         plot("trace.csv")
     with pytest.raises(ValueError, match=r"^by='disk'; calls are drawn by 'memory', 'cpu' or 'wall'$"):
         plot(a_trace(), by="disk")
+
+
+@pytest.mark.parametrize("plot", [plot_run, plot_memory, plot_cpu])
+@pytest.mark.parametrize("given", [None, 3, "run", [], a_run], ids=["none", "number", "text", "list", "function"])
+def test_pictures_of_a_call_refuse_what_is_none(plot: Callable[..., Any], given: Any) -> None:
+    """Named by its type, with the picture that may have been meant; frames too."""
+    with pytest.raises(ValueError, match=rf"a single run, not from a {type(given).__name__}; plot_runs draws"):
+        plot(given)
+    with pytest.raises(ValueError, match=r"not from a DataFrame; .* plot_calls a trace"):
+        plot(a_trace())
+
+
+@pytest.mark.parametrize("plot", [plot_runs, compare_runs])
+def test_pictures_of_runs_refuse_what_are_none(plot: Callable[..., Any]) -> None:
+    """A frame, rubbish, rubbish among runs."""
+    with pytest.raises(ValueError, match=r"from runs \(`plugin.runs`\), not from a frame; plot_calls draws a trace"):
+        plot(a_trace())
+    for given in (3, "trace.csv", [a_run(), 3], {"a": 1}):
+        with pytest.raises(ValueError, match=r"not from a (int|str)$"):
+            plot(given)
 
 
 @pytest.mark.parametrize("plot", FROM_CALLS.values(), ids=FROM_CALLS)

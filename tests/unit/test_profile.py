@@ -607,6 +607,17 @@ def test_a_graph_of_any_size_stays_small() -> None:
     assert len(Profile("cpu", wide).flame()) < 400_000
 
 
+def test_a_box_says_as_much_as_it_has_room_for() -> None:
+    """Name and amount, the name alone, or nothing; the title has it all."""
+    sizes = {"wide": 900, "narrow": 80, "slim": 20}
+    stacks = [Stack(size, 1, (Place(name, "p.py", 0),)) for name, size in sizes.items()]
+    shown = Profile("memory", tuple(stacks)).flame()
+    assert "<b>wide · 900 B</b>" in shown
+    assert "<b>narrow</b>" in shown
+    assert "<b>slim" not in shown
+    assert "slim · p.py · 20 B, 2% of all · 1 allocation" in shown
+
+
 def test_an_empty_one_says_so() -> None:
     """A call may be too short for a sample."""
     profile = Profile("cpu")

@@ -17,6 +17,7 @@ from agentplug.contract.run import KINDS, Run, Sample, SourceInfo, Usage
 from agentplug.manager import PluginManager
 from agentplug.report.files import read_trace, save_trace
 from agentplug.report.frames import about, calls_frame, recorded_frame, samples_frame
+from agentplug.report.plots.given import limit_of
 from agentplug.sandboxed import SandboxedPlugin
 from agentplug.trace import recorder
 from agentplug.trace.recorder import Recorder
@@ -134,7 +135,29 @@ class TestFiles:
         pd.testing.assert_frame_equal(back, frame, check_exact=True, check_freq=False)
         assert back.attrs == frame.attrs
 
+    @pytest.mark.parametrize("suffix", SUFFIXES)
+    def test_some_rows_keep_their_labels(self, suffix: str, tmp_path: Path) -> None:
+        some = calls_frame(MIXED).loc[[3, 1]]
+        back = read_trace(save_trace(some, tmp_path / f"some{suffix}"))
+        pd.testing.assert_frame_equal(back, some, check_exact=True)
+        assert back.attrs == some.attrs
+
+    def test_what_a_file_would_lose_is_refused(self, tmp_path: Path) -> None:
+        frame = calls_frame(MIXED)
+        over = frame.agentplug.over_limit()
+        with pytest.raises(ValueError, match=r"not limit, used: take \.parquet or \.feather, or drop them"):
+            over.agentplug.save(tmp_path / "over.csv")
+        for suffix in (".csv", ".feather"):
+            with pytest.raises(ValueError, match=r"by number: reset_index\(\) first, or take \.parquet"):
+                save_trace(frame.set_index("plugin", drop=False), tmp_path / f"named{suffix}")
+        assert not list(tmp_path.iterdir())
+        for suffix in (".parquet", ".feather"):
+            back = read_trace(over.agentplug.save(tmp_path / f"over{suffix}"))
+            pd.testing.assert_frame_equal(back, over, check_dtype=False)  # of `limit`, which pandas 3 reads as str
+
     def test_other_frames_and_files_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="this int has no columns run, plugin"):
+            save_trace(3, tmp_path / "x.csv")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="is for the trace of a run, plugin or manager"):
             save_trace(pd.DataFrame({"a": [1]}), tmp_path / "x.csv")
         with pytest.raises(ValueError, match=r"a file ending in \.parquet, \.feather, \.csv"):
@@ -206,6 +229,12 @@ class TestAccessor:
         assert found["used"].tolist() == pytest.approx([80 / 64, 0.95])
         assert calls_frame(MIXED).agentplug.over_limit()["run"].tolist() == [1]
 
+    def test_a_plugin_may_bear_the_name_of_a_limit(self) -> None:
+        frame = calls_frame([a_run(0, OVER, plugin="memory", added=80 * MIB), a_run(1)])
+        frame.attrs["limits"] = {name: POLICY.to_dict() for name in ("memory", "hog")}
+        assert frame.agentplug.over_limit()["used"].tolist() == [80 / 64]
+        assert limit_of(frame.attrs, "memory", "memory") == 64 * MIB
+
     def test_a_limit_without_a_figure_counts_as_reached(self) -> None:
         run = a_run(0, Event(0.1, "limit", {"by": "disk", "measured": 2, "bound": 1, "unit": "bytes"}))
         found = calls_frame([run]).agentplug.over_limit()
@@ -232,10 +261,14 @@ class TestAccessor:
             samples_frame(MIXED[0]).agentplug.verdicts()
         with pytest.raises(AttributeError, match="is for the trace"):
             calls_frame(MIXED).agentplug.compare(pd.DataFrame({"a": [1]}))
+        with pytest.raises(AttributeError, match="this int has no columns run, plugin"):
+            calls_frame(MIXED).agentplug.compare(3)
         frame = calls_frame(MIXED)
-        frame.attrs = {}
-        with pytest.raises(ValueError, match="no longer knows its limits"):
-            frame.agentplug.over_limit()
+        alone = {"hog": POLICY.to_dict()}
+        for attrs in ({}, {"limits": {}}, {"limits": {"memory": None}}, {"limits": alone}, {"limits": {"hog": 3}}):
+            frame.attrs = attrs
+            with pytest.raises(ValueError, match="no longer knows all its limits"):
+                frame.agentplug.over_limit()
         with pytest.raises(ValueError, match="a number above 0"):
             calls_frame(MIXED).agentplug.over_limit(0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from agentplug.contract.explain import added_memory_bytes, plugin_name
@@ -21,16 +21,18 @@ from agentplug.report.plots.canvas import (
     time_unit,
     top,
 )
+from agentplug.report.plots.given import runs_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def compare_runs(runs: Sequence[Run], ax: Axes | None = None, by: Literal["memory", "cpu"] = "memory") -> Axes:
+def compare_runs(runs: Iterable[Run], ax: Axes | None = None, by: Literal["memory", "cpu"] = "memory") -> Axes:
     """A bar a run, first on top: peak of added memory or CPU time, each with a mark at its limit.
 
-    Colour, hatch and word tell the verdict. Raises `ValueError` for another `by`.
+    Colour, hatch and word tell the verdict. Raises `ValueError` for what are no runs or for another `by`.
     """
+    runs = runs_of(runs)
     if by == "memory":
         used = [float(added_memory_bytes(run)) for run in runs]
         limits, label = [float(run.policy.memory) for run in runs], "Added memory at its peak"

@@ -27,7 +27,7 @@ from agentplug.report.plots.canvas import (
     time_unit,
     top,
 )
-from agentplug.report.plots.given import limit_of
+from agentplug.report.plots.given import limit_of, one_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,11 +70,13 @@ class Curve(NamedTuple):
 def plot_run(run: Run, axes: Sequence[Axes] | NDArray[Any] | None = None) -> NDArray[Any]:
     """Memory above and CPU below, against time, with limits, phases and events.
 
-    `axes` are two Axes to draw on; returns them as an array of shape (2,). Raises `ValueError` for another number.
+    `axes` are two Axes to draw on; returns them as an array of shape (2,). Raises `ValueError` for another number, or
+    for what is no run.
     """
     import matplotlib.pyplot as plt
     import numpy as np
 
+    one_run(run)
     if axes is None:
         _, axes = plt.subplots(2, 1, figsize=(8, 5.6), sharex=True, layout="constrained")
     both: NDArray[Any] = np.asarray(axes, dtype=object).ravel()
@@ -87,14 +89,22 @@ def plot_run(run: Run, axes: Sequence[Axes] | NDArray[Any] | None = None) -> NDA
 
 
 def plot_memory(run: Run, ax: Axes | None = None) -> Axes:
-    """Memory that the plugin added to its worker, over time, with the limit, phases, events and the verdict."""
+    """Memory that the plugin added to its worker, over time, with the limit, phases, events and the verdict.
+
+    Raises `ValueError` for what is no run.
+    """
+    one_run(run)
     ax = ax or new_axes(8, 3.4)
     _draw_run(run, "memory", ax)
     return ax
 
 
 def plot_cpu(run: Run, ax: Axes | None = None) -> Axes:
-    """CPU time that the call has used, over time, with the limit, phases, events and the verdict."""
+    """CPU time that the call has used, over time, with the limit, phases, events and the verdict.
+
+    Raises `ValueError` for what is no run.
+    """
+    one_run(run)
     ax = ax or new_axes(8, 3.4)
     _draw_run(run, "cpu", ax)
     return ax

@@ -88,6 +88,12 @@ def _words(column: pd.Series[Any]) -> Any:
 
 def runs_of(given: Any) -> list[Run]:
     """`given` as a list of runs. Raises `ValueError` if something else is in it."""
+    import pandas as pd
+
+    if isinstance(given, pd.DataFrame):
+        raise ValueError(
+            "this picture is drawn from runs (`plugin.runs`), not from a frame; plot_calls draws a trace"
+        )
     runs = [given] if isinstance(given, Run) else list(given) if isinstance(given, Iterable) else [given]
     for run in runs:
         if not isinstance(run, Run):
@@ -95,11 +101,21 @@ def runs_of(given: Any) -> list[Run]:
     return runs
 
 
+def one_run(given: Any) -> Run:
+    """`given`, if it is a run. Raises `ValueError` for anything else."""
+    if not isinstance(given, Run):
+        raise ValueError(
+            f"this picture is drawn from a single run, not from a {type(given).__name__}; plot_runs draws several, "
+            "plot_samples a run's readings, plot_calls a trace"
+        )
+    return given
+
+
 def limit_of(attrs: Mapping[Any, Any], field: str, plugin: str | None = None) -> float | None:
     """The limit that a frame's `attrs` tell of, for this plugin where they tell of several; else None."""
     limits = attrs.get("limits")
-    if isinstance(limits, Mapping) and field not in limits and plugin is not None:
-        limits = limits.get(plugin)
+    if isinstance(limits, Mapping) and plugin is not None and isinstance(limits.get(field, {}), Mapping):
+        limits = limits.get(plugin)  # of several plugins, one of which may bear the name of a limit
     told = limits.get(field) if isinstance(limits, Mapping) else None
     if isinstance(told, bool) or not isinstance(told, (int, float)) or not math.isfinite(told) or told <= 0:
         return None

@@ -46,6 +46,7 @@ def plot_runs(
     if not runs:
         dress(panels[0], "y")
         say(panels[0], "no calls yet")
+        _axis_words(panels[:1], "Added memory (MiB)" if by == "memory" else "CPU time (ms)", "Time (ms)")
         return panels[:1]
     curves = [run_curve(run, by) for run in runs]
     reach = top(max(curve.most for curve in curves), max(curve.limit or 0.0 for curve in curves))
