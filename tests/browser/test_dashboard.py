@@ -192,6 +192,9 @@ def test_a_saved_notebook_keeps_the_last_state(lab: Server, browser: Any, tmp_pa
         still = page.page.locator(".jp-OutputArea table")
         still.wait_for(state="visible", timeout=PATIENCE_S * 1e3)
         assert "completed" in still.inner_text()
-        page.page.get_by_text("model not found").wait_for(state="hidden", timeout=PATIENCE_S * 1e3)
+        looked_for, gone = (page.page.get_by_text(words) for words in ("Loading widget", "model not found"))
+        assert not looked_for.is_visible()
+        gone.wait_for(state="attached", timeout=PATIENCE_S * 1e3)
+        assert not gone.is_visible()
         page.page.screenshot(path=artefact("dashboard-reopened.png", tmp_path))
         assert page.page.title() != "1"

@@ -66,6 +66,74 @@ def test_cards_are_drawn_and_hostile_text_stays_text(book: str, browser: Any, tm
     assert drawn == {"cards": 4, "wide": 0}
 
 
+FLAME = """%load_ext agentplug
+from agentplug import *
+source = '''
+import time
+
+class KeenPlugin:
+    name, version = "keen", "1.0"
+    async def initialize(self, config): ...
+    def twice(self, data): return [data, bytes(data)]
+    async def process(self, size):
+        kept = self.twice(bytearray(b"x" * size)), bytearray(size // 4)
+        until = time.process_time() + 0.2
+        while time.process_time() < until: pass
+        return len(kept)
+'''
+with open('keen.py', 'w') as file:
+    print(source, file=file)"""
+PROFILE = "(await SandboxedPlugin('./keen.py', Policy(profile={!r})).run(1 << 23)).profile"
+BOXES = r"""graph => {
+    let count = 0, astray = 0;
+    for (const box of graph.querySelectorAll('div > div[style="display:flex"] > div')) {
+        const own = box.getBoundingClientRect(), around = box.parentElement.getBoundingClientRect();
+        const share = parseFloat(box.style.flexBasis) / 100;
+        count += 1;
+        if (Math.abs(own.width - share * around.width) > 1.5 || own.right > around.right + 1.5) astray += 1;
+    }
+    return {count, astray};
+}"""
+CONTRAST = r"""graph => {
+    const parts = color => color.match(/[\d.]+/g).map(Number);
+    const light = color => color.map(c => c / 255)
+        .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, c, n) => sum + c * [0.2126, 0.7152, 0.0722][n], 0);
+    const behind = element => {
+        const [r, g, b, a = 1] = parts(getComputedStyle(element).backgroundColor);
+        if (a === 1) return [r, g, b];
+        const [R, G, B] = behind(element.parentElement);
+        return [r * a + R * (1 - a), g * a + G * (1 - a), b * a + B * (1 - a)];
+    };
+    return Math.min(...[...graph.querySelectorAll('div[title]')].map(box => {
+        const ink = parts(getComputedStyle(box).color).slice(0, 3);
+        const [low, high] = [light(behind(box)), light(ink)].sort((a, b) => a - b);
+        return (high + 0.05) / (low + 0.05);
+    }));
+}"""
+
+
+def test_a_flame_graph_fits_and_can_be_read(lab: Server, browser: Any, tmp_path: Path) -> None:
+    """Every box lies within its caller's, as wide as its share; words stand out from their boxes, light and dark."""
+    name = lab.write("flame.ipynb", [FLAME, PROFILE.format("memory"), PROFILE.format("cpu")])
+    with opened(browser, f"{lab.address}/lab/tree/{name}") as book:
+        assert book.finish(0) == ""
+        said = [book.finish(cell) for cell in (1, 2)]
+        graphs = [book.outputs(cell).first.get_by_role("group", name="Flame graph") for cell in (1, 2)]
+        found = [graph.evaluate(BOXES) for graph in graphs]
+        contrasts = []
+        for theme in ("light", "dark"):
+            book.dark(theme == "dark")
+            for graph, kind in zip(graphs, ("memory", "cpu"), strict=True):
+                graph.screenshot(path=artefact(f"flame-{kind}-{theme}.png", tmp_path))
+                contrasts.append(graph.evaluate(CONTRAST))
+    assert all("as the plugin's own process says" in text for text in said)
+    assert "twice" in said[0]
+    assert all(boxes["count"] > 2 for boxes in found)
+    assert [boxes["astray"] for boxes in found] == [0, 0]
+    assert min(contrasts) > 4.5, contrasts  # WCAG 2.2, 1.4.3, for words of this size
+
+
 def draws(page: Any) -> dict[str, int]:
     """How many cards there are, and how many boxes are wider than the notebook."""
     found: dict[str, int] = page.evaluate(

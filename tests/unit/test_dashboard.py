@@ -12,6 +12,7 @@ import pytest
 from jupyter_client.session import Session
 
 from agentplug import ContractError, PluginManager, PluginQuarantined, Policy, Run, SandboxedPlugin, dashboard
+from agentplug.contract.explain import added_memory_bytes
 from agentplug.jupyter.dashboard import drawing
 from agentplug.jupyter.dashboard.actions import Actions
 from agentplug.jupyter.dashboard.clicks import Wire
@@ -95,6 +96,26 @@ async def test_a_call_between_two_looks_is_told_if_it_failed(sleeper: SandboxedP
     board.look()
     assert [kind for kind, _ in words(board)] == ["reply", "error"]
     assert board.rows[0].calls == 4
+
+
+@need_confinement
+async def test_a_call_whose_worker_is_gone_keeps_its_figures(sleeper: SandboxedPlugin) -> None:
+    """Killed or closed between two looks: the row shows what the call came to, no zero and no old reading."""
+    board = Board(sleeper)
+    board.look()
+    task = await busy(sleeper)
+    board.look()
+    sleeper.stop("kill")
+    killed = await task
+    board.look()
+    row = board.rows[0]
+    assert (row.verdict, row.cpu_s, row.cpu_percent) == ("stopped:kill", killed.usage.cpu_s, None)
+    run = await sleeper.run(0)
+    await sleeper.close()
+    board.look()
+    assert (row.state, row.verdict) == ("closed", "completed")
+    assert (row.memory_bytes, row.cpu_s) == (added_memory_bytes(run), run.usage.cpu_s)
+    assert row.points[-1] == (row.memory_bytes, row.cpu_s)
 
 
 @need_confinement

@@ -166,8 +166,12 @@ def _words(kind: str, detail: Mapping[str, Any]) -> str:
 
 
 def still(of: str, rows: Sequence[Row], told: Iterable[Told], note: str = "") -> str:
-    """What a saved notebook keeps: the same in a box, and a rule that hides Lab's words for widgets that are gone."""
-    gone = f".jp-OutputArea-child:has(+ .jp-OutputArea-child .{of}-still)>.jp-OutputArea-output.jupyter-widgets"
+    """What a saved notebook keeps: the same in a box, and a rule for the output before it, the widgets' own.
+
+    That one is hidden unless they are there: Lab's words for widgets that it looks for, or that are gone, say little.
+    """
+    place = f".jp-OutputArea-child:has(+ .jp-OutputArea-child .{of}-still)>.jp-OutputArea-output"
+    gone = f"{place}:is(.jupyter-widgets,.lm-Panel):not(:has(.{of}-live))"
     style = f"border:{_LINE};border-left:4px solid {MEMORY_COLOR};{_FRAME}"
     return (
         f'<div class="{of}-still"><style>{gone}{{display:none}}</style>'

@@ -117,11 +117,14 @@ class Watch:
                 self._exchange, self._record, self._shown, self._peak_bytes, self._last = exchange, 0, 0, 0, None
             self._tell(exchange)
         self._tell_between(plugin)
-        row.verdict = str(plugin.runs[-1].verdict) if plugin.runs else ""
+        run = plugin.runs[-1] if plugin.runs else None
+        row.verdict = str(run.verdict) if run is not None else ""
         sample = exchange.samples[-1] if exchange is not None and exchange.samples else None
         changed = self._differs((row.name, row.version, row.state, row.calls, row.verdict, exchange, sample))
         if changed and exchange is not None:
             self._measure(exchange, sample)
+        elif changed and run is not None:
+            self._conclude(run)
         return changed
 
     def _differs(self, seen: tuple[Any, ...]) -> bool:
@@ -143,6 +146,14 @@ class Watch:
                 row.cpu_percent = 100 * (sample.cpu_ns - self._last.cpu_ns) / (sample.t_ns - self._last.t_ns)
             self._last = sample
         row.points.append(Point(max(0, highest_bytes - floor_bytes), row.cpu_s))
+
+    def _conclude(self, run: Run) -> None:
+        """Its worker is gone: what is shown is what its last call came to."""
+        row = self.row
+        row.memory_bytes, row.cpu_s, row.cpu_percent = added_memory_bytes(run), run.usage.cpu_s, None
+        end = Point(row.memory_bytes, row.cpu_s)
+        if not row.points or row.points[-1] != end:
+            row.points.append(end)
 
     def _tell(self, exchange: Exchange) -> None:
         """The events of this exchange that weren't told yet."""
