@@ -39,7 +39,8 @@ class Dispatching(ABC):
         At an agent point it is asked by `dispatch`, with a copy of the message. `kind`: `observe` (the default; it
         may take the `Dispatch` as a second argument), `transform` or `veto`, which return what a plugin's
         `on_message` may, or a message with other parts. A transform or veto that fails denies the message, unless
-        `fail_open`.
+        `fail_open`. A coroutine has 5 seconds; a plain function can't be interrupted and holds up the loop that it is
+        called on, an agent's own: for what takes long, `await asyncio.to_thread(...)` in a coroutine.
 
         Raises `UnknownHook`, and `ContractError` for another kind.
         """

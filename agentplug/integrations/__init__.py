@@ -34,6 +34,9 @@ def attach(agent: Any, manager: PluginManager) -> Any:
     `agent` is a pydantic-ai `Agent`, LangChain's `create_agent` itself, an OpenAI Agents SDK `Agent`, a Google ADK
     `Runner` or `App`, or a `ScriptedAgent`; what comes back is of the same use, as the file of each says. Raises
     `ContractError` for anything else.
+
+    Words that an agent streams are out before the hooks at `post_model_call` and `output` are asked: a denial there
+    can't recall them; it keeps the agent from going on with them.
     """
     homes: list[object] = [cls.__module__ for cls in type(agent).__mro__]
     homes.append(getattr(agent, "__module__", None))  # that of a function, such as create_agent

@@ -11,11 +11,12 @@ Denials are answers, as ADK has them: a tool's call gets `{"error": the reason}`
 `LlmResponse` with the reason and the error code `HOOK_DENIED`; a denied input is withheld from the session and the
 run ends with the reason; a denied output is replaced by it. When a response is streamed, `post_model_call` comes with
 the last of it: what was streamed can't be recalled, but nothing is done with it. ADK doesn't say when a run is
-cancelled, so it has no `agent_shutdown` then. Live runs are refused.
+cancelled: its `agent_shutdown` comes when the runner is closed. Live runs are refused.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from typing import Any
@@ -90,10 +91,11 @@ class _Run(Trail):
 
     denied: str | None = None  # why it ends before it begins
     begun_s = 0.0
+    started = False
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.started = False
+        self.task: Any = asyncio.current_task()
         self.calls: dict[str, float] = {}  # the tools at work, and since when
         self.answered: set[str] = set()  # the calls that we answered, so that no tool ran
 
@@ -147,13 +149,9 @@ class Asking(BasePlugin):
         """`output`: the last that an agent says."""
         run = self._run(invocation_context)
         content = event.content
-        if (
-            run.denied is not None
-            or event.partial
-            or event.error_code
-            or not event.is_final_response()
-            or not content
-        ):
+        if run.denied is not None or event.partial or event.error_code:
+            return None
+        if not content or not event.is_final_response():
             return None
         if not any(part.text and not part.thought for part in content.parts or ()):
             return None
@@ -167,15 +165,19 @@ class Asking(BasePlugin):
 
     async def after_run_callback(self, *, invocation_context: Any) -> None:
         """`agent_shutdown`."""
-        run = self._runs.pop(invocation_context.invocation_id, None)
-        if run is not None:
+        if run := self._runs.pop(invocation_context.invocation_id, None):
             await run.end()
 
     async def on_run_error_callback(self, *, invocation_context: Any, error: Exception) -> None:
         """`agent_shutdown` of a run that failed."""
-        run = self._runs.pop(invocation_context.invocation_id, None)
-        if run is not None:
+        if run := self._runs.pop(invocation_context.invocation_id, None):
             await run.end(error)
+
+    async def close(self) -> None:
+        """`agent_shutdown` of runs that were cancelled: those whose task is done, or closes the runner now."""
+        over = [name for name, run in self._runs.items() if run.task.done() or run.task is asyncio.current_task()]
+        for name in over:  # the others may be another runner's of the same app
+            await self._runs.pop(name).end(asyncio.CancelledError())
 
     # ------------------------------------------------------------------ the model
 

@@ -281,6 +281,62 @@ class TestGoogleADK:
         assert ["can't be asked about" in repr(event.content) for event in events] == [True]
         assert points(await seen(manager)) == ["agent_startup", "agent_shutdown"]
 
+    async def test_closing_the_runner_ends_the_runs_that_were_cancelled(self, manager: PluginManager) -> None:
+        """Those of a task that is done and those of the task that closes it, and no other: an app may have several
+        runners, and their runs go on.
+        """
+        from google.adk.apps import App
+        from google.adk.runners import InMemoryRunner
+        from google.genai import types
+
+        begun: asyncio.Queue[str] = asyncio.Queue()
+        go_on = asyncio.Event()
+
+        async def weather(city: str) -> str:
+            """The weather in a city."""
+            begun.put_nowait(city)
+            await go_on.wait()
+            return "rain"
+
+        async def run(runner: Any) -> None:
+            session = await runner.session_service.create_session(app_name="tests", user_id="u")
+            prompt = types.Content(role="user", parts=[types.Part(text="Hi")])
+            async for _ in runner.run_async(user_id="u", session_id=session.id, new_message=prompt):
+                pass
+
+        async def run_and_give_up(runner: Any) -> None:
+            async def give_up() -> None:
+                await begun.get()
+                limit.reschedule(0)
+
+            async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as group:
+                group.create_task(give_up())
+                await run(runner)
+
+        def made(*script: Any) -> Any:
+            app.root_agent = GoogleADK(list(script), [weather]).agent()
+            return InMemoryRunner(app=app)
+
+        app = App(name="tests", root_agent=GoogleADK([]).agent())
+        attach(app, manager)
+        goes_on = asyncio.create_task(run(made([OSLO], "It rains.")))
+        await begun.get()
+        cancelled = asyncio.create_task(run(runner := made([OSLO], [OSLO])))
+        await begun.get()
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        with pytest.raises(TimeoutError):
+            await run_and_give_up(runner)
+        assert [m for m in await seen(manager) if m.point == "agent_shutdown"] == []
+        await runner.close()
+        ends = [m.error for m in await seen(manager) if m.point == "agent_shutdown"]
+        assert ends == [{"type": "CancelledError"}] * 2
+        go_on.set()
+        await goes_on
+        messages = await seen(manager)
+        assert [m.error for m in messages if m.point == "agent_shutdown"] == [*ends, None]
+
     async def test_a_denied_input_is_not_remembered(self, manager: PluginManager) -> None:
         """What the session keeps of it is that it was withheld."""
         manager.register_hook("input", lambda message: {"deny": "secret"}, "veto")
@@ -434,7 +490,7 @@ async def test_runs_at_the_same_time_keep_apart(driver: type[Driver], manager: P
 
 
 async def test_a_cancelled_run_has_an_end(driver: type[Driver], manager: PluginManager) -> None:
-    """Where the framework says so: ADK tells its plugins of the tool's call, and not of the run."""
+    """At once, or as the runner is closed, which is when ADK says so."""
     begun = asyncio.Event()
 
     async def weather(city: str) -> str:
@@ -450,10 +506,7 @@ async def test_a_cancelled_run_has_an_end(driver: type[Driver], manager: PluginM
         await task
     last = (await seen(manager))[-1]
 
-    if driver is GoogleADK:
-        assert (last.point, last.error) == ("post_tool_call", {"type": "CancelledError"})
-    else:
-        assert (last.point, last.error) == ("agent_shutdown", {"type": "CancelledError"})
+    assert (last.point, last.error) == ("agent_shutdown", {"type": "CancelledError"})
 
 
 async def test_an_observer_that_raises_costs_nothing(driver: type[Driver], manager: PluginManager) -> None:

@@ -526,6 +526,48 @@ async def test_a_hook_has_a_time_of_its_own() -> None:
         assert not (await manager.dispatch(message(point="output"))).allowed
 
 
+@pytest.mark.parametrize(
+    ("comes", "goes_on", "cancelled", "outcome"),
+    [
+        (True, False, False, "allowed"),
+        (False, False, False, "timeout"),
+        (True, True, False, "timeout"),
+        (True, False, True, "cancelled"),
+    ],
+    ids=["it came", "it did not", "it came and did not end it", "who waits has gone"],
+)
+async def test_a_loop_that_was_held_up_finds_the_answer_and_no_timeout(
+    comes: bool, goes_on: bool, cancelled: bool, outcome: str
+) -> None:
+    """What a hook waits for came in time; that nobody looked is not its fault."""
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    answer = loop.create_future()
+
+    async def hook(shown: AgentMessage) -> None:
+        asked.set()
+        await answer
+        if goes_on:
+            await asyncio.Event().wait()
+
+    async with PluginManager() as manager:
+        manager.register_hook("input", hook, "veto")
+        manager._dispatcher.hook_s = 0.05
+        dispatching = asyncio.create_task(manager.dispatch(message()))
+        await asked.wait()
+        if comes:
+            loop.call_soon(answer.set_result, None)
+        if cancelled:
+            loop.call_later(0.1, dispatching.cancel)  # after the limit, and before anybody has looked
+        time.sleep(0.2)  # noqa: ASYNC251  blocking is the point
+        if cancelled:
+            with pytest.raises(asyncio.CancelledError):
+                await dispatching
+        else:
+            (record,) = (await dispatching).records
+            assert record.outcome == outcome
+            assert record.duration_s >= 0.2
+
+
 async def test_a_hook_that_wont_be_interrupted_is_killed() -> None:
     """What ignores the interrupt gets a second of grace; then its worker ends, and the next message has a new one."""
     async with PluginManager() as manager:
