@@ -200,6 +200,9 @@ async def verified(path: object, spec: object, policy: Policy, *, required: bool
     found = _as_pinned(taken.pin, pin)
     if differences(pin, found):
         lines = await _whole_difference(pin, taken)
+        if found.kind != pin.kind:  # another one of that name, or it is looked for in other places
+            place = next(module.path for module in taken.source.modules if module.name == taken.source.entry)
+            lines.append(f"  what is here lies in {quoted_path(place)}")
         raise PinMismatch(
             f"Plugin {quoted(pin.name)} isn't what {quoted_path(lock.path)} pins (-) but (+), and wasn't loaded:\n"
             + "\n".join(lines)

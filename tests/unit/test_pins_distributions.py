@@ -520,6 +520,22 @@ async def test_a_project_that_is_built_and_installed(tmp_path: Path, monkeypatch
         await answer(tmp_path, "greeter")
 
 
+async def test_another_kind_is_named_with_its_place(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project's folder before the installed package, on the path: nobody need search for it."""
+    place = site.parent / "project/greet/core.py"
+    place.parent.mkdir(parents=True)
+    (place.parent / "__init__.py").touch()
+    place.write_text(GREETER.replace("good", "evil"))
+    monkeypatch.setattr(sys, "path", [str(place.parents[1]), *sys.path])
+
+    assert imported(place.parents[1], site, module="greet.core") == "evil"
+    with pytest.raises(PinMismatch) as caught:
+        await answer(site.parent, "greeter")
+
+    assert "- kind: distribution\n+ kind: tree\n" in str(caught.value)
+    assert f"\n  what is here lies in '{place}'\nRemedy: " in str(caught.value)
+
+
 async def test_two_distributions_share_a_namespace_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both portions are there, a third one that no closure has isn't."""
     site = use_site(tmp_path / "site", monkeypatch)

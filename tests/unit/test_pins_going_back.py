@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -53,6 +54,35 @@ async def test_a_lock_that_was_put_back_is_refused(put_back: Path, monkeypatch: 
 
     assert "- version: 1.10\n+ version: 1.0\n" in str(caught.value)
     assert "agentplug lock --upgrade greeter" in str(caught.value)
+
+
+async def test_a_lock_with_an_older_dependency_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plugin is of the same version in both locks, and its dependency was put back with the lock."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    site, lock = use_site(tmp_path / "site", monkeypatch), tmp_path / "agentplug.lock"
+    install(site, "greet", "1.0", {"greet.py": GREETER}, "Requires-Dist: words")
+    held = []
+    for version in ("2.9", "2.10"):
+        for old in site.glob("words-*"):
+            shutil.rmtree(old)
+        install(site, "words", version, {"words.py": f"x = {version!r}"})
+        pin(tmp_path, "greet")
+        held.append((lock.read_text(), site.parent / f"site-{version}"))
+        shutil.copytree(site, held[-1][1])
+        assert await answer(tmp_path, "greet") == "good"
+    lock.write_text(held[0][0])
+    shutil.rmtree(site)
+    shutil.copytree(held[0][1], site)
+    assert take("greet", str(tmp_path)).pin.digest == read_lock(tmp_path).pins["greeter"].digest
+
+    monkeypatch.setattr(seen, "_here", {})  # as in another process
+    with pytest.raises(PinMismatch, match=r"was put back.*\n- dependency words: 2\.10\n\+ dependency words: 2\.9\n"):
+        await answer(tmp_path, "greet")
+
+    done = CliRunner().invoke(app, ["lock", "--upgrade", "greeter", "--yes"])
+    assert done.exit_code == 0, done.output
+    assert await answer(tmp_path, "greet") == "good"
 
 
 async def test_somebody_may_agree_to_go_back(put_back: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """The newest version of each pinned plugin that was loaded here (host), so that an older lock is noticed.
 
-An old lock beside an old plugin fits in every byte. So each lock's newest versions are remembered outside of its
-folder, in `$XDG_STATE_HOME/agentplug`, one small file a lock; where that can't be written, for this process alone.
+An old lock beside an old plugin, or beside an old dependency of it, fits in every byte. So each lock's newest
+versions are remembered outside of its folder, in `$XDG_STATE_HOME/agentplug`, one small file a lock; where that can't
+be written, for this process alone.
 `agentplug lock` is how somebody agrees to go back.
 """
 
@@ -24,31 +25,45 @@ _lock = threading.Lock()
 
 
 def refuse_older(place: str, pin: Pin) -> None:
-    """Raise `PinMismatch` if the lock at `place` pinned a newer version when it was last loaded here."""
-    newest = _newest(place).get(pin.key, "")
-    if newest and is_older(pin.release, newest):
+    """Raise `PinMismatch` if the lock at `place` pinned a newer version when it was last loaded here.
+
+    A newer version of the plugin, or of what it depends on.
+    """
+    newest = _newest(place)
+    lines = []
+    for name, version in _releases(pin).items():
+        if name in newest and is_older(version, newest[name]):
+            what = f"dependency {name.partition(' ')[2]}" if " " in name else "version"
+            lines += [f"- {what}: {printable(newest[name], 100)}", f"+ {what}: {printable(version, 100)}"]
+    if lines:
+        told = "\n".join(lines)
         raise PinMismatch(
             f"{quoted_path(place)} was put back: it pins {quoted(pin.name)}, of which a newer version was loaded:\n"
-            f"- version: {printable(newest, 100)}\n+ version: {printable(pin.release, 100)}\n"
-            f"Remedy: restore the newer lock, or agree to the older version: {upgrade_command(pin.key)}"
+            f"{told}\nRemedy: restore the newer lock, or agree to the older version: {upgrade_command(pin.key)}"
         )
 
 
 def remember(place: str, pin: Pin) -> None:
-    """This version was loaded, or somebody agreed to it."""
-    newest = _newest(place)
-    if newest.get(pin.key) == pin.release or not pin.release:
+    """These versions were loaded, or somebody agreed to them."""
+    newest, releases = _newest(place), _releases(pin)
+    if releases.items() <= newest.items():
         return
     with _lock:
-        _here.setdefault(place, {})[pin.key] = pin.release
+        _here.setdefault(place, {}).update(releases)
     with contextlib.suppress(OSError):
         folder, file = _state(place)
         os.makedirs(folder, mode=0o700, exist_ok=True)
         _forget_the_gone(folder)
         temporary = f"{file}.{os.getpid()}.{threading.get_ident()}"
         with open(temporary, "w", encoding="utf-8") as new:
-            json.dump({"lock": place, "versions": {**newest, pin.key: pin.release}}, new)
+            json.dump({"lock": place, "versions": {**newest, **releases}}, new)
         os.replace(temporary, file)
+
+
+def _releases(pin: Pin) -> dict[str, str]:
+    """The version that is pinned of the plugin, by its key, and of each dependency, by `KEY NAME`."""
+    needed = {f"{pin.key} {name}": text.partition(" ")[0] for name, text in pin.closure.items()}
+    return {pin.key: pin.release, **needed} if pin.release else needed
 
 
 def _newest(place: str) -> dict[str, str]:
