@@ -117,9 +117,26 @@ def _literal(value: ast.expr, constants: dict[str, Any]) -> Any:
     if isinstance(value, ast.Name):
         return constants.get(value.id, _NOTHING)
     try:
+        if isinstance(value, ast.Call):
+            return _called(value, constants)
         return ast.literal_eval(value)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return _NOTHING
+
+
+def _called(call: ast.Call, constants: dict[str, Any]) -> Any:
+    """`dict.fromkeys(NAMES, KIND)` and `TEXT.split()` of literals, as plugins write that they ask for many points."""
+    function = call.func
+    if not isinstance(function, ast.Attribute) or call.keywords or len(call.args) > 2:
+        return _NOTHING
+    given = [_literal(argument, constants) for argument in call.args]
+    if any(one is _NOTHING for one in given):
+        return _NOTHING
+    of = function.value
+    if isinstance(of, ast.Name) and of.id == "dict" and "dict" not in constants:
+        return dict.fromkeys(*given) if function.attr == "fromkeys" and len(given) == 2 else _NOTHING
+    text = _literal(of, constants)
+    return text.split() if function.attr == "split" and isinstance(text, str) and not given else _NOTHING
 
 
 def _is_abstract(wanted: ast.ClassDef) -> bool:

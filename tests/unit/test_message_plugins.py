@@ -22,9 +22,11 @@ import pytest
 
 from agentplug import AgentMessage, PluginManager, Policy
 from agentplug.contract.plugin import AGENT_POINTS
+from agentplug.plugins.manifest_reader import ManifestReaderPlugin
 from agentplug.plugins.message_logger import MessageLoggerPlugin
 from agentplug.plugins.pii_redactor import PiiRedactorPlugin
 from agentplug.plugins.secret_guard import SecretGuardPlugin
+from agentplug.plugins.word_count import WordCountPlugin
 from tests.leftovers import _warmed, nothing_left  # noqa: F401
 
 LOGGER = "agentplug.plugins.message_logger:MessageLoggerPlugin"
@@ -71,6 +73,44 @@ def test_the_logger_fits_on_two_screens() -> None:
     """A model of its kind is short, and asks for every agent point."""
     assert len(Path(inspect.getfile(MessageLoggerPlugin)).read_text().splitlines()) < 80
     assert MessageLoggerPlugin.hooks == OBSERVE
+
+
+@pytest.mark.parametrize("kind", [MessageLoggerPlugin, SecretGuardPlugin, PiiRedactorPlugin, WordCountPlugin])
+def test_what_they_ask_for_can_be_read_without_running_them(kind: type[Any]) -> None:
+    """So they can be pinned, with their rights."""
+    code = Path(inspect.getfile(kind)).read_bytes()
+    found = ManifestReaderPlugin().process({"code": code, "attribute": kind.__name__})
+    assert found.pop("hooks", {}) == getattr(kind, "hooks", {})
+    assert found == {"name": kind.name, "version": kind.version}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ('dict.fromkeys(["input", "output"], "veto")', {"input": "veto", "output": "veto"}),
+        ('dict.fromkeys(POINTS.split(), "observe")', {"input": "observe", "output": "observe"}),
+        ('dict.fromkeys(("input",), KIND)', None),
+        ('dict.fromkeys([["input"]], "veto")', None),
+        ('dict.fromkeys(["input"])', None),
+        ('dict.fromkeys(["input"], value="veto")', None),
+        ('dict.fromkeys(POINTS.split(","), "veto")', None),
+        ('dict.fromkeys(POINTS.upper(), "veto")', None),
+        ('dict.copy(["input"], "veto")', None),
+        ('other.fromkeys(["input"], "veto")', None),
+        ('dict(input="veto")', None),
+    ],
+)
+def test_the_ways_to_ask_for_many_points_that_are_as_good_as_literals(
+    written: str, read: dict[str, str] | None
+) -> None:
+    """What else is called may be anything, and isn't guessed."""
+    for first in ("", "dict = 3\n"):
+        code = f'{first}POINTS = "input output"\nclass APlugin:\n    hooks = {written}\n'.encode()
+        found = ManifestReaderPlugin().process({"code": code, "attribute": "APlugin"})
+        if read is None or first:
+            assert found == {"problem": "hooks of class APlugin is computed; write it as a literal"}
+        else:
+            assert found == {"hooks": read}
 
 
 async def test_the_logger_writes_a_line_a_message_into_a_granted_folder(tmp_path: Path) -> None:
