@@ -162,6 +162,7 @@ BAD = {
         "needs 'files'",
         r"'two;reboot\x1b'",
     ),
+    "one plugin under two names": (GOOD.replace("./two.py", "./one.py"), 16, "as 'one' and as 'two'", "--check"),
     "under another name": (GOOD.replace('name = "one"', 'name = "uno"'), 5, "belongs under 'uno'", "--upgrade one"),
     "specifier": (GOOD.replace('version = "1.0"', 'specifier = "1"', 1), 7, "no version specifier", ">=1.2"),
     "a merge's other marks": (GOOD.replace("[plugins.two]", "=======\n[plugins.two]"), 16, "a merge", "--check"),

@@ -182,7 +182,13 @@ class _Reading:
         plugins = document.get("plugins", {})
         if not isinstance(plugins, dict):
             raise self._error(("plugins",), "plugins is no table", "write [plugins.NAME]")
-        return {key: self._pin(key, values) for key, values in plugins.items()}
+        found = {key: self._pin(key, values) for key, values in plugins.items()}
+        by_spec: dict[str, str] = {}
+        for key, pin in found.items():  # as a merge may leave them: which of the two would hold?
+            if (other := by_spec.setdefault(pin.spec, key)) != key:
+                fact = f"{quoted(pin.spec)} is pinned twice, as {quoted(other)} and as {quoted(key)}"
+                raise self._error(("plugins", key), fact, "remove the one that is old, then: agentplug lock --check")
+        return found
 
     def _pin(self, key: str, values: object) -> Pin:
         path = ("plugins", key)
