@@ -129,8 +129,9 @@ async def test_the_logger_writes_a_line_a_message_into_a_granted_folder(tmp_path
     assert [line["point"] for line in written] == list(AGENT_POINTS)
     assert [line["seq"] for line in written] == list(range(8))
     assert [line["dispatch"]["allowed"] for line in written] == [point != "output" for point in AGENT_POINTS]
-    assert written[1].keys() == {"point", "v", "id", "seq", "ts", "parts", "dispatch"}
+    assert written[1].keys() == {"point", "v", "id", "seq", "ts", "parts", "redactions", "dispatch"}
     assert written[1]["parts"] == [{"type": "text", "content": "a card"}]
+    assert [note.split(" by ")[0] for note in written[1]["redactions"]] == ["parts[0]: changed"]
     assert "hello" not in path.read_text().splitlines()[1]
     assert path.stat().st_mode & 0o777 == 0o600
 
