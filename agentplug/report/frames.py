@@ -110,9 +110,9 @@ def samples_frame(run: Run) -> pd.DataFrame:
     """Readings of one call: TimedeltaIndex `t` (ns), `rss_bytes`, `cpu_s`, `cpu_percent`, `threads`.
 
     `cpu_percent` is the rate since the reading before (100 is one core; the first is 0.0). `threads` may be half a
-    second old while the worker is calm, and then is what it was at the reading that last counted them. Readings are
-    close at the start of a call and where memory changes, else 10 ms apart, in a crowd more. `attrs`, JSON-safe, holds
-    `frame` ("samples"), `plugin`, `version`, `verdict`, `limits` (the policy), `digest`, `barriers` and `machine`.
+    second old while the worker is calm. Readings are denser at the start of a call and where memory changes, else
+    10 ms apart, in a crowd of busy workers more. `attrs`, JSON-safe, holds `frame` ("samples"), `plugin`, `version`,
+    `verdict`, `limits` (the policy), `digest`, `barriers` and `machine`.
     """
     import numpy as np
     import pandas as pd
