@@ -107,14 +107,17 @@ def test_stop_and_kill_reach_a_call_while_its_cell_is_busy(book: Page, cell: int
 
 
 def test_reload_and_quarantine(book: Page) -> None:
-    """Quarantine ends the call and refuses the next; reload lifts it."""
+    """Quarantine ends the call and refuses the next; reload lifts it, also when it is pressed with a key."""
     book.run(2)
     shows(book, "busy")
     click(book, "quarantine")
     book.until_ran(2)
     shows(book, "quarantined")
     assert "was quarantined by hand; reload it" in book.finish(4)
-    click(book, "reload")
+    book.outputs(1).first.get_by_role("button", name="stop", exact=True).focus()
+    for _ in range(2):
+        book.page.keyboard.press("Tab")
+    book.page.keyboard.press("Enter")
     shows(book, "ready")
     assert book.finish(4) == "1"
 

@@ -14,7 +14,7 @@ from jupyter_client.session import Session
 from agentplug import ContractError, PluginManager, PluginQuarantined, Policy, Run, SandboxedPlugin, dashboard
 from agentplug.contract.explain import added_memory_bytes
 from agentplug.jupyter.dashboard import drawing
-from agentplug.jupyter.dashboard.actions import Actions
+from agentplug.jupyter.dashboard.actions import ACTIONS, Actions
 from agentplug.jupyter.dashboard.clicks import Wire
 from agentplug.jupyter.dashboard.watch import EVENTS, Board, Events, row_of
 
@@ -238,6 +238,9 @@ async def test_a_plugin_that_is_gone_is_said_so(sleeper: SandboxedPlugin) -> Non
     board.look()
     assert board.rows[0].state == "closed"
     assert board.over == "The plugin is closed; this is its last state."
+    for action in ACTIONS:
+        Actions(board).do(action, "")
+        assert words(board)[0] == (action, {"what": "it is closed"})
 
 
 @pytest.mark.parametrize("x", [None, 3, "worker", SleeperPlugin, []])

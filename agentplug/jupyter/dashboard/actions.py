@@ -43,6 +43,8 @@ class Actions:
         name = key or (plugin.name if plugin is not None else "")
         if not isinstance(plugin, SandboxedPlugin):
             self._tell(name, action, "it isn't there any more")
+        elif plugin.state == "closed":
+            self._tell(name, action, "it is closed")
         elif action in ("stop", "kill"):
             if plugin.state != "busy":
                 self._tell(name, action, "it isn't busy")
