@@ -24,7 +24,7 @@ def installed_folders() -> tuple[str, ...]:
     if site.ENABLE_USER_SITE:
         folders.append(site.getusersitepackages())
     # An environment may lie over others, which a .pth file of it puts on the path: `uv run --with` makes such.
-    folders += [path for path in sys.path if os.path.basename(path) in _PACKAGES]
+    folders += [os.path.abspath(path) for path in sys.path if os.path.basename(path.rstrip("/")) in _PACKAGES]
     folders.append(os.path.dirname(os.path.abspath(__file__)))  # also when it runs from a checkout
     return tuple(dict.fromkeys(folders))
 

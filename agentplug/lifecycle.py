@@ -179,7 +179,8 @@ class Lifecycle:
             raise load_error(frame, runs[0])
         loaded = wire.decode_loaded(frame.structure)
         if self._source.pinned is not None:
-            refuse_other_claims(self._source.pinned, loaded)
+            has_metadata = self._source.closure is not None
+            refuse_other_claims(self._source.pinned, loaded, has_metadata=has_metadata)
         self.identity = Identity(loaded.name, loaded.version, dict(loaded.hooks))
         self.info = self._source.info(loaded.name, loaded.version)
         worker.earlier = carried(runs[0], "load")

@@ -142,8 +142,12 @@ class MadePlain:
             if self.left <= 0:
                 self._cut(where)
                 break
-            name = key if isinstance(key, str) else self(key, f"{where}.(key)", MAX_DEPTH)
-            name = self._text(str.__str__(name), where)
+            told = key if isinstance(key, str) else self(key, f"{where}.(key)", MAX_DEPTH)
+            name = self._text(str.__str__(told) if isinstance(told, str) else json.dumps(told), where)
+            if name in found:  # 1 and "1": nothing may hide behind the other
+                self._note(f"{where}.{name}", "another key of the same text")
+            while name in found:
+                name += _CUT
             found[name] = self(item, f"{where}.{name}", depth + 1)
         return found
 

@@ -86,7 +86,8 @@ class ErrorText:
 
 
 class Sample(NamedTuple):
-    """One reading of a busy worker. Nanoseconds since the call began; CPU used since then."""
+    """One reading of a busy worker. Nanoseconds since the call began; CPU used since then; `threads` as last counted,
+    up to half a second ago while the worker is calm."""
 
     t_ns: int
     rss_bytes: int

@@ -10,6 +10,7 @@ from agentplug.battery.matrix import Matrix, Row
 from agentplug.contract.text import printable
 from agentplug.doctor.diagnosis import NOT_ATTACKED, Diagnosis
 from agentplug.errors import PolicyError
+from agentplug.progress import shown as bars_are_shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,7 +58,7 @@ def _attack(diagnosis: Diagnosis, console: Console) -> Diagnosis:
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=console, transient=True) as shown:
+    with Progress(*columns, console=console, transient=True, disable=not bars_are_shown()) as shown:
         task = shown.add_task("", total=len(CATALOGUE))
 
         def advance(row: Row) -> None:

@@ -242,7 +242,7 @@ class AgentplugMagics(Magics):
         except PinMismatch as error:
             from agentplug.jupyter.available import consent
 
-            if found.locked and (card := consent(source)) is not None:
+            if found.locked and (card := consent(source, policy)) is not None:
                 display(card)  # type: ignore[no-untyped-call]
             raise shortened(error) from None
         except AgentplugError as error:

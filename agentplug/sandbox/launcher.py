@@ -29,6 +29,7 @@ from agentplug.sandbox.plans import worker_path
 from agentplug.sandbox.watchdog import watchdog
 from agentplug.sandbox.wiping import remove_tree
 
+_AT_ONCE = 8
 _BOOTSTRAP = """
 import json, sys
 paths, prefixes, arguments = map(json.loads, sys.argv[1:4])
@@ -130,8 +131,12 @@ class Zygote:
         return future
 
     def _send(self) -> None:
-        """Send what can be sent without waiting; the zygote's next news brings us back here."""
-        while self._outbox:
+        """Send what can be sent without waiting; the zygote's next news brings us back here.
+
+        It has only some requests at a time: the kernel bounds how many descriptors of a user may be on their way, and
+        for a worker, which hands one over too, that bound is its own low limit.
+        """
+        while self._outbox and len(self._pending) - len(self._outbox) < _AT_ONCE:
             message, fds = self._outbox[0]
             try:
                 socket.send_fds(self._control, [message], fds)
@@ -161,14 +166,13 @@ class Zygote:
 
     def _pass_on(self, news: ZygoteNews, fds: list[int]) -> None:
         with self._lock:
+            future = self._pending.pop(news.token, None) if news.what in ("spawned", "refused") else None
             self._send()
         if news.what == "ready":
             self._ready.set_result(news.pid)
         elif news.what == "failed":
             self._lost(news.status)
         elif news.what in ("spawned", "refused"):
-            with self._lock:
-                future = self._pending.pop(news.token, None)
             if news.what == "spawned":
                 if future is None or not future.set_running_or_notify_cancel():
                     for fd in fds:

@@ -358,6 +358,17 @@ def test_a_native_dump_is_kept_whole_or_not_at_all() -> None:
     assert (made.native, made.redactions) == (None, ["native: left out, native: too large"])
 
 
+def test_keys_that_are_no_text_hide_nothing() -> None:
+    """They become text, as JSON's writers have it; what stands under two keys of one text is there twice."""
+    result = {1: "ghp_secret", "1": "open", None: 2, 1.5: 4, b"k": 5, (1, 2): 6}
+
+    made = AgentMessage.coerced(point="post_tool_call", parts=[{"type": "generic", "content": result}])
+
+    content = made.parts[0]["content"]
+    assert content == {"1": "ghp_secret", "1…": "open", "null": 2, "1.5": 4, "aw==": 5, "…": 6}
+    assert any("another key of the same text" in note for note in made.redactions)
+
+
 @pytest.mark.parametrize("fields", [{"point": "inptu"}, {"point": "input", "prts": []}, {}])
 def test_the_mistakes_of_an_adapter_are_errors(fields: dict[str, Any]) -> None:
     """An unknown point or field isn't content: `coerced` raises too."""

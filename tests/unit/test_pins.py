@@ -222,6 +222,16 @@ async def test_a_plugin_that_says_other_things_once_it_runs_is_refused(tmp_path:
     ]
 
 
+async def test_a_plugin_that_no_longer_asks_once_it_runs_is_refused(tmp_path: Path) -> None:
+    """What it asked for was read by whoever pinned it: that it is gone is a difference."""
+    file = tmp_path / "greeter.py"
+    file.write_text(GREETER + '    asks = {"network": [443]}\ndel GreeterPlugin.asks\n')
+    pin(tmp_path, file)
+
+    with pytest.raises(PinMismatch, match=r"- asks for network: \[443\]"):
+        await answer(tmp_path, file)
+
+
 async def test_a_plugin_that_says_the_same_once_it_runs_is_loaded(tmp_path: Path) -> None:
     """Asked rights in each form that one may write, in any order, are those that its worker reports."""
     file = tmp_path / "greeter.py"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -294,3 +295,19 @@ def test_a_zygote_that_was_closed_says_so() -> None:
     with pytest.raises(BarrierUnavailable, match=r"the zygote is gone \(closed\); the next start makes one"):
         closed.spawn(plan(), [], print).result(1)
     assert not Path(closed.scratch_root).exists()
+
+
+async def test_a_crowd_may_start_at_once(tmp_path: Path) -> None:
+    """More workers than a worker may have descriptors: each hands one over while all others' are on their way."""
+    file = tmp_path / "one.py"
+    file.write_text(
+        "class OnePlugin:\n    name, version = 'one', '1'\n"
+        "    async def initialize(self, config): ...\n    async def process(self, given): return given\n"
+    )
+    crowd = [SandboxedPlugin(file, Policy(open_files=16)) for _ in range(60)]
+    try:
+        await asyncio.gather(*(plugin.start() for plugin in crowd))
+        assert {plugin.state for plugin in crowd} == {"ready"}
+        assert {plugin.barriers.set_index("barrier").status["seccomp"] for plugin in crowd} == {"enforced"}
+    finally:
+        await asyncio.gather(*(plugin.close() for plugin in crowd))

@@ -7,10 +7,12 @@ plugin is there: the host then answers what the plugin tries, and so knows of it
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import socket
 import sys
+import time
 
 from seccompy import Filter
 
@@ -23,6 +25,7 @@ from agentplug.sandbox.bounds import CHANNEL_FD
 NAME = "seccomp"
 PROTECTS = "other processes and the kernel: fork, exec, sockets, ptrace, prlimit, mounts, namespaces, memfd, …"
 
+_PATIENCE_S = 5.0
 _NO_PID = 0x7E57ABCD  # above the most that pid_max allows (2**22), and no other number in the filter
 
 
@@ -54,9 +57,23 @@ def _install_guard(rights: Rights) -> bool:
         libc.install_filter(guard_program(os.getpid(), silent))
         return False
     with socket.socket(fileno=os.dup(CHANNEL_FD)) as channel:
-        socket.send_fds(channel, [wire.HEADER.pack(wire.MAGIC, wire.LISTENER, 0, 0, 0, 0)], [listener])
+        _hand_over(channel, listener)
     os.close(listener)
     return True
+
+
+def _hand_over(channel: socket.socket, listener: int) -> None:
+    """Send the listener to the host. Where more of the user's descriptors are on their way than this process may have
+    itself, as in a crowd of starting workers, the kernel takes none until some have come."""
+    until_s = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            socket.send_fds(channel, [wire.HEADER.pack(wire.MAGIC, wire.LISTENER, 0, 0, 0, 0)], [listener])
+            return
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS or time.monotonic() > until_s:
+                raise
+        time.sleep(0.005)
 
 
 def compile_ahead(plan: Plan) -> bool:

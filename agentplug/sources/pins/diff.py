@@ -43,13 +43,13 @@ def table_lines(word: str, pinned: Mapping[str, Any], found: Mapping[str, Any]) 
     return lines
 
 
-def refuse_other_claims(pinned: Pinned, told: Loaded) -> None:
+def refuse_other_claims(pinned: Pinned, told: Loaded, *, has_metadata: bool) -> None:
     """Raise `PinMismatch` where a worker reports another name, version, hooks or asked rights than were read of it
-    and pinned. One without a member `asks` reports none: a distribution may ask in its metadata."""
+    and pinned. One without a member `asks` asks for nothing, unless it `has_metadata`, which may ask for it."""
     lines = [*_changed("name", pinned.name, told.name), *_changed("version", pinned.version, told.version)]
     lines += table_lines("asks for hook", pinned.hooks, told.hooks)
-    if told.asks is not None:
-        lines += table_lines("asks for", _listed(pinned.asks), _listed(told.asks))
+    if told.asks is not None or not has_metadata:
+        lines += table_lines("asks for", _listed(pinned.asks), _listed(told.asks or {}))
     if lines:
         raise PinMismatch(
             f"Plugin {printable(pinned.name, 80)} says other things of itself once it runs than were read in its "
