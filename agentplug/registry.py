@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agentplug.contract.plugin import AGENT_POINTS
 from agentplug.contract.text import printable
 from agentplug.errors import AgentplugError, PinMismatch
 from agentplug.locking import Proposal, propose
@@ -37,7 +39,7 @@ class Available:
         """What a list of them says of it, as texts."""
         proposal = self.proposal
         asks = card_values(proposal)["asks"] if proposal is not None else {}
-        told = "; ".join(what for what, _, _ in asked_rows(asks, {}, {})) or "nothing"
+        told = "; ".join(_in_short(asks)) or "nothing"
         return {
             "name": printable(self.entry_point, 100),
             "version": printable(proposal.pin.version, 60) if proposal is not None else "",
@@ -46,6 +48,17 @@ class Available:
             "asks for": told if proposal is not None else printable(self.problem, 300),
             "pinned": self.pinned,
         }
+
+
+def _in_short(asks: Mapping[str, Any]) -> list[str]:
+    """Each right that it asks for, and each kind of hook with its points."""
+    hooks = asks.get("hooks", {})
+    told = [what for what, _, _ in asked_rows({right: asks[right] for right in asks if right != "hooks"}, {}, {})]
+    for kind in dict.fromkeys(hooks.values()):
+        points = [point for point, asked in hooks.items() if asked == kind]
+        where = "all agent points" if set(points) >= set(AGENT_POINTS) else ", ".join(points)
+        told.append(printable(f"{kind} at {where}", 200))
+    return told
 
 
 async def available(lock: Lock) -> list[Available]:

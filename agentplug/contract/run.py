@@ -87,7 +87,7 @@ class ErrorText:
 
 class Sample(NamedTuple):
     """One reading of a busy worker. Nanoseconds since the call began; CPU used since then; `threads` as last counted,
-    up to half a second ago while the worker is calm."""
+    up to a second ago while the worker is calm."""
 
     t_ns: int
     rss_bytes: int

@@ -109,7 +109,7 @@ def _texts(words: Sequence[str], block: Any) -> pd.Series[str]:
 def samples_frame(run: Run) -> pd.DataFrame:
     """Readings of one call: TimedeltaIndex `t` (ns), `rss_bytes`, `cpu_s`, `cpu_percent`, `threads`.
 
-    `cpu_percent` is the rate since the reading before (100 is one core; the first is 0.0). `threads` may be half a
+    `cpu_percent` is the rate since the reading before (100 is one core; the first is 0.0). `threads` may be a
     second old while the worker is calm. Readings are denser at the start of a call and where memory changes, else
     10 ms apart, in a crowd of busy workers more. `attrs`, JSON-safe, holds `frame` ("samples"), `plugin`, `version`,
     `verdict`, `limits` (the policy), `digest`, `barriers` and `machine`.

@@ -23,7 +23,7 @@ from agentplug.sandbox.supervisor import BRISK_NS, Worker
 from agentplug.sandbox.turn import Standstill, standstill
 
 T = TypeVar("T")
-_TURN_OVER_S = 0.1
+_TURN_OVER_S = 0.25
 _TURN_EVERY_NS = 5_000_000
 
 
@@ -37,8 +37,8 @@ _turned = _Turned()
 
 
 class _Sleeper:
-    """A loop in which calls wait, however many, is woken ten times a second meanwhile: one that sleeps doesn't notice
-    what a signal handler queued, and so ipykernel loses interrupts."""
+    """A loop in which calls wait, however many, is woken four times a second meanwhile: one that sleeps doesn't
+    notice what a signal handler queued, and so ipykernel loses interrupts."""
 
     def __init__(self) -> None:
         self._calls = 0

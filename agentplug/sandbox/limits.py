@@ -30,7 +30,7 @@ _FRAME_S = 1.0
 _FRAME_BYTES_PER_S = 8 * _MIB
 _DISK_EVERY_NS = 50_000_000
 _CPU_SLACK_S = 10
-_GLANCES_NS, _GLANCES_CPU_NS = 500_000_000, 5_000_000
+_GLANCES_NS, _GLANCES_CPU_NS = 1_000_000_000, 1_000_000
 _TICK_S = 0.010
 _TICK_EACH_S = 0.0025
 
@@ -56,6 +56,7 @@ class _Calm(NamedTuple):
     most_bytes: int
     cpu_ns: int
     until_ns: int
+    wait_s: float
 
 
 class _Family:
@@ -163,24 +164,26 @@ class Limits:
         """Something has come about that the next tick has to look at, whatever its readings are."""
         self._calm = None
 
-    def glance(self, exchange: Exchange, readings: Readings, worker: Worker, now_ns: int) -> bool:
-        """Take a sample, and tell whether that was all there is to do: with many busy workers it mostly is, and to
-        look at all of a worker would cost the host three times as much. Raises `Gone`.
+    def glance(self, exchange: Exchange, readings: Readings, worker: Worker, now_ns: int) -> float:
+        """Take a sample, if that is all there is to do, and tell the seconds until the next; else zero.
+
+        With many busy workers it mostly is, and to look at all of one costs the host three times as much. Raises
+        `Gone`.
         """
         calm = self._calm
         if calm is None or now_ns > calm.until_ns:
-            return False
+            return 0.0
         cpu_ns, rss = readings.cpu_ns(), self._last_rss
         if cpu_ns == exchange.last_cpu_ns:  # it waits: nothing has changed, unless it has answered
             if worker.peek.poll(0):
-                return False
+                return 0.0
         else:
             rss = readings.footprint_bytes()
             if not calm.least_bytes < rss < calm.most_bytes or cpu_ns > calm.cpu_ns:
-                return False
+                return 0.0
             self._last_rss = rss
         exchange.sample(now_ns, rss, cpu_ns, self._last_threads)
-        return True
+        return calm.wait_s
 
     def check(
         self, exchange: Exchange, readings: Readings, reader: FrameReader, worker: Worker, now_ns: int, crowd: int
@@ -214,14 +217,16 @@ class Limits:
         self._calm = None
         if wait_s == usual_s and not (family.possible or reader.partial or reader.eof or worker.is_deaf):
             until_ns = now_ns + (_DISK_EVERY_NS if worker.scratch else _GLANCES_NS)
-            ends = _Calm(rss - _MIB, min(rss + _MIB, rss + memory - growth), cpu_ns + _GLANCES_CPU_NS, until_ns)
-            self._calm = self._calm_before(exchange, ends, usual_s)
+            ends = _Calm(
+                rss - _MIB, min(rss + _MIB, rss + memory - growth), cpu_ns + _GLANCES_CPU_NS, until_ns, usual_s
+            )
+            self._calm = self._calm_before(exchange, ends)
         return finding, min(wait_s, max(policy.wall_s - wall_s, 0.0), max(policy.cpu_s - cpu_s, 0.002))
 
-    def _calm_before(self, exchange: Exchange, ends: _Calm, wait_s: float) -> _Calm:
-        """One that ends before the limits on time do. Threads are what may be late: they cost memory and CPU, and the
-        first hundred or two leave either band."""
-        policy, wait_ns = self._policy, int(wait_s * 1e9)
+    def _calm_before(self, exchange: Exchange, ends: _Calm) -> _Calm:
+        """One that ends before the limits on time are near. Threads are what may be seen late, and few: to make one
+        takes CPU time."""
+        policy, wait_ns = self._policy, int(ends.wait_s * 1e9)
         cpu_ns = exchange.head_cpu_ns + int(policy.cpu_s * 1e9) - wait_ns
         wall_ns = exchange.head_ns + int(policy.wall_s * 1e9) - wait_ns
         return ends._replace(cpu_ns=min(ends.cpu_ns, cpu_ns), until_ns=min(ends.until_ns, wall_ns))

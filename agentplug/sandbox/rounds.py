@@ -13,7 +13,7 @@ from agentplug.contract.events import Event
 from agentplug.sandbox.channel import Violation
 from agentplug.sandbox.exchange import Exchange
 from agentplug.sandbox.kernel import Gone, Readings
-from agentplug.sandbox.limits import Finding, usual_wait_s
+from agentplug.sandbox.limits import Finding
 
 if TYPE_CHECKING:
     from agentplug.sandbox.supervisor import Worker
@@ -33,9 +33,8 @@ def tick(worker: Worker, crowd: int) -> float:
     try:
         if exchange is None or readings is None or worker.ending or exchange.outgoing:
             return _look(worker, exchange, readings, now_ns, crowd)
-        if worker.limits.glance(exchange, readings, worker, now_ns):
-            return usual_wait_s(crowd)
-        return _look(worker, exchange, readings, now_ns, crowd)
+        wait_s = worker.limits.glance(exchange, readings, worker, now_ns)
+        return wait_s or _look(worker, exchange, readings, now_ns, crowd)
     except Gone as gone:
         worker.vanished(gone)
         return _IDLE_TICK_S

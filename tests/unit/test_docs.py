@@ -19,6 +19,7 @@ import pytest
 import agentplug
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import KINDS
+from agentplug.sources.resolve import resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -60,6 +61,16 @@ def test_the_commands_name_what_the_project_declares() -> None:
 
     assert {"lab", "test"} <= set(project["optional-dependencies"])
     assert project["scripts"] == {"agentplug": "agentplug.cli:main"}
+
+
+def test_every_bundled_plugin_is_announced() -> None:
+    """What lies in `plugins` can be loaded by its name, but for the reader of manifests, which is our own."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    announced = project["entry-points"]["agentplug.plugins"]
+    bundled = {path.stem for path in (ROOT / "agentplug" / "plugins").glob("[a-z]*.py")} - {"manifest_reader"}
+    assert announced.keys() == bundled
+    for name, value in announced.items():
+        assert resolve(name).entry == resolve(value).entry == f"agentplug.plugins.{name}"
 
 
 @pytest.mark.need("landlock", "seccomp")
