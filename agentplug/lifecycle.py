@@ -130,7 +130,7 @@ class Lifecycle:
                 exchange = await converse(worker, ())
             except AlreadyEnded:
                 raise await self._ended_early(worker) from None
-            if exchange.current.frame is None or (worker.readings is None and not worker.alive):
+            if exchange.current.frame is None or (worker.readings is None and worker.has_ended):
                 raise await self._ended_early(worker)
             self._take_greeting(worker, exchange)
         except BaseException:

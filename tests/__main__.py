@@ -74,6 +74,7 @@ class Place:
         kept = [name for name in expected if name and name not in self.lacks]
         # The path is for notebook kernels, which don't start in the tree but must import the one under test.
         told = {"AGENTPLUG_EXPECT": ",".join(kept), "PYTHONPATH": str(self.tree)}
+        told["AGENTPLUG_FUZZ_FRAMES"] = "15000"  # the million are played beside the linters
         # Processes that share the tests must name them alike, also where a name shows a set.
         return os.environ | told | {"PYTHONHASHSEED": "0"}
 

@@ -124,6 +124,16 @@ class ConfinedProcess(ABC):
         """Fit for another exchange."""
         return self.status is None and not self.ending
 
+    @property
+    def has_ended(self) -> bool:
+        """Its process is no more, also where word of that is still on its way. For one that was spawned."""
+        ended = select.poll()
+        with self.lock:
+            if self._pidfd < 0:
+                return True
+            ended.register(self._pidfd, select.POLLIN)
+            return bool(ended.poll(0))
+
     def kill(self, reason: str) -> None:
         """SIGKILL through the pidfd: it can't be caught, and can't hit another process."""
         with self.lock:
