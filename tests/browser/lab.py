@@ -40,6 +40,7 @@ READY = """async () => {
 START_OVER = """async cells => {
     const panel = window.jupyterapp.shell.currentWidget;
     await panel.sessionContext.restartKernel();
+    await panel.sessionContext.session.kernel.requestKernelInfo();  // what is run before it answers may be lost
     panel.content.widgets.forEach((cell, n) => {
         cell.model.sharedModel.setSource(cells[n]);
         cell.model.clearExecution();

@@ -334,8 +334,8 @@ class TestGoogleADK:
         assert ends == [{"type": "CancelledError"}] * 2
         go_on.set()
         await goes_on
-        messages = await seen(manager)
-        assert [m.error for m in messages if m.point == "agent_shutdown"] == [*ends, None]
+        ends = [m.error for m in await seen(manager) if m.point == "agent_shutdown"]  # by run, in no order of time
+        assert (len(ends), ends.count({"type": "CancelledError"}), ends.count(None)) == (3, 2, 1)
 
     async def test_a_denied_input_is_not_remembered(self, manager: PluginManager) -> None:
         """What the session keeps of it is that it was withheld."""
