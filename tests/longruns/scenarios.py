@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
+from agentplug.trace.recorder import MAX_ROWS, ROW
 from tests.kernels import PATIENCE_S, Notebook, Watched
 from tests.longruns.host import STUBBORN
 from tests.longruns.result import Result
@@ -38,7 +40,8 @@ def crowd(n: int) -> Result:
 
 def calls(n: int) -> Result:
     """Calls to one plugin."""
-    return _in_one_host("calls", n, Result("calls to one plugin", n))
+    row_bytes = np.dtype(ROW).itemsize
+    return _in_one_host("calls", n, Result("calls to one plugin", n, trace_bytes=min(n, MAX_ROWS) * row_bytes))
 
 
 def _in_one_host(scenario: str, n: int, result: Result) -> Result:
