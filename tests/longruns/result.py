@@ -36,11 +36,13 @@ class Result:
     latencies_s: list[float] = field(default_factory=list)
     unit: str = "call"
     trace_bytes: int = 0
+    warm_up: float = WARM_UP
 
     @property
     def growth_bytes(self) -> float:
         """How much the host gained after its warm-up, by the line of least squares, beside the trace's rows."""
-        return growth(self.rss_bytes[int(len(self.rss_bytes) * WARM_UP) :]) - self.trace_bytes * (1 - WARM_UP)
+        warm = self.rss_bytes[int(len(self.rss_bytes) * self.warm_up) :]
+        return growth(warm) - self.trace_bytes * (1 - self.warm_up)
 
     @property
     def first_s(self) -> float:

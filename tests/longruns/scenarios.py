@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import psutil
 
+from agentplug.kept import RUNS_KEPT
 from agentplug.trace.recorder import MAX_ROWS, ROW
 from tests.kernels import PATIENCE_S, Notebook, Watched
-from tests.longruns.host import STUBBORN
-from tests.longruns.result import Result
+from tests.longruns.host import LANES, STUBBORN
+from tests.longruns.result import WARM_UP, Result
 from tests.longruns.surroundings import Surroundings, around
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +31,10 @@ LONGEST_S = 1_200
 
 def crashes(n: int) -> Result:
     """Workers crash or are killed, one after the other, and are replaced."""
-    return _in_one_host("crashes", n, Result("crashes and kills in a row", n, unit="crash and its replacement"))
+    # Until each plugin keeps as many of its latest runs as it ever will.
+    warm_up = min(max(WARM_UP, LANES * RUNS_KEPT / n), 0.6)
+    unit = "crash and its replacement"
+    return _in_one_host("crashes", n, Result("crashes and kills in a row", n, unit=unit, warm_up=warm_up))
 
 
 def crowd(n: int) -> Result:
