@@ -47,8 +47,8 @@ def main() -> int:
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     print(
         f"gained: on a line through the host's memory after the first {WARM_UP:.0%} (of crashes: until no more runs "
-        f"are kept), beside the rows of the trace; at most {GROWTH_BYTES / MIB:.0f}. latency: medians of the first and "
-        f"the last tenth; with --long the ratio is at most {RATIO:.0f}."
+        f"are kept), beside the rows of the trace; at most {GROWTH_BYTES / MIB:.0f}. latency: medians of the first "
+        f"and the last tenth; with --long the ratio is at most {RATIO:.0f}."
     )
     for problem in problems:
         print(f"WRONG: {problem}")
