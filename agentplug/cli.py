@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -21,9 +21,6 @@ from agentplug.contract.options import OPTIONS, policy_from_options
 from agentplug.terminal import console as _console
 from agentplug.terminal import say as _say
 from agentplug.terminal import told as _told
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -73,10 +73,12 @@ class Place:
         expected = [name.strip() for name in os.environ.get("AGENTPLUG_EXPECT", "").split(",")]
         kept = [name for name in expected if name and name not in self.lacks]
         # The path is for notebook kernels, which don't start in the tree but must import the one under test.
-        told = {"AGENTPLUG_EXPECT": ",".join(kept), "PYTHONPATH": str(self.tree)}
-        told["AGENTPLUG_FUZZ_FRAMES"] = "15000"  # the million are played beside the linters
-        # Processes that share the tests must name them alike, also where a name shows a set.
-        return os.environ | told | {"PYTHONHASHSEED": "0"}
+        return os.environ | {
+            "AGENTPLUG_EXPECT": ",".join(kept),
+            "AGENTPLUG_FUZZ_FRAMES": "15000",  # the million are played beside the linters
+            "PYTHONHASHSEED": "0",  # processes that share tests must name them alike, sets in names too
+            "PYTHONPATH": str(self.tree),
+        }
 
 
 @dataclass
@@ -239,7 +241,7 @@ def suites(checks: Checks, place: Place, names: Sequence[str], *more: str) -> No
     if folders:
         alone = [folder for folder in folders if folder.split("/")[1] in ALONE]
         together = [folder for folder in folders if folder not in alone]
-        # Tests mostly wait for processes, so three of them at a time take little more than a third as long.
+        # Tests wait for processes now and then: three at a time keep two processors busy.
         for some, options in ((together, ("-n", "3", "--dist", "loadfile")), (alone, ())):
             if some:
                 told = ", ".join(dict.fromkeys(folder.split("/")[1] for folder in some))

@@ -173,11 +173,10 @@ class Limits:
         calm = self._calm
         if calm is None or now_ns > calm.until_ns:
             return 0.0
+        if worker.peek.poll(0):  # it has answered, and the caller's loop is blocked
+            return 0.0
         cpu_ns, rss = readings.cpu_ns(), self._last_rss
-        if cpu_ns == exchange.last_cpu_ns:  # it waits: nothing has changed, unless it has answered
-            if worker.peek.poll(0):
-                return 0.0
-        else:
+        if cpu_ns != exchange.last_cpu_ns:  # else it hasn't run since, and nothing can have changed
             rss = readings.footprint_bytes()
             if not calm.least_bytes < rss < calm.most_bytes or cpu_ns > calm.cpu_ns:
                 return 0.0

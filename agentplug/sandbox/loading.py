@@ -169,6 +169,11 @@ def check_contract(plugin: Any) -> Loaded:
 def _asked(value: Any) -> Asked:
     """A right's value as pins have it."""
     if isinstance(value, (list, tuple, dict)):
-        items = [item if isinstance(item, int) else str(item)[:MAX_RIGHT] for item in list(value)[:MAX_ASKED]]
-        return sorted(items, key=lambda item: (isinstance(item, str), item))
-    return value if isinstance(value, (bool, int)) else str(value)[:MAX_RIGHT]
+        return sorted(map(_item, list(value)[:MAX_ASKED]), key=lambda item: (isinstance(item, str), item))
+    return _item(value)
+
+
+def _item(value: Any) -> int | str:
+    if isinstance(value, int):
+        return value if abs(value) < 1 << 53 else hex(value)[:MAX_RIGHT]  # too large for a right, and for a frame
+    return str(value)[:MAX_RIGHT]

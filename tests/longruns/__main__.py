@@ -46,9 +46,9 @@ def main() -> int:
         problems += [f"{result.what}: {problem}" for problem in result.problems(strict=options.long)]
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     print(
-        f"gained: on a line through the host's memory after the first {WARM_UP:.0%} (of crashes: until no more runs "
-        f"are kept), beside the rows of the trace; at most {GROWTH_BYTES / MIB:.0f}. latency: medians of the first "
-        f"and the last tenth; with --long the ratio is at most {RATIO:.0f}."
+        f"gained: on a line through the host's memory after the first {WARM_UP:.0%}; "
+        f"at most {GROWTH_BYTES / MIB:.0f}. latency: medians of the first and the last tenth; "
+        f"with --long the ratio is at most {RATIO:.0f}."
     )
     for problem in problems:
         print(f"WRONG: {problem}")

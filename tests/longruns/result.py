@@ -23,8 +23,7 @@ class Result:
     """One run's figures. `left` holds what stayed behind, by kind; `surprises` what happened otherwise than asked.
 
     `rss_bytes` are readings at even distances (of one host, or of one new host after another); `latencies_s` are in
-    the order in which they were measured. `trace_bytes` is what the rows of its calls take, which are kept: a
-    trace of a million calls is meant to be had.
+    the order in which they were measured.
     """
 
     what: str
@@ -35,14 +34,11 @@ class Result:
     rss_bytes: list[int] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
     unit: str = "call"
-    trace_bytes: int = 0
-    warm_up: float = WARM_UP
 
     @property
     def growth_bytes(self) -> float:
-        """How much the host gained after its warm-up, by the line of least squares, beside the trace's rows."""
-        warm = self.rss_bytes[int(len(self.rss_bytes) * self.warm_up) :]
-        return growth(warm) - self.trace_bytes * (1 - self.warm_up)
+        """How much the host gained after its warm-up, by the line of least squares."""
+        return growth(self.rss_bytes[int(len(self.rss_bytes) * WARM_UP) :])
 
     @property
     def first_s(self) -> float:

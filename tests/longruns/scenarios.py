@@ -15,14 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 
-from agentplug.kept import RUNS_KEPT
-from agentplug.trace.recorder import MAX_ROWS, ROW
 from tests.kernels import PATIENCE_S, Notebook, Watched
-from tests.longruns.host import LANES, STUBBORN
-from tests.longruns.result import WARM_UP, Result
+from tests.longruns.host import STUBBORN
+from tests.longruns.result import Result
 from tests.longruns.surroundings import Surroundings, around
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,10 +28,7 @@ LONGEST_S = 1_200
 
 def crashes(n: int) -> Result:
     """Workers crash or are killed, one after the other, and are replaced."""
-    # Until each plugin keeps as many of its latest runs as it ever will.
-    warm_up = min(max(WARM_UP, LANES * RUNS_KEPT / n), 0.6)
-    unit = "crash and its replacement"
-    return _in_one_host("crashes", n, Result("crashes and kills in a row", n, unit=unit, warm_up=warm_up))
+    return _in_one_host("crashes", n, Result("crashes and kills in a row", n, unit="crash and its replacement"))
 
 
 def crowd(n: int) -> Result:
@@ -44,8 +38,7 @@ def crowd(n: int) -> Result:
 
 def calls(n: int) -> Result:
     """Calls to one plugin."""
-    row_bytes = np.dtype(ROW).itemsize
-    return _in_one_host("calls", n, Result("calls to one plugin", n, trace_bytes=min(n, MAX_ROWS) * row_bytes))
+    return _in_one_host("calls", n, Result("calls to one plugin", n))
 
 
 def _in_one_host(scenario: str, n: int, result: Result) -> Result:

@@ -222,6 +222,16 @@ async def test_a_plugin_that_says_other_things_once_it_runs_is_refused(tmp_path:
     ]
 
 
+@pytest.mark.parametrize("value", ["10**25", "-(10**5000)", "[10**30, 443]", "float('nan')", "object()", "[[1], {}]"])
+async def test_what_no_right_can_be_is_no_reason_to_fail(value: str, tmp_path: Path) -> None:
+    """An asked right is a claim for whoever pins it; unpinned, the plugin runs, whatever stands there."""
+    file = tmp_path / "greeter.py"
+    file.write_text(GREETER + f"    asks = {{'network': {value}}}\n")
+
+    async with SandboxedPlugin(file) as plain:
+        assert await plain.process(None) == "good"
+
+
 async def test_a_plugin_that_no_longer_asks_once_it_runs_is_refused(tmp_path: Path) -> None:
     """What it asked for was read by whoever pinned it: that it is gone is a difference."""
     file = tmp_path / "greeter.py"

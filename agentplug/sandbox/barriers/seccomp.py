@@ -25,7 +25,7 @@ from agentplug.sandbox.bounds import CHANNEL_FD
 NAME = "seccomp"
 PROTECTS = "other processes and the kernel: fork, exec, sockets, ptrace, prlimit, mounts, namespaces, memfd, …"
 
-_PATIENCE_S = 5.0
+_PATIENCE_S = 1.0
 _NO_PID = 0x7E57ABCD  # above the most that pid_max allows (2**22), and no other number in the filter
 
 
@@ -49,30 +49,44 @@ def apply(plan: Plan) -> BarrierReport:
 
 
 def _install_guard(rights: Rights) -> bool:
-    """Load the guard; with a listener, unless this kernel or container has none."""
+    """Load the guard; with a listener, unless this kernel or container has none, or none gets through."""
+    silent = rights._replace(listening=False)
+    if not _rehearsed():
+        libc.install_filter(guard_program(os.getpid(), silent))
+        return False
     try:
         listener = libc.install_filter(guard_program(os.getpid(), rights), listen=True)
     except OSError:
-        silent = rights._replace(listening=False)
         libc.install_filter(guard_program(os.getpid(), silent))
         return False
     with socket.socket(fileno=os.dup(CHANNEL_FD)) as channel:
-        _hand_over(channel, listener)
+        if not _handed_over(channel, wire.HEADER.pack(wire.MAGIC, wire.LISTENER, 0, 0, 0, 0), listener):
+            raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
     os.close(listener)
     return True
 
 
-def _hand_over(channel: socket.socket, listener: int) -> None:
-    """Send the listener to the host. Where more of the user's descriptors are on their way than this process may have
-    itself, as in a crowd of starting workers, the kernel takes none until some have come."""
+def _rehearsed() -> bool:
+    """Whether this process may hand a descriptor over at all: a listener that reaches nobody can't be taken back."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        return _handed_over(ours, b"0", CHANNEL_FD)
+
+
+def _handed_over(sock: socket.socket, message: bytes, fd: int) -> bool:
+    """Send `fd`. Where more of the user's descriptors are on their way than this process may have itself, the kernel
+    takes none until some have come: soon in a crowd of starting workers, never if another plugin keeps its own there.
+    """
     until_s = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            socket.send_fds(channel, [wire.HEADER.pack(wire.MAGIC, wire.LISTENER, 0, 0, 0, 0)], [listener])
-            return
+            socket.send_fds(sock, [message], [fd])
+            return True
         except OSError as error:
-            if error.errno != errno.ETOOMANYREFS or time.monotonic() > until_s:
+            if error.errno != errno.ETOOMANYREFS:
                 raise
+        if time.monotonic() > until_s:
+            return False
         time.sleep(0.005)
 
 
