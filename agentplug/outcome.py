@@ -37,7 +37,7 @@ def runs_of(
     records = exchange.records
     if len(records) > 1:
         records = records[: exchange.head + (exchange.head < len(records))]
-    readings = tuple(exchange.samples)
+    readings = exchange.samples.all()
     runs: list[Run] = []
     for record in records:
         value, error, held_bytes = None, None, 0

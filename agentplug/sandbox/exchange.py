@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 from agentplug.contract import wire
 from agentplug.contract.events import Event
 from agentplug.contract.profile import Profile
-from agentplug.contract.run import Sample, Usage
+from agentplug.contract.run import Usage
 from agentplug.contract.wire import Frame
 from agentplug.sandbox.bounds import CHANNEL_FD
 from agentplug.sandbox.channel import Buffer, Violation, pack
 from agentplug.sandbox.claims import claimed_events, claimed_profile
 from agentplug.sandbox.kernel import HARDLY_NS, HZ, Counters, Gone, Readings
+from agentplug.sandbox.samples import Samples
 
-_MAX_SAMPLES = 2_048
 _MAX_NOTES = 500
 _WORTH_A_SAMPLE_NS = 1_000_000
 _LOOKS = 6  # of some 4 microseconds each, where asking costs another round trip
@@ -123,7 +123,6 @@ class Exchange:
     baseline_bytes = peak_bytes = threads = _threads0 = 0
     _uncounted_bytes = 0  # of the footprint at the start, what the high-water mark knew nothing of: see `Counters`
     _counters0 = _counters = Counters(0, 0, 0, 0, 0, 0, 0)
-    _stride, _skipped = 1, 0
 
     def __init__(self, requests: Sequence[Request], floor_bytes: int = 0) -> None:
         self.greeting = not requests  # the first exchange: it only waits for what the worker says of itself
@@ -135,7 +134,7 @@ class Exchange:
         self.outgoing: list[Buffer] = []
         for request, record in zip(requests, self.records, strict=False):
             self.outgoing += pack(request.kind, record.call, request.structure, request.blobs, request.flags)
-        self.samples: list[Sample] = []
+        self.samples = Samples()
         self.started_ns = self.head_ns = time.perf_counter_ns()
 
     # ------------------------------------------------------------------ measuring
@@ -153,22 +152,15 @@ class Exchange:
     def begun(self) -> None:
         """The calls are on their way."""
         if self.baseline_bytes:
-            self.samples.append(Sample(0, self.baseline_bytes, 0, self._threads0))
+            self.samples.append((0, self.baseline_bytes, 0, self._threads0))
 
     def sample(self, now_ns: int, rss_bytes: int, cpu_ns: int, threads: int) -> None:
-        """Keep one reading; past the bound every second one goes, and from then on every second is kept."""
+        """Count one reading, and keep it."""
         self.last_cpu_ns = max(self.last_cpu_ns, cpu_ns - self.children_ns)
         self.peak_bytes = max(self.peak_bytes, rss_bytes)
         self.threads = max(self.threads, threads)
-        if self._stride > 1:
-            self._skipped += 1
-            if self._skipped < self._stride:
-                return
-            self._skipped = 0
-        self.samples.append(Sample(now_ns - self.started_ns, rss_bytes, cpu_ns - self.cpu0_ns, threads))
-        if len(self.samples) > _MAX_SAMPLES:
-            self.samples[:] = self.samples[::2]
-            self._stride *= 2
+        self.samples.append((now_ns - self.started_ns, rss_bytes, cpu_ns - self.cpu0_ns, threads))
+        self.samples.thin()
 
     def measure_peak(self, readings: Readings) -> None:
         """Read the high-water mark, which no sample can miss. Raises `Gone`."""
@@ -189,13 +181,15 @@ class Exchange:
         t_ns = self.ended_ns - self.started_ns
         if t_ns > _WORTH_A_SAMPLE_NS:
             used_ns = cpu_ns - self.cpu0_ns + self.children_ns
-            self.samples.append(Sample(t_ns, readings.footprint_bytes(), used_ns, counters.threads))
+            self.samples.append((t_ns, readings.footprint_bytes(), used_ns, counters.threads))
 
     def close_figures(self, cpu_total_s: tuple[float, float] | None = None) -> None:
         """Make `usage`. `cpu_total_s` is a dead worker's whole user and system time, from its parent's wait4(2)."""
         if not self.ended_ns:
             self.ended_ns = time.perf_counter_ns()
         cpu_ns = self.last_cpu_ns - self.cpu0_ns + self.children_ns
+        if (latest := self.samples.latest) is not None:
+            cpu_ns = max(cpu_ns, latest.cpu_ns)
         before, after = self._counters0, self._counters
         if cpu_total_s is not None:
             cpu_ns = max(cpu_ns, int(sum(cpu_total_s) * 1e9) - self.cpu0_ns)

@@ -59,7 +59,7 @@ class Hearing:
             elif self._attempts.too_many:
                 watchdog().ignore(self.fd)
                 self._deaf_until_ns = time.perf_counter_ns() + _DEAF_NS
-                worker.limits.unsettle()
+                worker.calm = None
 
     def _tell(self, kind: str, **detail: Any) -> None:
         exchange = self._worker.exchange

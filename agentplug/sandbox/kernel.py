@@ -49,14 +49,25 @@ class Counters(NamedTuple):
     write_bytes: int
 
 
+def footprint_in(statm: bytes) -> int:
+    """Resident memory in bytes, of what /proc/PID/statm says. Raises `Gone`."""
+    try:
+        pages = int(statm.split(b" ", 2)[1])
+    except IndexError:
+        raise Gone("no readings") from None
+    if pages == 0:
+        raise Gone("statm")
+    return pages * _PAGE
+
+
 class Readings:
     """The counters of one process. Close it after use. Raises `Gone` once the process has ended."""
 
     def __init__(self, pid: int) -> None:
         self._fds: dict[str, int] = {}
-        self._clock = (~pid << 3) | 2  # the kernel's clockid of a process's CPU time, see clock_getcpuclockid(3)
+        self.clock = (~pid << 3) | 2  # the kernel's clockid of a process's CPU time, see clock_getcpuclockid(3)
         self.pid = pid
-        self._statm = self._status = self._stat = self._io = self._task = self._clear_refs = self._syscall = -1
+        self.statm = self._status = self._stat = self._io = self._task = self._clear_refs = self._syscall = -1
         self._last = Counters(0, 0, 0, 0, 0, 0, 0)
         self._last_ns = -HARDLY_NS - 1
         try:
@@ -69,7 +80,7 @@ class Readings:
         self._fds["clear_refs"] = self._clear_refs
         with contextlib.suppress(OSError):  # a kernel may hide it; then the worker is asked instead
             self._syscall = self._fds["syscall"] = os.open(f"/proc/{pid}/syscall", os.O_RDONLY | os.O_CLOEXEC)
-        self._statm, self._status = self._fds["statm"], self._fds["status"]
+        self.statm, self._status = self._fds["statm"], self._fds["status"]
         self._stat, self._io, self._task = self._fds["stat"], self._fds["io"], self._fds["task"]
 
     def close(self) -> None:
@@ -77,7 +88,7 @@ class Readings:
         for fd in self._fds.values():
             os.close(fd)
         self._fds = {}
-        self._statm = self._status = self._stat = self._io = self._task = self._clear_refs = self._syscall = -1
+        self.statm = self._status = self._stat = self._io = self._task = self._clear_refs = self._syscall = -1
 
     def _read(self, fd: int, most: int = 1024) -> bytes:
         try:
@@ -91,12 +102,9 @@ class Readings:
     def footprint_bytes(self) -> int:
         """Resident memory now: private, shared and mapped files."""
         try:
-            pages = int(os.pread(self._statm, 64, 0).split(b" ", 2)[1])
-        except (OSError, IndexError):
+            return footprint_in(os.pread(self.statm, 64, 0))
+        except OSError:
             raise Gone("no readings") from None
-        if pages == 0:
-            raise Gone("statm")
-        return pages * _PAGE
 
     def memory(self) -> Memory:
         """Resident high-water mark since `reset_peak`, resident memory now, threads now."""
@@ -125,7 +133,7 @@ class Readings:
     def cpu_ns(self) -> int:
         """CPU time of all its threads, dead ones included, in nanoseconds."""
         try:
-            return time.clock_gettime_ns(self._clock)
+            return time.clock_gettime_ns(self.clock)
         except OSError:
             raise Gone("clock") from None
 

@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentplug.contract.policy import Policy
+from agentplug.contract.run import Sample
 from agentplug.contract.wire import ZygoteNews
 from agentplug.sandbox.bounds import PROFILER_THREADS, scratch_bytes, scratch_inodes
 from agentplug.sandbox.channel import FrameReader
 from agentplug.sandbox.exchange import Exchange
+from agentplug.sandbox.glance import Calm
 from agentplug.sandbox.kernel import Gone, Readings, arm_cpu_limit, footprint_of
 from agentplug.sandbox.processes import descendants
 from agentplug.sandbox.scratch import scratch_usage
@@ -30,7 +32,7 @@ _FRAME_S = 1.0
 _FRAME_BYTES_PER_S = 8 * _MIB
 _DISK_EVERY_NS = 50_000_000
 _CPU_SLACK_S = 10
-_GLANCES_NS, _GLANCES_CPU_NS = 1_000_000_000, 1_000_000
+_CALM_NS, _CALM_CPU_NS = 1_000_000_000, 10_000_000
 _TICK_S = 0.010
 _TICK_EACH_S = 0.0025
 
@@ -47,16 +49,6 @@ class Finding(NamedTuple):
     measured: float
     bound: float
     unit: str
-
-
-class _Calm(NamedTuple):
-    """While a worker's readings keep within this, none of its limits can be near, and nothing else is due."""
-
-    least_bytes: int
-    most_bytes: int
-    cpu_ns: int
-    until_ns: int
-    wait_s: float
 
 
 class _Family:
@@ -110,8 +102,6 @@ class Limits:
         self._idle_from_ns: int | None = None
         self._last_tick_ns = 0
         self._last_rss = 0
-        self._last_threads = 0
-        self._calm: _Calm | None = None
         self._partial_ns = 0
         self._disk_at_ns = 0
         self.cpu_armed_ns = -1  # with so much used when a call begins, the backstop leaves room for it
@@ -152,37 +142,12 @@ class Limits:
         self._family0_ns = self._family.cpu_ns
         self._last_tick_ns = exchange.started_ns
         self._last_rss = exchange.baseline_bytes
-        self._calm = None
         self._partial_ns = 0
 
     def arm_cpu(self, pid: int, used_ns: int) -> None:
         """Move the kernel's own CPU limit, the backstop, ahead of what this call may use."""
         arm_cpu_limit(pid, int(used_ns / 1e9 + self._policy.cpu_s) + 1 + _CPU_SLACK_S)
         self.cpu_armed_ns = used_ns + _CPU_SLACK_S * 1_000_000_000
-
-    def unsettle(self) -> None:
-        """Something has come about that the next tick has to look at, whatever its readings are."""
-        self._calm = None
-
-    def glance(self, exchange: Exchange, readings: Readings, worker: Worker, now_ns: int) -> float:
-        """Take a sample, if that is all there is to do, and tell the seconds until the next; else zero.
-
-        With many busy workers it mostly is, and to look at all of one costs the host three times as much. Raises
-        `Gone`.
-        """
-        calm = self._calm
-        if calm is None or now_ns > calm.until_ns:
-            return 0.0
-        if worker.peek.poll(0):  # it has answered, and the caller's loop is blocked
-            return 0.0
-        cpu_ns, rss = readings.cpu_ns(), self._last_rss
-        if cpu_ns != exchange.last_cpu_ns:  # else it hasn't run since, and nothing can have changed
-            rss = readings.footprint_bytes()
-            if not calm.least_bytes < rss < calm.most_bytes or cpu_ns > calm.cpu_ns:
-                return 0.0
-            self._last_rss = rss
-        exchange.sample(now_ns, rss, cpu_ns, self._last_threads)
-        return calm.wait_s
 
     def check(
         self, exchange: Exchange, readings: Readings, reader: FrameReader, worker: Worker, now_ns: int, crowd: int
@@ -212,23 +177,32 @@ class Limits:
             finding = self._slow_frame(reader, now_ns) or self._disk(worker, now_ns)
         usual_s = usual_wait_s(crowd)
         wait_s = self._next(exchange, rss, memory - growth, now_ns) or usual_s
-        self._last_tick_ns, self._last_rss, self._last_threads = now_ns, rss, threads
-        self._calm = None
+        self._last_tick_ns, self._last_rss = now_ns, rss
+        worker.calm = None
         if wait_s == usual_s and not (family.possible or reader.partial or reader.eof or worker.is_deaf):
-            until_ns = now_ns + (_DISK_EVERY_NS if worker.scratch else _GLANCES_NS)
-            ends = _Calm(
-                rss - _MIB, min(rss + _MIB, rss + memory - growth), cpu_ns + _GLANCES_CPU_NS, until_ns, usual_s
-            )
-            self._calm = self._calm_before(exchange, ends)
+            last = Sample(now_ns, rss, cpu_ns, threads)
+            worker.calm = self._calm_from(last, exchange, readings, worker, memory - growth, usual_s)
         return finding, min(wait_s, max(policy.wall_s - wall_s, 0.0), max(policy.cpu_s - cpu_s, 0.002))
 
-    def _calm_before(self, exchange: Exchange, ends: _Calm) -> _Calm:
-        """One that ends before the limits on time are near. Threads are what may be seen late, and few: to make one
-        takes CPU time."""
-        policy, wait_ns = self._policy, int(ends.wait_s * 1e9)
-        cpu_ns = exchange.head_cpu_ns + int(policy.cpu_s * 1e9) - wait_ns
-        wall_ns = exchange.head_ns + int(policy.wall_s * 1e9) - wait_ns
-        return ends._replace(cpu_ns=min(ends.cpu_ns, cpu_ns), until_ns=min(ends.until_ns, wall_ns))
+    def _calm_from(
+        self, last: Sample, exchange: Exchange, readings: Readings, worker: Worker, headroom: int, wait_s: float
+    ) -> Calm:
+        """One that ends before a limit is near. Threads are what may be seen late, and few: to make one takes CPU
+        time, and no more of it goes by than between two checks of a worker that is alone.
+        """
+        policy, wait_ns = self._policy, int(wait_s * 1e9)
+        until_ns = last.t_ns + (_DISK_EVERY_NS if worker.scratch else _CALM_NS)
+        return Calm(
+            exchange,
+            readings,
+            worker.peek,
+            last,
+            wait_s,
+            least_bytes=last.rss_bytes - _MIB,
+            most_bytes=last.rss_bytes + min(_MIB, headroom),
+            most_cpu_ns=min(last.cpu_ns + _CALM_CPU_NS, exchange.head_cpu_ns + int(policy.cpu_s * 1e9) - wait_ns),
+            until_ns=min(until_ns, exchange.head_ns + int(policy.wall_s * 1e9) - wait_ns),
+        )
 
     def behind(self, news: ZygoteNews, exchange: Exchange | None, floor_bytes: int) -> Finding | None:
         """The limit for which the kernel itself ended the process, if that is why."""

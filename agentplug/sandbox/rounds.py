@@ -27,14 +27,13 @@ _EOF_NS = 250_000_000
 def tick(worker: Worker, crowd: int) -> float:
     """Check the limits now; seconds until the next check is due (infinite once it has ended)."""
     now_ns = time.perf_counter_ns()  # not before the lock was had: a call may have begun meanwhile
-    if worker.status is not None or worker.pid == 0:
-        return float("inf")
-    exchange, readings = worker.exchange, worker.readings
+    calm = worker.calm
     try:
-        if exchange is None or readings is None or worker.ending or exchange.outgoing:
-            return _look(worker, exchange, readings, now_ns, crowd)
-        wait_s = worker.limits.glance(exchange, readings, worker, now_ns)
-        return wait_s or _look(worker, exchange, readings, now_ns, crowd)
+        if calm is not None and (wait_s := calm.glance(now_ns)):
+            return wait_s
+        if worker.status is not None or worker.pid == 0:
+            return float("inf")
+        return _look(worker, worker.exchange, worker.readings, now_ns, crowd)
     except Gone as gone:
         worker.vanished(gone)
         return _IDLE_TICK_S

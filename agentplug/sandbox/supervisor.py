@@ -20,6 +20,7 @@ from agentplug.sandbox import limits, rounds
 from agentplug.sandbox.channel import MOST_DESCRIPTORS, Violation, pack
 from agentplug.sandbox.confined import ConfinedProcess
 from agentplug.sandbox.exchange import Exchange, Request
+from agentplug.sandbox.glance import Calm
 from agentplug.sandbox.hearing import Hearing
 from agentplug.sandbox.kernel import Gone
 from agentplug.sandbox.launcher import out_of_descriptors
@@ -39,6 +40,7 @@ class Worker(ConfinedProcess):
     def __init__(self, policy: Policy, sock: socket.socket, output: Output) -> None:
         super().__init__(policy, sock, output)
         self.limits = limits.Limits(policy)
+        self.calm: Calm | None = None  # while a glance will do
         self.exchange: Exchange | None = None
         self.last: Exchange | None = None  # the one that began most recently, also once it is done
         self.barriers: Mapping[str, str] = {}  # how each stood as the plugin's code came
@@ -97,6 +99,7 @@ class Worker(ConfinedProcess):
             if self.attempts is not None:
                 self.attempts.notes = None
             self.exchange = self.last = exchange
+            self.calm = None
             try:
                 if self.readings is not None and requests:
                     exchange.begin(self.readings)
@@ -161,7 +164,7 @@ class Worker(ConfinedProcess):
         exchange.close_figures(cpu_total_s)
         exchange.done = True
         self.brisk = exchange.ended_ns - exchange.started_ns < 2 * BRISK_NS and exchange.head == 1
-        self.exchange = None
+        self.exchange = self.calm = None
         self.last_active_ns = time.perf_counter_ns()
         self.limits.enter_idle(exchange.last_cpu_ns)
         if exchange.wake is not None:
@@ -224,7 +227,7 @@ class Worker(ConfinedProcess):
                 return
             exchange.emit("stop", {"by": "interrupt"})
             exchange.grace_until_ns = time.perf_counter_ns() + int(GRACE_S * 1e9)
-            self.limits.unsettle()
+            self.calm = None
             self.send_signal(signal.SIGINT)
         self._dog.nudge(self)
 
@@ -245,11 +248,12 @@ class Worker(ConfinedProcess):
     def kill(self, reason: str) -> None:
         """End it at once; a call under way says so."""
         with self.lock:
+            self.calm = None
             if self.status is None and self.exchange is not None and not self.exchange.done:
                 self.exchange.emit("kill", {"reason": reason})
             super().kill(reason)
 
     def abandon(self) -> None:
         """In a forked child of the host: see `ConfinedProcess.abandon`."""
-        self.exchange = None
+        self.exchange = self.calm = None
         super().abandon()

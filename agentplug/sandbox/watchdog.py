@@ -34,6 +34,22 @@ class Watched(Protocol):
         """
 
 
+class _Beat:
+    """Those who wait equally long, checked in one go at even times: to wake up costs more than to check."""
+
+    def __init__(self, wait_s: float) -> None:
+        self.wait_s = wait_s
+        self.members: dict[Watched, None] = {}
+        self.due_s = 0.0
+        self.move_on(time.monotonic())
+
+    def move_on(self, now_s: float) -> None:
+        """Let it be due at the next even time that doesn't follow at once."""
+        due_s = now_s + self.wait_s
+        even_s = due_s - due_s % self.wait_s
+        self.due_s = even_s if even_s > now_s + _SOON_S else due_s
+
+
 class Watchdog:
     """Owns the thread; all methods may be called from any thread."""
 
@@ -46,8 +62,9 @@ class Watchdog:
             raise
         self._epoll.register(self._wake, select.EPOLLIN)
         self._handlers: dict[int, Callable[[], None]] = {}
-        self._due_s: dict[Watched, float] = {}
-        self._lock = threading.Lock()  # of `_due_s` and `_asleep_until_s`
+        self._due_s: dict[Watched, float] = {}  # of those on no beat
+        self._beats: dict[float, _Beat] = {}
+        self._lock = threading.Lock()  # of both, and of `_asleep_until_s`
         self._asleep_until_s = -_NEVER  # while awake
         self._thread = threading.Thread(target=self._run, name="agentplug-watchdog", daemon=True)
         try:
@@ -67,6 +84,7 @@ class Watchdog:
         """Never call its `tick` again (one that is under way may still end)."""
         with self._lock:
             self._due_s.pop(watched, None)
+            self._leave_beat(watched)
 
     def listen(self, fd: int, handler: Callable[[], None]) -> None:
         """Call `handler` whenever `fd` is readable or hung up. Call `ignore` before closing it."""
@@ -83,8 +101,9 @@ class Watchdog:
         """Make sure that its next check comes no later than `within_s` seconds from now."""
         due_s = time.monotonic() + within_s
         with self._lock:
-            if self._due_s.get(watched, -_NEVER) <= due_s:
+            if self._due_at_s(watched) <= due_s:
                 return  # soon enough; or nobody watches it
+            self._leave_beat(watched)
             self._due_s[watched] = due_s
             if self._asleep_until_s <= due_s:
                 return
@@ -92,10 +111,28 @@ class Watchdog:
         with contextlib.suppress(OSError):
             os.eventfd_write(self._wake, 1)
 
+    def _due_at_s(self, watched: Watched) -> float:
+        for beat in self._beats.values():
+            if watched in beat.members:
+                return beat.due_s
+        return self._due_s.get(watched, -_NEVER)
+
+    def _leave_beat(self, watched: Watched) -> bool:
+        for beat in self._beats.values():
+            if watched in beat.members:
+                del beat.members[watched]
+                if not beat.members:
+                    del self._beats[beat.wait_s]
+                return True
+        return False
+
     def _run(self) -> None:
         while True:
             with self._lock:
-                until_s = self._asleep_until_s = min(self._due_s.values(), default=_NEVER)
+                until_s = min(self._due_s.values(), default=_NEVER)
+                for beat in self._beats.values():
+                    until_s = min(until_s, beat.due_s)
+                self._asleep_until_s = until_s
             events = self._epoll.poll(None if until_s == _NEVER else max(0.0, until_s - time.monotonic()))
             for fd, _ in events:
                 if fd == self._wake:
@@ -103,34 +140,52 @@ class Watchdog:
                         os.eventfd_read(self._wake)
                 elif (handler := self._handlers.get(fd)) is not None:
                     self._guard(handler)
-            ripe, crowd = self._ripe()
+            beats, ripe, crowd = self._ripe()
+            for wait_s, members in beats:
+                self._place([(m, w) for m in members if (w := self._tick(m, crowd)) != wait_s])
             if ripe:
-                self._checked([(watched, self._tick(watched, crowd)) for watched in ripe])
+                self._place([(watched, self._tick(watched, crowd)) for watched in ripe])
 
-    def _ripe(self) -> tuple[list[Watched], int]:
-        """Those whose check is due, whoever nudges from now on asks for the next one; and the size of the crowd."""
-        now_s = time.monotonic() + _SOON_S
+    def _ripe(self) -> tuple[list[tuple[float, list[Watched]]], list[Watched], int]:
+        """Whose check is due: beats as their wait and members, and others; and the size of the crowd.
+
+        Whoever nudges from now on asks for the next check.
+        """
+        now_s = time.monotonic()
+        soon_s = now_s + _SOON_S
         with self._lock:
             self._asleep_until_s = -_NEVER
+            beats = []
             crowd = 0
+            for beat in self._beats.values():
+                if beat.wait_s <= BUSY_S:
+                    crowd += len(beat.members)
+                if beat.due_s <= soon_s:
+                    beats.append((beat.wait_s, list(beat.members)))
+                    beat.move_on(now_s)
             ripe = []
             for watched, due_s in self._due_s.items():
-                if due_s <= now_s + BUSY_S:
+                if due_s <= soon_s + BUSY_S:
                     crowd += 1
-                    if due_s <= now_s:
+                    if due_s <= soon_s:
                         ripe.append(watched)
                         self._due_s[watched] = _NEVER
-        return ripe, crowd
+        return beats, ripe, crowd
 
-    def _checked(self, waits: list[tuple[Watched, float]]) -> None:
+    def _place(self, waits: list[tuple[Watched, float]]) -> None:
+        """Have them checked again after so long, unless they were nudged meanwhile, or let go of."""
         now_s = time.monotonic()
         with self._lock:
             for watched, wait_s in waits:
                 due_s = now_s + max(wait_s, _SELDOM_S)
-                if _ON_THE_BEAT_S < wait_s < _NEVER:  # all who ask for the same wait are checked in one go
-                    beat_s = due_s - due_s % wait_s
-                    due_s = beat_s if beat_s > now_s + _SOON_S else due_s
-                if due_s < self._due_s.get(watched, -_NEVER):  # else it was nudged, or let go of
+                if not self._leave_beat(watched) and due_s >= self._due_s.get(watched, -_NEVER):
+                    continue
+                self._due_s.pop(watched, None)
+                if _ON_THE_BEAT_S < wait_s < _NEVER:
+                    if wait_s not in self._beats:
+                        self._beats[wait_s] = _Beat(wait_s)
+                    self._beats[wait_s].members[watched] = None
+                else:
                     self._due_s[watched] = due_s
 
     def _tick(self, watched: Watched, crowd: int) -> float:

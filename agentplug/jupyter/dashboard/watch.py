@@ -119,7 +119,7 @@ class Watch:
         self._tell_between(plugin)
         run = plugin.runs[-1] if plugin.runs else None
         row.verdict = str(run.verdict) if run is not None else ""
-        sample = exchange.samples[-1] if exchange is not None and exchange.samples else None
+        sample = exchange.samples.latest if exchange is not None else None
         changed = self._differs((row.name, row.version, row.state, row.calls, row.verdict, exchange, sample))
         if changed and exchange is not None:
             self._measure(exchange, sample)

@@ -1,0 +1,146 @@
+"""When the watchdog checks those it watches: alone, on a beat, sooner when nudged, never again once let go of."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from agentplug.sandbox.watchdog import BUSY_S, Watchdog, watchdog
+
+PATIENCE_S = 10.0
+
+
+class Asking:
+    """Asks to be checked after `wait_s` each time; keeps when it was, and in what crowd."""
+
+    def __init__(self, wait_s: float) -> None:
+        self.wait_s = wait_s
+        self.times: list[float] = []
+        self.crowds: list[int] = []
+        self.then: Callable[[], None] = lambda: None
+        self._more = threading.Condition()
+
+    def tick(self, crowd: int) -> float:
+        with self._more:
+            self.times.append(time.monotonic())
+            self.crowds.append(crowd)
+            self._more.notify_all()
+        self.then()
+        return self.wait_s
+
+    def wait_for(self, count: int) -> list[float]:
+        """Its times, once there are so many."""
+        with self._more:
+            assert self._more.wait_for(lambda: len(self.times) >= count, PATIENCE_S), f"{len(self.times)} of {count}"
+            return list(self.times)
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[[float], Asking]]:
+    """Has the process's own watchdog watch somebody, until the end of the test."""
+    dog, watched = watchdog(), []
+
+    def begin(wait_s: float) -> Asking:
+        asking = Asking(wait_s)
+        watched.append(asking)
+        dog.watch(asking)
+        return asking
+
+    yield begin
+    for asking in watched:
+        dog.forget(asking)
+
+
+@pytest.mark.parametrize("wait_s", [0.001, 0.010, BUSY_S])
+def test_each_is_checked_at_once_and_then_as_often_as_it_asks(
+    wait_s: float, watch: Callable[[float], Asking]
+) -> None:
+    """A little sooner, where that saves an awakening."""
+    times = watch(wait_s).wait_for(6)
+    assert times[-1] - times[1] > 4 * wait_s - 0.012
+
+
+def test_who_asks_for_nothing_is_checked_no_more_until_nudged(watch: Callable[[float], Asking]) -> None:
+    silent, other = watch(float("inf")), watch(0.010)
+    silent.wait_for(1)
+    other.wait_for(10)
+    assert len(silent.times) == 1
+
+    watchdog().nudge(silent)
+
+    silent.wait_for(2)
+
+
+def test_those_who_wait_equally_long_are_checked_together(watch: Callable[[float], Asking]) -> None:
+    """So that they cost one awakening: each pair of checks stands closer together than the beats do."""
+    many = [watch(BUSY_S) for _ in range(8)]
+    for asking in many:
+        asking.wait_for(6)
+    starts = [[round(t / BUSY_S) for t in asking.times[2:6]] for asking in many]
+    assert all(len(set(beats)) == 4 for beats in starts), "a beat was left out, or came twice"
+    assert many[0].crowds[-1] >= 8
+
+
+def test_a_nudge_takes_one_off_its_beat_and_leaves_the_others(watch: Callable[[float], Asking]) -> None:
+    one, other = watch(0.5), watch(0.5)
+    one.wait_for(2)
+    other.wait_for(2)
+    began_s = time.monotonic()
+
+    watchdog().nudge(one, 0.005)
+
+    assert one.wait_for(3)[2] - began_s < 0.4
+    one.wait_for(4)
+    other.wait_for(4)
+
+
+def test_a_later_nudge_changes_nothing(watch: Callable[[float], Asking]) -> None:
+    asking = watch(0.030)
+    asking.wait_for(2)
+    watchdog().nudge(asking, 100.0)
+    asking.wait_for(4)
+
+
+@pytest.mark.parametrize("wait_s", [0.002, BUSY_S])
+def test_nobody_is_checked_again_once_let_go_of(wait_s: float, watch: Callable[[float], Asking]) -> None:
+    """Also if it lets go of itself during its check, as a worker does that has ended."""
+    gone, other = watch(wait_s), watch(wait_s)
+    gone.then = lambda: watchdog().forget(gone)
+    gone.wait_for(1)
+    other.wait_for(10)
+    assert len(gone.times) == 1
+
+
+@pytest.mark.parametrize("wait_s", [0.002, BUSY_S])
+def test_a_nudge_during_a_check_asks_for_the_next_one(wait_s: float, watch: Callable[[float], Asking]) -> None:
+    asking = watch(wait_s)
+    asking.wait_for(2)
+    asking.wait_s = float("inf")
+    asking.then = lambda: watchdog().nudge(asking) if len(asking.times) < 12 else None
+    watchdog().nudge(asking)
+    asking.wait_for(12)
+
+
+def test_a_wait_may_change_from_check_to_check(watch: Callable[[float], Asking]) -> None:
+    asking = watch(BUSY_S)
+    for count, wait_s in enumerate((0.001, 0.025, 0.010, BUSY_S, 0.001), start=2):
+        asking.wait_for(count)
+        asking.wait_s = wait_s
+    asking.wait_for(12)
+
+
+def test_beats_without_members_are_no_more() -> None:
+    dog = Watchdog()
+    asking = Asking(BUSY_S)
+    dog.watch(asking)
+    asking.wait_for(2)
+    dog.forget(asking)
+    other = Asking(0.001)
+    dog.watch(other)
+    other.wait_for(3)
+    dog.forget(other)
+    assert not dog._beats
+    assert not dog._due_s
