@@ -81,7 +81,8 @@ def test_nothing_of_a_plugin_outlives(killed: str) -> None:
             assert eventually(lambda: len(alive(*sessions)) > 5)
 
             for role in killed.split():
-                os.kill(roles[role], signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # a worker may have ended with its zygote by now
+                    os.kill(roles[role], signal.SIGKILL)
 
             assert eventually(lambda: [*alive(*sessions), *alive(*sessions)] == [])  # forking may hide one
             assert eventually(lambda: not Path(scratch).exists())

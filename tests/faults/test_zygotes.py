@@ -26,8 +26,12 @@ pytestmark = pytest.mark.need("landlock", "seccomp")
 
 
 async def gone(zygote: Zygote) -> None:
-    """The host has noticed that it ended, and tidied up."""
-    assert await asyncio.to_thread(eventually, lambda: not Path(zygote.scratch_root).exists(), PATIENCE_S)
+    """The host has noticed that it ended, and tidied up: its keeper may remove the directory before."""
+
+    def tidied() -> bool:
+        return zygote.process.returncode is not None and not Path(zygote.scratch_root).exists()
+
+    assert await asyncio.to_thread(eventually, tidied, PATIENCE_S)
 
 
 # ---------------------------------------------------------------------- killed

@@ -83,6 +83,23 @@ class TestRecorder:
         assert frame["run"].tolist() == list(range(20, 47))
         assert frame.attrs["dropped"] == 20
 
+    def test_a_full_block_takes_a_quarter_of_the_room(self) -> None:
+        runs = plain(recorder.BLOCK_ROWS + 1)
+        full, last = Recorder(runs).blocks
+        assert (full.count, last.count) == (recorder.BLOCK_ROWS, 1)
+        assert len(full.rows()) == full.count * len(last.rows())
+        assert len(full._rows) < len(full.rows()) / 4
+
+    def test_a_frame_is_the_same_while_calls_go_on(self) -> None:
+        """A block may be compressed while it is read."""
+        kept = Recorder(plain(1))
+        for number, run in enumerate(plain(3 * recorder.BLOCK_ROWS)[1:], start=2):
+            looked = kept.snapshot() if number % 100 == 0 else None
+            kept.add(run)
+            if looked is not None:
+                assert sum(len(rows) for _, rows in looked) in {123 * number, 123 * (number - 1)}
+        assert recorded_frame([kept], {})["run"].tolist() == list(range(3 * recorder.BLOCK_ROWS))
+
     def test_a_replaced_worker_begins_no_block(self) -> None:
         """Each start makes another `SourceInfo`; only another plugin, version or digest is news."""
         assert len(Recorder(plain(50)).blocks) == 1
