@@ -23,7 +23,7 @@ from agentplug.registration import AnyPlugin, Registration
 from agentplug.sandboxed import SandboxedPlugin
 from agentplug.trace.audit.log import AuditLog
 from agentplug.trace.audit.watching import Watch
-from agentplug.trace.recorder import MAX_ROWS, Recorder
+from agentplug.trace.recorder import BLOCK_ROWS, MAX_ROWS, Recorder
 from agentplug.trusted import TrustedPlugin
 
 if TYPE_CHECKING:
@@ -240,10 +240,20 @@ class PluginManager(Dispatching):
         self._watch.unloaded(plugin)
         if not isinstance(plugin, SandboxedPlugin) or not len(plugin.recorder):
             return
-        self._past.append((plugin.recorder, plugin.about()))
+        about = plugin.about()
+        self._past.append((plugin.recorder, about))
+        alike = [at for at, (_, told) in enumerate(self._past) if told == about]
+        if len(alike) > 2:  # one plugin again and again; and the last but one has no call any more that could end
+            first, ended = self._past[alike[0]][0], self._past[alike[-2]][0]
+            if len(ended) <= BLOCK_ROWS:
+                first.absorb(ended)
+                del self._past[alike[-2]]
         while sum(len(recorder) for recorder, _ in self._past) > MAX_ROWS:
-            oldest, _ = self._past.popleft()
-            self._forgotten.dropped += len(oldest) + oldest.dropped
+            oldest, _ = self._past[0]
+            oldest.drop_oldest()
+            if not oldest.blocks:
+                self._forgotten.dropped += oldest.dropped
+                self._past.popleft()
 
     def _named(self, name: object) -> Registration:
         entry = self._settled().get(name) if isinstance(name, str) else None

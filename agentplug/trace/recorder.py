@@ -32,7 +32,10 @@ ROW = [("run", "<i8"), ("started_us", "<i8"), ("verdict", "<i1"), ("by", "<i2")]
     (name, "<f8" if name in _SECONDS else "<i8") for name in USAGE_FIELDS
 ]
 """The fields of a row, as a numpy dtype without padding."""
-_pack = struct.Struct("<" + "".join({"<i8": "q", "<i1": "b", "<i2": "h", "<f8": "d"}[kind] for _, kind in ROW)).pack
+_LETTERS = {"<i8": "q", "<i1": "b", "<i2": "h", "<f8": "d"}
+_row = struct.Struct("<" + "".join(_LETTERS[kind] for _, kind in ROW))
+_by = struct.Struct("<h")
+_BY_AT = struct.calcsize("<qqb")  # what stands before it
 _KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
 
 
@@ -52,10 +55,10 @@ class Block:
     count: int = 0
     _rows: bytearray | bytes = field(default_factory=bytearray)
 
-    def add(self, row: bytes) -> None:
-        """Add one at the end."""
-        self._rows += row
-        self.count += 1
+    def add(self, rows: bytes | bytearray, count: int = 1) -> None:
+        """Add so many at the end."""
+        self._rows += rows
+        self.count += count
 
     def compress(self) -> None:
         """Nothing more is to be added."""
@@ -89,26 +92,46 @@ class Recorder:
         if run.source is not self._source or self.blocks[-1].count >= BLOCK_ROWS:
             self._turn_to(run)
         verdict = run.verdict
-        code = self._codes.get(verdict.by)
-        if code is None:
-            code = self._new_code(verdict.by)
+        code = self._code(verdict.by)
         started_us = round(run.started_at.timestamp() * 1e6)
-        self.blocks[-1].add(_pack(run.number, started_us, _KIND_CODES[verdict.kind], code, *run.usage))
+        self.blocks[-1].add(_row.pack(run.number, started_us, _KIND_CODES[verdict.kind], code, *run.usage))
+
+    def absorb(self, other: Recorder) -> None:
+        """Take over the rows of `other`, which is known by the same name and takes no more runs itself."""
+        codes = {code: self._code(word) for code, word in enumerate(other.words)} | {_MISSING: _MISSING}
+        for block in other.blocks:
+            rows = bytearray(block.rows())
+            for at in range(_BY_AT, len(rows), _row.size):
+                _by.pack_into(rows, at, codes[_by.unpack_from(rows, at)[0]])
+            self._begin(block.identity, block.count)
+            self.blocks[-1].add(rows, block.count)
+        self.dropped += other.dropped
+        self._source = None
+
+    def drop_oldest(self) -> None:
+        """Let the oldest block go, and count it."""
+        self.dropped += self.blocks.popleft().count
+        self._source = None
 
     def _turn_to(self, run: Run) -> None:
-        """Begin another block, unless the last one has room and tells of the same plugin."""
-        source = self._source = run.source
-        identity = Identity(plugin_name(run), printable(source.version, 100), source.digest)
-        if self.blocks and self.blocks[-1].identity == identity and self.blocks[-1].count < BLOCK_ROWS:
+        source = run.source
+        self._begin(Identity(plugin_name(run), printable(source.version, 100), source.digest), 1)
+        self._source = source
+
+    def _begin(self, identity: Identity, count: int) -> None:
+        """Another block for so many rows, unless the last one has room and tells of the same plugin."""
+        if self.blocks and self.blocks[-1].identity == identity and self.blocks[-1].count + count <= BLOCK_ROWS:
             return
         while len(self) > MAX_ROWS - BLOCK_ROWS:
-            self.dropped += self.blocks.popleft().count
+            self.drop_oldest()
         if self.blocks:
             self.blocks[-1].compress()
         self.blocks.append(Block(identity))
 
-    def _new_code(self, by: str | None) -> int:
+    def _code(self, by: str | None) -> int:
         """Exceptions are named by plugins, which may invent a new name for every call."""
+        if (known := self._codes.get(by)) is not None:
+            return known
         word = printable(str(by), 100)
         if word not in self.words:
             if len(self.words) >= _MAX_WORDS:
@@ -125,7 +148,7 @@ class Recorder:
 
     def names(self) -> set[str]:
         """The names of the plugins in it: more than one where a plugin failed before it could say its own."""
-        return {identity.plugin for identity, _ in self.snapshot()}
+        return {block.identity.plugin if self.known_as is None else self.known_as for block in list(self.blocks)}
 
     def snapshot(self) -> Iterator[tuple[Identity, bytes]]:
         """Each block's identity and its rows; safe while another thread adds."""

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from agentplug import kept
+from agentplug import manager as manager_module
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import KINDS, Run, Sample, SourceInfo, Usage
@@ -99,6 +100,25 @@ class TestRecorder:
             if looked is not None:
                 assert sum(len(rows) for _, rows in looked) in {123 * number, 123 * (number - 1)}
         assert recorded_frame([kept], {})["run"].tolist() == list(range(3 * recorder.BLOCK_ROWS))
+
+    def test_rows_of_another_are_absorbed_with_their_words(self) -> None:
+        """`by` is a code into the words of the recorder that wrote it."""
+        one = Recorder([a_run(0, raised("First")), *plain(2)[1:]])
+        other = Recorder([a_run(2, raised("Second")), a_run(3, raised("First")), a_run(4)])
+        other.dropped = 3
+        one.absorb(other)
+        one.add(a_run(5, raised("Third")))
+        assert (len(one), len(one.blocks), one.dropped) == (6, 1, 3)
+        frame = recorded_frame([one], {})
+        assert frame["run"].tolist() == list(range(6))
+        assert [None if pd.isna(by) else by for by in frame["by"]] == [
+            "First",
+            None,
+            "Second",
+            "First",
+            None,
+            "Third",
+        ]
 
     def test_a_replaced_worker_begins_no_block(self) -> None:
         """Each start makes another `SourceInfo`; only another plugin, version or digest is news."""
@@ -303,6 +323,45 @@ class HogPlugin:
 
 
 class TestLive:
+    async def test_a_plugin_that_is_reloaded_for_ever_takes_no_more_room(self, tmp_path: Path) -> None:
+        """Its rows stay, in order; what came of the same bytes shares one recorder."""
+        path = tmp_path / "hog.py"
+        path.write_text(HOG)
+        async with PluginManager() as manager:
+            await manager.load(path)
+            for count in (1, 7, 3, 7, 5):
+                plugin = await manager.reload("hog")
+                assert isinstance(plugin, SandboxedPlugin)
+                await plugin.run(count)
+            assert len(manager._past) == 2
+            path.write_text(HOG.replace('"1"', '"2"'))
+            await manager.reload("hog")
+            assert len(manager._past) == 2
+            frame = manager.trace
+        assert frame["verdict"].tolist() == ["completed", "failed", "completed", "failed", "completed"]
+        assert frame["plugin"].tolist() == ["hog"] * 5
+        assert frame["started_at"].is_monotonic_increasing
+
+    async def test_too_many_past_rows_go_a_block_at_a_time(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(recorder, "BLOCK_ROWS", 2)
+        monkeypatch.setattr(manager_module, "BLOCK_ROWS", 2)
+        monkeypatch.setattr(manager_module, "MAX_ROWS", 5)
+        path = tmp_path / "hog.py"
+        path.write_text(HOG)
+        async with PluginManager() as manager:
+            await manager.load(path)
+            for _ in range(4):
+                plugin = await manager.reload("hog")
+                assert isinstance(plugin, SandboxedPlugin)
+                for count in range(2):
+                    await plugin.run(count)
+            await manager.reload("hog")
+            frame = manager.trace
+            assert frame.attrs["dropped"] == 4
+            assert len(frame) == 4
+
     async def test_a_plugin_keeps_figures_longer_than_runs(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
