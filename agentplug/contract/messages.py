@@ -12,7 +12,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, NoReturn
 
 import msgspec
@@ -42,6 +42,16 @@ _TEXTS = ("session_id", "run_id", "request_id", "group", "role", "name", "finish
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _is_time(text: str) -> bool:
+    if not _TIME.fullmatch(text):
+        return False
+    try:
+        date.fromisoformat(text[:10])  # the pattern knows no months
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +101,7 @@ class AgentMessage:
             refuse("point", f"{shown(self.point)} is unknown; {hint}")
         if type(self.id) is not str or not 0 < len(self.id) <= 200:
             refuse("id", f"{shown(self.id)}; write a text of 1 to 200 characters")
-        if type(self.ts) is not str or not _TIME.fullmatch(self.ts):
+        if type(self.ts) is not str or not _is_time(self.ts):
             refuse("ts", f"{shown(self.ts)}; write a time as RFC 3339 has it, like 2026-01-31T12:00:00Z")
         count("seq", self.seq)
         if self.turn is not None:

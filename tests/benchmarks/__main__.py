@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import hooks, starts, tracing
+from tests.benchmarks import dashboards, hooks, starts, tracing
 from tests.benchmarks.contenders import OURS, contenders
 
 
@@ -96,6 +96,9 @@ def main() -> None:
     share, every_ms = asyncio.run(tracing.sampling())
     busy = f"{tracing.BUSY_PLUGINS} busy plugins, a sample each {every_ms:.0f} ms: % of a core"
     table.add_row(busy, f"{share * 100:,.2f}")
+    unwatched, watched = dashboards.watching()
+    shown = f"a dashboard of {dashboards.PLUGINS} busy plugins, added to the kernel's {unwatched:.1%}: % of a core"
+    table.add_row(shown, f"{(watched - unwatched) * 100:,.2f}")
     Console().print(table)
 
 
