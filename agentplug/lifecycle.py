@@ -124,7 +124,7 @@ class Lifecycle:
         self.worker = worker
         self.initialized = False
         worker.on_event = weakref.WeakMethod(self._between_calls)
-        self._finalizer = weakref.finalize(self, _release, worker)
+        self._finalizer = weakref.finalize(self, worker.release)
         try:
             try:
                 exchange = await converse(worker, ())
@@ -279,17 +279,10 @@ def _hello(frame: Frame) -> Hello:
     )
 
 
-def _release(worker: Worker) -> None:
-    """The plugin object was dropped without `close`: its worker ends all the same."""
-    worker.on_event = None
-    worker.stop("close")
-    worker.exited.add_done_callback(lambda _: worker.dispose())
-
-
 def _abandon(worker: Worker, future: Any) -> None:
     """Nobody waits for this worker any more."""
     if future.cancelled() or future.exception() is not None:
         worker.never_started()
     else:
         worker.adopt(future.result())
-        _release(worker)
+        worker.release()

@@ -182,6 +182,15 @@ class ConfinedProcess(ABC):
         _resolve(self.wiped)
         self.dispose()
 
+    def release(self) -> None:
+        """Nobody holds its plugin any more: it ends all the same. For finalizers, in whatever thread and lock."""
+        self.on_event = None
+        self._dog.soon(self._end_unseen)
+
+    def _end_unseen(self) -> None:
+        self.kill("close")
+        self.exited.add_done_callback(lambda _: self.dispose())
+
     def dispose(self) -> None:
         """Close the descriptors. Only after it ended, and after every waiter has let go of `sock`."""
         self._dog.forget(self)

@@ -13,6 +13,7 @@ import select
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -62,6 +63,7 @@ class Watchdog:
             raise
         self._epoll.register(self._wake, select.EPOLLIN)
         self._handlers: dict[int, Callable[[], None]] = {}
+        self._calls: deque[Callable[[], None]] = deque()
         self._due_s: dict[Watched, float] = {}  # of those on no beat
         self._beats: dict[float, _Beat] = {}
         self._lock = threading.Lock()  # of both, and of `_asleep_until_s`
@@ -111,6 +113,12 @@ class Watchdog:
         with contextlib.suppress(OSError):
             os.eventfd_write(self._wake, 1)
 
+    def soon(self, call: Callable[[], None]) -> None:
+        """Have the watchdog's thread call it. Takes no lock: finalizers come in the middle of anything."""
+        self._calls.append(call)
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._wake, 1)
+
     def _due_at_s(self, watched: Watched) -> float:
         for beat in self._beats.values():
             if watched in beat.members:
@@ -140,6 +148,8 @@ class Watchdog:
                         os.eventfd_read(self._wake)
                 elif (handler := self._handlers.get(fd)) is not None:
                     self._guard(handler)
+            while self._calls:
+                self._guard(self._calls.popleft())
             beats, ripe, crowd = self._ripe()
             for wait_s, members in beats:
                 self._place([(m, w) for m in members if (w := self._tick(m, crowd)) != wait_s])

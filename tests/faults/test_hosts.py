@@ -8,6 +8,7 @@ import contextlib
 import gc
 import os
 import resource
+import signal
 import subprocess
 import tempfile
 import threading
@@ -356,6 +357,35 @@ def test_closing_a_plugin_whose_loop_was_closed(faulty: Faulty, kept: bool) -> N
     plugin.close_sync()
     assert plugin.state == "closed"
     assert plugin.pid is None
+
+
+# ---------------------------------------------------------------------- dropped by the collector
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["idle", "ended"])
+async def test_a_plugin_is_dropped_in_the_middle_of_anything(faulty: Faulty, ended: bool) -> None:
+    """The collector may come while this very thread, or the watchdog's, holds the lock that letting go takes."""
+    dog = watchdog.watchdog()
+    plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
+    assert await plugin.process("x") == "x"
+    worker = plugin._life.worker
+    assert worker is not None
+    if ended:
+        os.kill(worker.pid, signal.SIGKILL)
+        await asyncio.wrap_future(worker.exited)
+
+    def drop() -> None:
+        nonlocal plugin
+        with dog._lock:
+            del plugin
+            gc.collect()
+
+    dropping = threading.Thread(target=drop, daemon=True)
+    dropping.start()
+    await asyncio.to_thread(dropping.join, PATIENCE_S)
+    assert not dropping.is_alive(), "it waits for a lock that its own thread holds"
+    assert await asyncio.to_thread(eventually, lambda: worker.sock.fileno() == -1)
+    assert not worker.alive
 
 
 # ---------------------------------------------------------------------- callbacks that raise

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,8 +32,9 @@ from agentplug.errors import AgentplugError, AuditError, PluginQuarantined
 from agentplug.manager import PluginManager
 from agentplug.report import plots
 from agentplug.report.frames import calls_frame, samples_frame
-from agentplug.trace.audit import Audit, AuditLog, read_audit
+from agentplug.trace.audit import Audit, AuditLog, read_audit, watching
 from agentplug.trace.audit.runs import RunWriter
+from tests.leftovers import eventually
 
 CONFINED = pytest.mark.need("landlock", "seccomp")
 SECRET = "hunter2-is-no-secret"
@@ -391,6 +393,28 @@ async def test_a_cell_that_is_run_again_goes_on_with_the_same_log(path: Path) ->
     await manager.close()
     assert manager.audit.closed
     assert [entry.kind for entry in read_audit(path)] == ["header", "note", "close"]
+
+
+@pytest.mark.parametrize("whose", ["the logs'", "this log's"])
+def test_a_manager_is_dropped_in_the_middle_of_anything(path: Path, whose: str) -> None:
+    """The collector may come while this very thread holds a lock that closing the log takes."""
+    manager = PluginManager(audit=path)
+    log = manager.audit
+    assert log is not None
+    lock = watching._guard if whose == "the logs'" else log._guard
+
+    def drop() -> None:
+        nonlocal manager
+        with lock:
+            del manager
+            gc.collect()
+
+    dropping = threading.Thread(target=drop, daemon=True)
+    dropping.start()
+    dropping.join(30)
+    assert not dropping.is_alive(), "it waits for a lock that its own thread holds"
+    assert eventually(lambda: log.closed)
+    assert [entry.kind for entry in read_audit(path)] == ["header", "close"]
 
 
 async def test_a_log_that_was_given_stays_open(path: Path) -> None:

@@ -36,7 +36,7 @@ class Watch:
         self._finalizer: weakref.finalize[..., Any] | None = None
         if audit is not None and self.log is None:
             self.log = _claimed(place(audit))
-            self._finalizer = weakref.finalize(self, _give_back, self.log)
+            self._finalizer = weakref.finalize(self, _give_back_elsewhere, self.log)
 
     def begin(self, plugin: SandboxedPlugin | TrustedPlugin) -> None:
         """Write down the runs of `plugin` from now on; a trusted one has none.
@@ -92,8 +92,8 @@ class Watch:
         if self.log is None or self._ended:
             return
         self._ended = True
-        if self._finalizer is not None:
-            self._finalizer()
+        if self._finalizer is not None and self._finalizer.detach() is not None:
+            _give_back(self.log)
 
     def _ran(self, run: Run, name: str | None, plugin: SandboxedPlugin | None) -> None:
         if self.log is None or self._ended:
@@ -149,6 +149,7 @@ def _is_sandboxed(plugin: SandboxedPlugin | TrustedPlugin) -> TypeGuard[Sandboxe
 
 _claims: dict[AuditLog, int] = {}
 _guard = threading.Lock()
+_CLOSING_S = 1.0
 
 
 def _claimed(path: str) -> AuditLog:
@@ -165,7 +166,22 @@ def _claimed(path: str) -> AuditLog:
         return log
 
 
+def _give_back_elsewhere(log: AuditLog) -> None:
+    """A finalizer comes in the middle of anything, perhaps while this very thread holds the locks that closing takes.
+
+    So another thread closes, and is waited for as long as that takes if nobody holds them.
+    """
+    closing = threading.Thread(target=_give_back, args=(log,), name="agentplug-audit-end", daemon=True)
+    try:
+        closing.start()
+    except RuntimeError:  # the interpreter is ending: nobody writes any more
+        _give_back(log)
+    else:
+        closing.join(_CLOSING_S)
+
+
 def _give_back(log: AuditLog) -> None:
+    """Close the log with the last manager that had it."""
     with _guard:
         left = _claims.pop(log, 1) - 1
         if left > 0:
