@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import os
-from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -18,12 +17,12 @@ from agentplug.dispatching import Dispatching
 from agentplug.errors import ContractError, DuplicatePlugin, PinMismatch, PluginNotFound, PolicyError
 from agentplug.granting import PluginHooks
 from agentplug.held import HeldToLock
+from agentplug.past import Past
 from agentplug.progress import waiting
 from agentplug.registration import AnyPlugin, Registration
 from agentplug.sandboxed import SandboxedPlugin
 from agentplug.trace.audit.log import AuditLog
 from agentplug.trace.audit.watching import Watch
-from agentplug.trace.recorder import BLOCK_ROWS, MAX_ROWS, Recorder
 from agentplug.trusted import TrustedPlugin
 
 if TYPE_CHECKING:
@@ -55,8 +54,7 @@ class PluginManager(Dispatching):
             raise PolicyError(f"policy is a {type(policy).__name__}; write a Policy, as in Policy(memory='256M')")
         super().__init__()
         self.policy = policy or Policy()
-        self._past: deque[tuple[Recorder, dict[str, dict[str, Any]]]] = deque()
-        self._forgotten = Recorder()
+        self._past = Past()
         self._watch = Watch(audit)
         self._lock = HeldToLock(lock, locked=locked)
 
@@ -220,9 +218,9 @@ class PluginManager(Dispatching):
         from agentplug.report.frames import recorded_frame
 
         told: dict[str, dict[str, Any]] = {}
-        recorders = [self._forgotten]
+        recorders = []
         here = [plugin for plugin in self.plugins.values() if isinstance(plugin, SandboxedPlugin)]
-        for recorder, about in (*self._past, *((plugin.recorder, plugin.about()) for plugin in here)):
+        for recorder, about in (*self._past.recorders(), *((plugin.recorder, plugin.about()) for plugin in here)):
             recorders.append(recorder)
             told |= about
         return recorded_frame(recorders, told)
@@ -238,22 +236,8 @@ class PluginManager(Dispatching):
     def _part_with(self, plugin: AnyPlugin) -> None:
         """Keep the figures of a plugin that goes, so that what replaces it can be compared."""
         self._watch.unloaded(plugin)
-        if not isinstance(plugin, SandboxedPlugin) or not len(plugin.recorder):
-            return
-        about = plugin.about()
-        self._past.append((plugin.recorder, about))
-        alike = [at for at, (_, told) in enumerate(self._past) if told == about]
-        if len(alike) > 2:  # one plugin again and again; and the last but one has no call any more that could end
-            first, ended = self._past[alike[0]][0], self._past[alike[-2]][0]
-            if len(ended) <= BLOCK_ROWS:
-                first.absorb(ended)
-                del self._past[alike[-2]]
-        while sum(len(recorder) for recorder, _ in self._past) > MAX_ROWS:
-            oldest, _ = self._past[0]
-            oldest.drop_oldest()
-            if not oldest.blocks:
-                self._forgotten.dropped += oldest.dropped
-                self._past.popleft()
+        if isinstance(plugin, SandboxedPlugin):
+            self._past.keep(plugin)
 
     def _named(self, name: object) -> Registration:
         entry = self._settled().get(name) if isinstance(name, str) else None

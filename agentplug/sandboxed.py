@@ -92,6 +92,11 @@ class SandboxedPlugin:
         return self._life.state
 
     @property
+    def is_over(self) -> bool:
+        """Closed, and no call is under way that could still end: there will be no other run."""
+        return self.state == "closed" and self._turn.is_free
+
+    @property
     def events(self) -> Sequence[Event]:
         """What happened to its workers between calls, oldest first."""
         return tuple(self._life.events)

@@ -50,8 +50,6 @@ class ConfinedProcess(ABC):
             self.ready.register(fd, select.POLLIN)
         self.channel_ready = select.poll()
         self.channel_ready.register(sock, select.POLLIN)
-        self.peek = select.poll()  # the watchdog's own: two threads can't poll with one object
-        self.peek.register(sock, select.POLLIN)
         self.readings: Readings | None = None
         self.attempts: Hearing | None = None
         self.pid = 0
@@ -64,7 +62,7 @@ class ConfinedProcess(ABC):
         self.exited: Future[None] = Future()
         self.wiped: Future[None] = Future()
         self.on_event: weakref.WeakMethod[Callable[[Event], None]] | None = None
-        self._dog = watchdog()
+        self.dog = watchdog()
         _all.add(self)
 
     # ------------------------------------------------------------------ its beginning
@@ -100,12 +98,13 @@ class ConfinedProcess(ABC):
         with contextlib.suppress(Gone):
             self.readings = Readings(self.pid)
         for fd in self.output.fds:
-            self._dog.listen(fd, functools.partial(self._drain, fd))
-        self._dog.watch(self)
+            self.dog.listen(fd, functools.partial(self._drain, fd))
+        self.dog.follow(self.sock.fileno())
+        self.dog.watch(self)
 
     def _drain(self, fd: int) -> None:
         if not self.output.drain(fd):
-            self._dog.ignore(fd)
+            self.dog.ignore(fd)
 
     def settle_floor(self) -> None:
         """Take the present footprint as the one that the plugin's memory is counted from."""
@@ -167,7 +166,7 @@ class ConfinedProcess(ABC):
             if self.status is not None:
                 return
             self.ended(news)
-        self._dog.forget(self)
+        self.dog.forget(self)
         _resolve(self.exited)
 
     @abstractmethod
@@ -185,7 +184,7 @@ class ConfinedProcess(ABC):
     def release(self) -> None:
         """Nobody holds its plugin any more: it ends all the same. For finalizers, in whatever thread and lock."""
         self.on_event = None
-        self._dog.soon(self._end_unseen)
+        self.dog.soon(self._end_unseen)
 
     def _end_unseen(self) -> None:
         self.kill("close")
@@ -193,12 +192,13 @@ class ConfinedProcess(ABC):
 
     def dispose(self) -> None:
         """Close the descriptors. Only after it ended, and after every waiter has let go of `sock`."""
-        self._dog.forget(self)
+        self.dog.forget(self)
         with self.lock:
+            self.dog.unfollow(self.sock.fileno())
             for fd in list(self.output.fds):
-                self._dog.ignore(fd)
+                self.dog.ignore(fd)
             if self.attempts is not None:
-                self._dog.ignore(self.attempts.fd)
+                self.dog.ignore(self.attempts.fd)
             self.output.close()
             self._close()
 

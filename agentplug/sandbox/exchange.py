@@ -159,8 +159,8 @@ class Exchange:
         self.last_cpu_ns = max(self.last_cpu_ns, cpu_ns - self.children_ns)
         self.peak_bytes = max(self.peak_bytes, rss_bytes)
         self.threads = max(self.threads, threads)
-        self.samples.append((now_ns - self.started_ns, rss_bytes, cpu_ns - self.cpu0_ns, threads))
         self.samples.thin()
+        self.samples.append((now_ns - self.started_ns, rss_bytes, cpu_ns - self.cpu0_ns, threads))
 
     def measure_peak(self, readings: Readings) -> None:
         """Read the high-water mark, which no sample can miss. Raises `Gone`."""

@@ -6,13 +6,16 @@ costs is less the kernel's answer than all that is touched on the way: hence few
 
 from __future__ import annotations
 
-import select
 from os import pread
 from time import clock_gettime_ns as clock_ns
+from typing import TYPE_CHECKING
 
 from agentplug.contract.run import Sample
 from agentplug.sandbox.exchange import Exchange
 from agentplug.sandbox.kernel import Gone, Readings, footprint_in
+
+if TYPE_CHECKING:
+    from agentplug.sandbox.supervisor import Worker
 
 
 class Calm:
@@ -23,10 +26,11 @@ class Calm:
     """
 
     __slots__ = (
-        "_answered",
         "_append",
+        "_channel",
         "_clock",
         "_cpu0_ns",
+        "_dog",
         "_exchange",
         "_last_cpu_ns",
         "_last_statm",
@@ -45,7 +49,7 @@ class Calm:
         self,
         exchange: Exchange,
         readings: Readings,
-        peek: select.poll,
+        worker: Worker,
         last: Sample,
         wait_s: float,
         *,
@@ -56,7 +60,7 @@ class Calm:
     ) -> None:
         self._exchange = exchange
         self._clock, self._statm = readings.clock, readings.statm
-        self._answered = peek.poll
+        self._channel, self._dog = worker.sock.fileno(), worker.dog
         self._append = exchange.samples.append
         self._wait_s = wait_s
         self._least_bytes, self._most_bytes = least_bytes, most_bytes
@@ -66,17 +70,14 @@ class Calm:
         self._last_statm = b"nothing yet"
 
     def glance(self, now_ns: int) -> float:
-        """Take a sample, and tell the seconds until the next; zero once there is more to do. Raises `Gone`."""
-        if now_ns > self._until_ns:
+        """Take a sample, and tell the seconds until the next; zero once there is more to do."""
+        if now_ns > self._until_ns or self._channel in self._dog.readable:
             return 0.0
         try:
             cpu_ns = clock_ns(self._clock)
-            if cpu_ns == self._last_cpu_ns:  # it hasn't run since: it sleeps, or has answered a caller who is blocked
-                if self._answered(0):
-                    return 0.0
-            else:
-                if cpu_ns > self._most_cpu_ns:
-                    return 0.0
+            if cpu_ns > self._most_cpu_ns:
+                return 0.0
+            if cpu_ns != self._last_cpu_ns:  # else it hasn't run since, and nothing can have changed
                 statm = pread(self._statm, 64, 0)
                 if statm != self._last_statm:
                     rss_bytes = footprint_in(statm)
@@ -85,7 +86,7 @@ class Calm:
                     self._last_statm, self._rss_bytes = statm, rss_bytes
                     self._exchange.peak_bytes = max(self._exchange.peak_bytes, rss_bytes)
                 self._last_cpu_ns = cpu_ns
-        except OSError:
-            raise Gone("no readings") from None
+        except (OSError, Gone):
+            return 0.0  # it has ended: what it sent before is to be taken first
         self._append((now_ns - self._started_ns, self._rss_bytes, cpu_ns - self._cpu0_ns, self._threads))
         return self._wait_s

@@ -179,7 +179,8 @@ class Limits:
         wait_s = self._next(exchange, rss, memory - growth, now_ns) or usual_s
         self._last_tick_ns, self._last_rss = now_ns, rss
         worker.calm = None
-        if wait_s == usual_s and not (family.possible or reader.partial or reader.eof or worker.is_deaf):
+        unrest = family.possible or exchange.outgoing or exchange.grace_until_ns or reader.partial or reader.eof
+        if wait_s == usual_s and not unrest and not worker.is_deaf:
             last = Sample(now_ns, rss, cpu_ns, threads)
             worker.calm = self._calm_from(last, exchange, readings, worker, memory - growth, usual_s)
         return finding, min(wait_s, max(policy.wall_s - wall_s, 0.0), max(policy.cpu_s - cpu_s, 0.002))
@@ -195,7 +196,7 @@ class Limits:
         return Calm(
             exchange,
             readings,
-            worker.peek,
+            worker,
             last,
             wait_s,
             least_bytes=last.rss_bytes - _MIB,

@@ -35,6 +35,7 @@ def tick(worker: Worker, crowd: int) -> float:
             return float("inf")
         return _look(worker, worker.exchange, worker.readings, now_ns, crowd)
     except Gone as gone:
+        worker.pump()  # what it sent before still counts
         worker.vanished(gone)
         return _IDLE_TICK_S
     except Exception:
@@ -49,7 +50,7 @@ def _look(worker: Worker, exchange: Exchange | None, readings: Readings | None, 
         return _IDLE_TICK_S
     if exchange is None:
         return _tick_idle(worker, readings, now_ns)
-    if (exchange.outgoing or worker.peek.poll(0)) and worker.pump():
+    if (exchange.outgoing or worker.has_spoken) and worker.pump():
         return BUSY_TICK_S
     return _tick_busy(worker, exchange, readings, time.perf_counter_ns(), crowd)  # samples stand in order
 

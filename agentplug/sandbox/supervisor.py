@@ -60,6 +60,11 @@ class Worker(ConfinedProcess):
         return True
 
     @property
+    def has_spoken(self) -> bool:
+        """There was something to read on its channel as the watchdog began its checks."""
+        return self.sock.fileno() in self.dog.readable
+
+    @property
     def is_deaf(self) -> bool:
         """What it tries isn't answered at the moment, so much of it there was."""
         return self.attempts is not None and self.attempts.deaf
@@ -111,7 +116,7 @@ class Worker(ConfinedProcess):
             self.limits.begin(exchange)
             if exchange.cpu0_ns > self.limits.cpu_armed_ns and not self.ending:
                 self.limits.arm_cpu(self.pid, exchange.cpu0_ns)
-        self._dog.nudge(self, rounds.BUSY_TICK_S)
+        self.dog.nudge(self, rounds.BUSY_TICK_S)
         return exchange
 
     def pump(self) -> bool:
@@ -136,6 +141,8 @@ class Worker(ConfinedProcess):
                 self.vanished(gone)
             if exchange.done:
                 self._finish(exchange, None)
+            elif exchange.outgoing or self.reader.partial or self.reader.eof:
+                self.calm = None
             return exchange.done
 
     def _send(self, exchange: Exchange) -> None:
@@ -229,7 +236,7 @@ class Worker(ConfinedProcess):
             exchange.grace_until_ns = time.perf_counter_ns() + int(GRACE_S * 1e9)
             self.calm = None
             self.send_signal(signal.SIGINT)
-        self._dog.nudge(self)
+        self.dog.nudge(self)
 
     def stop(self, by: str) -> None:
         """End it now; a call under way ends with verdict `stopped:BY`."""

@@ -40,6 +40,11 @@ class Turn:
         self._holder: asyncio.Task[Any] | None = None
         self._waiting: deque[tuple[Future[None], asyncio.Task[Any]]] = deque()
 
+    @property
+    def is_free(self) -> bool:
+        """Nobody has it."""
+        return self._holder is None
+
     async def __aenter__(self) -> None:
         task = asyncio.current_task()
         assert task is not None

@@ -55,26 +55,24 @@ class Watchdog:
     """Owns the thread; all methods may be called from any thread."""
 
     def __init__(self) -> None:
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        try:
-            self._epoll = select.epoll()
-        except OSError:
-            os.close(self._wake)
-            raise
-        self._epoll.register(self._wake, select.EPOLLIN)
+        self.readable: frozenset[int] = frozenset()
+        """Of the followed descriptors, those with something to read as the present checks began."""
         self._handlers: dict[int, Callable[[], None]] = {}
         self._calls: deque[Callable[[], None]] = deque()
         self._due_s: dict[Watched, float] = {}  # of those on no beat
         self._beats: dict[float, _Beat] = {}
         self._lock = threading.Lock()  # of both, and of `_asleep_until_s`
         self._asleep_until_s = -_NEVER  # while awake
-        self._thread = threading.Thread(target=self._run, name="agentplug-watchdog", daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError:  # no thread can be started
-            self._epoll.close()
-            os.close(self._wake)
-            raise
+        with contextlib.ExitStack() as if_it_fails:
+            self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            if_it_fails.callback(os.close, self._wake)
+            self._epoll = select.epoll()
+            if_it_fails.callback(self._epoll.close)
+            self._followed = select.epoll()
+            if_it_fails.callback(self._followed.close)
+            self._epoll.register(self._wake, select.EPOLLIN)
+            threading.Thread(target=self._run, name="agentplug-watchdog", daemon=True).start()
+            if_it_fails.pop_all()
 
     def watch(self, watched: Watched) -> None:
         """Begin to call its `tick`."""
@@ -98,6 +96,15 @@ class Watchdog:
         if self._handlers.pop(fd, None) is not None:
             with contextlib.suppress(OSError):
                 self._epoll.unregister(fd)
+
+    def follow(self, fd: int) -> None:
+        """Have `readable` tell of `fd`: one question for all, where a poll for each would cost as much as a check."""
+        self._followed.register(fd, select.EPOLLIN)
+
+    def unfollow(self, fd: int) -> None:
+        """Stop following `fd`, which may be unknown, or closed by now (-1)."""
+        with contextlib.suppress(OSError, ValueError):
+            self._followed.unregister(fd)
 
     def nudge(self, watched: Watched, within_s: float = 0.0) -> None:
         """Make sure that its next check comes no later than `within_s` seconds from now."""
@@ -151,6 +158,8 @@ class Watchdog:
             while self._calls:
                 self._guard(self._calls.popleft())
             beats, ripe, crowd = self._ripe()
+            if beats or ripe:
+                self.readable = frozenset([fd for fd, _ in self._followed.poll(0)])
             for wait_s, members in beats:
                 self._place([(m, w) for m in members if (w := self._tick(m, crowd)) != wait_s])
             if ripe:

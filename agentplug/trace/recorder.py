@@ -62,7 +62,12 @@ class Block:
 
     def compress(self) -> None:
         """Nothing more is to be added."""
-        self._rows = zlib.compress(self._rows, _FAST)
+        self._rows = zlib.compress(bytes(self._rows), _FAST)
+
+    def copy(self) -> Block:
+        """Another one of the same rows."""
+        rows = self._rows
+        return Block(self.identity, self.count, rows if isinstance(rows, bytes) else bytearray(rows))
 
     def rows(self) -> bytes:
         """All of them, also while another thread adds or compresses."""
@@ -96,9 +101,17 @@ class Recorder:
         started_us = round(run.started_at.timestamp() * 1e6)
         self.blocks[-1].add(_row.pack(run.number, started_us, _KIND_CODES[verdict.kind], code, *run.usage))
 
+    def copy(self) -> Recorder:
+        """Another one of the same rows."""
+        other = Recorder()
+        other.known_as, other.dropped = self.known_as, self.dropped
+        other.words, other._codes = list(self.words), dict(self._codes)
+        other.blocks = deque(block.copy() for block in self.blocks)
+        return other
+
     def absorb(self, other: Recorder) -> None:
         """Take over the rows of `other`, which is known by the same name and takes no more runs itself."""
-        codes = {code: self._code(word) for code, word in enumerate(other.words)} | {_MISSING: _MISSING}
+        codes = {code: self._code_of(word) for code, word in enumerate(other.words)} | {_MISSING: _MISSING}
         for block in other.blocks:
             rows = bytearray(block.rows())
             for at in range(_BY_AT, len(rows), _row.size):
@@ -107,6 +120,11 @@ class Recorder:
             self.blocks[-1].add(rows, block.count)
         self.dropped += other.dropped
         self._source = None
+
+    @property
+    def oldest_us(self) -> int:
+        """When its oldest row's call began, in microseconds since 1970. Only where there is a row."""
+        return int(_row.unpack_from(self.blocks[0].rows())[1])
 
     def drop_oldest(self) -> None:
         """Let the oldest block go, and count it."""
@@ -130,18 +148,19 @@ class Recorder:
 
     def _code(self, by: str | None) -> int:
         """Exceptions are named by plugins, which may invent a new name for every call."""
-        if (known := self._codes.get(by)) is not None:
-            return known
-        word = printable(str(by), 100)
+        if (code := self._codes.get(by)) is None:
+            code = self._code_of(printable(str(by), 100))
+            if len(self._codes) <= 2 * _MAX_WORDS:
+                self._codes[by] = code
+        return code
+
+    def _code_of(self, word: str) -> int:
         if word not in self.words:
             if len(self.words) >= _MAX_WORDS:
                 word = _OTHER
             if word not in self.words:
                 self.words.append(word)
-        code = self.words.index(word)
-        if len(self._codes) <= 2 * _MAX_WORDS:
-            self._codes[by] = code
-        return code
+        return self.words.index(word)
 
     def __len__(self) -> int:
         return sum(block.count for block in self.blocks)

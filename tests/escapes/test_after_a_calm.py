@@ -47,6 +47,19 @@ HANG_UP = """
     while True:
         time.sleep(0.002)
 """
+HANG_UP_QUIETLY = """
+    os.close(3)
+    time.sleep(20)
+"""
+HALF_A_FRAME = """
+    os.write(3, b"\\x00" * 3)
+    while True:
+        time.sleep(0.002)
+"""
+HALF_A_FRAME_QUIETLY = """
+    os.write(3, b"\\x00" * 3)
+    time.sleep(20)
+"""
 
 
 @pytest.mark.parametrize(
@@ -58,6 +71,9 @@ HANG_UP = """
         pytest.param(SPIN, "limited:cpu", id="cpu"),
         pytest.param(SLEEP, "limited:wall", id="wall"),
         pytest.param(HANG_UP, "broken:protocol", id="end of the channel"),
+        pytest.param(HANG_UP_QUIETLY, "broken:protocol", id="end of the channel, quietly"),
+        pytest.param(HALF_A_FRAME, "broken:protocol", id="half a frame"),
+        pytest.param(HALF_A_FRAME_QUIETLY, "broken:protocol", id="half a frame, quietly"),
     ],
 )
 def test_limits_hold_after_a_calm(confined: Callable[..., Run], then: str, verdict: str) -> None:
@@ -69,5 +85,5 @@ def test_limits_hold_after_a_calm(confined: Callable[..., Run], then: str, verdi
 
     kind, _, by = verdict.partition(":")
     assert run.verdict == Verdict(kind, by)
-    assert run.usage.wall_s < (3.3 if by == "wall" else 2.5)
+    assert run.usage.wall_s < {"wall": 3.3, "protocol": 2.0}.get(by, 2.5)
     assert time.monotonic() - began_s < 10
