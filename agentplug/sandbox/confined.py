@@ -99,7 +99,8 @@ class ConfinedProcess(ABC):
             self.readings = Readings(self.pid)
         for fd in self.output.fds:
             self.dog.listen(fd, functools.partial(self._drain, fd))
-        self.dog.follow(self.sock.fileno())
+        if self.sock.fileno() >= 0:  # else the collector closed it, with the task that waited for this
+            self.dog.follow(self.sock.fileno())
         self.dog.watch(self)
 
     def _drain(self, fd: int) -> None:
