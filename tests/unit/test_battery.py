@@ -259,9 +259,9 @@ def test_a_held_up_loop_counts_against_an_attack(monkeypatch: pytest.MonkeyPatch
 
     (row,) = asyncio.run(run_battery([CATALOGUE[0]])).rows
 
-    assert len(tries) == 3
     assert not row.contained
     assert re.fullmatch(r"this process's loop was held up for \d+ ms", row.evidence)
+    assert len(tries) == 3
 
 
 @confined

@@ -16,11 +16,10 @@ PATIENCE_S = 10.0
 class Asking:
     """Asks to be checked after `wait_s` each time; keeps when it was, and in what crowd."""
 
-    def __init__(self, wait_s: float) -> None:
-        self.wait_s = wait_s
+    def __init__(self, wait_s: float, then: Callable[[Asking], None] = lambda _: None) -> None:
+        self.wait_s, self._then = wait_s, then
         self.times: list[float] = []
         self.crowds: list[int] = []
-        self.then: Callable[[], None] = lambda: None
         self._more = threading.Condition()
 
     def tick(self, crowd: int) -> float:
@@ -28,7 +27,7 @@ class Asking:
             self.times.append(time.monotonic())
             self.crowds.append(crowd)
             self._more.notify_all()
-        self.then()
+        self._then(self)
         return self.wait_s
 
     def wait_for(self, count: int) -> list[float]:
@@ -39,12 +38,12 @@ class Asking:
 
 
 @pytest.fixture
-def watch() -> Iterator[Callable[[float], Asking]]:
+def watch() -> Iterator[Callable[..., Asking]]:
     """Has the process's own watchdog watch somebody, until the end of the test."""
     dog, watched = watchdog(), []
 
-    def begin(wait_s: float) -> Asking:
-        asking = Asking(wait_s)
+    def begin(wait_s: float, then: Callable[[Asking], None] = lambda _: None) -> Asking:
+        asking = Asking(wait_s, then)
         watched.append(asking)
         dog.watch(asking)
         return asking
@@ -55,15 +54,13 @@ def watch() -> Iterator[Callable[[float], Asking]]:
 
 
 @pytest.mark.parametrize("wait_s", [0.001, 0.010, BUSY_S])
-def test_each_is_checked_at_once_and_then_as_often_as_it_asks(
-    wait_s: float, watch: Callable[[float], Asking]
-) -> None:
+def test_each_is_checked_at_once_and_then_as_often_as_it_asks(wait_s: float, watch: Callable[..., Asking]) -> None:
     """A little sooner, where that saves an awakening."""
     times = watch(wait_s).wait_for(6)
     assert times[-1] - times[1] > 4 * wait_s - 0.012
 
 
-def test_who_asks_for_nothing_is_checked_no_more_until_nudged(watch: Callable[[float], Asking]) -> None:
+def test_who_asks_for_nothing_is_checked_no_more_until_nudged(watch: Callable[..., Asking]) -> None:
     silent, other = watch(float("inf")), watch(0.010)
     silent.wait_for(1)
     other.wait_for(10)
@@ -74,7 +71,7 @@ def test_who_asks_for_nothing_is_checked_no_more_until_nudged(watch: Callable[[f
     silent.wait_for(2)
 
 
-def test_those_who_wait_equally_long_are_checked_together(watch: Callable[[float], Asking]) -> None:
+def test_those_who_wait_equally_long_are_checked_together(watch: Callable[..., Asking]) -> None:
     """So that they cost one awakening: each pair of checks stands closer together than the beats do."""
     many = [watch(BUSY_S) for _ in range(8)]
     for asking in many:
@@ -84,7 +81,7 @@ def test_those_who_wait_equally_long_are_checked_together(watch: Callable[[float
     assert many[0].crowds[-1] >= 8
 
 
-def test_a_nudge_takes_one_off_its_beat_and_leaves_the_others(watch: Callable[[float], Asking]) -> None:
+def test_a_nudge_takes_one_off_its_beat_and_leaves_the_others(watch: Callable[..., Asking]) -> None:
     one, other = watch(0.5), watch(0.5)
     one.wait_for(2)
     other.wait_for(2)
@@ -97,7 +94,7 @@ def test_a_nudge_takes_one_off_its_beat_and_leaves_the_others(watch: Callable[[f
     other.wait_for(4)
 
 
-def test_a_later_nudge_changes_nothing(watch: Callable[[float], Asking]) -> None:
+def test_a_later_nudge_changes_nothing(watch: Callable[..., Asking]) -> None:
     asking = watch(0.030)
     asking.wait_for(2)
     watchdog().nudge(asking, 100.0)
@@ -105,26 +102,27 @@ def test_a_later_nudge_changes_nothing(watch: Callable[[float], Asking]) -> None
 
 
 @pytest.mark.parametrize("wait_s", [0.002, BUSY_S])
-def test_nobody_is_checked_again_once_let_go_of(wait_s: float, watch: Callable[[float], Asking]) -> None:
+def test_nobody_is_checked_again_once_let_go_of(wait_s: float, watch: Callable[..., Asking]) -> None:
     """Also if it lets go of itself during its check, as a worker does that has ended."""
-    gone, other = watch(wait_s), watch(wait_s)
-    gone.then = lambda: watchdog().forget(gone)
+    gone, other = watch(wait_s, watchdog().forget), watch(wait_s)
     gone.wait_for(1)
     other.wait_for(10)
     assert len(gone.times) == 1
 
 
 @pytest.mark.parametrize("wait_s", [0.002, BUSY_S])
-def test_a_nudge_during_a_check_asks_for_the_next_one(wait_s: float, watch: Callable[[float], Asking]) -> None:
-    asking = watch(wait_s)
-    asking.wait_for(2)
-    asking.wait_s = float("inf")
-    asking.then = lambda: watchdog().nudge(asking) if len(asking.times) < 12 else None
-    watchdog().nudge(asking)
-    asking.wait_for(12)
+def test_a_nudge_during_a_check_asks_for_the_next_one(wait_s: float, watch: Callable[..., Asking]) -> None:
+
+    def again(asking: Asking) -> None:
+        if len(asking.times) == 2:
+            asking.wait_s = float("inf")  # from here on only nudges bring it back
+        if 2 <= len(asking.times) < 12:
+            watchdog().nudge(asking)
+
+    watch(wait_s, again).wait_for(12)
 
 
-def test_a_wait_may_change_from_check_to_check(watch: Callable[[float], Asking]) -> None:
+def test_a_wait_may_change_from_check_to_check(watch: Callable[..., Asking]) -> None:
     asking = watch(BUSY_S)
     for count, wait_s in enumerate((0.001, 0.025, 0.010, BUSY_S, 0.001), start=2):
         asking.wait_for(count)
