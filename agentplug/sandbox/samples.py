@@ -47,7 +47,7 @@ class Samples:
         return Sample._make(self._rows[-1]) if self._rows else None
 
     def all(self) -> tuple[Sample, ...]:
-        """The first one, the last one, and those between them that are kept."""
+        """The first one, the last one, and those between them that are kept. Once nothing is added any more."""
         rows = self._rows
         if rows:
             last = rows[-1]

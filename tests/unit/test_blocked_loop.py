@@ -80,7 +80,7 @@ async def test_limits_hold() -> None:
 @pytest.mark.parametrize("beside", [False, True], ids=["quiet", "with a busy thread"])
 async def test_a_reply_that_came_in_time_is_not_late(beside: bool) -> None:
     """It counts from when it came, whenever the loop gets round to it."""
-    async with SandboxedPlugin(NappingPlugin, Policy(wall_s=0.8, threads=4), config={"beside": beside}) as plugin:
+    async with SandboxedPlugin(NappingPlugin, Policy(wall_s=0.5, threads=4), config={"beside": beside}) as plugin:
         await plugin.run("warm")
         run = await run_while_blocked(plugin, ("sleep", 0.2), 1.5)
         assert str(run.verdict) == "completed"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from agentplug.sandbox.watchdog import BUSY_S, Watchdog, watchdog
+from agentplug.sandbox.watchdog import BUSY_S, watchdog
 
 PATIENCE_S = 10.0
 
@@ -68,7 +68,7 @@ def test_who_asks_for_nothing_is_checked_no_more_until_nudged(watch: Callable[..
 
     watchdog().nudge(silent)
 
-    silent.wait_for(2)
+    assert len(silent.wait_for(2)) == 2
 
 
 def test_those_who_wait_equally_long_are_checked_together(watch: Callable[..., Asking]) -> None:
@@ -94,11 +94,12 @@ def test_a_nudge_takes_one_off_its_beat_and_leaves_the_others(watch: Callable[..
     other.wait_for(4)
 
 
-def test_a_later_nudge_changes_nothing(watch: Callable[..., Asking]) -> None:
-    asking = watch(0.030)
-    asking.wait_for(2)
-    watchdog().nudge(asking, 100.0)
-    asking.wait_for(4)
+@pytest.mark.parametrize("wait_s", [0.010, 0.030], ids=["alone", "on a beat"])
+def test_a_later_nudge_puts_nothing_off(wait_s: float, watch: Callable[..., Asking]) -> None:
+    asking = watch(wait_s)
+    began_s = asking.wait_for(2)[-1]
+    watchdog().nudge(asking, PATIENCE_S / 2)
+    assert asking.wait_for(4)[-1] - began_s < PATIENCE_S / 4
 
 
 @pytest.mark.parametrize("wait_s", [0.002, BUSY_S])
@@ -119,26 +120,27 @@ def test_a_nudge_during_a_check_asks_for_the_next_one(wait_s: float, watch: Call
         if 2 <= len(asking.times) < 12:
             watchdog().nudge(asking)
 
-    watch(wait_s, again).wait_for(12)
+    assert len(watch(wait_s, again).wait_for(12)) == 12
 
 
 def test_a_wait_may_change_from_check_to_check(watch: Callable[..., Asking]) -> None:
-    asking = watch(BUSY_S)
-    for count, wait_s in enumerate((0.001, 0.025, 0.010, BUSY_S, 0.001), start=2):
-        asking.wait_for(count)
-        asking.wait_s = wait_s
-    asking.wait_for(12)
+    """Alone, onto a beat, onto another, and off it again: each wait counts from the check that asked for it."""
+    waits = [BUSY_S, 0.001, 0.025, 0.010, BUSY_S, 0.001, 0.001]
+
+    def change(asking: Asking) -> None:
+        asking.wait_s = waits[min(len(asking.times), len(waits)) - 1]
+
+    times = watch(0.0, change).wait_for(len(waits) + 1)
+    assert times[-1] - times[0] < PATIENCE_S / 4
 
 
-def test_beats_without_members_are_no_more() -> None:
-    dog = Watchdog()
-    asking = Asking(BUSY_S)
-    dog.watch(asking)
-    asking.wait_for(2)
-    dog.forget(asking)
-    other = Asking(0.001)
-    dog.watch(other)
-    other.wait_for(3)
-    dog.forget(other)
-    assert not dog._beats
-    assert not dog._due_s
+def test_a_beat_without_members_is_no_more(watch: Callable[..., Asking]) -> None:
+    wait_s = 0.0371  # nobody else's
+    one, other = watch(wait_s), watch(wait_s)
+    one.wait_for(2)
+    other.wait_for(2)
+    assert wait_s in watchdog()._beats
+    watchdog().forget(one)
+    assert wait_s in watchdog()._beats
+    watchdog().forget(other)
+    assert wait_s not in watchdog()._beats
