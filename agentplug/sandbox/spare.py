@@ -18,7 +18,7 @@ from landlockpy import AccessNet, Ruleset
 
 from agentplug.contract import values, wire
 from agentplug.sandbox import loading
-from agentplug.sandbox.barriers import landlock, limits, seccomp
+from agentplug.sandbox.barriers import landlock, libc, limits, seccomp
 from agentplug.sandbox.barriers.lifetime import die_with_parent
 
 NAME = "agentplug-spare"
@@ -30,6 +30,7 @@ def wait(sock: socket.socket) -> tuple[bytes, list[int]]:
     die_with_parent()
     with contextlib.suppress(Exception):
         _rehearse()
+    libc.trim_heap()
     message, fds, _, _ = socket.recv_fds(sock, _MAX_MESSAGE, 3)
     sock.close()
     if not message:

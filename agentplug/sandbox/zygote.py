@@ -52,6 +52,7 @@ def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
             return
     gc.collect()
     gc.freeze()
+    libc.trim_heap()  # importing left some; a worker that filled it first would seem to take less than it does
     zygote = _Zygote(control, scratch_root, keeper)
     try:
         zygote.serve()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import zipfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from agentplug import Policy, SandboxedPlugin
+from agentplug.sandbox.launcher import zygote_for
 from tests.leftovers import _warmed, nothing_left  # noqa: F401
 
 MIB = 1 << 20
@@ -104,6 +107,29 @@ async def test_every_way_to_take_memory_is_seen(known: SandboxedPlugin, way: str
     assert abs(added - 48 * MIB) < MOST_OFF_BYTES
     if way in {"mmap", "malloc"}:
         assert run.value < MIB
+
+
+class PiecesPlugin(KnownPlugin):
+    """Fills the heap: pieces as large as malloc takes from there."""
+
+    async def process(self, count: int) -> int:
+        return len([b"x" * 100_000 for _ in range(count)])
+
+
+async def test_memory_that_was_free_in_the_zygote_is_no_gift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What importing took and let go of stays in the heap: a worker that fills it takes it all the same."""
+    count = 160
+    code = f"pieces = [b'x' * 100_000 for _ in range({2 * count})]\nlast = b'x' * 100_000\ndel pieces\n"
+    with zipfile.ZipFile(tmp_path / "wasteful.zip", "w") as file:
+        file.writestr("wasteful.py", code)
+    monkeypatch.syspath_prepend(str(tmp_path / "wasteful.zip"))
+    try:
+        for _ in range(2):
+            async with SandboxedPlugin(PiecesPlugin, POLICY.replace(preload="wasteful")) as plugin:
+                run = await plugin.run(count)
+            assert run.usage.peak_memory_bytes - run.usage.baseline_memory_bytes > count * 100_000 - MOST_OFF_BYTES
+    finally:
+        zygote_for(("wasteful",)).close()
 
 
 @pytest.mark.parametrize("seconds", [0.003, 0.05, 0.2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 
@@ -39,6 +40,12 @@ def set_name(name: str) -> None:
     """Name this process for ps(1): at most 15 bytes. Raises `OSError`."""
     buffer = ctypes.create_string_buffer(name.encode())
     prctl(PR_SET_NAME, ctypes.addressof(buffer))
+
+
+def trim_heap() -> None:
+    """Give what malloc has free back to the kernel: malloc_trim(3), which only glibc has."""
+    with contextlib.suppress(AttributeError):
+        _libc.malloc_trim(ctypes.c_size_t(0))
 
 
 def unshare(flags: int) -> None:
