@@ -121,7 +121,7 @@ def run(
 @app.command()
 def doctor(
     attack: Annotated[
-        bool, typer.Option("--attack", help="Also let every plugin of the zoo loose: half a minute.")
+        bool, typer.Option("--attack", help="Also let every plugin of the zoo loose: a minute or so.")
     ] = False,
     save: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write what the attacks came to, as .html, .csv or .json.")

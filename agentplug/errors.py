@@ -13,7 +13,7 @@
     ├── LimitExceeded (RuntimeError)    a limit of the policy stopped the plugin
     ├── WorkerDied                      its process ended, by itself or because the user stopped it
     ├── ProtocolViolation               it broke the protocol, or its reply could not be carried
-    ├── PluginQuarantined               it was lost too often; reload it to try again
+    ├── PluginQuarantined               lost too often, or put there by hand; reload it to try again
     ├── HookDenied                      a veto hook denied the message
     └── AuditError                      the audit file can't be trusted or written
 
@@ -83,7 +83,7 @@ class ProtocolViolation(AgentplugError):
 
 
 class PluginQuarantined(AgentplugError):
-    """The plugin lost its worker too often; it stays out of use until it is reloaded."""
+    """The plugin lost its worker too often, or was quarantined by hand; it stays out of use until it is reloaded."""
 
 
 class HookDenied(AgentplugError):

@@ -1,1 +1,2 @@
-"""Plain data that host and worker agree on. No processes, no I/O, nothing above `errors` is imported here."""
+"""Plain data that host and worker agree on. No processes, no I/O, and nothing above `errors` is
+imported, but for `report` where a value shows itself."""

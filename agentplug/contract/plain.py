@@ -1,6 +1,6 @@
 """What may stand in a message: plain JSON values, by one rule each (host and worker).
 
-| what | as it is built or read (`strict`) | as it comes from a framework (`made_plain`) |
+| what | as it is built or read (`strict`) | as it comes from a framework (`MadePlain`) |
 |---|---|---|
 | NaN and infinities | refused: JSON has none | text: `NaN`, `Infinity`, `-Infinity` |
 | lone surrogates | refused: they have no UTF-8 | U+FFFD |

@@ -20,7 +20,7 @@ OWN_ZYGOTE = ("agentplug.doctor.probe",)
 def doctor(attack: bool = False, progress: Callable[[Row], None] | None = None) -> Diagnosis:
     """Try each barrier of this machine in throwaway workers; a few seconds. Never raises for what is missing.
 
-    `attack` also lets every plugin of the zoo loose, which takes half a minute: the diagnosis then has a `matrix`.
+    `attack` also lets every plugin of the zoo loose, which takes a minute or so: the diagnosis then has a `matrix`.
     `progress` gets each of its rows as it comes.
     """
     machine = f"{platform.system()} {platform.release()} {platform.machine()}, Python {sys.version.split()[0]}"

@@ -129,8 +129,3 @@ class Dispatch:
 def said(text: object) -> str:
     """A reason from a hook, harmless and bounded."""
     return printable(text[: 4 * MAX_REASON] if isinstance(text, str) else f"<{type(text).__name__}>", MAX_REASON)
-
-
-def with_outcome(record: HookRecord, outcome: str, duration_s: float, reason: str = "") -> HookRecord:
-    """`record` once its hook has been called."""
-    return replace(record, outcome=outcome, duration_s=duration_s, reason=reason)

@@ -119,7 +119,7 @@ class AttachedAgent:
         trail = self.trail(options)
         before = current.set(trail)
         try:
-            asked = _begun(trail.tell_sync("agent_startup"), trail, input)
+            asked = _begun(trail.tell_sync("agent_startup"), input)
             if asked is not None:
                 input = _changed_input(input, asked[0], trail.tell_sync("input", **asked[1]))
             result = Runner.run_sync(self.agent, input, **_options(options))
@@ -180,11 +180,11 @@ class Streamed:
 
 
 async def _begin(trail: Trail, input: Any) -> Any:
-    asked = _begun(await trail.tell("agent_startup"), trail, input)
+    asked = _begun(await trail.tell("agent_startup"), input)
     return input if asked is None else _changed_input(input, asked[0], await trail.tell("input", **asked[1]))
 
 
-def _begun(startup: Dispatch, trail: Trail, input: Any) -> tuple[list[Place], dict[str, Any]] | None:
+def _begun(startup: Dispatch, input: Any) -> tuple[list[Place], dict[str, Any]] | None:
     startup.check()
     if not isinstance(input, (str, list)):
         return None  # a run goes on where it was interrupted: there is no new input

@@ -167,7 +167,7 @@ class AgentplugMagics(Magics):
     @argument("--available", action="store_true", help="those that installed packages announce, none imported")
     @line_magic("plugins")
     def plugins(self, line: str) -> PluginList | AvailableList:
-        """List the plugins of this session: name, version, state, where they run, calls, last verdict.
+        """List the plugins of this session: name, version, state, where they run, calls, last verdict, hooks.
 
         ::
 
@@ -220,7 +220,7 @@ class AgentplugMagics(Magics):
             raise shortened(error) from None
 
     @magic_arguments()
-    @argument("--attack", action="store_true", help="also let every plugin of the zoo loose: half a minute")
+    @argument("--attack", action="store_true", help="also let every plugin of the zoo loose: a minute or so")
     @line_magic("sandbox_doctor")
     def sandbox_doctor(self, line: str) -> Diagnosis:
         """Say which barriers this machine has, each proved by trying it in throwaway workers.

@@ -91,25 +91,6 @@ def plugin_card(
     return card(mark.color, *parts)
 
 
-def verdict_table(runs: Sequence[Run]) -> str:
-    """One row a run: plugin, verdict, wall time, CPU, added memory and its limit, output."""
-    rows = []
-    for run in runs:
-        usage = run.usage
-        added = f"{format_size(added_memory_bytes(run))} of {format_size(float(run.policy.memory))}"
-        rows.append(
-            [
-                esc(plugin_name(run)),
-                pill(verdict_mark(run.verdict.kind), str(run.verdict)),
-                figure(format_seconds(usage.wall_s)),
-                figure(format_seconds(usage.cpu_s)),
-                figure(added),
-                figure(format_size(usage.output_bytes)),
-            ]
-        )
-    return table(["plugin", "verdict", "wall", "CPU", "added memory", "output"], rows)
-
-
 def plugins_table(rows: Sequence[Mapping[str, str]]) -> str:
     """One row a plugin; the keys of the first row are the headings."""
     if not rows:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agentplug.contract.explain import added_memory_bytes, plugin_name
+from agentplug.contract.explain import plugin_name
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import KINDS, USAGE_FIELDS, Run
 from agentplug.contract.text import printable
@@ -19,8 +19,6 @@ from agentplug.trace.recorder import ROW, Identity, Recorder
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_MIB = 1 << 20
 
 
 def calls_frame(runs: Iterable[Run]) -> pd.DataFrame:
@@ -138,32 +136,6 @@ def samples_frame(run: Run) -> pd.DataFrame:
     frame.attrs = attrs | about(run.policy, run.source.digest, run.barriers) | {"machine": machine()}
     register()
     return frame
-
-
-def verdict_frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """A small table for people: `plugin`, `verdict` (like `limited:memory`), and what each call cost.
-
-    `peak_memory_mib` is the worker's footprint at its highest, `added_memory_mib` how much of it counts against
-    the limit.
-    """
-    import pandas as pd
-
-    usages = [run.usage for run in runs]
-    return pd.DataFrame(
-        {
-            "plugin": pd.Series([plugin_name(run) for run in runs], dtype=str),
-            "verdict": pd.Series([printable(str(run.verdict), 100) for run in runs], dtype=str),
-            "wall_s": pd.Series([round(usage.wall_s, 3) for usage in usages], dtype="float64"),
-            "cpu_s": pd.Series([round(usage.cpu_s, 3) for usage in usages], dtype="float64"),
-            "peak_memory_mib": pd.Series([_mib(usage.peak_memory_bytes) for usage in usages], dtype="float64"),
-            "added_memory_mib": pd.Series([_mib(added_memory_bytes(run)) for run in runs], dtype="float64"),
-            "output_bytes": pd.Series([usage.output_bytes for usage in usages], dtype="int64"),
-        }
-    )
-
-
-def _mib(size_bytes: int) -> float:
-    return round(size_bytes / _MIB, 1)
 
 
 def _category(values: Iterable[str | None]) -> pd.Categorical:

@@ -305,6 +305,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _zygote_environment() -> dict[str, str]:
+    """What the zygote needs to start and to preload. It forgets all of it before the first worker."""
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     # One arena: RLIMIT_AS counts 64 MiB for each, and OpenBLAS threads in a zygote would not survive the fork.
     return kept | {"PATH": os.defpath, "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -26,7 +26,7 @@ import seccompy
 
 from agentplug.contract.wire import SpawnRequest, ZygoteNews
 from agentplug.sandbox import cgroups, spare
-from agentplug.sandbox.barriers import libc, seccomp
+from agentplug.sandbox.barriers import environment, libc, seccomp
 from agentplug.sandbox.bindings import resolve
 from agentplug.sandbox.bounds import CHANNEL_FD, MAX_MESSAGE_BYTES
 from agentplug.sandbox.keeper import end_children, fork_below_a_keeper
@@ -50,6 +50,7 @@ def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
             text = f"preload: {name!r} can't be imported: {type(error).__name__}: {error}"
             control.send(msgspec.msgpack.encode(ZygoteNews("failed", status=text[:4_000])))
             return
+    environment.forget()
     gc.collect()
     gc.freeze()
     libc.trim_heap()  # importing left some; a worker that filled it first would seem to take less than it does

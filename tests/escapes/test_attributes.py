@@ -11,7 +11,7 @@ import pytest
 
 from agentplug.contract.policy import Policy
 
-GET_FLAGS, SET_FLAGS = 0x80086601, 0x40086602
+GET_FLAGS = 0x80086601
 NO_DUMP = 0x40
 
 CHATTR = """

@@ -1,4 +1,4 @@
-"""On a poorer machine a promise is enforced or refused (design rule 5): an older Landlock, none, no seccomp.
+"""On a poorer machine a promise is enforced or refused: an older Landlock, none, no seccomp.
 
 Each machine is a zygote with a module of `machines` preloaded, which takes features away before a worker is forked.
 Namespaces are away on all of them: they would cover up what is missing.

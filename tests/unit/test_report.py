@@ -20,12 +20,11 @@ from agentplug.contract.explain import explain
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import KINDS, USAGE_FIELDS, ErrorText, Run, Sample, SourceInfo, Usage, Verdict
 from agentplug.report.barriers import found_rich
-from agentplug.report.cards import barriers_table, plugin_card, run_card, verdict_table
-from agentplug.report.frames import calls_frame, samples_frame, verdict_frame
+from agentplug.report.cards import barriers_table, plugin_card, run_card
+from agentplug.report.frames import calls_frame, samples_frame
 from agentplug.report.labels import plot_text
 from agentplug.report.marks import VERDICTS, barrier_mark, is_gap, verdict_mark
 from agentplug.report.plots import compare_runs, plot_cpu, plot_memory, plot_run
-from agentplug.report.tables import verdict_rich
 from agentplug.trace.machine import machine
 
 mpl.use("Agg")
@@ -36,7 +35,6 @@ POLICY = Policy(memory="64M", cpu_s=1.0)
 HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m\u202e$\\frac{$[red]"
 HOSTILE_SHOWN = "<img src=x onerror=alert(1)>\\x1b[31m\\u202e$\\frac{$[red]"
 TEXT_DTYPE = pd.Series([], dtype=str).dtype
-TEXT_CATEGORY = pd.CategoricalDtype(pd.Index([], dtype=str))
 BARRIERS = [
     {"barrier": "seccomp", "protects": "system calls", "status": "enforced", "detail": "214 rules"},
     {"barrier": "landlock-net", "protects": "TCP ports", "status": "unavailable", "detail": "needs ABI 4"},
@@ -175,8 +173,7 @@ def test_calls_frame_turns_other_time_zones_into_utc() -> None:
 
 def test_frames_hold_no_text_that_steers_a_display() -> None:
     """Names and verdicts are printable before a table shows them."""
-    frame, small = calls_frame([hostile()]), verdict_frame([hostile()])
-    assert frame.loc[0, "plugin"] == small.loc[0, "plugin"] == HOSTILE_SHOWN
+    assert calls_frame([hostile()]).loc[0, "plugin"] == HOSTILE_SHOWN
     assert samples_frame(hostile()).attrs["plugin"] == HOSTILE_SHOWN
 
 
@@ -228,29 +225,10 @@ def test_samples_attrs_are_json_and_keep_no_secret() -> None:
     }
 
 
-def test_verdict_frame_is_small_and_in_units_for_people() -> None:
-    """The table for people has the whole verdict and MiB."""
-    frame = verdict_frame([a_run(), completed()])
-    expected = pd.DataFrame(
-        {
-            "plugin": ["hog", "hog"],
-            "verdict": ["limited:memory", "completed"],
-            "wall_s": [0.4, 0.012],
-            "cpu_s": [0.3, 0.003],
-            "peak_memory_mib": [350.0, 54.0],
-            "added_memory_mib": [300.0, 4.0],
-            "output_bytes": [0, 0],
-        }
-    )
-    pd.testing.assert_frame_equal(frame, expected)
-    assert list(verdict_frame([]).dtypes) == list(expected.dtypes)
-
-
 @pytest.mark.parametrize(
     "render",
     [
         lambda: run_card(hostile()),
-        lambda: verdict_table([hostile()]),
         lambda: barriers_table([dict.fromkeys(("barrier", "protects", "status", "detail"), HOSTILE)]),
         lambda: plugin_card(
             name=HOSTILE,
@@ -263,7 +241,7 @@ def test_verdict_frame_is_small_and_in_units_for_people() -> None:
             last_verdict=Verdict("failed", HOSTILE),
         ),
     ],
-    ids=["run_card", "verdict_table", "barriers_table", "plugin_card"],
+    ids=["run_card", "barriers_table", "plugin_card"],
 )
 def test_html_shows_hostile_text_as_text(render: Callable[[], str]) -> None:
     """A plugin's name, message, output or type can't add an element, an attribute or a control character."""
@@ -394,10 +372,6 @@ def rich_text(renderable: object) -> str:
 
 def test_rich_tables_show_markup_as_text() -> None:
     """A plugin's name can't style a terminal's table, nor smuggle escapes into it."""
-    text = rich_text(verdict_rich([hostile(), completed()]))
-    assert HOSTILE_SHOWN in text
-    assert "✓ completed" in text
-    assert text.replace("\n", "").isprintable()
     barriers = rich_text(found_rich([*BARRIERS, {"barrier": HOSTILE, "status": "partial"}]))
     assert HOSTILE_SHOWN in barriers
     assert "✗ unavailable" in barriers

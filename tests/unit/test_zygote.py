@@ -14,6 +14,8 @@ import psutil
 import pytest
 
 from agentplug.contract.wire import Plan
+from agentplug.doctor.looks import of_environment
+from agentplug.doctor.probe import Inventory
 from agentplug.errors import BarrierUnavailable, PolicyError
 from agentplug.sandbox import cgroups, plans, spare, zygote
 from agentplug.sandbox.launcher import zygote_for
@@ -276,6 +278,24 @@ def test_a_script_that_closes_nothing_ends_cleanly() -> None:
     """A script that forgets `close` ends with status 0 and no word on stderr."""
     done = python(FORKING_HOST.split("child = ", maxsplit=1)[0])
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+async def test_a_worker_finds_nothing_of_what_its_zygote_was_started_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where the kernel shows it. The host's LD_LIBRARY_PATH is such a thing: the zygote may need it to start."""
+    for name, value in (
+        ("LD_LIBRARY_PATH", "/of/the/host"),
+        ("MALLOC_ARENA_MAX", "1"),
+        ("OPENBLAS_NUM_THREADS", "1"),
+    ):
+        monkeypatch.setenv(name, value)
+    preload = ("calendar",)
+    try:
+        async with SandboxedPlugin(Inventory, Policy(preload=preload)) as plugin:
+            found = await plugin.process(None)
+    finally:
+        zygote_for(preload).close()
+    assert sorted(variable.partition("=")[0] for variable in found) == ["HOME", "LANG", "PATH"]
+    assert of_environment(found).held
 
 
 async def test_a_zygote_that_dies_is_replaced() -> None:

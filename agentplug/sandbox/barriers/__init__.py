@@ -2,7 +2,7 @@
 
 Each module holds one barrier: `NAME`, `PROTECTS`, and `apply(plan)`, which raises it and reports what it did:
 `enforced`, `partial` or `unavailable`, why, and which promises of the policy are lost by that. A barrier never
-fails half-way: it reports, and the host decides whether the plugin may start (design rule 5). To add one, write
+fails half-way: it reports, and the host decides whether the plugin may start. To add one, write
 such a module and put it into `ORDER`.
 """
 

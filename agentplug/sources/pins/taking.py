@@ -43,7 +43,7 @@ class Taken(NamedTuple):
     other_ends: Mapping[str, str] = MappingProxyType({})  # digests of files as they would be with \n at line ends
 
 
-def take(spec: object, home: str, *, name: str = "") -> Taken:
+def take(spec: object, home: str) -> Taken:
     """Read the plugin that `spec` names. Relative paths in the pin count from `home`, the lock's folder.
 
     Raises `SpecError` and `PluginNotFound` as `resolve` does, and `SpecError` for what can't be pinned.
