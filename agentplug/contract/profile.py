@@ -40,8 +40,9 @@ class Profile:
 
     `kind` is memory (bytes that were allocated, touched or not, when the sum of them stood highest; small objects
     show as the arenas that Python puts them in) or cpu (nanoseconds of CPU time, sampled each millisecond in all
-    threads). `stacks` come heaviest first, at most 500; `dropped` is the weight of all others. `missing` says why the
-    profiler found nothing, and is empty if it worked.
+    threads). `stacks` come heaviest first, at most 500. `dropped` is the weight of all else: what had no Python stack
+    (most of it, where a call allocates little) and what is lighter or more than fits. `missing` says why the profiler
+    found nothing, and is empty if it worked.
     """
 
     kind: str
@@ -75,7 +76,7 @@ class Profile:
         return f"<Profile of {self.kind}: {len(self.stacks)} stacks, {CLAIM}>"
 
     def __str__(self) -> str:
-        """The heaviest lines as a short table."""
+        """The heaviest lines as a short table, and what all else comes to."""
         from agentplug.report.profiles import profile_text
 
         return profile_text(self)

@@ -45,15 +45,36 @@ class _Moment(NamedTuple):
     decides: bool
 
 
-def plot_text(text: str, most: int = 48) -> str:
-    """`text` as a picture can show it: on one line of `most` characters, without those that the font lacks."""
+def plot_text(text: str, most: int = 48, tail: int = 0) -> str:
+    """`text` as a picture can show it: on one line of `most` characters, without those that the font lacks.
+
+    What is longer is cut; its last `tail` characters stay.
+    """
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     text = printable(text)
     if len(text) > most:
-        text = f"{text[: max(1, most - 1)]}…"
+        text = f"{text[: max(1, most - 1 - tail)]}…{text[len(text) - tail :]}"
     font = get_font(findfont(FontProperties()))
     return "".join(c if font.get_char_index(ord(c)) else "�" for c in text)
+
+
+def short_names(names: Iterable[str], most: int) -> dict[str, str]:
+    """How to show each of these names on a line of `most` characters, so that those that differ look different.
+
+    They are cut in the middle, since names often differ at their end; where that isn't enough, they are numbered.
+    """
+    shown: dict[str, str] = {}
+    numbers: dict[str, int] = {}  # of what is taken: the last number that was tried
+    for name in dict.fromkeys(names):
+        short = words = plot_text(name, most, most // 3)
+        while words in numbers:
+            numbers[short] += 1
+            room = most - len(number := f" ({numbers[short]})")
+            words = plot_text(name, room, most // 3) + number
+        numbers[words] = 1
+        shown[name] = words
+    return shown
 
 
 def width_pt(ax: Axes) -> float:

@@ -31,6 +31,11 @@ _LEAST_ACROSS = 4
 """So many characters go into the widest box; a box with room for fewer than these has none."""
 _ROWS = 15
 _TEXT_ROWS = 8
+_REST = {
+    "memory": "without a Python stack, or lighter than those shown",
+    "cpu": "in more stacks than are told, or lighter than those shown",
+}
+"""What `Profile.dropped` is made of."""
 
 
 @dataclass
@@ -85,13 +90,9 @@ def profile_frame(profile: Profile) -> pd.DataFrame:
 
 def profile_text(profile: Profile) -> str:
     """The heaviest lines, one under the other; safe in a terminal."""
-    if not profile.stacks:
-        return f"{_heading(profile)}, {CLAIM}"
-    rows = [
-        f"{_amount(profile.kind, told.weight):>9} {_percent(told.weight, profile):>4}  {_where(place)}"
-        for place, told in _lines(profile)[:_TEXT_ROWS]
-        if told.weight
-    ]
+    shown, others = _heaviest(profile, _TEXT_ROWS)
+    told = [(line.weight, _where(place)) for place, line in shown] + others
+    rows = [f"{_amount(profile.kind, weight):>9} {_percent(weight, profile):>4}  {words}" for weight, words in told]
     return "\n".join([f"{_heading(profile)}, {CLAIM}", *rows])
 
 
@@ -116,7 +117,8 @@ def flame(profile: Profile) -> str:
         least *= 1.5
     boxes = _row(root, profile, least)
     if rest := profile.dropped:
-        boxes += _html(profile, root, rest, "others", "lighter stacks", "1f")
+        told = f"{_amount(profile.kind, rest)}, {_percent(rest, profile)} of all · {_REST[profile.kind]}"
+        boxes += _html(profile, root, rest, "others", told, "1f")
     whole = _styled(_LIBRARY_COLOR, "1f", esc(f"all · {_amount(profile.kind, profile.total)} · {CLAIM}"), "")
     style = (
         "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:12px;line-height:18px;"
@@ -142,6 +144,18 @@ def _lines(profile: Profile) -> list[tuple[Place, _Line]]:
         leaf.weight += stack.weight
         leaf.count += stack.times
     return sorted(found.items(), key=lambda item: (-item[1].weight, -item[1].total))
+
+
+def _heaviest(
+    profile: Profile, most: int, least: float = 1
+) -> tuple[list[tuple[Place, _Line]], list[tuple[int, str]]]:
+    """The lines to show, and what all else comes to, in words: together it is the whole."""
+    lines = [(place, told) for place, told in _lines(profile) if told.weight]
+    shown = [(place, told) for place, told in lines[:most] if told.weight >= least]
+    lighter = sum(told.weight for _, told in lines[len(shown) :])
+    count = len(lines) - len(shown)
+    rest = [(lighter, f"{count:,} more line{'' if count == 1 else 's'}"), (profile.dropped, _REST[profile.kind])]
+    return shown, [(weight, words) for weight, words in rest if weight]
 
 
 def _tree(profile: Profile) -> _Box:
@@ -212,6 +226,7 @@ def _content(profile: Profile) -> str:
     if not profile.total:
         return ""
     headers = ["function", "where", "itself", "share", "with calls"]
+    shown, others = _heaviest(profile, _ROWS, profile.total * _LEAST_SHARE)
     rows = [
         [
             code(place.function, 40),
@@ -220,8 +235,11 @@ def _content(profile: Profile) -> str:
             figure(_percent(told.weight, profile)),
             figure(_amount(profile.kind, told.total)),
         ]
-        for place, told in _lines(profile)[:_ROWS]
-        if told.weight >= profile.total * _LEAST_SHARE
+        for place, told in shown
+    ]
+    rows += [
+        [esc(words), "", figure(_amount(profile.kind, weight)), figure(_percent(weight, profile)), ""]
+        for weight, words in others
     ]
     color = _COLORS[profile.kind]
     legend = (

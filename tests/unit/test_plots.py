@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.run import Run, Sample, SourceInfo, Usage
 from agentplug.report.frames import calls_frame, samples_frame
+from agentplug.report.labels import short_names
 from agentplug.report.marks import SERIES, VERDICTS
 from agentplug.report.plots import (
     compare_runs,
@@ -436,3 +438,120 @@ def test_units_follow_what_is_drawn() -> None:
     """From microseconds to seconds and from KiB to GiB; nothing at all is told in the usual unit."""
     assert [time_unit(most)[1] for most in (0.0, 1e-5, 0.5, 60.0)] == ["ms", "µs", "ms", "s"]
     assert [byte_unit(most)[1] for most in (0, 5_000, 5 * MIB, 1 << 40)] == ["MiB", "KiB", "MiB", "GiB"]
+
+
+ON_ONE: dict[str, Callable[..., Any]] = {
+    **{name: lambda ax, plot=plot: plot([a_run()], ax) for name, plot in FROM_CALLS.items()},
+    "compare": lambda ax: compare_runs([a_run()], ax),
+    "memory": lambda ax: plot_memory(a_run(), ax),
+    "cpu": lambda ax: plot_cpu(a_run(), ax),
+    "samples": lambda ax: plot_samples(samples_frame(a_run(readings=3)), ax),
+    "survival": lambda ax: plot_survival(Matrix(()), ax),
+    "accessor": a_trace().agentplug.plot,
+}
+
+
+@pytest.mark.parametrize("plot", ON_ONE.values(), ids=ON_ONE)
+def test_what_is_no_axes_is_refused_by_name(plot: Callable[..., Any]) -> None:
+    """A grid, a figure, none at all in a list, Axes without x and y: one sentence, before anything is drawn."""
+    import matplotlib.pyplot as plt
+
+    figure, grid = plt.subplots(1, 2)
+    others = [plt.figure().add_subplot(projection=name) for name in ("polar", "mollweide", "3d")]
+    for given in (grid, figure, [], 3, *others):
+        with pytest.raises(TypeError, match=rf"one matplotlib Axes with x and y, not on a {type(given).__name__} \("):
+            plot(given)
+    assert not any(ax.has_data() for ax in (*grid, *others))
+
+
+def test_pictures_on_several_axes_refuse_others_too() -> None:
+    """Lists and grids of Axes are taken; figures, numbers and polar Axes in them aren't."""
+    import matplotlib.pyplot as plt
+
+    figure, grid = plt.subplots(1, 2)
+    polar = plt.figure().add_subplot(projection="polar")
+    for plot in (lambda axes: plot_run(a_run(), axes), lambda axes: plot_runs([a_run(), a_run(1)], axes)):
+        assert list(plot(list(grid))) == list(grid)
+        for given in (figure, [grid[0], 3], [grid[0], polar]):
+            with pytest.raises(TypeError, match="one matplotlib Axes with x and y, not on a"):
+                plot(given)
+
+
+def test_every_plugin_is_in_the_legend_whatever_its_name_is() -> None:
+    """A plugin may be called like the limit's line, or begin as matplotlib's hidden entries do."""
+    names = ["limit", "_hidden", "__x$_1$"]
+    runs = [a_run(n, name=name, end="failed", cpu_s=0.3 - 0.1 * n) for n, name in enumerate(names)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ax = drawn(plot_calls(runs, by="cpu"))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [*names, "failed (3)"]
+    assert len({text.get_window_extent().width for text in ax.get_legend().get_texts()}) == 4
+    ax.bar([0], [1], label="bar")
+    again = drawn(plot_calls([a_run(name="more")], ax, by="cpu"))
+    assert {"more", "bar"} <= {text.get_text() for text in again.get_legend().get_texts()}
+    alone = drawn(plot_calls([a_run(name="limit")]))
+    assert [text.get_text() for text in alone.get_legend().get_texts()] == ["limit"]
+
+
+def test_long_names_stay_distinct() -> None:
+    """They are cut in the middle, and numbered where that isn't enough; none is longer than its line."""
+    names = [f"a-rather-long-plugin-name-{n}" for n in range(6)]
+    ax = drawn(plot_calls([a_run(name=name) for name in names]))
+    shown = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert shown == [f"a-rather-long-p…n-name-{n}" for n in range(6)]
+    alike = [f"a-rather-long-{n}-plugin-with-a-name" for n in range(3)]
+    assert list(short_names(alike, 20).values()) == [
+        "a-rather-long…a-name",
+        "a-rather-…a-name (2)",
+        "a-rather-…a-name (3)",
+    ]
+    ax = drawn(plot_costs([a_run(name=name) for name in alike]))
+    assert len({label.get_text() for label in ax.get_yticklabels()}) == 3
+
+
+@pytest.mark.parametrize("plot", FROM_CALLS.values(), ids=FROM_CALLS)
+def test_windows_of_no_calls_are_left_out(plot: Callable[..., Any]) -> None:
+    """They have nothing to share: the others are drawn, or words where there are none."""
+    for by in ("cpu", "wall"):
+        assert words(drawn(plot(a_trace().assign(calls=0), by=by))) == ["no calls yet"]
+        frame = a_trace()
+        frame.loc[0, "calls"] = 0
+        assert drawn(plot(frame, by=by)).has_data()
+
+
+@pytest.mark.parametrize("plot", FROM_CALLS.values(), ids=FROM_CALLS)
+def test_another_by_and_columns_that_are_there_twice_are_named(plot: Callable[..., Any]) -> None:
+    """Whatever their type is, and whichever column it is."""
+    for by in ([], None, {}):
+        with pytest.raises(ValueError, match=r"^by=.*; calls are drawn by 'memory', 'cpu' or 'wall'$"):
+            plot(a_trace(), by=by)
+    for name in ("plugin", "cpu_s"):
+        with pytest.raises(ValueError, match=rf"^this frame has several columns {name}; keep one: frame\.loc"):
+            plot(pd.concat([a_trace(), a_trace()[[name]]], axis=1), by="cpu")
+
+
+def test_other_pictures_name_columns_that_are_there_twice() -> None:
+    """Starts, readings and batteries."""
+    matrix = a_matrix(("memory", "memory", "completed", True)).to_frame()
+    readings = samples_frame(a_run(readings=3))
+    for name, plot, frame in (
+        ("started_at", plot_calls, a_trace()),
+        ("rss_bytes", plot_samples, readings),
+        ("family", plot_survival, matrix),
+    ):
+        with pytest.raises(ValueError, match=f"^this frame has several columns {name}; keep one"):
+            plot(pd.concat([frame, frame[[name]]], axis=1))
+
+
+@pytest.mark.parametrize("plot", [plot_costs, lambda runs, by: plot_change(runs, runs, by=by)])
+@pytest.mark.parametrize("least", [1, 1 << 10, 3 << 10, 9 << 10, 1 << 18])
+def test_ticks_from_zero_on_do_not_overlap(plot: Callable[..., Any], least: int) -> None:
+    """Zero stands clear of the first power of ten, wherever the least value lies."""
+    runs = [a_run(n, name=str(n), added=added) for n, added in enumerate((0, least, MIB, 64 * MIB))]
+    ax = drawn(plot(runs, by="memory"))
+    assert ax.get_xscale() == "symlog"
+    low, high = ax.get_xlim()
+    ticks = zip(ax.get_xticks(), ax.get_xticklabels(), strict=True)
+    boxes = [label.get_window_extent() for tick, label in ticks if low <= tick <= high]
+    assert len(boxes) > 2
+    assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[n + 1 :])

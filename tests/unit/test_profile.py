@@ -618,6 +618,35 @@ def test_a_box_says_as_much_as_it_has_room_for() -> None:
     assert "slim · p.py · 20 B, 2% of all · 1 allocation" in shown
 
 
+REST = {"memory": "without a Python stack, or lighter than those shown", "cpu": "in more stacks than are told"}
+
+
+@pytest.mark.parametrize("kind", REST)
+def test_what_is_not_told_by_line_has_lines_of_its_own(kind: str) -> None:
+    """The heaviest lines and the rest together are the whole, in text, in the table and in the graph."""
+    stacks = tuple(Stack(1_000 - n, 1, (Place(f"f{n}", "p.py", n + 1),)) for n in range(20))
+    profile = Profile(kind, stacks, 80_000)
+    *_, more, rest = str(profile).splitlines()
+    assert more.endswith("12 more lines")
+    assert "80%" in rest
+    assert REST[kind] in rest
+    shown = html.unescape(re.sub("<[^>]*>", " ", profile._repr_html_()))
+    assert "5 more lines" in shown
+    assert REST[kind] in shown
+    assert f"80% of all · {REST[kind]}" in profile.flame()
+    assert "more" not in str(Profile(kind, stacks[:3]))
+    only = str(Profile(kind, (), 5)).splitlines()
+    assert len(only) == 2
+    assert REST[kind] in only[1]
+
+
+def test_what_has_no_python_stack_is_not_called_light() -> None:
+    """It may be the most of all, and is told as that."""
+    profile = told_of([(9_000, 3, []), (1_000, 1, [("f", "p.py", 1)])])
+    assert (len(profile.stacks), profile.dropped) == (1, 9_000)
+    assert str(profile).splitlines()[-1].split() == ["8.789", "KiB", "90%", *REST["memory"].split()]
+
+
 def test_an_empty_one_says_so() -> None:
     """A call may be too short for a sample."""
     profile = Profile("cpu")

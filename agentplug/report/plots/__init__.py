@@ -3,7 +3,7 @@
 Each function draws on the Axes it is given, or makes a figure when it is given none, and returns Axes; none calls
 `plt.show()`. Units stand on every axis, and what a colour says a hatch, a marker or a word says again. Names come
 from plugins: they are never parsed as math (see `labels.plot_text`). Where there is nothing to draw, the Axes say so;
-what can't be drawn at all is a `ValueError`.
+what can't be drawn at all is a `ValueError`, what can't be drawn on a `TypeError`.
 
 `curves` draws single calls over time, `bars` a few calls beside each other, `traces` many, `costs` what they cost,
 `survival` a battery; `canvas` holds what these share.

@@ -12,11 +12,11 @@ from agentplug.report.marks import verdict_mark
 from agentplug.report.plots.canvas import (
     amount,
     byte_unit,
+    canvas,
     dress,
     limit_title,
     mark_limit,
     name_rows,
-    new_axes,
     say,
     time_unit,
     top,
@@ -40,7 +40,7 @@ def compare_runs(runs: Iterable[Run], ax: Axes | None = None, by: Literal["memor
         used, limits, label = [run.usage.cpu_s for run in runs], [run.policy.cpu_s for run in runs], "CPU time"
     else:
         raise ValueError(f"by={by!r}; runs are compared by 'memory' or by 'cpu'")
-    ax = ax or new_axes(8, min(20.0, 1.1 + 0.42 * max(1, len(runs))))
+    ax = canvas(ax, 8, min(20.0, 1.1 + 0.42 * max(1, len(runs))))
     reach = top(max(used, default=0.0), max(limits, default=0.0))
     scale, unit = byte_unit(reach) if by == "memory" else time_unit(reach)
     reach = reach * scale or 1.0

@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from agentplug.report.labels import SMALL, halo, plot_text
+from agentplug.report.labels import SMALL, halo, short_names
 from agentplug.report.marks import LIMIT_COLOR
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.container import Container
+    from numpy.typing import NDArray
 
 CLOSE = 0.12
 """Levels nearer than this share of the axis put their words on different sides."""
 _KIB = 1 << 10
+_LIMIT = "agentplug-limit"
 _OFF_SCALE = 0.1
 """Use below this share of its limit gets the scale for itself, and the limit is told in words."""
 
 
-def new_axes(width: float, height: float) -> Axes:
-    """Axes on a figure of their own, so many inches large."""
+def canvas(ax: Any, width: float, height: float) -> Axes:
+    """The Axes that were given; for None, ones on a figure of their own, so many inches large.
+
+    Raises `TypeError` for anything else than one Axes with x and y.
+    """
     import matplotlib.pyplot as plt
 
-    _, ax = plt.subplots(figsize=(width, height), layout="constrained")
-    return ax
+    if ax is not None:
+        _check(ax)
+        return cast("Axes", ax)
+    _, made = plt.subplots(figsize=(width, height), layout="constrained")
+    return made
+
+
+def several(axes: Any) -> NDArray[Any]:
+    """The Axes of a list or grid, one after another. Raises `TypeError` if anything else is in it."""
+    import numpy as np
+
+    panels: NDArray[Any] = np.asarray(axes, dtype=object).ravel()
+    for ax in panels:
+        _check(ax)
+    return panels
+
+
+def _check(ax: Any) -> None:
+    from matplotlib.axes import Axes
+
+    # Polar Axes and maps have other spines; three-dimensional ones have these, and draw bars with other arguments.
+    if not isinstance(ax, Axes) or "top" not in ax.spines or hasattr(ax, "get_zlim"):
+        raise TypeError(
+            f"a picture is drawn on one matplotlib Axes with x and y, not on a {type(ax).__name__} "
+            "(a figure's are in figure.axes)"
+        )
 
 
 def dress(ax: Axes, grid: Literal["x", "y"]) -> None:
@@ -35,7 +66,8 @@ def dress(ax: Axes, grid: Literal["x", "y"]) -> None:
 
 def name_rows(ax: Axes, names: list[str]) -> None:
     """Rows from top to bottom, each with its name at the left."""
-    ax.set_yticks(range(len(names)), [plot_text(name, 32) for name in names], parse_math=False)
+    words = short_names(names, 32)
+    ax.set_yticks(range(len(names)), [words[name] for name in names], parse_math=False)
     ax.set_ylim(max(len(names), 1) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0, pad=7)
 
@@ -67,13 +99,18 @@ def limit_level(ax: Axes, limit: float, unit: str, final: float | None = None) -
     The words are clear of those for the call's own `final` figure.
     """
     highest = ax.get_ylim()[1]
-    ax.axhline(limit, color=LIMIT_COLOR, lw=1.6, ls="--", zorder=2, label="limit")
+    ax.axhline(limit, color=LIMIT_COLOR, lw=1.6, ls="--", zorder=2, label="limit", gid=_LIMIT)
     words = f"limit {amount(limit, unit)}"
     if limit > highest:
         level(ax, 0.83 * highest, f"↑ {words}, off the scale", LIMIT_COLOR, above=True)
     else:
         below = final is not None and -CLOSE * highest < limit - final < 0
         level(ax, limit, words, LIMIT_COLOR, above=not below)
+
+
+def is_limit(entry: Artist | Container) -> bool:
+    """This entry of a legend is a limit's line. What it is called tells nothing: a plugin may be named so."""
+    return hasattr(entry, "get_gid") and entry.get_gid() == _LIMIT  # bars are a container, which has none
 
 
 def level(ax: Axes, y: float, words: str, color: str, *, above: bool) -> None:

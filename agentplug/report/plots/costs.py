@@ -7,16 +7,16 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentplug.contract.run import KINDS, Run
-from agentplug.report.labels import SMALL, halo, plot_text
+from agentplug.report.labels import SMALL, halo, plot_text, short_names
 from agentplug.report.marks import LIMIT_COLOR, MEMORY_COLOR, verdict_mark
 from agentplug.report.plots.canvas import (
     amount,
     byte_unit,
+    canvas,
     dress,
     limit_title,
     mark_limit,
     name_rows,
-    new_axes,
     say,
     time_unit,
     top,
@@ -50,7 +50,7 @@ def plot_costs(calls: pd.DataFrame | Run | Iterable[Run], ax: Axes | None = None
     table = calls_of(calls, what.columns)
     table["value"] = what.measure(table)
     rows = _rows(table)
-    ax = ax or new_axes(8, 1.3 + 0.5 * max(1, len(rows)))
+    ax = canvas(ax, 8, 1.3 + 0.5 * max(1, len(rows)))
     plugins = table["plugin"].unique()
     limits = {plugin: limit_of(table.attrs, what.limit, plugin) for plugin in plugins}
     most = float(table["value"].max()) if len(table) else 0.0
@@ -64,7 +64,8 @@ def plot_costs(calls: pd.DataFrame | Run | Iterable[Run], ax: Axes | None = None
     ax.set_xlabel(f"{what.label} ({unit})")
     dress(ax, "x")
     alone = len(plugins) == 1
-    name_rows(ax, [kind if alone or not plugin else f"{plot_text(plugin, 20)} · {kind}" for plugin, kind, _ in rows])
+    names = short_names([plugin for plugin, _, _ in rows], 20)
+    name_rows(ax, [kind if alone or not plugin else f"{names[plugin]} · {kind}" for plugin, kind, _ in rows])
     if alone:
         ax.set_title(plot_text(plugins[0], 30), loc="left", fontsize=12, fontweight="bold", parse_math=False)
     if all(plugin for plugin, _, _ in rows):
@@ -96,7 +97,7 @@ def plot_change(
     both = pd.DataFrame({"before": medians[0], "after": medians[1]}, dtype="float64")
     growth = (both["after"] / both["before"].where(both["before"] > 0)).where(both["after"] > 0)
     both = both.loc[growth.sort_values(ascending=False, kind="stable", na_position="last").index]
-    ax = ax or new_axes(8, 1.3 + 0.45 * max(1, len(both)))
+    ax = canvas(ax, 8, 1.3 + 0.45 * max(1, len(both)))
     most = float(np.nanmax(both.to_numpy())) if len(both) else 0.0
     scale, unit = time_unit(most) if what.is_time else byte_unit(most)
     both = both * scale
@@ -159,6 +160,7 @@ def _scale_axis(ax: Axes, values: NDArray[Any], reach: float, room: float = 0.4)
         ax.set_xlim(0, reach * (1 + room))
         return
     if (values <= 0).any():
+        least = 10.0 ** math.floor(math.log10(least))  # the first tick after 0, a decade away from it
         ax.set_xscale("symlog", linthresh=least)
         ax.set_xlim(0, reach * (reach / least) ** room)
     else:

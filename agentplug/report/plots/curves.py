@@ -19,15 +19,16 @@ from agentplug.report.plots.canvas import (
     CLOSE,
     amount,
     byte_unit,
+    canvas,
     dress,
     level,
     limit_level,
-    new_axes,
     say,
+    several,
     time_unit,
     top,
 )
-from agentplug.report.plots.given import limit_of, one_run
+from agentplug.report.plots.given import limit_of, once, one_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,12 +75,11 @@ def plot_run(run: Run, axes: Sequence[Axes] | NDArray[Any] | None = None) -> NDA
     for what is no run.
     """
     import matplotlib.pyplot as plt
-    import numpy as np
 
     one_run(run)
     if axes is None:
         _, axes = plt.subplots(2, 1, figsize=(8, 5.6), sharex=True, layout="constrained")
-    both: NDArray[Any] = np.asarray(axes, dtype=object).ravel()
+    both = several(axes)
     if len(both) != 2:
         raise ValueError(f"plot_run draws on two Axes, not on {len(both)}; give it two, or none")
     _draw_run(run, "memory", both[0])
@@ -94,7 +94,7 @@ def plot_memory(run: Run, ax: Axes | None = None) -> Axes:
     Raises `ValueError` for what is no run.
     """
     one_run(run)
-    ax = ax or new_axes(8, 3.4)
+    ax = canvas(ax, 8, 3.4)
     _draw_run(run, "memory", ax)
     return ax
 
@@ -105,7 +105,7 @@ def plot_cpu(run: Run, ax: Axes | None = None) -> Axes:
     Raises `ValueError` for what is no run.
     """
     one_run(run)
-    ax = ax or new_axes(8, 3.4)
+    ax = canvas(ax, 8, 3.4)
     _draw_run(run, "cpu", ax)
     return ax
 
@@ -117,7 +117,7 @@ def plot_samples(frame: pd.DataFrame, ax: Axes | None = None, by: By = "memory")
     `ValueError` for another frame or another `by`.
     """
     curve = _samples_curve(frame, by)
-    ax = ax or new_axes(8, 3.4)
+    ax = canvas(ax, 8, 3.4)
     _draw(ax, curve, max([1e-6, *curve.t_s]))
     name, verdict = (frame.attrs.get(key) for key in ("plugin", "verdict"))
     if isinstance(name, str) and isinstance(verdict, str):
@@ -154,6 +154,7 @@ def _samples_curve(frame: pd.DataFrame, by: By) -> Curve:
     if not isinstance(frame, pd.DataFrame) or column not in frame or not isinstance(frame.index, pd.TimedeltaIndex):
         wanted = ", ".join(SAMPLES_COLUMNS)
         raise ValueError(f"readings are drawn from a samples frame (`run.samples`): a TimedeltaIndex, and {wanted}")
+    once(frame, [column])
     t_s = frame.index.total_seconds().to_numpy(dtype="float64")
     values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
     there = np.isfinite(t_s) & np.isfinite(values)

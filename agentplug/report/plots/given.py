@@ -48,7 +48,7 @@ COSTS = {
 
 def cost(by: str) -> Cost:
     """The cost of that name. Raises `ValueError` for another."""
-    if by not in COSTS:
+    if not isinstance(by, str) or by not in COSTS:
         raise ValueError(f"by={by!r}; calls are drawn by 'memory', 'cpu' or 'wall'")
     return COSTS[by]
 
@@ -69,12 +69,23 @@ def calls_of(given: Any, needed: Iterable[str]) -> pd.DataFrame:
         raise ValueError(
             f"this picture is drawn from a calls frame, and this one has no {', '.join(lacking)}; {hint}"
         )
+    once(frame, ["plugin", "verdict", *numbers])
     table = pd.DataFrame({name: _words(frame[name]) for name in ("plugin", "verdict")})
     for name in numbers:
         figures = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
-        table[name] = np.where(np.isfinite(figures), figures, np.nan)
+        # A window of no calls has nothing to share.
+        table[name] = np.where(np.isfinite(figures) & ((figures >= 1) | (name != "calls")), figures, np.nan)
     table.attrs = frame.attrs
     return table.dropna(ignore_index=True)
+
+
+def once(frame: pd.DataFrame, names: Iterable[str]) -> None:
+    """Raises `ValueError` if one of these columns is there several times."""
+    twice = [name for name in names if frame[name].ndim > 1]
+    if twice:
+        raise ValueError(
+            f"this frame has several columns {', '.join(twice)}; keep one: frame.loc[:, ~frame.columns.duplicated()]"
+        )
 
 
 def _words(column: pd.Series[Any]) -> Any:

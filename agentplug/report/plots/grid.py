@@ -10,7 +10,7 @@ from agentplug.contract.explain import plugin_name
 from agentplug.contract.run import Run
 from agentplug.report.labels import halo, mark_phases, plot_text
 from agentplug.report.marks import LIMIT_COLOR, verdict_mark
-from agentplug.report.plots.canvas import amount, dress, say, time_unit, top
+from agentplug.report.plots.canvas import amount, dress, say, several, time_unit, top
 from agentplug.report.plots.curves import run_curve
 from agentplug.report.plots.given import runs_of
 
@@ -31,8 +31,6 @@ def plot_runs(
     Returns the Axes that were drawn on, one a run and in their order. Raises `ValueError` for more than 60 runs, for
     fewer `axes` than runs, or for another `by`.
     """
-    import numpy as np
-
     runs = runs_of(runs)
     if by not in ("memory", "cpu"):
         raise ValueError(f"by={by!r}; runs are drawn by 'memory' or by 'cpu'")
@@ -40,7 +38,7 @@ def plot_runs(
         raise ValueError(
             f"plot_runs draws at most {MOST_RUNS} runs, not {len(runs)}: choose some, or see all with plot_calls"
         )
-    panels = _grid(len(runs)) if axes is None else np.asarray(axes, dtype=object).ravel()
+    panels = _grid(len(runs)) if axes is None else several(axes)
     if len(panels) < max(1, len(runs)):
         raise ValueError(f"plot_runs needs Axes for {len(runs)} runs, not {len(panels)}; give it more, or none")
     if not runs:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentplug.contract.run import KINDS
-from agentplug.report.labels import SMALL, plot_text
-from agentplug.report.plots.canvas import new_axes, say
+from agentplug.report.labels import SMALL, short_names
+from agentplug.report.plots.canvas import canvas, say
+from agentplug.report.plots.given import once
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +47,7 @@ def plot_survival(matrix: Any, ax: Axes | None = None, by: Literal["verdict", "t
         raise ValueError(
             f"{len(columns)} columns are too many to read; {_MOST_COLUMNS} is the most, so choose some rows"
         )
-    ax = ax or new_axes(1.9 + 0.85 * max(3, len(columns)), 1.6 + 0.4 * max(1, len(families)))
+    ax = canvas(ax, 1.9 + 0.85 * max(3, len(columns)), 1.6 + 0.4 * max(1, len(families)))
     ax.spines[:].set_visible(False)
     ax.set_ylabel("Family of attacks")
     ax.set_xlabel({"verdict": "Verdict", "target": "Aimed at", "environment": "Environment"}[column])
@@ -88,8 +89,8 @@ def plot_survival(matrix: Any, ax: Axes | None = None, by: Literal["verdict", "t
 
 def _names(ax: Axes, families: list[str], columns: list[str]) -> None:
     """Names of rows and columns, and white lines between the cells."""
-    ax.set_yticks(range(len(families)), [plot_text(name, 24) for name in families], parse_math=False)
-    words = [plot_text(name, 24) for name in columns]
+    ax.set_yticks(range(len(families)), list(short_names(families, 24).values()), parse_math=False)
+    words = list(short_names(columns, 24).values())
     slanted = max(map(len, words)) > 9
     ax.set_xticks(
         range(len(columns)),
@@ -116,6 +117,7 @@ def _rows(given: Any, environment: str) -> pd.DataFrame:
         raise ValueError(
             f"this picture is drawn from a battery's matrix or its frame, and there is no {', '.join(lacking)} in it"
         )
+    once(frame, _NEEDED)
     rows = pd.DataFrame({name: frame[name].astype(str).to_numpy() for name in _NEEDED[:-1]})
     rows["contained"] = frame["contained"].fillna(False).astype(bool).to_numpy()
     rows["environment"] = environment
