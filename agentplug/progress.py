@@ -38,7 +38,8 @@ class Progress:
         self._what = what
         self._total = total
         self._count = 0
-        self._due_s = time.monotonic() + _DELAY_S if shown() else float("inf")
+        self._began_s = time.monotonic()
+        self._due_s = self._began_s + _DELAY_S if shown() else float("inf")
         self._bar: Any = None
 
     def step(self, count: int = 1) -> None:
@@ -56,7 +57,13 @@ class Progress:
 
         quiet = type("Bar", (tqdm,), {"monitor_interval": 0})  # no thread of its own
         look = {} if self._total is not None else {"bar_format": "{desc} {elapsed}"}
-        self._bar = quiet(desc=self._what, total=self._total, initial=self._count, leave=False, **look)
+        # Any delay: drawn when we say so, once its clock, which would start only now, is right.
+        bar = self._bar = quiet(desc=self._what, total=self._total, leave=False, delay=1e-9, **look)
+        if not bar.disable:  # by tqdm's own TQDM_DISABLE
+            bar.start_t = bar.last_print_t = bar.start_t - (time.monotonic() - self._began_s)
+            bar.update(self._count)
+            bar.refresh()
+            bar.delay = 0
 
     def close(self) -> None:
         """Take the bar away."""

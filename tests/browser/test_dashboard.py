@@ -201,3 +201,28 @@ def test_a_saved_notebook_keeps_the_last_state(lab: Server, browser: Any, tmp_pa
         assert not gone.is_visible()
         page.page.screenshot(path=artefact("dashboard-reopened.png", tmp_path))
         assert page.page.title() != "1"
+
+
+def test_what_is_before_a_dashboard_stays(lab: Server, browser: Any) -> None:
+    """Widgets of the user's in the same cell, before a still one and a live one, which leaves no empty place."""
+    load = f"{LOAD}\nimport ipywidgets as widgets\nfrom tqdm.auto import tqdm\nrun = stranger.run_sync(1)"
+    cells = [
+        load,
+        "display(widgets.HTML('MYWIDGET')); display(dashboard(run))",
+        "for _ in tqdm([1], desc='MYBAR'): pass\ndashboard(run)",
+        "display(widgets.HTML('MYWIDGET')); display(dashboard(manager))",
+        "await manager.close()",
+    ]
+    name = lab.write("before.ipynb", cells)
+    with opened(browser, f"{lab.address}/lab/tree/{name}") as page:
+        assert page.finish(0) == ""
+        for cell, words in ((1, "MYWIDGET"), (2, "MYBAR"), (3, "MYWIDGET")):
+            page.finish(cell)
+            page.until(lambda cell=cell, words=words: words in page.text(cell), f"{words} is drawn")
+            page.until(lambda cell=cell: "stranger" in page.text(cell), "the dashboard is drawn")
+            assert page.outputs(cell).first.is_visible()
+        page.finish(4)
+        page.until(lambda: "The manager is closed; this is its last state." in page.text(3), "it has ended")
+        page.until(lambda: page.outputs(3).nth(2).is_visible(), "the still one is shown")
+        assert [page.outputs(3).nth(n).is_visible() for n in range(3)] == [True, False, True]
+        assert "stranger" in page.outputs(3).nth(2).inner_text()

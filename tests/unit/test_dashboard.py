@@ -13,7 +13,7 @@ from jupyter_client.session import Session
 
 from agentplug import ContractError, PluginManager, PluginQuarantined, Policy, Run, SandboxedPlugin, dashboard
 from agentplug.contract.explain import added_memory_bytes
-from agentplug.jupyter.dashboard import drawing
+from agentplug.jupyter.dashboard import drawing, view, watch
 from agentplug.jupyter.dashboard.actions import ACTIONS, Actions
 from agentplug.jupyter.dashboard.clicks import Wire
 from agentplug.jupyter.dashboard.watch import EVENTS, Board, Events, row_of
@@ -137,6 +137,127 @@ async def test_a_managers_plugins_come_and_go() -> None:
 
 
 @need_confinement
+async def test_a_call_of_a_plugin_loaded_since_the_last_look_is_told() -> None:
+    """Load and failed call in one cell: its worker's end is an event; what was before the board is none."""
+    async with PluginManager() as manager:
+        old = await manager.load(SleeperPlugin, "old")
+        await old.run("no number")
+        board = Board(manager)
+        board.look()
+        assert words(board) == []
+        plugin = await manager.load(SleeperPlugin, "new")
+        await plugin.run("no number")
+        task = await busy(plugin)
+        plugin.stop("kill")
+        await task
+        board.look()
+        assert {told.plugin for told in board.events.latest} == {"new"}
+        assert ("stop", {"by": "kill"}) in words(board)
+        assert [kind for kind, _ in words(board)].count("error") == 1
+        told = words(board)
+        board.look()
+        assert words(board) == told
+
+
+@need_confinement
+async def test_a_first_call_that_completed_is_told_once() -> None:
+    """Its worker is there still, and so is the exchange of its call; that of loading a plugin is no call's."""
+    async with PluginManager() as manager:
+        board = Board(manager)
+        board.look()
+        await manager.load(SleeperPlugin, "idle")
+        board.look()
+        assert words(board) == []
+        plugin = await manager.load(SleeperPlugin, "new")
+        await plugin.run(0)
+        board.look()
+        assert [kind for kind, _ in words(board)] == ["reply"]
+
+
+@need_confinement
+async def test_a_closed_plugin_tells_how_its_calls_failed(sleeper: SandboxedPlugin) -> None:
+    await sleeper.run("no number")
+    await sleeper.close()
+    board = Board(sleeper)
+    board.look()
+    assert [kind for kind, _ in words(board)] == ["error"]
+
+
+@need_confinement
+async def test_a_closed_manager_keeps_its_last_state() -> None:
+    """Its rows stay, closed; plugins that are unregistered go, and one that is loaded again is watched again."""
+    manager = PluginManager()
+    board = Board(manager)
+    shown = dashboard(manager)
+    for name in ("one", "two"):
+        await manager.load(SleeperPlugin, name)
+        shown._board.look()
+        board.look()
+    await manager.unregister("two")
+    assert board.look()
+    await manager.close()
+    assert board.look()
+    assert [(row.name, row.state) for row in board.rows] == [("one", "closed")]
+    assert board.over == "The manager is closed; this is its last state."
+    shown._board.look()
+    assert repr(shown) == "<Dashboard of 1 plugin>"
+    await manager.load(SleeperPlugin, "three")
+    board.look()
+    assert ([row.name for row in board.rows], board.over) == (["three"], "")
+    await manager.unregister("three")
+    board.look()
+    assert (board.rows, board.over) == ([], "")
+
+
+@need_confinement
+async def test_a_manager_that_came_and_went_between_two_looks_is_shown() -> None:
+    """As in one cell, `async with`; the reload of a closed plugin is refused."""
+    async with PluginManager() as manager:
+        board = Board(manager)
+        board.look()
+        plugin = await manager.load(SleeperPlugin, "one")
+        await plugin.run("no number")
+    assert board.look()
+    assert [(row.name, row.state, row.verdict) for row in board.rows] == [("one", "closed", "failed:TypeError")]
+    assert [kind for kind, _ in words(board)] == ["error"]
+    assert board.over == "The manager is closed; this is its last state."
+    Actions(board).do("reload", "one")
+    assert words(board)[0] == ("reload", {"what": "it is closed"})
+
+
+def test_what_loads_a_plugin_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The magic loads into the session's manager and no other."""
+    manager = PluginManager()
+    board = Board(manager)
+    assert "<code>await manager.load(SPEC)</code> loads one" in drawing.table(board.rows, load=board.load)
+    monkeypatch.setattr(watch, "session_manager", lambda: manager)
+    assert "<code>%load_plugin SPEC</code> loads one" in drawing.table(board.rows, load=board.load)
+
+
+@need_confinement
+async def test_only_a_live_view_hides_what_is_before_it(sleeper: SandboxedPlugin) -> None:
+    """Its own dead widgets; before a finished run is somebody else's output."""
+    run = await sleeper.run(0)
+    assert "<style" not in dashboard(run)._repr_html_()
+    assert drawing.kept("x", "").count(":not(:has(*)){display:none}") == 1
+
+
+async def test_each_update_counts_the_plugins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text beside the HTML is of the same moment."""
+    sent: list[str] = []
+    monkeypatch.setattr(view, "display", lambda data, **_: sent.append(data["text/plain"]))
+    monkeypatch.setattr(view, "hear", lambda *_: lambda: None)
+    async with PluginManager() as manager:
+        shown = dashboard(manager)
+        beside = view._View(shown._board, shown._actions, shown.__repr__)
+        beside._keep_still()
+        await manager.register(SleeperPlugin(), trusted=True)
+        beside._refresh()
+        beside._keep_still()
+    assert sent == ["<Dashboard of 0 plugins>", "<Dashboard of 1 plugin>"]
+
+
+@need_confinement
 async def test_a_hostile_name_is_text(sleeper: SandboxedPlugin) -> None:
     """In the live table, in the still one, and among the events."""
     run = await sleeper.run("no number")
@@ -247,6 +368,21 @@ async def test_a_plugin_that_is_gone_is_said_so(sleeper: SandboxedPlugin) -> Non
 def test_nothing_to_watch_is_an_error_that_says_what_is(x: object) -> None:
     """It names what it was given, and what to give."""
     with pytest.raises(ContractError, match="give a PluginManager, a SandboxedPlugin or a Run"):
+        dashboard(x)
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (PluginManager, r"x is the class PluginManager; make one, as in dashboard\(PluginManager\(\)\)"),
+        (SandboxedPlugin, r"the class SandboxedPlugin; make one, as in dashboard\(SandboxedPlugin\(SPEC\)\)"),
+        (Run, r"the class Run; take one, as in dashboard\(plugin.runs\[-1\]\)"),
+        (SleeperPlugin, "x is the class SleeperPlugin; give a"),
+        (3, "nothing to watch about x, of type int; give a"),
+    ],
+)
+def test_a_class_is_told_from_what_is_made_of_it(x: object, said: str) -> None:
+    with pytest.raises(ContractError, match=said):
         dashboard(x)
 
 

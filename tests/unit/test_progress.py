@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import sys
 import threading
@@ -45,6 +46,28 @@ def test_a_bar_counts_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_work_that_is_quick_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = looked_at(monkeypatch)
     monkeypatch.setattr(progress, "_DELAY_S", 60.0)
+    with Progress("calls", 3) as bar:
+        bar.step(3)
+    assert terminal.getvalue() == ""
+
+
+@pytest.mark.parametrize(("total", "said"), [(8, "4/8 [00:07<00:07,  1.7"), (None, "calls 00:07")])
+def test_the_clock_starts_with_the_work(monkeypatch: pytest.MonkeyPatch, total: int | None, said: str) -> None:
+    """Not when the bar is first drawn, and no drawing says otherwise."""
+    terminal = looked_at(monkeypatch)
+    with Progress("calls", total) as bar:
+        bar._began_s -= 7
+        bar.step(4)
+        assert said in terminal.getvalue()
+        assert "00:00" not in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r")
+
+
+def test_tqdms_own_switch_turns_bars_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tqdm.auto import tqdm
+
+    terminal = looked_at(monkeypatch)
+    monkeypatch.setattr(tqdm, "__init__", functools.partialmethod(tqdm.__init__, disable=True))
     with Progress("calls", 3) as bar:
         bar.step(3)
     assert terminal.getvalue() == ""

@@ -36,7 +36,17 @@ def dashboard(x: object) -> Dashboard | StillDashboard:
         return StillDashboard(x)
     if isinstance(x, (PluginManager, SandboxedPlugin)):
         return Dashboard(x)
-    raise ContractError(
-        f"dashboard(x): there is nothing to watch about a {printable(type(x).__name__, 100)}; "
-        "give a PluginManager, a SandboxedPlugin or a Run"
-    )
+    raise ContractError(f"dashboard(x): {_wrong(x)}")
+
+
+def _wrong(x: object) -> str:
+    """What is wrong with it, and what to give."""
+    if not isinstance(x, type):
+        what = f"there is nothing to watch about x, of type {printable(type(x).__name__, 100)}"
+    else:
+        what = f"x is the class {printable(x.__name__, 100)}"
+        for kind, given in ((PluginManager, "{}()"), (SandboxedPlugin, "{}(SPEC)"), (Run, "plugin.runs[-1]")):
+            if issubclass(x, kind):
+                made = "take" if kind is Run else "make"
+                return f"{what}; {made} one, as in dashboard({given.format(printable(x.__name__, 100))})"
+    return f"{what}; give a PluginManager, a SandboxedPlugin or a Run"

@@ -11,7 +11,7 @@ from concurrent.futures import CancelledError, Future
 from IPython.core.getipython import get_ipython
 
 from agentplug.contract.text import printable
-from agentplug.jupyter.dashboard.watch import Board, Row
+from agentplug.jupyter.dashboard.watch import Board, Row, session_manager
 from agentplug.manager import AnyPlugin, PluginManager
 from agentplug.sandbox.conversation import our_loop
 from agentplug.sandboxed import SandboxedPlugin
@@ -83,13 +83,8 @@ class Actions:
         x = self._board.x
         if isinstance(x, PluginManager):
             return x
-        from agentplug.jupyter.extension import session_of
-
-        shell = get_ipython()
-        session = session_of(shell) if shell is not None else None
-        if session is not None and any(plugin is x for plugin in session.manager.plugins.values()):
-            return session.manager
-        return None
+        manager = session_manager()
+        return manager if manager is not None and any(plugin is x for plugin in manager.plugins.values()) else None
 
     def _tell(self, name: str, action: str, what: str) -> None:
         self._board.events.add(time.time(), name, action, {"what": what})

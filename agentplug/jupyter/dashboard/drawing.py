@@ -35,10 +35,10 @@ _CELL = (
 _MONO = "font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px"
 
 
-def table(rows: Sequence[Row], *, still: bool = False) -> str:
-    """The table of plugins."""
+def table(rows: Sequence[Row], *, load: str = "%load_plugin SPEC", still: bool = False) -> str:
+    """The table of plugins; while there is none, `load` is what loads one."""
     if not rows:
-        return _box("<div style='padding:6px 0'>No plugin is loaded; <code>%load_plugin SPEC</code> loads one.</div>")
+        return _box(f"<div style='padding:6px 0'>No plugin is loaded; <code>{esc(load)}</code> loads one.</div>")
     titles = ("plugin", "added memory", "CPU of this call", "calls · last verdict")
     heads = [_head(title, width) for title, width in zip(titles, _COLUMNS_PX, strict=True)]
     body = "".join(f'<tr style="background:none">{"".join(_row(row, still))}</tr>' for row in rows)
@@ -165,18 +165,21 @@ def _words(kind: str, detail: Mapping[str, Any]) -> str:
     return " · ".join(values)
 
 
-def still(of: str, rows: Sequence[Row], told: Iterable[Told], note: str = "") -> str:
-    """What a saved notebook keeps: the same in a box, and a rule for the output before it, the widgets' own.
+def still(rows: Sequence[Row], told: Iterable[Told], note: str = "", load: str = "") -> str:
+    """The same in a box, as it is kept."""
+    style = f"border:{_LINE};border-left:4px solid {MEMORY_COLOR};{_FRAME}"
+    return f'<div style="{style}">{table(rows, load=load, still=True)}{events(told, note)}</div>'
 
-    That one is hidden unless they are there: Lab's words for widgets that it looks for, or that are gone, say little.
+
+def kept(of: str, drawn: str) -> str:
+    """What a saved notebook keeps of a live view: `drawn`, and a rule for the output before it, the view's own.
+
+    That one is hidden while it holds no element: Lab's words for widgets that it looks for, or that are gone, say
+    little. Should another's live widget have come between the two, it stays.
     """
     place = f".jp-OutputArea-child:has(+ .jp-OutputArea-child .{of}-still)>.jp-OutputArea-output"
-    gone = f"{place}:is(.jupyter-widgets,.lm-Panel):not(:has(.{of}-live))"
-    style = f"border:{_LINE};border-left:4px solid {MEMORY_COLOR};{_FRAME}"
-    return (
-        f'<div class="{of}-still"><style>{gone}{{display:none}}</style>'
-        f'<div style="{style}">{table(rows, still=True)}{events(told, note)}</div></div>'
-    )
+    gone = f"{place}:is(.jupyter-widgets,.lm-Panel):not(:has(*))"
+    return f'<div class="{of}-still"><style>{gone}{{display:none}}</style>{drawn}</div>'
 
 
 def styles(of: str) -> str:

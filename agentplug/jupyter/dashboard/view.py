@@ -74,7 +74,7 @@ class Dashboard:
 
     def __repr__(self) -> str:
         if isinstance(self._x, PluginManager):
-            count = len(self._x.plugins)
+            count = len(self._board.plugins())
             return f"<Dashboard of {count} plugin{'' if count == 1 else 's'}>"
         return f"<Dashboard of {self._title or printable(self._x.name, 60)}>"
 
@@ -83,7 +83,7 @@ class Dashboard:
             display({"text/plain": repr(self)}, raw=True)  # type: ignore[no-untyped-call]
             return
         if self._view is None or self._view.finished:
-            self._view = _View(self._board, self._actions, repr(self))
+            self._view = _View(self._board, self._actions, self.__repr__)
         self._view.show()
 
 
@@ -98,13 +98,13 @@ class StillDashboard:
 
     def _repr_html_(self) -> str:
         row, events = row_of(self._run)
-        return drawing.still("agentplug", [row], events.latest)
+        return drawing.still([row], events.latest)
 
 
 class _View:
     """The widgets of one dashboard, their thread, and the HTML beside them."""
 
-    def __init__(self, board: Board, actions: Actions, text: str) -> None:
+    def __init__(self, board: Board, actions: Actions, text: Callable[[], str]) -> None:
         self._board, self._actions, self._text = board, actions, text
         self.finished = False
         self._id = f"agentplug-{uuid.uuid4().hex}"
@@ -137,10 +137,10 @@ class _View:
         with self._lock:
             self._refresh()
         view = {"version_major": 2, "version_minor": 0, "model_id": self._root.model_id}
-        shown = {"application/vnd.jupyter.widget-view+json": view, "text/plain": self._text}
+        shown = {"application/vnd.jupyter.widget-view+json": view, "text/plain": self._text()}
         display(shown, raw=True)  # type: ignore[no-untyped-call]
         self._still = self._draw_still()
-        kept = {"text/html": self._still, "text/plain": self._text}
+        kept = {"text/html": self._still, "text/plain": self._text()}
         display(kept, raw=True, display_id=self._id)  # type: ignore[no-untyped-call]
         self._still_at_s = time.monotonic()
         if self._thread is None:
@@ -222,7 +222,7 @@ class _View:
         if not self._board.look() and self._table.value:
             return
         self._place_buttons()
-        _set(self._table, drawing.table(self._board.rows))
+        _set(self._table, drawing.table(self._board.rows, load=self._board.load))
         self._show_events()
 
     def _show_events(self) -> None:
@@ -234,7 +234,8 @@ class _View:
             self._show_events()
 
     def _draw_still(self) -> str:
-        return drawing.still(self._id, self._board.rows, self._board.events.latest, self._note)
+        board = self._board
+        return drawing.kept(self._id, drawing.still(board.rows, board.events.latest, self._note, board.load))
 
     def _keep_still(self) -> None:
         self._still_at_s = time.monotonic()
@@ -242,7 +243,7 @@ class _View:
         if still == self._still:
             return
         self._still = still
-        kept = {"text/html": still, "text/plain": self._text}
+        kept = {"text/html": still, "text/plain": self._text()}
         self._context.copy().run(display, kept, raw=True, display_id=self._id, update=True)
 
     # ------------------------------------------------------------------ buttons

@@ -10,7 +10,10 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
+
+from IPython.core.getipython import get_ipython
 
 from agentplug.contract.events import Event
 from agentplug.contract.explain import added_memory_bytes, memory_floor_bytes
@@ -81,9 +84,12 @@ class Events:
 
 
 class Watch:
-    """Looks at one plugin, again and again."""
+    """Looks at one plugin, again and again. It tells what began after `since`; None: what comes from now on.
 
-    def __init__(self, plugin: AnyPlugin, key: str, events: Events) -> None:
+    Of a closed one nothing will come: then what its last calls came to is told.
+    """
+
+    def __init__(self, plugin: AnyPlugin, key: str, events: Events, since: datetime | None = None) -> None:
         self.plugin = plugin
         self.row = Row(key, key or plugin.name)
         self._events = events
@@ -96,8 +102,11 @@ class Watch:
         self._last: Sample | None = None
         if isinstance(plugin, SandboxedPlugin):
             self._between = plugin.events[-1] if plugin.events else None
+            runs = [run for run in list(plugin.runs) if since is not None and run.started_at >= since]
+            self._calls = 0 if plugin.state == "closed" else plugin.calls - len(runs)
             exchange = plugin.exchange()
-            if exchange is not None and exchange.done:  # what it told is over
+            if exchange is not None and exchange.done and not any(run.usage is exchange.usage for run in runs):
+                # what it told is over, or it was the loading
                 self._exchange, self._record = exchange, min(exchange.head, len(exchange.records) - 1)
                 self._shown = len(exchange.current.events)
 
@@ -191,6 +200,15 @@ class Watch:
                 self._events.add(began_s + event.t_s, self.row.name, event.kind, event.detail)
 
 
+def session_manager() -> PluginManager | None:
+    """What the magics of this shell load into; None while the extension isn't loaded."""
+    from agentplug.jupyter.extension import session_of
+
+    shell = get_ipython()
+    session = session_of(shell) if shell is not None else None
+    return session.manager if session is not None else None
+
+
 class Board:
     """The rows and events of what is watched: a manager, whose plugins come and go, or one plugin."""
 
@@ -198,25 +216,38 @@ class Board:
         self.x = x
         self.events = Events()
         self._watches: dict[str, Watch] = {}
+        self._looked_at: datetime | None = None
+        self._registered = x._registered if isinstance(x, PluginManager) else {}
 
     def look(self) -> bool:
         """Bring everything up to date; true if anything has changed."""
         told = self.events.latest[0] if self.events.latest else None
         plugins = self.plugins()
+        if isinstance(self.x, PluginManager) and not self._left():
+            self._registered = self.x._registered
+        since, self._looked_at = self._looked_at, datetime.now(UTC)
         changed = list(plugins) != list(self._watches)
         kept = {}
         for key, plugin in plugins.items():
             watch = self._watches.get(key)
             if watch is None or watch.plugin is not plugin:
-                watch = Watch(plugin, key, self.events)
+                watch = Watch(plugin, key, self.events, since)
             kept[key] = watch
         self._watches = kept
         looks = [watch.look() for watch in kept.values()]  # every one of them
         return changed or any(looks) or told is not (self.events.latest[0] if self.events.latest else None)
 
     def plugins(self) -> Mapping[str, AnyPlugin]:
-        """The plugins by the keys of their rows."""
-        return self.x.plugins if isinstance(self.x, PluginManager) else {"": self.x}
+        """The plugins by the keys of their rows; of a manager that was closed those that it had."""
+        if not isinstance(self.x, PluginManager):
+            return {"": self.x}
+        return self._left() or self.x.plugins
+
+    def _left(self) -> Mapping[str, AnyPlugin]:
+        """What a manager had when it was closed: a new table replaces its old then, which others leave one by one."""
+        if not isinstance(self.x, PluginManager) or self.x._registered is self._registered or self.x.plugins:
+            return {}
+        return {key: entry.plugin for key, entry in self._registered.items() if entry.failure() is None}
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -228,7 +259,15 @@ class Board:
         """Why there will be nothing more to see, or nothing."""
         if isinstance(self.x, SandboxedPlugin) and self.x.state == "closed":
             return "The plugin is closed; this is its last state."
+        left = self._left().values()
+        if left and all(getattr(plugin, "is_over", True) for plugin in left):
+            return "The manager is closed; this is its last state."
         return ""
+
+    @property
+    def load(self) -> str:
+        """What loads a plugin here."""
+        return "%load_plugin SPEC" if self.x is session_manager() else "await manager.load(SPEC)"
 
 
 def row_of(run: Run) -> tuple[Row, Events]:
