@@ -55,7 +55,8 @@ class Lifecycle:
         self._policy = policy
         self.config = config
         self.identity = identity
-        self.info = source.info(identity.name, identity.version)
+        self.known_as = ""
+        self.tell_identity()
         self.state = "new"
         self.worker: Worker | None = None
         self.initialized = False
@@ -182,7 +183,7 @@ class Lifecycle:
             has_metadata = self._source.closure is not None
             refuse_other_claims(self._source.pinned, loaded, has_metadata=has_metadata)
         self.identity = Identity(loaded.name, loaded.version, dict(loaded.hooks))
-        self.info = self._source.info(loaded.name, loaded.version)
+        self.tell_identity()
         worker.earlier = carried(runs[0], "load")
 
     def _load_request(self, worker: Worker) -> Request:
@@ -197,6 +198,11 @@ class Lifecycle:
         await self._unless_closed()
         said = printable(worker.last.stderr.strip(), 2_000, lines=True) if worker.last is not None else ""
         return BarrierUnavailable(f"A worker ended ({worker.status}) before it was given a plugin. {said}".rstrip())
+
+    def tell_identity(self) -> None:
+        """Have the runs that are made from now on carry what it says of itself, and what it is known as."""
+        known_as = self.known_as if self.known_as != self.identity.name else ""
+        self.info = self._source.info(self.identity.name, self.identity.version, known_as)
 
     async def _initialize(self, worker: Worker) -> None:
         request = call_request(dict(self.config), wire.INITIALIZE)

@@ -57,6 +57,8 @@ class PluginManager(Dispatching):
         self._past = Past()
         self._watch = Watch(audit)
         self._lock = HeldToLock(lock, locked=locked)
+        self.last: Mapping[str, AnyPlugin] = {}
+        """The plugins that it had as it was closed, as long as it has got no others."""
 
     # ------------------------------------------------------------------ plugins
 
@@ -101,7 +103,7 @@ class PluginManager(Dispatching):
             async with waiting(f"loading {printable(plugin.name, 60)}"):
                 await plugin.initialize()
             key = name or plugin.name
-            plugin.recorder.known_as = printable(key, 100)
+            plugin.call_it(key)
             self._watch.loaded(key, plugin, config)
         except BaseException as error:
             await plugin.close()
@@ -110,6 +112,7 @@ class PluginManager(Dispatching):
         before = self._registered.get(key)
         order = before.hooks.order if before is not None else self._hooks.number()
         self._registered[key] = Registration(plugin, config, PluginHooks(plugin, self.policy, order))
+        self.last = {}
         if before is not None:
             await before.plugin.close()
             self._part_with(before.plugin)
@@ -139,6 +142,7 @@ class PluginManager(Dispatching):
         self._watch.begin(ready)
         hooks = PluginHooks(ready, self.policy, self._hooks.number())
         entry = self._registered[ready.name] = Registration(ready, config, hooks)
+        self.last = {}
         entry.begin(functools.partial(self._named_itself, ready.name, entry), here=trusted)
         return entry
 
@@ -179,6 +183,8 @@ class PluginManager(Dispatching):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.drain(), DRAIN_S)
         failed = self._unseen_failure()
+        if self._registered:
+            self.last = {name: entry.plugin for name, entry in self._registered.items() if entry.failure() is None}
         entries, self._registered = list(self._registered.values()), {}
         await asyncio.gather(*(entry.plugin.close() for entry in entries))
         for entry in entries:
@@ -217,13 +223,8 @@ class PluginManager(Dispatching):
         """One row a call, of all sandboxed plugins that are or were registered, oldest first: the calls frame."""
         from agentplug.report.frames import recorded_frame
 
-        told: dict[str, dict[str, Any]] = {}
-        recorders = []
         here = [plugin for plugin in self.plugins.values() if isinstance(plugin, SandboxedPlugin)]
-        for recorder, about in (*self._past.recorders(), *((plugin.recorder, plugin.about()) for plugin in here)):
-            recorders.append(recorder)
-            told |= about
-        return recorded_frame(recorders, told)
+        return recorded_frame([*self._past.recorders(), *((plugin.recorder, plugin.about()) for plugin in here)])
 
     @property
     def runs(self) -> list[Run]:

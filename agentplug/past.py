@@ -60,10 +60,9 @@ class Past:
     def _gather(self) -> None:
         for part in [part for part in self._parts if part.can_be_gathered]:
             self._parts.remove(part)
-            for other in self._parts:
-                if other.plugin is None and _alike(other, part):
-                    other.recorder.absorb(part.recorder)
-                    break
+            latest = next((other for other in reversed(self._parts) if _same_name(other, part)), None)
+            if latest is not None and latest.plugin is None and latest.about == part.about:
+                latest.recorder.absorb(part.recorder)
             else:
                 self._parts.append(_ours(part))
 
@@ -73,5 +72,5 @@ def _ours(part: _Part) -> _Part:
     return part if part.plugin is None else _Part(part.recorder.copy(), part.about, None)
 
 
-def _alike(one: _Part, other: _Part) -> bool:
-    return one.recorder.known_as == other.recorder.known_as and one.about == other.about
+def _same_name(one: _Part, other: _Part) -> bool:
+    return one.recorder.known_as == other.recorder.known_as

@@ -128,7 +128,7 @@ class SandboxedPlugin:
         """One row a call, oldest first: the calls frame. It keeps a million; `attrs["dropped"]` counts others."""
         from agentplug.report.frames import recorded_frame
 
-        return recorded_frame([self.recorder], self.about())
+        return recorded_frame([(self.recorder, self.about())])
 
     def about(self) -> dict[str, dict[str, Any]]:
         """What the `attrs` of its trace say of it, by each name that it has had there: limits, digest, barriers."""
@@ -137,6 +137,12 @@ class SandboxedPlugin:
         barriers = {report.barrier: report.status for report in self._life.reports}
         told = about(self.policy, self.source.digest, barriers)
         return dict.fromkeys(self.recorder.names() or {printable(self.name, 100)}, told)
+
+    def call_it(self, name: str) -> None:
+        """Have its trace, and the runs to come, carry the name that a manager gave it."""
+        self.recorder.known_as = printable(name, 100)
+        self._life.known_as = name
+        self._life.tell_identity()
 
     # ------------------------------------------------------------------ life
 

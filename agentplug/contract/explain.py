@@ -44,8 +44,8 @@ _LIMITS = {
 
 
 def plugin_name(run: Run) -> str:
-    """The plugin's name, or its spec when it never told one; safe to print."""
-    return printable(run.source.plugin or run.source.spec, 100)
+    """What the plugin is called, safe to print."""
+    return printable(run.source.name, 100)
 
 
 def memory_floor_bytes(run: Run) -> int:

@@ -97,13 +97,21 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """Which bytes ran: spec, kind (file, module, cell, object), sha256 digest, and the plugin's own name."""
+    """Which bytes ran: spec, kind (file, module, cell, object), sha256 digest, the plugin's own name and version; and
+    `known_as`, the name that a manager gave it where that is another.
+    """
 
     spec: str
     kind: str
     digest: str
     plugin: str = ""
     version: str = ""
+    known_as: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called: as it was given, or by itself, or its spec if it never told."""
+        return self.known_as or self.plugin or self.spec
 
 
 _COMPLETED = Verdict("completed")
@@ -238,7 +246,7 @@ class Run:
         return calls_frame([self])
 
     def __repr__(self) -> str:
-        name = printable(self.source.plugin or self.source.spec, 60)
+        name = printable(self.source.name, 60)
         return f"<Run of {name}: {self.verdict}>"
 
     def __str__(self) -> str:

@@ -59,6 +59,6 @@ class Source:
     pinned: Pinned | None = None
     closure: Closure | None = None
 
-    def info(self, plugin: str = "", version: str = "") -> SourceInfo:
+    def info(self, plugin: str = "", version: str = "", known_as: str = "") -> SourceInfo:
         """Its identity, as runs and tables carry it."""
-        return SourceInfo(self.spec, self.kind, self.digest, plugin, version)
+        return SourceInfo(self.spec, self.kind, self.digest, plugin, version, known_as)

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from agentplug.contract.explain import format_seconds
 from agentplug.contract.run import KINDS, Run
 from agentplug.contract.text import printable
-from agentplug.report.frames import about, recorded_frame
+from agentplug.report.frames import named_frame
 from agentplug.report.html import card, esc, figure, line, pill, table
 from agentplug.report.marks import Mark, verdict_mark
 from agentplug.trace.audit.lines import Entry
 from agentplug.trace.audit.reading import plugins_of, verdict_of
-from agentplug.trace.recorder import Recorder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,16 +54,7 @@ def audit_frame(entries: Iterable[Entry]) -> pd.DataFrame:
 
 def audited_trace(runs: Sequence[tuple[str, Run]], machine: Mapping[str, Any] | None) -> pd.DataFrame:
     """The calls frame of a log's runs, each under its plugin's name there; `attrs` names their machine."""
-    recorders: dict[str, Recorder] = {}
-    told: dict[str, dict[str, Any]] = {}
-    for name, run in runs:
-        shown = printable(name, 100)
-        if shown not in recorders:
-            recorders[shown] = Recorder()
-            recorders[shown].known_as = shown
-        recorders[shown].add(run)
-        told[shown] = about(run.policy, run.source.digest, run.barriers)
-    frame = recorded_frame(recorders.values(), told)
+    frame = named_frame((printable(name, 100), run) for name, run in runs)
     if machine is not None:
         frame.attrs["machine"] = dict(machine)
     return frame

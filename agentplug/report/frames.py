@@ -20,26 +20,43 @@ from agentplug.trace.recorder import ROW, Identity, Recorder
 if TYPE_CHECKING:
     import pandas as pd
 
+_NEVER_US = 1 << 62
+About = Mapping[str, Mapping[str, Any]]
+"""What `about` makes, by each name that a plugin has in a trace."""
+
 
 def calls_frame(runs: Iterable[Run]) -> pd.DataFrame:
     """The calls frame of `runs`: see `recorded_frame`. `attrs` tells of their plugins' limits and barriers."""
-    runs = list(runs)
-    told: dict[str, dict[str, Any]] = {}
-    for run in runs:
-        told[plugin_name(run)] = about(run.policy, run.source.digest, run.barriers)
-    return recorded_frame([Recorder(runs)], told)
+    return named_frame((plugin_name(run), run) for run in runs)
 
 
-def recorded_frame(recorders: Iterable[Recorder], told: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def named_frame(runs: Iterable[tuple[str, Run]]) -> pd.DataFrame:
+    """The calls frame of `runs`, each under the name before it."""
+    parts: list[tuple[Recorder, About]] = []
+    latest: dict[str, tuple[object, Recorder]] = {}
+    for name, run in runs:
+        alike, recorder = latest.get(name, (None, Recorder()))
+        if alike != (key := (run.policy, run.source.digest, run.barriers)):
+            recorder = Recorder()
+            recorder.known_as = name
+            latest[name] = key, recorder
+            parts.append((recorder, {name: about(*key)}))
+        recorder.add(run)
+    return recorded_frame(parts)
+
+
+def recorded_frame(given: Iterable[tuple[Recorder, About]]) -> pd.DataFrame:
     """One row a call: `run`, `plugin`, `version`, `digest`, `verdict`, `by`, `started_at`, then the `Usage` columns.
 
     `verdict` is the kind, `by` what decided (missing for a completed call), `started_at` UTC with nanoseconds.
     Bytes, counts and `run` are int64, seconds float64; `plugin`, `verdict` and `by` are categories, those of
     `verdict` always all six kinds. Rows stand in the order of their start.
 
-    `told` says of each plugin what `about` makes. In `attrs`, JSON-safe: `frame` ("calls"), `limits`, `digest` and
-    `barriers` (of the plugin; of several plugins, a dict by name each), `machine`, and `dropped`, the number of calls
-    that were too many to keep.
+    Each recorder comes with what `about` makes of its plugin, by name. In `attrs`, JSON-safe: `frame` ("calls"),
+    `limits`, `digest` and `barriers` as they are now (of the plugin; of several plugins, a dict by name each),
+    `machine`, and `dropped`, the number of calls that were too many to keep. Where a plugin's limits were others
+    before, `earlier_limits` has them by its name, oldest first: pairs of the microsecond since 1970 in which the last
+    call under them began, and the limits.
     """
     import numpy as np
     import pandas as pd
@@ -47,9 +64,12 @@ def recorded_frame(recorders: Iterable[Recorder], told: Mapping[str, Mapping[str
     identities: list[Identity] = []
     parts: list[Any] = []
     by: list[Any] = []
+    told: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
     dropped = 0
-    for recorder in recorders:
+    for recorder, of_plugin in given:
         dropped += recorder.dropped
+        for name, of in of_plugin.items():
+            told.setdefault(name, []).append((recorder.latest_us if len(recorder) else _NEVER_US, of))
         for identity, packed in recorder.snapshot():
             part = np.frombuffer(packed, dtype=ROW)
             parts.append(part)
@@ -71,7 +91,12 @@ def recorded_frame(recorders: Iterable[Recorder], told: Mapping[str, Mapping[str
     frame = pd.DataFrame(columns)
     if len(parts) > 1:
         frame = frame.sort_values("started_at", kind="stable", ignore_index=True)
-    frame.attrs = {"frame": "calls"} | _together(told) | {"machine": machine(), "dropped": dropped}
+    for all_of in told.values():
+        all_of.sort(key=lambda one: one[0])
+    present = {name: all_of[-1][1] for name, all_of in told.items()}
+    frame.attrs = {"frame": "calls"} | _together(present) | {"machine": machine(), "dropped": dropped}
+    if earlier := {name: before for name, all_of in told.items() if (before := _earlier(all_of))}:
+        frame.attrs["earlier_limits"] = earlier
     register()
     return frame
 
@@ -88,6 +113,17 @@ def about(policy: Policy, digest: str, barriers: Mapping[str, str]) -> dict[str,
         "digest": digest,
         "barriers": dict(barriers),
     }
+
+
+def _earlier(told: Sequence[tuple[int, Mapping[str, Any]]]) -> list[list[Any]]:
+    """The limits that no longer hold, each with the latest call under them."""
+    changes: list[list[Any]] = []
+    for latest_us, of in told:
+        if changes and changes[-1][1] == of["limits"]:
+            changes[-1][0] = latest_us
+        else:
+            changes.append([latest_us, of["limits"]])
+    return [change for change in changes[:-1] if change[0] != _NEVER_US]
 
 
 def _together(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -107,10 +143,11 @@ def _texts(words: Sequence[str], block: Any) -> pd.Series[str]:
 def samples_frame(run: Run) -> pd.DataFrame:
     """Readings of one call: TimedeltaIndex `t` (ns), `rss_bytes`, `cpu_s`, `cpu_percent`, `threads`.
 
-    `cpu_percent` is the rate since the reading before (100 is one core; the first is 0.0). `threads` may be a
-    second old while the worker is calm. Readings are denser at the start of a call and where memory changes, else
-    10 ms apart, in a crowd of busy workers more. `attrs`, JSON-safe, holds `frame` ("samples"), `plugin`, `version`,
-    `verdict`, `limits` (the policy), `digest`, `barriers` and `machine`.
+    `cpu_percent` is the rate since the reading before (100 is one core; the first is 0.0). While a thread runs, the
+    kernel counts its time in steps of some milliseconds, so over a few of them the rate jumps, above 100 too: take it
+    over more with `cpu_s`. `threads` may be a second old while the worker is calm. Readings are denser at the start
+    of a call and where memory changes, else 10 ms apart, in a crowd of busy workers more. `attrs`, JSON-safe, holds
+    `frame` ("samples"), `plugin`, `version`, `verdict`, `limits` (the policy), `digest`, `barriers` and `machine`.
     """
     import numpy as np
     import pandas as pd

@@ -126,6 +126,12 @@ class Recorder:
         """When its oldest row's call began, in microseconds since 1970. Only where there is a row."""
         return int(_row.unpack_from(self.blocks[0].rows())[1])
 
+    @property
+    def latest_us(self) -> int:
+        """When its latest row's call began, likewise."""
+        rows = self.blocks[-1].rows()
+        return int(_row.unpack_from(rows, len(rows) - _row.size)[1])
+
     def drop_oldest(self) -> None:
         """Let the oldest block go, and count it."""
         self.dropped += self.blocks.popleft().count

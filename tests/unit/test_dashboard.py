@@ -225,6 +225,20 @@ async def test_a_manager_that_came_and_went_between_two_looks_is_shown() -> None
     assert words(board)[0] == ("reload", {"what": "it is closed"})
 
 
+@need_confinement
+async def test_a_manager_that_was_closed_before_is_shown_as_it_was() -> None:
+    """Until it gets other plugins: then those count, also once they have gone."""
+    async with PluginManager() as manager:
+        await manager.load(SleeperPlugin, "one")
+    board = Board(manager)
+    assert board.look()
+    assert [(row.name, row.state) for row in board.rows] == [("one", "closed")]
+    await manager.load(SleeperPlugin, "two")
+    await manager.unregister("two")
+    board.look()
+    assert (list(board.rows), board.over) == ([], "")
+
+
 def test_what_loads_a_plugin_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """The magic loads into the session's manager and no other."""
     manager = PluginManager()

@@ -217,14 +217,11 @@ class Board:
         self.events = Events()
         self._watches: dict[str, Watch] = {}
         self._looked_at: datetime | None = None
-        self._registered = x._registered if isinstance(x, PluginManager) else {}
 
     def look(self) -> bool:
         """Bring everything up to date; true if anything has changed."""
         told = self.events.latest[0] if self.events.latest else None
         plugins = self.plugins()
-        if isinstance(self.x, PluginManager) and not self._left():
-            self._registered = self.x._registered
         since, self._looked_at = self._looked_at, datetime.now(UTC)
         changed = list(plugins) != list(self._watches)
         kept = {}
@@ -244,10 +241,8 @@ class Board:
         return self._left() or self.x.plugins
 
     def _left(self) -> Mapping[str, AnyPlugin]:
-        """What a manager had when it was closed: a new table replaces its old then, which others leave one by one."""
-        if not isinstance(self.x, PluginManager) or self.x._registered is self._registered or self.x.plugins:
-            return {}
-        return {key: entry.plugin for key, entry in self._registered.items() if entry.failure() is None}
+        """What a manager had when it was closed, unless it has others by now."""
+        return self.x.last if isinstance(self.x, PluginManager) and not self.x.plugins else {}
 
     @property
     def rows(self) -> Sequence[Row]:

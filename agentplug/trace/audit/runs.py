@@ -39,7 +39,7 @@ class RunWriter:
     def to_json(self, run: Run, plugin: str | None) -> str:
         """The fields of a `run` line, as JSON."""
         told: dict[str, Any] = {
-            "plugin": plugin or run.source.plugin or run.source.spec,
+            "plugin": plugin or run.source.name,
             "run": run.number,
             "verdict": str(run.verdict),
             "started_at": run.started_at.astimezone(UTC).isoformat(),
@@ -173,6 +173,7 @@ class _Run(msgspec.Struct):
     stderr: _Text | None = None
     error: _Error | None = None
     profile: Profile | None = None
+    plugin: str = ""
 
 
 def run_of(fields: Mapping[str, Any]) -> Run:
@@ -206,12 +207,14 @@ def _made(told: _Run) -> Run:
         raise ValueError("its profile is none")
     if not set(told.usage) <= set(USAGE_FIELDS) or not all(isinstance(count, int) for count in counts):
         raise ValueError("its usage is none")
+    own = told.source.plugin or told.source.spec
+    known_as = told.plugin if told.plugin != own else ""
     return Run(
         _kept_value(told.value),
         Usage(**told.usage),  # type: ignore[arg-type]
         told.events,
         _policy_of(to_json(told.policy)),
-        SourceInfo(told.source.spec, told.source.kind, told.digest, told.source.plugin, told.version),
+        SourceInfo(told.source.spec, told.source.kind, told.digest, told.source.plugin, told.version, known_as),
         told.run,
         checked_time(told.started_at),
         told.stdout.text if told.stdout else "",

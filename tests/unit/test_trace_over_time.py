@@ -1,0 +1,61 @@
+"""A trace tells of a plugin under the name, and with the limits, that held as each call was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agentplug import Policy, PluginManager
+from agentplug.report import plots
+from agentplug.report.files import read_trace
+from agentplug.report.frames import calls_frame
+from agentplug.trace.audit.reading import read_audit
+from tests.leftovers import _warmed, nothing_left  # noqa: F401
+
+MIB = 1 << 20
+
+
+class GrowPlugin:
+    """Takes so many MiB."""
+
+    name, version = "grow", "1"
+
+    async def initialize(self, config: object) -> None: ...
+
+    async def process(self, mib: int) -> int:
+        return len(bytearray(mib << 20))
+
+
+async def test_a_call_has_one_name_everywhere(tmp_path: Path) -> None:
+    """The one that the manager gave its plugin: two of the same class stay two."""
+    path = tmp_path / "audit.jsonl"
+    async with PluginManager(audit=path) as manager:
+        small = await manager.load(GrowPlugin, name="small", policy=Policy(memory="64M"))
+        large = await manager.load(GrowPlugin, name="large", policy=Policy(memory="128M"))
+        runs = [await small.run(60), await large.run(60)]
+        named = ["small", "large"]
+        assert [repr(run) for run in runs] == ["<Run of small: completed>", "<Run of large: completed>"]
+        assert [run.samples.attrs["plugin"] for run in runs] == named
+        assert [run.source.plugin for run in runs] == ["grow", "grow"]
+        assert calls_frame(runs)["plugin"].tolist() == manager.trace["plugin"].tolist() == named
+        assert calls_frame(runs).attrs["limits"].keys() == {"small", "large"}
+        assert runs[0].to_frame()["plugin"].tolist() == small.trace["plugin"].tolist() == ["small"]
+        assert calls_frame(runs).agentplug.over_limit(0.9)["plugin"].tolist() == ["small"]
+    assert [run.source.known_as for run in read_audit(path).runs()] == named
+
+
+async def test_each_call_is_judged_by_the_limits_of_its_time(tmp_path: Path) -> None:
+    """A policy that is loosened and tightened again between calls: what was over its limit still was."""
+    async with PluginManager(Policy(memory="64M")) as manager:
+        await (await manager.load(GrowPlugin)).run(60)
+        assert "earlier_limits" not in manager.trace.attrs
+        await (await manager.load(GrowPlugin, policy=Policy(memory="512M"))).run(10)
+        await (await manager.load(GrowPlugin, policy=Policy(memory="32M"))).run(1)
+        await (await manager.load(GrowPlugin, policy=Policy(memory="32M"))).run(2)
+        trace = manager.trace
+    assert trace.attrs["limits"]["memory"] == 32 * MIB
+    assert [limits["memory"] for _, limits in trace.attrs["earlier_limits"]["grow"]] == [64 * MIB, 512 * MIB]
+    for given in (trace, read_trace(trace.agentplug.save(tmp_path / "trace.parquet"))):
+        over = given.agentplug.over_limit(0.8)
+        assert over["used"].round(2).tolist() == [0.94]
+        assert over["run"].tolist() == [given["run"].iloc[0]]
+    assert [line.get_label() for line in plots.plot_calls(trace, by="memory").lines] == ["grow"]
