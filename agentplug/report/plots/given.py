@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentplug.contract.run import Run
 from agentplug.report.frames import calls_frame
+from agentplug.report.limits import earlier_limits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,11 +124,16 @@ def one_run(given: Any) -> Run:
 
 
 def limit_of(attrs: Mapping[Any, Any], field: str, plugin: str | None = None) -> float | None:
-    """The limit that a frame's `attrs` tell of, for this plugin where they tell of several; else None."""
+    """The limit that a frame's `attrs` tell of, for this plugin where they tell of several; else None.
+
+    None too if it was another one for earlier calls: no single line would be true for all.
+    """
     limits = attrs.get("limits")
     if isinstance(limits, Mapping) and plugin is not None and isinstance(limits.get(field, {}), Mapping):
         limits = limits.get(plugin)  # of several plugins, one of which may bear the name of a limit
     told = limits.get(field) if isinstance(limits, Mapping) else None
     if isinstance(told, bool) or not isinstance(told, (int, float)) or not math.isfinite(told) or told <= 0:
+        return None
+    if any(before.get(field) != told for _, before in earlier_limits(attrs).get(str(plugin), ())):
         return None
     return float(told)

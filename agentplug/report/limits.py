@@ -1,0 +1,15 @@
+"""The limits of earlier calls, as a trace's `attrs` tell of them (host)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def earlier_limits(attrs: Mapping[Any, Any]) -> Mapping[str, Sequence[tuple[int, Mapping[str, Any]]]]:
+    """`earlier_limits` of a frame's `attrs`, which anybody may have changed: nothing if it isn't as we made it."""
+    told = attrs.get("earlier_limits")
+    try:
+        return {str(name): [(int(us), dict(of)) for us, of in changes] for name, changes in (told or {}).items()}
+    except (AttributeError, TypeError, ValueError):
+        return {}
