@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from agentplug import Policy, PluginManager
-from agentplug.report import plots
 from agentplug.report.files import read_trace
 from agentplug.report.frames import calls_frame
+from agentplug.report.plots.given import limit_of
 from agentplug.trace.audit.reading import read_audit
 from tests.leftovers import _warmed, nothing_left  # noqa: F401
 
@@ -58,4 +58,5 @@ async def test_each_call_is_judged_by_the_limits_of_its_time(tmp_path: Path) -> 
         over = given.agentplug.over_limit(0.8)
         assert over["used"].round(2).tolist() == [0.94]
         assert over["run"].tolist() == [given["run"].iloc[0]]
-    assert [line.get_label() for line in plots.plot_calls(trace, by="memory").lines] == ["grow"]
+    assert limit_of(trace.attrs, "memory", "grow") is None
+    assert limit_of(trace.attrs, "cpu_s", "grow") == 10.0
