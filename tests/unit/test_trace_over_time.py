@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agentplug import Policy, PluginManager
+from agentplug import PluginManager, Policy
 from agentplug.report.files import read_trace
 from agentplug.report.frames import calls_frame
 from agentplug.report.plots.given import limit_of
