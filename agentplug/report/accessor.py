@@ -1,17 +1,21 @@
 """`df.agentplug`: what a calls frame or a samples frame can answer (host).
 
-pandas attaches it to every frame; a frame of other origin gets an AttributeError that says what is missing, so
-`hasattr(df, "agentplug")` tells the two apart.
+pandas attaches it to every frame once a trace was made or read in this process (`import agentplug` alone doesn't: it
+would have to import pandas). So open a saved trace by `agentplug.report.files.read_trace`, not `pandas.read_parquet`.
+A frame of other origin gets an AttributeError that says what is missing, so `hasattr(df, "agentplug")` tells the two
+apart.
 """
 
 from __future__ import annotations
 
 import functools
+import numbers
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.run import USAGE_FIELDS
+from agentplug.report.limits import earlier_limits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +44,10 @@ class TraceAccessor:
             self.kind = "calls"
         elif set(SAMPLES_COLUMNS) <= columns and frame.index.name == "t":
             self.kind = "samples"
+        elif getattr(frame, "attrs", {}).get("frame") == "samples" or {"rss_bytes", "cpu_percent"} & columns:
+            lacking = ", ".join([name for name in SAMPLES_COLUMNS if name not in columns])
+            found = f"no columns {lacking}" if lacking else "no index t; set_index('t') makes a column t one"
+            raise AttributeError(f"df.agentplug needs all of `run.samples`: this samples frame has {found}")
         else:
             lacking = ", ".join([name for name in CALLS_COLUMNS if name not in columns][:4])
             raise AttributeError(
@@ -93,12 +101,13 @@ class TraceAccessor:
         """The calls that used at least `share` of a limit, worst first.
 
         Two columns more: `limit`, the limit that it came closest to (or was stopped by), and `used`, the share of it.
-        Memory counts as far as the call itself added it. Raises `ValueError` where the frame has lost its `attrs`.
+        Memory counts as far as the call itself added it. Calls without figures are left out, unless a limit stopped
+        them. Raises `ValueError` where the frame has lost its `attrs`.
         """
         import pandas as pd
 
         frame = self._calls("over_limit")
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not share > 0:
+        if isinstance(share, bool) or not isinstance(share, numbers.Real) or not share > 0:
             raise ValueError(f"share={share!r}: a number above 0, please; 0.9 is 90 % of a limit")
         used = pd.DataFrame(
             {name: measure(frame) / self._limit(name) for name, measure in _SHARES.items()}, index=frame.index
@@ -106,12 +115,13 @@ class TraceAccessor:
         limited = frame["verdict"] == "limited"
         for by, name in _LIMITED_BY.items():
             hit = limited & (frame["by"] == by)
-            used.loc[hit, name] = used.loc[hit, name].clip(lower=1.0)
-        found = frame.assign(limit=used.idxmax(axis=1) if len(used) else [], used=used.max(axis=1))
+            used.loc[hit, name] = used.loc[hit, name].fillna(1.0).clip(lower=1.0)
+        worst = used.fillna(float("-inf")).idxmax(axis=1) if len(used) else []  # which refuses a row of no figures
+        found = frame.assign(limit=worst, used=used.max(axis=1)).astype({"limit": str})
         other = limited & ~frame["by"].isin(list(_LIMITED_BY))
         found.loc[other, "limit"] = frame.loc[other, "by"].astype(str)
         found.loc[other, "used"] = 1.0
-        return found[found["used"] >= share].sort_values("used", ascending=False, kind="stable")
+        return found[found["used"] >= float(share)].sort_values("used", ascending=False, kind="stable")
 
     def compare(self, other: pd.DataFrame) -> pd.DataFrame:
         """This trace beside `other`: for each plugin and cost the medians `before` (here) and `after`, and `ratio`.
@@ -168,7 +178,7 @@ class TraceAccessor:
         return costs.assign(wall_s=costs["wall_s"] / frame["calls"], cpu_s=costs["cpu_s"] / frame["calls"])
 
     def _limit(self, name: str) -> Any:
-        """The limit that holds for each row."""
+        """The limit that held for each row."""
         import pandas as pd
 
         plugins = self._frame["plugin"].astype(str)
@@ -179,6 +189,10 @@ class TraceAccessor:
             limits = dict.fromkeys(plugins.unique(), limits)
         of_plugin = {plugin: of.get(name) for plugin, of in limits.items() if isinstance(of, Mapping)}
         told = pd.to_numeric(plugins.map(of_plugin), errors="coerce").astype("float64")
+        began = pd.to_datetime(self._frame["started_at"], utc=True)
+        for plugin, changes in earlier_limits(self._frame.attrs).items():
+            for latest_us, of in reversed(changes):
+                told[(plugins == plugin) & (began <= pd.Timestamp(latest_us, unit="us", tz="UTC"))] = of.get(name)
         if told.isna().any():
             raise ValueError(
                 "this frame no longer knows all its limits (pandas drops `attrs` in some operations): ask the trace "

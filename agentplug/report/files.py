@@ -1,18 +1,18 @@
 """Traces in files (host): parquet, feather and CSV, and back without loss.
 
-Parquet and feather keep `attrs` by themselves. A CSV carries them, and the categories, in a first line of its own:
-`# agentplug {…}`; other readers skip it (`pandas.read_csv(path, skiprows=1)`). Rows keep their labels, also when only
-some of a trace are saved: feather and CSV have a column more for them then.
+A file says what its format would lose: `attrs`, dtypes, categories, the index. Parquet and feather do so in their
+metadata, a CSV in a first line of its own, `# agentplug {…}`; others skip it (`pandas.read_csv(path, skiprows=1)`).
+Rows keep their labels, also when only some of a trace are saved: feather and CSV have a column more for them then.
 """
 
 from __future__ import annotations
 
+import csv
+import importlib
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from agentplug.contract.run import KINDS, USAGE_FIELDS
 from agentplug.contract.text import printable
 from agentplug.report.accessor import CALLS_COLUMNS, SAMPLES_COLUMNS, TraceAccessor, register
 
@@ -21,145 +21,180 @@ if TYPE_CHECKING:
 
 _HEAD = "# agentplug "
 _SUFFIXES = (".parquet", ".feather", ".csv")
-_CATEGORIES = ("plugin", "verdict", "by")
 _LABELS = "row label"
 
 
 def save_trace(frame: pd.DataFrame, path: str | Path) -> Path:
     """Write a calls frame or a samples frame; the suffix says how. Returns the path.
 
-    A CSV keeps the columns of a trace and no others. Raises `ValueError` for a frame that is no trace, or more than
-    the file can give back, and for a suffix that isn't known; `ImportError` where parquet or feather lack pyarrow;
-    and `OSError`.
+    A CSV keeps a trace's own columns alone. Raises, before anything is written, `ValueError` for a frame that is no
+    trace, or more than the file can give back, or an unknown suffix; `ImportError` without pyarrow; and `OSError`.
     """
     target = _known(path)
     try:
         TraceAccessor(frame)
     except AttributeError as error:
         raise ValueError(str(error)) from None
-    if target.suffix == ".parquet":
-        _with_arrow(lambda: frame.to_parquet(target))
-    elif target.suffix == ".feather":  # which keeps no index but the default one
-        _with_arrow(lambda: _plain(frame).to_feather(target))
-    else:
-        _write_csv(frame, target)
+    if not frame.columns.is_unique:
+        raise ValueError("two columns of this frame have one name: rename or drop one of them")
+    head: dict[str, Any] = {"attrs": _attrs(frame)}
+    if target.suffix != ".parquet":  # which alone keeps any index
+        frame, head["index"] = _plain(frame)
+    head["dtypes"] = {str(name): str(dtype) for name, dtype in frame.dtypes.items()}
+    head["categories"] = {str(n): of.cat.categories.tolist() for n, of in frame.items() if _kind(of) == "categories"}
+    (_write_csv if target.suffix == ".csv" else _write_arrow)(frame, head, target)
     return target
 
 
 def read_trace(path: str | Path) -> pd.DataFrame:
     """The trace that `save_trace` wrote: same values, dtypes and `attrs`. Raises `ValueError` for any other file."""
-    import pandas as pd
-
     register()
     source = _known(path)
-    if source.suffix == ".csv":
-        frame = _read_csv(source)
-    else:
-        read: Callable[[Path], pd.DataFrame] = pd.read_parquet if source.suffix == ".parquet" else pd.read_feather
-        try:
-            frame = _with_arrow(lambda: read(source))
-        except (ValueError, TypeError) as error:  # pyarrow's errors are ValueErrors
-            raise _not_ours(source, str(error)) from None
-        if "t" in frame.columns:
-            frame = frame.set_index("t")
-        elif _LABELS in frame.columns:
-            frame = frame.set_index(_LABELS).rename_axis(None)
-        for name in _CATEGORIES:  # an empty set of texts comes back as one of objects
-            if name in frame and frame[name].isna().all():
-                words = KINDS if name == "verdict" else ()
-                frame[name] = pd.Categorical([None] * len(frame), categories=pd.Index(list(words), dtype=str))
     try:
-        TraceAccessor(frame)
-    except AttributeError:
-        raise _not_ours(source, "its columns are others") from None
+        frame = _restored(*(_read_csv(source) if source.suffix == ".csv" else _read_arrow(source)))
+        if not hasattr(frame, "agentplug"):
+            raise ValueError("its columns are others")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        what = f"{printable(str(source), 200)} is no trace that agentplug saved"
+        raise ValueError(f"{what}: {printable(str(error), 200)}") from None
     return frame
 
 
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with its index as a column, unless rows are just counted. Raises `ValueError` for other indexes."""
+def _attrs(frame: pd.DataFrame) -> dict[Any, Any]:
+    for name, value in frame.attrs.items():
+        try:
+            same = isinstance(name, str) and json.loads(json.dumps(value, allow_nan=False)) == value
+        except (TypeError, ValueError, RecursionError):
+            same = False
+        if not same:
+            raise ValueError(
+                f"attrs[{printable(repr(name), 100)}] isn't JSON, all that files keep: change or drop it"
+            )
+    return frame.attrs
+
+
+def _plain(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Any]]:
+    """The frame with its index as a column, unless rows are just counted; that column, and the name of the index."""
     import pandas as pd
 
     labels = frame.index
-    if labels.name == "t":
-        plain = frame.reset_index()
-    elif labels.equals(pd.RangeIndex(len(frame))):
-        plain = frame.reset_index(drop=True)
-    elif labels.nlevels == 1 and pd.api.types.is_integer_dtype(labels.dtype):
-        plain = frame.rename_axis(_LABELS).reset_index()
-    else:
+    counted = labels.dtype == "int64" and labels.equals(pd.RangeIndex(len(frame)))
+    column = None if counted else "t" if labels.name == "t" else _LABELS
+    by_number = column != _LABELS or pd.api.types.is_integer_dtype(labels.dtype)
+    if labels.nlevels > 1 or not by_number or not isinstance(labels.name, str | None):
         raise ValueError("feather and CSV keep a trace's rows by number: reset_index() first, or take .parquet")
-    plain.attrs = frame.attrs
-    return plain
+    if column in frame.columns:
+        raise ValueError(f"this frame has a column {column!r} beside its index: drop that column, or take .parquet")
+    plain = frame.reset_index(drop=True) if column is None else frame.rename_axis(column).reset_index()
+    return plain, [column, labels.name]
 
 
-def _write_csv(frame: pd.DataFrame, target: Path) -> None:
-    plain = _plain(frame)
-    others = [str(name) for name in plain if name not in {*CALLS_COLUMNS, *SAMPLES_COLUMNS, "t", _LABELS}]
-    if others:
-        raise ValueError(
-            f"a .csv keeps a trace's own columns, not {printable(', '.join(others), 200)}: take .parquet or "
-            ".feather, or drop them"
-        )
-    categories = {name: plain[name].cat.categories.tolist() for name in _CATEGORIES if name in plain}
-    if "t" in plain:
-        plain["t"] = plain["t"].astype("int64")
-    head = json.dumps({"attrs": frame.attrs, "categories": categories})
-    with target.open("w", encoding="utf-8", newline="") as file:
-        file.write(f"{_HEAD}{head}\n")
-        plain.to_csv(file, index=False, lineterminator="\n")
-
-
-def _read_csv(source: Path) -> pd.DataFrame:
+def _kind(column: Any) -> str:
+    """What is in a column, where the name of its dtype is enough to have it back; else nothing."""
+    import numpy as np
     import pandas as pd
 
+    dtype, text = column.dtype, str(pd.Index([], dtype=str).dtype)  # `object` before pandas 3
+    if isinstance(dtype, pd.CategoricalDtype):
+        return "categories" if str(dtype.categories.dtype) == text else ""
+    if str(dtype) == text:
+        return "texts" if all(isinstance(word, str) for word in column.dropna()) else ""
+    known = isinstance(dtype, pd.DatetimeTZDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "iufmM")
+    return "figures" if known and dtype == pd.api.types.pandas_dtype(str(dtype)) else ""
+
+
+def _write_csv(plain: pd.DataFrame, head: dict[str, Any], target: Path) -> None:
+    others = [str(name) for name in plain if name not in {*CALLS_COLUMNS, *SAMPLES_COLUMNS, "t", _LABELS}]
+    if others:
+        what = f"a .csv keeps a trace's own columns, not {printable(', '.join(others), 200)}"
+        raise ValueError(f"{what}: take .parquet or .feather, or drop them")
+    texts: set[Any] = set()
+    for name, column in plain.items():
+        kind = _kind(column)
+        if not kind or (kind == "categories" and column.cat.ordered):
+            raise ValueError(f"a .csv keeps no {column.dtype} in {name}: take .parquet or .feather, or use astype()")
+        if kind != "figures":
+            texts.update(column.unique())
+        elif column.dtype.kind == "m":
+            plain[name] = column.dt.as_unit("ns").astype("int64")
+    missing = next(word for word in ("NA" * n for n in range(len(texts) + 1)) if word not in texts)  # mostly ""
+    # Python's csv doesn't take a carriage return for the end of a line, pandas' does.
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if any("\r" in str(word) for word in texts) else csv.QUOTE_MINIMAL
+    with target.open("w", encoding="utf-8", newline="") as file:
+        file.write(f"{_HEAD}{json.dumps(head | {'missing': missing})}\n")
+        plain.to_csv(file, index=False, lineterminator="\n", na_rep=missing, quoting=quoting)
+
+
+def _read_csv(source: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    import pandas as pd
+
+    with source.open(encoding="utf-8", newline="") as file:
+        first = file.readline()
+        if not first.startswith(_HEAD):
+            raise ValueError("it doesn't begin with '# agentplug'")
+        head = json.loads(first.removeprefix(_HEAD))
+        if not isinstance(head, dict) or not {"attrs", "index", "dtypes", "categories", "missing"} <= head.keys():
+            raise ValueError("its first line is incomplete")
+        return pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[head["missing"]]), head
+
+
+def _write_arrow(frame: pd.DataFrame, head: dict[str, Any], target: Path) -> None:
+    told = {b"agentplug": json.dumps(head), b"PANDAS_ATTRS": json.dumps(head["attrs"])}  # as pandas itself has them
     try:
-        with source.open(encoding="utf-8", newline="") as file:
-            first = file.readline()
-            if not first.startswith(_HEAD):
-                raise ValueError("it doesn't begin with '# agentplug'")
-            head = json.loads(first.removeprefix(_HEAD))
-            if not isinstance(head, dict) or not {"attrs", "categories"} <= head.keys():
-                raise ValueError("its first line is incomplete")
-            texts = pd.read_csv(file, dtype=str, keep_default_na=False, na_values={"by": [""]})
-            frame = _typed(texts, head["categories"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _not_ours(source, str(error)) from None
-    frame.attrs = head["attrs"]
+        table = _pyarrow("").Table.from_pandas(frame)
+        table = table.replace_schema_metadata(table.schema.metadata | told)
+        module = _pyarrow(target.suffix)
+        (module.write_table if target.suffix == ".parquet" else module.write_feather)(table, target)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise ValueError(f"a {target.suffix} can't keep this frame: {printable(str(error), 200)}") from None
+
+
+def _read_arrow(source: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    import pandas as pd
+
+    if source.suffix == ".parquet":
+        told, frame = _pyarrow(".parquet").read_schema(source).metadata, pd.read_parquet(source)
+    else:
+        told = _pyarrow(".ipc").open_file(_pyarrow("").OSFile(str(source))).schema.metadata
+        frame = pd.read_feather(source)
+    return frame, json.loads((told or {}).get(b"agentplug", b"{}"))
+
+
+def _restored(frame: pd.DataFrame, head: dict[str, Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    for name, dtype in head.get("dtypes", {}).items():
+        frame[name] = _typed(frame[name], dtype, head["categories"].get(name))
+    label, name = head.get("index", (None, frame.index.name))
+    frame.index = (frame.index if label is None else pd.Index(frame.pop(label))).rename(name)  # of the same dtype
+    frame.attrs = head.get("attrs", frame.attrs)
     return frame
 
 
-def _typed(frame: pd.DataFrame, categories: Mapping[str, Any]) -> pd.DataFrame:
+def _typed(column: Any, dtype: str, categories: list[str] | None) -> Any:
+    """A column of texts as what it was; of parquet and feather, with the categories and units of time it lost."""
     import pandas as pd
 
-    if "t" in frame.columns:
-        numbers = {"rss_bytes": "int64", "cpu_s": "float64", "cpu_percent": "float64", "threads": "int64"}
-        index = pd.TimedeltaIndex(frame["t"].astype("int64").to_numpy().view("timedelta64[ns]"), name="t")
-        return frame[list(SAMPLES_COLUMNS)].astype(numbers).set_index(index)
-    typed = frame[list(CALLS_COLUMNS)].astype(
-        {name: "float64" if name.endswith("_s") else "int64" for name in ("run", *USAGE_FIELDS)}
-    )
-    for name in _CATEGORIES:
-        typed[name] = pd.Categorical(frame[name], categories=pd.Index(categories[name], dtype=str))
-    started = pd.to_datetime(frame["started_at"], utc=True, format="ISO8601")
-    typed = typed.assign(started_at=pd.DatetimeIndex(started).as_unit("ns"))
-    return typed.set_index(frame[_LABELS].astype("int64").to_numpy()) if _LABELS in frame else typed
+    if categories is not None:
+        return column.astype(pd.CategoricalDtype(pd.Index(categories, dtype=str), ordered=None))  # as it is now
+    if dtype in (str(column.dtype), "str", "object"):
+        return column
+    if dtype.startswith("timedelta64"):
+        return column.astype("int64").astype("timedelta64[ns]").astype(dtype)
+    if dtype.startswith("datetime64"):
+        moments = pd.to_datetime(column, utc=True, format="ISO8601")
+        return (moments if "," in dtype else moments.dt.tz_localize(None)).astype(dtype)
+    return column.astype(dtype)
 
 
 def _known(path: str | Path) -> Path:
-    known = Path(path)
-    if known.suffix not in _SUFFIXES:
+    if (known := Path(path)).suffix not in _SUFFIXES:
         raise ValueError(f"{printable(str(path), 200)}: a trace is kept in a file ending in {', '.join(_SUFFIXES)}")
     return known
 
 
-def _with_arrow(work: Callable[[], Any]) -> Any:
+def _pyarrow(module: str) -> Any:
     try:
-        return work()
+        return importlib.import_module(f"pyarrow{module}")
     except ImportError:
-        raise ImportError(
-            "parquet and feather need pyarrow: pip install 'agentplug[arrow]'; a .csv needs nothing"
-        ) from None
-
-
-def _not_ours(source: Path, why: str) -> ValueError:
-    return ValueError(f"{printable(str(source), 200)} is no trace that agentplug saved: {printable(why, 200)}")
+        raise ImportError("parquet and feather need pyarrow: pip install 'agentplug[arrow]'; .csv doesn't") from None

@@ -1,0 +1,257 @@
+"""Traces in files: what pandas makes of a trace comes back as it was, or is refused before anything is written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from agentplug.contract.events import Event
+from agentplug.contract.policy import Policy
+from agentplug.contract.run import Run, Sample, SourceInfo, Usage
+from agentplug.report.files import read_trace, save_trace
+from agentplug.report.frames import calls_frame, samples_frame
+
+SUFFIXES = (".parquet", ".feather", ".csv")
+OVER = Event(0.1, "limit", {"by": "memory", "measured": 80 << 20, "bound": 64 << 20, "unit": "bytes"})
+START = datetime(2026, 3, 4, 5, 6, 7, 891_234, tzinfo=UTC)
+
+
+def a_run(number: int, *events: Event, plugin: str = "hog") -> Run:
+    return Run(
+        None,
+        Usage(wall_s=0.1 / 3, cpu_s=0.02 / 7, peak_memory_bytes=60 << 20, baseline_memory_bytes=50 << 20),
+        (Event(0.0, "start"), *(events or (Event(0.1, "reply"),))),
+        Policy(memory="64M", cpu_s=1.0, wall_s=2.0),
+        SourceInfo(f"./{plugin}.py", "file", "sha256:hog", plugin, "1.0"),
+        number,
+        START,
+        readings=tuple(Sample(n * 7_000_001, (50 << 20) + n, n * 1_234_567, 1 + n % 2) for n in range(9)),
+        barriers={"landlock": "enforced"},
+    )
+
+
+def calls(*plugins: str) -> pd.DataFrame:
+    """Four calls of each, of which the second was stopped."""
+    runs = [a_run(n, *([OVER] * (n == 1)), plugin=plugin) for plugin in plugins or ("hog",) for n in range(4)]
+    return calls_frame(runs)
+
+
+def samples() -> pd.DataFrame:
+    return samples_frame(a_run(0))
+
+
+def with_nan(frame: pd.DataFrame) -> pd.DataFrame:
+    frame.loc[0, ["cpu_s", "peak_memory_bytes"]] = np.nan
+    return frame
+
+
+def with_by(frame: pd.DataFrame, *words: str | None) -> pd.DataFrame:
+    return frame.assign(by=pd.Categorical(words, categories=pd.Index(sorted({*words} - {None}), dtype=str)))  # type: ignore[type-var]
+
+
+def timed(unit: str) -> pd.DataFrame:
+    frame = samples()
+    return frame.set_index(pd.TimedeltaIndex([f"{n}s" for n in range(len(frame))], name="t").as_unit(unit))  # type: ignore[arg-type]
+
+
+def started(dtype: str) -> pd.DataFrame:
+    frame = calls()
+    moments = frame["started_at"] + pd.to_timedelta(np.arange(4) * 3_600_000_000_001, unit="ns")
+    frame["started_at"] = (moments if "," in dtype else moments.dt.tz_localize(None)).astype(dtype)  # type: ignore[call-overload]
+    return frame
+
+
+KEPT: dict[str, Callable[[], pd.DataFrame]] = {
+    "seconds": lambda: timed("s"),
+    "milliseconds": lambda: timed("ms"),
+    "microseconds": lambda: timed("us"),
+    "started_us": lambda: started("datetime64[us, UTC]"),
+    "started_s": lambda: started("datetime64[s, UTC]"),
+    "started_ns": lambda: started("datetime64[ns, UTC]"),
+    "started_naive": lambda: started("datetime64[ns]"),
+    "started_elsewhere": lambda: started("datetime64[ms, Europe/Berlin]"),
+    "started_never": lambda: started("datetime64[ns, UTC]").assign(
+        started_at=lambda frame: frame["started_at"].where(frame["run"] != 1)
+    ),
+    "nan": lambda: with_nan(calls()),
+    "infinite": lambda: calls().assign(cpu_s=[np.inf, -np.inf, -0.0, 5e-324]),
+    "resampled": lambda: samples().resample("10ms").mean(),
+    "resampled_with_gaps": lambda: samples().resample("1ms").mean(),
+    "empty_by": lambda: with_by(calls(), "", None, "", "x"),
+    "by_like_nothing": lambda: with_by(calls(), "", None, "NA", "nan"),
+    "some_by_missing": lambda: calls().query("verdict == 'completed'"),
+    "no_rows": lambda: calls().iloc[:0],
+    "no_samples": lambda: samples().iloc[:0],
+    "nothing_known": lambda: calls().assign(plugin=lambda frame: frame["plugin"].where(frame["run"] < 0)),
+    "concatenated": lambda: pd.concat([calls("hog"), calls("slow")], ignore_index=True),
+    "concatenated_as_they_are": lambda: pd.concat([calls("hog"), calls("slow")]),
+    "odd_texts": lambda: calls().assign(version=['a"b', "c,d\n", "e\rf", " é# "]),
+    "version_missing": lambda: calls().assign(version=["1", None, "", "NA"]).astype({"version": "str"}),
+    "narrow": lambda: calls().astype({"cpu_s": "float32", "run": "int32", "calls": "uint64"}),
+    "other_order": lambda: calls()[sorted(calls().columns)],
+    "named_index": lambda: calls().rename_axis("foo"),
+    "named_labels": lambda: calls().iloc[::-2].rename_axis("foo"),
+    "small_labels": lambda: calls().set_axis(np.arange(4, dtype="int8")),
+    "over_limit": lambda: calls().agentplug.over_limit(0.01)[list(calls().columns)],
+    "counted_t": lambda: samples().reset_index(drop=True).rename_axis("t"),
+}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("name", KEPT)
+def test_what_pandas_makes_of_a_trace_comes_back_as_it_was(name: str, suffix: str, tmp_path: Path) -> None:
+    frame = KEPT[name]()
+    whole = frame.copy()
+    back = read_trace(save_trace(frame, tmp_path / f"trace{suffix}"))
+    pd.testing.assert_frame_equal(back, whole, check_exact=True, check_freq=False)
+    assert back.attrs == whole.attrs
+    pd.testing.assert_frame_equal(frame, whole)  # saving leaves it alone
+    again = read_trace(save_trace(back, tmp_path / f"again{suffix}"))
+    pd.testing.assert_frame_equal(again, back, check_exact=True, check_freq=False)
+
+
+def test_pandas_reads_parquet_and_csv_of_a_trace_by_itself(tmp_path: Path) -> None:
+    frame = calls()
+    whole = pd.read_parquet(save_trace(frame, tmp_path / "trace.parquet"))
+    assert whole.attrs == frame.attrs
+    pd.testing.assert_frame_equal(whole, frame, check_categorical=False)
+    plain = pd.read_csv(save_trace(frame, tmp_path / "trace.csv"), skiprows=1)
+    assert plain["by"].isna().tolist() == [True, False, True, True]
+    pd.testing.assert_series_equal(plain["wall_s"], frame["wall_s"])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("when", datetime(2026, 1, 1)),
+        ("count", np.int64(3)),
+        ("pair", (1, 2)),
+        ("by_number", {1: "a"}),
+        ("nan", float("nan")),
+        (3, "three"),
+    ],
+)
+def test_attrs_that_are_no_json_are_named(name: Any, value: Any, suffix: str, tmp_path: Path) -> None:
+    frame = calls()
+    frame.attrs[name] = value
+    with pytest.raises(ValueError, match=rf"attrs\[{name!r}\] isn't JSON"):
+        save_trace(frame, tmp_path / f"trace{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
+REFUSED: dict[str, tuple[Callable[[], pd.DataFrame], tuple[str, ...], str]] = {
+    "t_twice": (
+        lambda: samples().reset_index().set_index("t", drop=False),
+        (".feather", ".csv"),
+        r"has a column 't' beside its index: drop that column, or take \.parquet",
+    ),
+    "labels_twice": (
+        lambda: calls().iloc[::2].assign(**{"row label": 0}),
+        (".feather", ".csv"),
+        "has a column 'row label' beside its index",
+    ),
+    "index_named_by_number": (lambda: calls().rename_axis(3), (".feather", ".csv"), "rows by number"),
+    "one_name_twice": (lambda: pd.concat([calls(), calls()[["run"]]], axis=1), SUFFIXES, "two columns .* one name"),
+    "objects": (lambda: calls().assign(cpu_s=[b"a", 1, None, {}]), SUFFIXES, "keep"),
+    "nothings": (lambda: calls().assign(x=[{}, {}, {}, {}]), (".parquet", ".csv"), "keep"),
+    "complex": (lambda: calls().assign(cpu_s=1j), SUFFIXES, "keep"),
+    "truths": (lambda: calls().assign(calls=True), (".csv",), "a .csv keeps no bool in calls: take .parquet"),
+    "nullable": (lambda: calls().astype({"run": "Int64"}), (".csv",), "keeps no Int64 in run"),
+    "ordered": (
+        lambda: calls().assign(by=lambda frame: frame["by"].cat.as_ordered()),
+        (".csv",),
+        "keeps no category in by",
+    ),
+    "categories_of_numbers": (lambda: calls().astype({"run": "category"}), (".csv",), "keeps no category in run"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_file_would_change_is_refused(name: str, tmp_path: Path) -> None:
+    make, suffixes, why = REFUSED[name]
+    for suffix in suffixes:
+        with pytest.raises(ValueError, match=why):
+            save_trace(make(), tmp_path / f"trace{suffix}")
+    assert not list(tmp_path.iterdir())
+    for suffix in set(SUFFIXES) - set(suffixes):
+        back = read_trace(save_trace(make(), tmp_path / f"trace{suffix}"))
+        pd.testing.assert_frame_equal(back, make(), check_exact=True)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        '{"attrs": 3, "index": [null, null], "dtypes": {}, "categories": {}, "missing": ""}',
+        '{"attrs": {}, "index": 3, "dtypes": {}, "categories": {}, "missing": ""}',
+        '{"attrs": {}, "index": [null, null], "dtypes": {"run": "odd"}, "categories": {}, "missing": ""}',
+        '{"attrs": {}, "index": [null, null], "dtypes": {"no": "int64"}, "categories": {}, "missing": ""}',
+        '{"attrs": {}, "index": [null, null], "dtypes": {"run": 3}, "categories": {}, "missing": ""}',
+        '{"attrs": {}, "index": [null, null], "dtypes": {"run": "str"}, "categories": {"run": 3}, "missing": ""}',
+        '{"attrs": {}, "index": [null, null], "dtypes": 3, "categories": {}, "missing": {}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_first_line_says_so(head: str, tmp_path: Path) -> None:
+    (tmp_path / "trace.csv").write_text(f"# agentplug {head}\nrun\n1\n")
+    with pytest.raises(ValueError, match="is no trace that agentplug saved"):
+        read_trace(tmp_path / "trace.csv")
+
+
+def test_over_limit_leaves_rows_without_figures_out() -> None:
+    frame = calls()
+    figures = frame.columns[frame.columns.get_loc("started_at") + 1 :]
+    frame = frame.astype(dict.fromkeys(figures, "float64"))
+    frame.loc[[0, 1], figures] = np.nan
+    found = frame.agentplug.over_limit(0.01)
+    assert found["run"].tolist() == [1, 2, 3]  # a limit stopped the first of them
+    assert found["limit"].tolist() == ["memory"] * 3
+    assert found["used"].tolist() == pytest.approx([1.0, 10 / 64, 10 / 64])
+
+
+def test_over_limit_takes_any_real_number() -> None:
+    frame = calls()
+    for share in (1, np.int64(1), np.float32(0.5), np.float64(1)):
+        assert frame.agentplug.over_limit(share)["run"].tolist() == [1]
+    for share in (True, np.True_, "1", None, float("nan"), 1j):
+        with pytest.raises(ValueError, match="a number above 0, please"):
+            frame.agentplug.over_limit(share)
+
+
+def test_a_part_of_a_samples_frame_says_what_it_lacks() -> None:
+    with pytest.raises(AttributeError, match=r"this samples frame has no index t; set_index\('t'\)"):
+        _ = samples().reset_index().agentplug
+    for frame in (samples()[["rss_bytes"]], pd.DataFrame(samples()[["rss_bytes"]].to_dict("list"))):
+        with pytest.raises(
+            AttributeError, match=r"all of `run\.samples`: .* has no columns cpu_s, cpu_percent, threads"
+        ):
+            _ = frame.agentplug
+
+
+def test_a_saved_trace_has_its_accessor_once_read(tmp_path: Path) -> None:
+    """In a new process, where no trace was made yet."""
+    path = save_trace(calls(), tmp_path / "trace.parquet")
+    code = (
+        "import agentplug, sys; assert 'pandas' not in sys.modules; from agentplug.report.files import read_trace; "
+    )
+    code += f"print(read_trace({str(path)!r}).agentplug.over_limit()['run'].tolist())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[1]"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES[:2])
+def test_without_pyarrow_a_csv_is_advised(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("pyarrow", "pyarrow.parquet", "pyarrow.feather"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for work in (lambda path: save_trace(calls(), path), read_trace):
+        with pytest.raises(ImportError, match=r"pip install 'agentplug\[arrow\]'; \.csv doesn't"):
+            work(tmp_path / f"trace{suffix}")
+    assert not list(tmp_path.iterdir())
