@@ -64,7 +64,7 @@ def plain(count: int, name: str = "hog") -> list[Run]:
 
 class TestRecorder:
     def test_rows_are_those_of_the_runs(self) -> None:
-        frame = recorded_frame([Recorder(MIXED)], {})
+        frame = recorded_frame([(Recorder(MIXED), {})])
         assert frame["run"].tolist() == [0, 1, 2, 3]
         assert frame["plugin"].tolist() == ["hog", "hog", "slow", "slow"]
         assert frame["verdict"].tolist() == ["completed", "limited", "failed", "completed"]
@@ -79,7 +79,7 @@ class TestRecorder:
         monkeypatch.setattr(recorder, "MAX_ROWS", 30)
         kept = Recorder(plain(47))
         assert (len(kept), kept.dropped) == (27, 20)
-        frame = recorded_frame([kept], {"hog": about(POLICY, "d", {})})
+        frame = recorded_frame([(kept, {"hog": about(POLICY, "d", {})})])
         assert frame["run"].tolist() == list(range(20, 47))
         assert frame.attrs["dropped"] == 20
 
@@ -98,7 +98,7 @@ class TestRecorder:
             kept.add(run)
             if looked is not None:
                 assert sum(len(rows) for _, rows in looked) in {123 * number, 123 * (number - 1)}
-        assert recorded_frame([kept], {})["run"].tolist() == list(range(3 * recorder.BLOCK_ROWS))
+        assert recorded_frame([(kept, {})])["run"].tolist() == list(range(3 * recorder.BLOCK_ROWS))
 
     def test_rows_of_another_are_absorbed_with_their_words(self) -> None:
         """`by` is a code into the words of the recorder that wrote it."""
@@ -108,7 +108,7 @@ class TestRecorder:
         one.absorb(other)
         one.add(a_run(5, raised("Third")))
         assert (len(one), len(one.blocks), one.dropped) == (6, 1, 3)
-        frame = recorded_frame([one], {})
+        frame = recorded_frame([(one, {})])
         assert frame["run"].tolist() == list(range(6))
         assert [None if pd.isna(by) else by for by in frame["by"]] == [
             "First",
@@ -128,12 +128,12 @@ class TestRecorder:
         kept = Recorder(a_run(number, raised(f"E{number}")) for number in range(40))
         assert kept.words == ["E0", "E1", "E2", "E3", "E4", "(other)"]
         assert len(kept._codes) <= 12
-        assert recorded_frame([kept], {})["by"].tolist()[-1] == "(other)"
+        assert recorded_frame([(kept, {})])["by"].tolist()[-1] == "(other)"
 
     def test_several_plugins_stand_in_the_order_of_their_calls(self) -> None:
         both = [Recorder(MIXED[2:]), Recorder(MIXED[:2])]
         told = {name: about(POLICY, name, {"landlock": "enforced"}) for name in ("slow", "hog")}
-        frame = recorded_frame(both, told)
+        frame = recorded_frame(zip(both, ({name: of} for name, of in told.items()), strict=True))
         assert frame["run"].tolist() == [0, 1, 2, 3]
         assert frame.attrs["limits"]["hog"]["memory"] == 64 * MIB
         assert frame.attrs["digest"] == {"slow": "slow", "hog": "hog"}
