@@ -128,8 +128,8 @@ class Recorder:
 
     @property
     def latest_us(self) -> int:
-        """When its latest row's call began, likewise."""
-        rows = self.blocks[-1].rows()
+        """When its latest row's call began, likewise; also while another thread begins a block."""
+        rows = next(rows for block in reversed(list(self.blocks)) if (rows := block.rows()))
         return int(_row.unpack_from(rows, len(rows) - _row.size)[1])
 
     def drop_oldest(self) -> None:

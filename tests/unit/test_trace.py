@@ -130,6 +130,12 @@ class TestRecorder:
         assert len(kept._codes) <= 12
         assert recorded_frame([(kept, {})])["by"].tolist()[-1] == "(other)"
 
+    def test_a_block_that_another_thread_has_just_begun_is_passed_over(self) -> None:
+        kept = Recorder(MIXED[:1])
+        latest_us = kept.latest_us
+        kept.blocks.append(recorder.Block(recorder.Identity("another", "1", "d")))
+        assert kept.latest_us == latest_us == round(MIXED[0].started_at.timestamp() * 1e6)
+
     def test_several_plugins_stand_in_the_order_of_their_calls(self) -> None:
         both = [Recorder(MIXED[2:]), Recorder(MIXED[:2])]
         told = {name: about(POLICY, name, {"landlock": "enforced"}) for name in ("slow", "hog")}
