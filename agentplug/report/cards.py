@@ -36,7 +36,7 @@ def run_card(run: Run) -> str:
     mark = verdict_mark(run.verdict.kind)
     return card(
         mark.color,
-        line(f"{pill(mark, str(run.verdict))} &nbsp;<b>{esc(plugin_name(run))}</b> {_version(run.source.version)}"),
+        line(f"{pill(mark, str(run.verdict))} &nbsp;<b>{esc(plugin_name(run))}</b> {_identity(run)}"),
         line(esc(explain(run)), "margin-top:6px"),
         _tried(run),
         _cost_bars(run),
@@ -116,6 +116,12 @@ def barriers_table(rows: Sequence[Mapping[str, Any]]) -> str:
         barrier, protects, detail = (esc(row.get(key, ""), 300) for key in ("barrier", "protects", "detail"))
         cells.append([f"<b>{barrier}</b>", protects, pill(barrier_mark(row), status), detail])
     return table(["barrier", "protects", "status", "detail"], cells)
+
+
+def _identity(run: Run) -> str:
+    """What the plugin calls itself, where a manager gave it another name, and its version."""
+    own = f"({esc(run.source.plugin, 100)}) " if run.source.known_as and run.source.plugin else ""
+    return own + _version(run.source.version)
 
 
 def _version(version: str) -> str:

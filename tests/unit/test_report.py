@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import html
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -466,3 +468,13 @@ def test_plots_take_hostile_names() -> None:
     plot_run(run)[0].figure.canvas.draw()
     compare_runs([run, hostile()]).figure.canvas.draw()
     assert plot_text("a日" + "b" * 60, 5) == "a�bb…"
+
+
+def test_a_card_bears_both_names_of_a_plugin_that_was_given_one() -> None:
+    """First the one that it was given, then what it calls itself, as text."""
+    run = hostile()
+    given = run_card(run.replace(source=dataclasses.replace(run.source, known_as="guest")))
+    own = f"({html.escape(HOSTILE_SHOWN)})"
+    assert 0 < given.index("<b>guest</b>") < given.index(own)
+    assert HOSTILE not in given
+    assert own not in run_card(run)
