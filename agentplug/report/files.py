@@ -184,7 +184,9 @@ def _typed(column: Any, dtype: str, categories: list[str] | None) -> Any:
     if dtype.startswith("datetime64"):
         moments = pd.to_datetime(column, utc=True, format="ISO8601")
         return (moments if "," in dtype else moments.dt.tz_localize(None)).astype(dtype)
-    return column.astype(dtype)
+    if getattr(known := pd.api.types.pandas_dtype(dtype), "kind", "") in "SUV":  # as wide as the file likes
+        raise ValueError(f"no trace has a column of {known}")
+    return column.astype(known)
 
 
 def _known(path: str | Path) -> Path:

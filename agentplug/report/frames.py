@@ -31,10 +31,12 @@ def calls_frame(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def named_frame(runs: Iterable[tuple[str, Run]]) -> pd.DataFrame:
-    """The calls frame of `runs`, each under the name before it."""
+    """The calls frame of `runs`, each under the name before it. Those of one name may be of several plugins at once,
+    with limits of their own: in the order of their start each change of limits counts.
+    """
     parts: list[tuple[Recorder, About]] = []
     latest: dict[str, tuple[object, Recorder]] = {}
-    for name, run in runs:
+    for name, run in sorted(runs, key=lambda named: named[1].started_at):
         alike, recorder = latest.get(name, (None, Recorder()))
         if alike != (key := (run.policy, run.source.digest, run.barriers)):
             recorder = Recorder()

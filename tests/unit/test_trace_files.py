@@ -193,6 +193,7 @@ def test_what_a_file_would_change_is_refused(name: str, tmp_path: Path) -> None:
         '{"attrs": 3, "index": [null, null], "dtypes": {}, "categories": {}, "missing": ""}',
         '{"attrs": {}, "index": 3, "dtypes": {}, "categories": {}, "missing": ""}',
         '{"attrs": {}, "index": [null, null], "dtypes": {"run": "odd"}, "categories": {}, "missing": ""}',
+        '{"attrs": {}, "index": [null, null], "dtypes": {"run": "S300000000"}, "categories": {}, "missing": ""}',
         '{"attrs": {}, "index": [null, null], "dtypes": {"no": "int64"}, "categories": {}, "missing": ""}',
         '{"attrs": {}, "index": [null, null], "dtypes": {"run": 3}, "categories": {}, "missing": ""}',
         '{"attrs": {}, "index": [null, null], "dtypes": {"run": "str"}, "categories": {"run": 3}, "missing": ""}',

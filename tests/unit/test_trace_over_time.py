@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from agentplug import PluginManager, Policy
+import pytest
+
+from agentplug import PluginManager, Policy, SandboxedPlugin
 from agentplug.report.files import read_trace
 from agentplug.report.frames import calls_frame
 from agentplug.report.plots.given import limit_of
@@ -60,3 +63,31 @@ async def test_each_call_is_judged_by_the_limits_of_its_time(tmp_path: Path) -> 
         assert over["run"].tolist() == [given["run"].iloc[0]]
     assert limit_of(trace.attrs, "memory", "grow") is None
     assert limit_of(trace.attrs, "cpu_s", "grow") == 10.0
+
+
+async def test_calls_of_two_of_one_name_are_judged_each_by_its_own_limits() -> None:
+    """Two policies tried in turns, outside of a manager: the runs of one may all stand before those of the other."""
+    async with (
+        SandboxedPlugin(GrowPlugin, Policy(memory="64M")) as small,
+        SandboxedPlugin(GrowPlugin, Policy(memory="512M")) as large,
+    ):
+        for _ in range(3):
+            await small.run(50)
+            await large.run(50)
+        trace = calls_frame([*small.runs, *large.runs])
+    assert trace["started_at"].is_monotonic_increasing
+    assert trace.agentplug.over_limit(0.01).sort_index()["used"].round(2).tolist() == [0.78, 0.1] * 3
+
+
+@pytest.mark.parametrize(
+    "told",
+    [5, {"grow": 5}, {"grow": [[5, 5]]}, {"grow": [[float("inf"), {}]]}, {"grow": [[10**30, {"memory": 1}]]}],
+    ids=repr,
+)
+async def test_earlier_limits_that_make_no_sense_are_none(told: Any) -> None:
+    async with SandboxedPlugin(GrowPlugin, Policy(memory="64M")) as plugin:
+        await plugin.run(60)
+        trace = plugin.trace
+    trace.attrs["earlier_limits"] = told
+    assert trace.agentplug.over_limit(0.8)["used"].round(2).tolist() == [0.94]
+    assert limit_of(trace.attrs, "memory", "grow") == 64 * MIB
