@@ -37,13 +37,13 @@ def named_frame(runs: Iterable[tuple[str, Run]]) -> pd.DataFrame:
     parts: list[tuple[Recorder, About]] = []
     latest: dict[str, tuple[object, Recorder]] = {}
     for name, run in sorted(runs, key=lambda named: named[1].started_at):
-        alike, recorder = latest.get(name, (None, Recorder()))
-        if alike != (key := (run.policy, run.source.digest, run.barriers)):
+        key = run.policy, run.source.digest, run.barriers
+        if name not in latest or latest[name][0] != key:
             recorder = Recorder()
             recorder.known_as = name
             latest[name] = key, recorder
             parts.append((recorder, {name: about(*key)}))
-        recorder.add(run)
+        latest[name][1].add(run)
     return recorded_frame(parts)
 
 
