@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from agentplug.contract.messages import AgentMessage
     from agentplug.contract.plugin import AgentPlugin
     from agentplug.contract.policy import Policy
-    from agentplug.contract.run import Run, Usage, Verdict
+    from agentplug.contract.record import Usage, Verdict
+    from agentplug.contract.run import Run
     from agentplug.doctor import doctor
     from agentplug.errors import (
         AgentplugError,
@@ -44,8 +45,8 @@ _HOME = {
     "AgentPlugin": "agentplug.contract.plugin",
     "Policy": "agentplug.contract.policy",
     "Run": "agentplug.contract.run",
-    "Usage": "agentplug.contract.run",
-    "Verdict": "agentplug.contract.run",
+    "Usage": "agentplug.contract.record",
+    "Verdict": "agentplug.contract.record",
     "dashboard": "agentplug.jupyter.dashboard",
     "doctor": "agentplug.doctor",
     "load_ipython_extension": "agentplug.jupyter",

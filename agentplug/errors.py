@@ -22,16 +22,13 @@ Messages give the fact, the limit and the remedy. An error that a run ended in c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from agentplug.contract.run import Run
+from typing import Any
 
 
 class AgentplugError(Exception):
-    """Base of all errors below; `run` is the `Run` it came from, if any."""
+    """Base of all errors below; `run` is the `Run` it came from, or None."""
 
-    run: Run | None = None
+    run: Any = None
 
 
 class SpecError(AgentplugError, ValueError):

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from sys import getsizeof
 
-from agentplug.contract.profile import Profile
+from agentplug.contract.record import ProfileRecord
 from agentplug.contract.run import Run
 from agentplug.trace.recorder import Recorder
 
@@ -50,7 +50,7 @@ def _bytes_of(run: Run) -> int:
     return run.held_bytes + told + _EVENT_BYTES * len(run.events) + _READING_BYTES * len(run.readings)
 
 
-def _profile_bytes(profile: Profile) -> int:
+def _profile_bytes(profile: ProfileRecord) -> int:
     """A megabyte and more of names, if a plugin wants that."""
     places = {place for stack in profile.stacks for place in stack.places}
     names = sum(getsizeof(place.function) + getsizeof(place.file) for place in places)

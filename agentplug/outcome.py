@@ -14,7 +14,8 @@ from agentplug.contract import values, wire
 from agentplug.contract.events import TOLD, Event
 from agentplug.contract.explain import added_memory_bytes
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import ErrorText, Run, SourceInfo
+from agentplug.contract.record import ErrorText, SourceInfo
+from agentplug.contract.run import Run
 from agentplug.contract.text import printable
 from agentplug.contract.wire import Frame
 from agentplug.errors import AgentplugError, ContractError, PluginNotFound, SpecError

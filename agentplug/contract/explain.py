@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from agentplug.contract.events import Event
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES, Policy
-from agentplug.contract.run import Run
+from agentplug.contract.record import RunRecord
 from agentplug.contract.text import printable
 
 DECIDING = ("limit", "stop", "protocol", "unserializable", "error", "exit", "reply")
@@ -43,19 +43,19 @@ _LIMITS = {
 }
 
 
-def plugin_name(run: Run) -> str:
+def plugin_name(run: RunRecord) -> str:
     """What the plugin is called, safe to print."""
     return printable(run.source.name, 100)
 
 
-def memory_floor_bytes(run: Run) -> int:
+def memory_floor_bytes(run: RunRecord) -> int:
     """The footprint that the memory limit counts from: `floor_bytes` of the start event, else the call's baseline."""
     start = next((event for event in run.events if event.kind == "start"), None)
     floor = start.detail.get("floor_bytes") if start else None
     return int(floor) if floor else run.usage.baseline_memory_bytes
 
 
-def added_memory_bytes(run: Run) -> int:
+def added_memory_bytes(run: RunRecord) -> int:
     """What the plugin had added to its worker's footprint at the peak of this call, as its limit counts it."""
     return max(0, run.usage.peak_memory_bytes - memory_floor_bytes(run))
 
@@ -69,7 +69,7 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds < 99.995 else f"{seconds:.1f} s"
 
 
-def explain(run: Run) -> str:
+def explain(run: RunRecord) -> str:
     """What happened in `run`: the fact, the limit and the remedy, safe to print."""
     name = plugin_name(run)
     event = next((e for e in run.events if e.kind in DECIDING), Event(0.0, "stop", {"by": "close"}))
@@ -93,7 +93,7 @@ def explain(run: Run) -> str:
     return _completed(run, name)
 
 
-def _limited(run: Run, name: str, by: str, detail: Mapping[str, Any]) -> str:
+def _limited(run: RunRecord, name: str, by: str, detail: Mapping[str, Any]) -> str:
     limit = _LIMITS.get(by)
     if limit is None:
         return f"Plugin {name} exceeded {printable(by, 60)} limit."
@@ -150,7 +150,7 @@ def _remedy(by: str, field: str, bound: float, policy: Policy) -> str:
     return f"raise Policy({field}=…) if it should have more."
 
 
-def _raised(run: Run, name: str, detail: Mapping[str, Any]) -> str:
+def _raised(run: RunRecord, name: str, detail: Mapping[str, Any]) -> str:
     kind = printable(run.error.type if run.error else str(detail["type"]), 100)
     message = printable(run.error.message, 500) if run.error else ""
     fact = f"Plugin {name} raised {kind}: {message}" if message else f"Plugin {name} raised {kind}"
@@ -159,7 +159,7 @@ def _raised(run: Run, name: str, detail: Mapping[str, Any]) -> str:
     return fact
 
 
-def _died(run: Run, name: str, status: str) -> str:
+def _died(run: RunRecord, name: str, status: str) -> str:
     fact = f"Plugin {name}'s worker died: {status}"
     if status in _SIGNALS_OF_NATIVE_CODE:
         return f"{fact}; native code in it crashed and the next call gets a fresh worker."
@@ -192,7 +192,7 @@ def _stopped(name: str, by: str) -> str:
     return f"Plugin {name} was stopped by {printable(by, 60)}."
 
 
-def _completed(run: Run, name: str) -> str:
+def _completed(run: RunRecord, name: str) -> str:
     usage = run.usage
     cost = f"{format_seconds(usage.cpu_s)} of CPU and {added_memory_bytes(run) / _MIB:.1f} MiB of added memory"
     shared = f" (shared by {usage.calls} calls)" if usage.calls > 1 else ""

@@ -16,7 +16,7 @@ from agentplug.contract.explain import added_memory_bytes, format_seconds, plugi
 from agentplug.contract.learned import Learned, Right
 from agentplug.contract.learning import Files, Network, in_runs
 from agentplug.contract.policy import Policy, format_size, shown
-from agentplug.contract.run import Run
+from agentplug.contract.record import RunRecord
 from agentplug.contract.text import printable
 from agentplug.errors import PolicyError
 
@@ -30,20 +30,20 @@ _FIELD_OF = {"cpu": "cpu_s", "wall": "wall_s", "files": "open_files"}
 _NETWORK_CALLS = frozenset(("connect", "sendto", "bind", "getaddrinfo", "socket"))
 
 
-def learn(runs: Iterable[Run] | Run) -> Learned:
+def learn(runs: Iterable[RunRecord] | RunRecord) -> Learned:
     """The least policy under which `runs` would have completed. Raises `PolicyError`."""
     return _Lesson(_checked(runs)).learned()
 
 
-def _checked(runs: Iterable[Run] | Run) -> list[Run]:
+def _checked(runs: Iterable[RunRecord] | RunRecord) -> list[RunRecord]:
     try:
-        taken = [runs] if isinstance(runs, Run) else list(runs)
+        taken = [runs] if isinstance(runs, RunRecord) else list(runs)
     except TypeError:
         raise PolicyError(
             f"learn({shown(runs)}): give it runs of a plugin, as in Policy.learn(plugin.runs)"
         ) from None
     for run in taken:
-        if not isinstance(run, Run):
+        if not isinstance(run, RunRecord):
             raise PolicyError(f"learn: {shown(run)} isn't a Run; give it runs, as in Policy.learn(plugin.runs)")
     if not taken:
         raise PolicyError("learn: there is no run to learn from; call the plugin under Policy(observe='files') first")
@@ -58,7 +58,7 @@ def _checked(runs: Iterable[Run] | Run) -> list[Run]:
 class _Lesson:
     """What is being learned from some runs."""
 
-    def __init__(self, runs: list[Run]) -> None:
+    def __init__(self, runs: list[RunRecord]) -> None:
         self.runs = runs
         self.values: dict[str, Any] = {}
         self.rights: list[Right] = []
@@ -130,11 +130,11 @@ class _Lesson:
             value = min(value, 1 << 30)
         self.put(field, value, _literal(field, value), reason)
 
-    def _stopped_by(self, field: str) -> list[Run]:
+    def _stopped_by(self, field: str) -> list[RunRecord]:
         found = [run for run in self.runs if run.verdict.kind == "limited"]
         return [run for run in found if _FIELD_OF.get(run.verdict.by or "", run.verdict.by) == field]
 
-    def _most(self, of: Callable[[Run], float], loaded: str) -> tuple[Any, Run]:
+    def _most(self, of: Callable[[RunRecord], float], loaded: str) -> tuple[Any, RunRecord]:
         """The largest figure, of a call or of loading the plugin before it, and its run."""
         figures = [(of(run), run) for run in self.runs]
         figures += [(e.detail[loaded], run) for run in self.runs for e in _of(run, "loaded") if loaded in e.detail]
@@ -204,7 +204,7 @@ class _Lesson:
         if any(run.policy.best_effort for run in self.runs):
             self.put("best_effort", True, "True", "as in the runs; leave it out where every barrier is there")
 
-    def _did_without(self, run: Run, calls: frozenset[str], field: str) -> None:
+    def _did_without(self, run: RunRecord, calls: frozenset[str], field: str) -> None:
         told = [str(e.detail["syscall"]) for e in _of(run, "tried") if e.detail["syscall"] in calls]
         if told:
             row = Right(field, ", ".join(sorted(set(told))), f"was refused, and {in_runs([run])} completed without")
@@ -213,7 +213,7 @@ class _Lesson:
 
     def _ungranted(self) -> None:
         """What no policy grants, of runs that didn't complete."""
-        seen: dict[str, list[Run]] = {}
+        seen: dict[str, list[RunRecord]] = {}
         for run in self.runs:
             if run.verdict.kind != "completed":
                 for event in _of(run, "tried"):
@@ -245,15 +245,15 @@ class _Lesson:
             self.notes.append("the plugin's bytes weren't the same in all these runs")
 
 
-def _of(run: Run, kind: str) -> Iterator[Event]:
+def _of(run: RunRecord, kind: str) -> Iterator[Event]:
     return (event for event in run.events if event.kind == kind)
 
 
-def _dropped(run: Run) -> bool:
+def _dropped(run: RunRecord) -> bool:
     return any(event.detail.get("what") == "attempts" for event in _of(run, "dropped"))
 
 
-def _started(run: Run) -> int:
+def _started(run: RunRecord) -> int:
     """Child processes that a run started; one if it only became another program."""
     return sum(int(e.detail["count"]) for e in _of(run, "forked")) or int(any(True for _ in _of(run, "ran")))
 

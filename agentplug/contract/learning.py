@@ -8,7 +8,7 @@ from typing import Any
 
 from agentplug.contract.events import Event
 from agentplug.contract.learned import Right
-from agentplug.contract.run import Run
+from agentplug.contract.record import RunRecord
 from agentplug.contract.text import printable
 
 _FILES_MAKE_A_FOLDER = 4
@@ -16,7 +16,7 @@ _ALWAYS_THERE = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _NAME_SERVER = 53
 
 
-def in_runs(runs: Iterable[Run]) -> str:
+def in_runs(runs: Iterable[RunRecord]) -> str:
     """`run 0`, `runs 0, 3 and 5`, `runs 0, 1, 2 and 7 more`."""
     numbers = sorted({run.number for run in runs})
     if len(numbers) == 1:
@@ -36,7 +36,7 @@ class _Part:
         self.refused: list[Right] = []
         self._refusals: set[Right] = set()
 
-    def refuse(self, field: str, value: str, run: Run) -> None:
+    def refuse(self, field: str, value: str, run: RunRecord) -> None:
         """It was refused, and its run completed all the same."""
         row = Right(field, value, f"was refused, and {in_runs([run])} completed without")
         if row not in self._refusals:
@@ -47,11 +47,11 @@ class _Part:
 class Files(_Part):
     """`read` and `write`. `scratch` are the runs that wrote to their own directory."""
 
-    def __init__(self, runs: list[Run], blind: list[Run]) -> None:
+    def __init__(self, runs: list[RunRecord], blind: list[RunRecord]) -> None:
         super().__init__()
-        self.scratch: list[Run] = []
+        self.scratch: list[RunRecord] = []
         # Dicts serve as sets in order: a plugin has a say in how many there are of each.
-        self._needs: dict[str, dict[str, tuple[dict[Run, None], dict[str, None]]]] = {"read": {}, "write": {}}
+        self._needs: dict[str, dict[str, tuple[dict[RunRecord, None], dict[str, None]]]] = {"read": {}, "write": {}}
         for run in runs:
             if run in blind:
                 for field in ("read", "write"):
@@ -64,13 +64,13 @@ class Files(_Part):
         for field in ("read", "write"):
             self._propose(field)
 
-    def _need(self, field: str, path: str, run: Run, what: str) -> None:
+    def _need(self, field: str, path: str, run: RunRecord, what: str) -> None:
         runs, names = self._needs[field].setdefault(path, ({}, {}))
         runs[run] = None
         if what:
             names[what] = None
 
-    def _opened(self, run: Run, path: str, mode: str) -> None:
+    def _opened(self, run: RunRecord, path: str, mode: str) -> None:
         if path == "$HOME" or path.startswith("$HOME/"):
             if mode == "write" and run not in self.scratch:
                 self.scratch.append(run)
@@ -128,10 +128,10 @@ class Files(_Part):
 class Network(_Part):
     """`network`: the TCP ports that runs connected to; all of it where ports can't say it."""
 
-    def __init__(self, runs: list[Run], blind: list[Run]) -> None:
+    def __init__(self, runs: list[RunRecord], blind: list[RunRecord]) -> None:
         super().__init__()
-        self._ports: dict[int, tuple[dict[Run, None], dict[str, None]]] = {}
-        self._whole: dict[str, list[Run]] = {}
+        self._ports: dict[int, tuple[dict[RunRecord, None], dict[str, None]]] = {}
+        self._whole: dict[str, list[RunRecord]] = {}
         for run in runs:
             if run in blind and run.policy.network is True:
                 self._whole.setdefault("as in the runs: not observed", []).append(run)
@@ -153,12 +153,12 @@ class Network(_Part):
                 more = f" and {len(names) - 3} more" if len(names) > 3 else ""
                 self.rights.append(Right("network", str(port), f"{what}{more} ({in_runs(users)})"))
 
-    def _port(self, port: int, run: Run, what: str) -> None:
+    def _port(self, port: int, run: RunRecord, what: str) -> None:
         users, names = self._ports.setdefault(port, ({}, {}))
         users[run] = None
         names[what] = None
 
-    def _used(self, run: Run) -> None:
+    def _used(self, run: RunRecord) -> None:
         connected = [event for event in run.events if event.kind == "connected"]
         by_tcp = {event.detail["address"] for event in connected if event.detail.get("protocol") == "tcp"}
         for event in connected:
@@ -179,14 +179,14 @@ class Network(_Part):
                 why = f"bound {event.detail['address']}, and ports grant connecting alone"
                 self._whole.setdefault(why, []).append(run)
 
-    def _tried(self, run: Run) -> None:
+    def _tried(self, run: RunRecord) -> None:
         for event in run.events:
             call = str(event.detail["syscall"]) if event.kind == "tried" else ""
             if call not in ("connect", "sendto", "bind", "getaddrinfo", "socket"):
                 continue
             self._one_tried(run, call, event)
 
-    def _one_tried(self, run: Run, call: str, event: Event) -> None:
+    def _one_tried(self, run: RunRecord, call: str, event: Event) -> None:
         argument = str(event.detail["argument"])
         port = _port_of(argument)
         if argument.startswith(("unix:", "AF_")) and not argument.startswith("AF_INET"):

@@ -10,18 +10,14 @@ import functools
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 from agentplug.contract.grants import parse_grant
 from agentplug.contract.plugin import HOOK_POINTS
 from agentplug.contract.text import printable
 from agentplug.errors import PolicyError
-
-if TYPE_CHECKING:
-    from agentplug.contract.learned import Learned
-    from agentplug.contract.run import Run
 
 PROFILES = ("memory", "cpu")
 MAX_REPLY_BYTES = 1 << 30
@@ -174,16 +170,14 @@ class Policy:
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**fields)
 
-    @staticmethod
-    def learn(runs: Iterable[Run] | Run) -> Learned:
-        """The least policy under which these runs of one plugin would have completed, with a reason for each right.
+    learner: ClassVar[Callable[[Any], Any] | None] = None  # set by `core.run`, which stands above this module
 
-        Best of runs under a wide policy with `observe="files"`. Raises `PolicyError` if there are none, if they are
-        of several plugins, and for what isn't a `Run`.
-        """
-        from agentplug.contract.learn import learn  # it is made of runs, and they of policies
-
-        return learn(runs)
+    @classmethod
+    def learn(cls, runs: Any) -> Any:
+        """Propose the least policy under which these runs of one plugin would have completed: `agentplug.learn`."""
+        if cls.learner is None:  # no `Run` was ever made
+            raise PolicyError(f"learn: {shown(runs)} holds no Run; give it runs, as in Policy.learn(plugin.runs)")
+        return cls.learner(runs)
 
     def __hash__(self) -> int:
         return hash(repr(self))

@@ -1,4 +1,4 @@
-"""Where a call's memory or CPU time went (host): what its own process said of it.
+"""`Profile`: where a call's memory or CPU time went, as its user holds it (host).
 
 A claim of the plugin's process, bounded and typed as it came in, and nothing is decided by it. Figures that the
 kernel vouches for are in `Usage`; the profiler's own work, some memory and CPU time, counts there as the plugin's.
@@ -6,54 +6,16 @@ kernel vouches for are in `Usage`; the profiler's own work, some memory and CPU 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from agentplug.contract.record import CLAIM, ProfileRecord
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CLAIM = "as the plugin's own process says"
 
-
-class Place(NamedTuple):
-    """A line of code: its function, its file, its number (0 if it isn't known). Claims: escape before showing."""
-
-    function: str
-    file: str
-    line: int
-
-
-class Stack(NamedTuple):
-    """What one chain of calls took: bytes or CPU nanoseconds, in so many allocations or samples.
-
-    `places` begin with the outermost call.
-    """
-
-    weight: int
-    times: int
-    places: tuple[Place, ...]
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Where one call's memory or CPU time went, as the plugin's own process says.
-
-    `kind` is memory (bytes that were allocated, touched or not, when the sum of them stood highest; small objects
-    show as the arenas that Python puts them in) or cpu (nanoseconds of CPU time, sampled each millisecond in all
-    threads). `stacks` come heaviest first, at most 500. `dropped` is the weight of all else: what had no Python stack
-    (most of it, where a call allocates little) and what is lighter or more than fits. `missing` says why the profiler
-    found nothing, and is empty if it worked.
-    """
-
-    kind: str
-    stacks: tuple[Stack, ...] = ()
-    dropped: int = 0
-    missing: str = ""
-
-    @property
-    def total(self) -> int:
-        """Bytes or nanoseconds in all."""
-        return sum(stack.weight for stack in self.stacks) + self.dropped
+class Profile(ProfileRecord):
+    """Where one call's memory or CPU time went. Its fields are those of `ProfileRecord`."""
 
     def to_frame(self) -> pd.DataFrame:
         """One row a line of code, heaviest first: `function`, `file`, `line`, and what it took itself.

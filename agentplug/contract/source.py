@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from agentplug.contract.run import SourceInfo
+from agentplug.contract.record import SourceInfo
 from agentplug.contract.wire import PinnedFiles
 
 

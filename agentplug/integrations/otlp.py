@@ -14,7 +14,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentplug.contract.run import USAGE_FIELDS
+from agentplug.contract.record import USAGE_FIELDS
 from agentplug.contract.text import printable
 from agentplug.errors import AuditError
 from agentplug.trace.audit.lines import Entry, checked_time

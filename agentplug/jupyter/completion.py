@@ -9,7 +9,7 @@ from typing import Any
 from IPython.core.completer import CompletionContext, SimpleCompletion
 
 from agentplug.contract.policy import PROFILES
-from agentplug.contract.run import KINDS
+from agentplug.contract.record import KINDS
 from agentplug.jupyter import decorators
 from agentplug.jupyter.options import EXPECTED_BY, known_options
 from agentplug.jupyter.session import Session

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import TypeVar
 
-from agentplug.contract.run import Run, Verdict
+from agentplug.contract.record import Verdict
+from agentplug.contract.run import Run
 from agentplug.contract.text import printable
 from agentplug.contract.tried import tried_lines
 from agentplug.errors import AgentplugError

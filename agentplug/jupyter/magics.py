@@ -13,7 +13,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics
 from IPython.display import display
 
-from agentplug.contract.run import Run, Verdict
+from agentplug.contract.record import Verdict
+from agentplug.contract.run import Run
 from agentplug.contract.tried import tried_lines
 from agentplug.doctor import Diagnosis, doctor
 from agentplug.errors import AgentplugError, PinMismatch

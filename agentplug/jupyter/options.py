@@ -18,7 +18,7 @@ from IPython.core.error import UsageError
 
 from agentplug.contract.options import OPTIONS, policy_from_options
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import KINDS, Verdict
+from agentplug.contract.record import KINDS, Verdict
 from agentplug.contract.text import printable
 from agentplug.errors import PolicyError
 from agentplug.jupyter.decorators import argument

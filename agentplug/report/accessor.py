@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentplug.contract.run import USAGE_FIELDS
+from agentplug.contract.record import USAGE_FIELDS
 from agentplug.report.limits import earlier_limits
 
 if TYPE_CHECKING:

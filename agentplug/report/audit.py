@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.explain import format_seconds
-from agentplug.contract.run import KINDS, Run
+from agentplug.contract.record import KINDS, RunRecord
 from agentplug.contract.text import printable
 from agentplug.report.frames import named_frame
 from agentplug.report.html import card, esc, figure, line, pill, table
@@ -52,7 +52,7 @@ def audit_frame(entries: Iterable[Entry]) -> pd.DataFrame:
     return frame
 
 
-def audited_trace(runs: Sequence[tuple[str, Run]], machine: Mapping[str, Any] | None) -> pd.DataFrame:
+def audited_trace(runs: Sequence[tuple[str, RunRecord]], machine: Mapping[str, Any] | None) -> pd.DataFrame:
     """The calls frame of a log's runs, each under its plugin's name there; `attrs` names their machine."""
     frame = named_frame((printable(name, 100), run) for name, run in runs)
     if machine is not None:

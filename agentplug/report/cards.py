@@ -12,7 +12,7 @@ from typing import Any
 
 from agentplug.contract.explain import added_memory_bytes, explain, format_seconds, plugin_name
 from agentplug.contract.policy import Policy, format_size
-from agentplug.contract.run import Run, Verdict
+from agentplug.contract.record import RunRecord, Verdict
 from agentplug.contract.tried import tried_lines
 from agentplug.report.html import QUIET, bars, card, code, details, esc, figure, line, pill, table, tail
 from agentplug.report.marks import (
@@ -31,7 +31,7 @@ _VALUE_REPR = reprlib.Repr()
 _VALUE_REPR.maxstring = _VALUE_REPR.maxother = 200
 
 
-def run_card(run: Run) -> str:
+def run_card(run: RunRecord) -> str:
     """One run: verdict and sentence, cost against limits; output, traceback and events folded below."""
     mark = verdict_mark(run.verdict.kind)
     return card(
@@ -118,7 +118,7 @@ def barriers_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return table(["barrier", "protects", "status", "detail"], cells)
 
 
-def _identity(run: Run) -> str:
+def _identity(run: RunRecord) -> str:
     """What the plugin calls itself, where a manager gave it another name, and its version."""
     own = f"({esc(run.source.plugin, 100)}) " if run.source.known_as and run.source.plugin else ""
     return own + _version(run.source.version)
@@ -147,12 +147,12 @@ def _gap(row: Mapping[str, Any]) -> str:
     return f"{row.get('barrier', '')} for {protects} is {row.get('status', 'missing')}{remedy}"
 
 
-def _tried(run: Run) -> str:
+def _tried(run: RunRecord) -> str:
     """A line for each thing that it tried without a right to it."""
     return "".join(line(code(told)) for told in tried_lines(run.events))
 
 
-def _cost_bars(run: Run) -> str:
+def _cost_bars(run: RunRecord) -> str:
     usage, policy = run.usage, run.policy
     added, memory = added_memory_bytes(run), float(policy.memory)
     return bars(
@@ -168,7 +168,7 @@ def _of_seconds(used: float, limit: float) -> str:
     return f"{format_seconds(used)} of {limit:g} s"
 
 
-def _small_costs(run: Run) -> str:
+def _small_costs(run: RunRecord) -> str:
     usage = run.usage
     figures = [
         f"footprint at its peak {format_size(usage.peak_memory_bytes)}",
@@ -197,7 +197,7 @@ def _brief(value: object) -> str:
         return type(value).__name__
 
 
-def _events(run: Run) -> str:
+def _events(run: RunRecord) -> str:
     rows = []
     for event in run.events:
         told = ", ".join(f"{key}={value}" for key, value in event.detail.items())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.explain import plugin_name
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import KINDS, USAGE_FIELDS, Run
+from agentplug.contract.record import KINDS, USAGE_FIELDS, RunRecord
 from agentplug.contract.text import printable
 from agentplug.report.accessor import register
 from agentplug.trace.machine import machine
@@ -25,12 +25,12 @@ About = Mapping[str, Mapping[str, Any]]
 """What `about` makes, by each name that a plugin has in a trace."""
 
 
-def calls_frame(runs: Iterable[Run]) -> pd.DataFrame:
+def calls_frame(runs: Iterable[RunRecord]) -> pd.DataFrame:
     """The calls frame of `runs`: see `recorded_frame`. `attrs` tells of their plugins' limits and barriers."""
     return named_frame((plugin_name(run), run) for run in runs)
 
 
-def named_frame(runs: Iterable[tuple[str, Run]]) -> pd.DataFrame:
+def named_frame(runs: Iterable[tuple[str, RunRecord]]) -> pd.DataFrame:
     """The calls frame of `runs`, each under the name before it. Those of one name may be of several plugins at once,
     with limits of their own: in the order of their start each change of limits counts.
     """
@@ -142,7 +142,7 @@ def _texts(words: Sequence[str], block: Any) -> pd.Series[str]:
     return pd.Series(list(words), dtype=str).take(block).reset_index(drop=True)
 
 
-def samples_frame(run: Run) -> pd.DataFrame:
+def samples_frame(run: RunRecord) -> pd.DataFrame:
     """Readings of one call: TimedeltaIndex `t` (ns), `rss_bytes`, `cpu_s`, `cpu_percent`, `threads`.
 
     `cpu_percent` is the rate since the reading before (100 is one core; the first is 0.0). While a thread runs, the

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.explain import format_seconds
 from agentplug.contract.policy import format_size
-from agentplug.contract.profile import CLAIM, Place, Profile
+from agentplug.contract.record import CLAIM, Place, ProfileRecord
 from agentplug.contract.text import printable
 from agentplug.report.html import QUIET, card, code, details, esc, figure, line, table
 from agentplug.report.marks import CPU_COLOR, MEMORY_COLOR
@@ -56,7 +56,7 @@ class _Box:
     below: dict[tuple[str, str, int], _Box] = field(default_factory=dict)
 
 
-def profile_frame(profile: Profile) -> pd.DataFrame:
+def profile_frame(profile: ProfileRecord) -> pd.DataFrame:
     """See `Profile.to_frame`."""
     import numpy as np
     import pandas as pd
@@ -88,7 +88,7 @@ def profile_frame(profile: Profile) -> pd.DataFrame:
     return frame
 
 
-def profile_text(profile: Profile) -> str:
+def profile_text(profile: ProfileRecord) -> str:
     """The heaviest lines, one under the other; safe in a terminal."""
     shown, others = _heaviest(profile, _TEXT_ROWS)
     told = [(line.weight, _where(place)) for place, line in shown] + others
@@ -96,18 +96,18 @@ def profile_text(profile: Profile) -> str:
     return "\n".join([f"{_heading(profile)}, {CLAIM}", *rows])
 
 
-def profile_card(profile: Profile) -> str:
+def profile_card(profile: ProfileRecord) -> str:
     """A profile by itself: its graph, and its heaviest lines folded below."""
     head = line(f"<b>{esc(_heading(profile))}</b> <span style='{QUIET}'>· {esc(CLAIM)}</span>")
     return card(_COLORS[profile.kind], head, _content(profile))
 
 
-def profile_part(profile: Profile) -> str:
+def profile_part(profile: ProfileRecord) -> str:
     """A profile as the part of a run's card that folds."""
     return details(f"{_heading(profile)}, {CLAIM}", _content(profile), opened=True)
 
 
-def flame(profile: Profile) -> str:
+def flame(profile: ProfileRecord) -> str:
     """See `Profile.flame`."""
     if not profile.total:
         return ""
@@ -134,7 +134,7 @@ def flame(profile: Profile) -> str:
 # ---------------------------------------------------------------------- figures
 
 
-def _lines(profile: Profile) -> list[tuple[Place, _Line]]:
+def _lines(profile: ProfileRecord) -> list[tuple[Place, _Line]]:
     """Every line of code, the one first that took most itself."""
     found: dict[Place, _Line] = {}
     for stack in profile.stacks:
@@ -147,7 +147,7 @@ def _lines(profile: Profile) -> list[tuple[Place, _Line]]:
 
 
 def _heaviest(
-    profile: Profile, most: int, least: float = 1
+    profile: ProfileRecord, most: int, least: float = 1
 ) -> tuple[list[tuple[Place, _Line]], list[tuple[int, str]]]:
     """The lines to show, and what all else comes to, in words: together it is the whole."""
     lines = [(place, told) for place, told in _lines(profile) if told.weight]
@@ -158,7 +158,7 @@ def _heaviest(
     return shown, [(weight, words) for weight, words in rest if weight]
 
 
-def _tree(profile: Profile) -> _Box:
+def _tree(profile: ProfileRecord) -> _Box:
     """Calls below their callers, by function; below the plugin's own, and the last one, the line that was at work."""
     root = _Box(profile.total)
     for stack in profile.stacks:
@@ -181,7 +181,7 @@ def _count(box: _Box, least: float) -> int:
 # ---------------------------------------------------------------------- words
 
 
-def _heading(profile: Profile) -> str:
+def _heading(profile: ProfileRecord) -> str:
     what = "Memory" if profile.kind == "memory" else "CPU time"
     if profile.missing:
         return f"{what} wasn't profiled: {printable(profile.missing, 400)}"
@@ -196,7 +196,7 @@ def _amount(kind: str, weight: int) -> str:
     return format_seconds(weight / 1e9) if kind == "cpu" else format_size(weight)
 
 
-def _percent(weight: int, profile: Profile) -> str:
+def _percent(weight: int, profile: ProfileRecord) -> str:
     share = weight / profile.total
     return f"{share:.0%}" if share >= 0.01 else "<1%"
 
@@ -222,7 +222,7 @@ def _short(file: str) -> str:
 # ---------------------------------------------------------------------- HTML
 
 
-def _content(profile: Profile) -> str:
+def _content(profile: ProfileRecord) -> str:
     if not profile.total:
         return ""
     headers = ["function", "where", "itself", "share", "with calls"]
@@ -260,7 +260,7 @@ def _swatch(color: str) -> str:
     return f'<span style="{style}"></span>'
 
 
-def _row(box: _Box, profile: Profile, least: float) -> str:
+def _row(box: _Box, profile: ProfileRecord, least: float) -> str:
     """The boxes below one, heaviest first."""
     shown = ""
     for (function, file, number), below in sorted(box.below.items(), key=lambda item: -item[1].weight):
@@ -279,7 +279,14 @@ def _row(box: _Box, profile: Profile, least: float) -> str:
 
 
 def _html(
-    profile: Profile, parent: _Box, weight: int, name: str, told: str, alpha: str, file: str = "", below: str = ""
+    profile: ProfileRecord,
+    parent: _Box,
+    weight: int,
+    name: str,
+    told: str,
+    alpha: str,
+    file: str = "",
+    below: str = "",
 ) -> str:
     """A box and those below it. Where there isn't room for name and amount, the name comes first."""
     own = _own(file)

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from agentplug.contract import wire
-from agentplug.contract.profile import Place, Profile, Stack
+from agentplug.contract.profile import Profile
+from agentplug.contract.record import Place, Stack
 from agentplug.contract.wire import Claim, Frame
 from agentplug.sandbox.channel import Violation
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from agentplug.contract import wire
 from agentplug.contract.events import Event
 from agentplug.contract.profile import Profile
-from agentplug.contract.run import Usage
+from agentplug.contract.record import Usage
 from agentplug.contract.wire import Frame
 from agentplug.sandbox.bounds import CHANNEL_FD
 from agentplug.sandbox.channel import Buffer, Violation, pack

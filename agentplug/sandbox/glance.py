@@ -10,7 +10,7 @@ from os import pread
 from time import clock_gettime_ns as clock_ns
 from typing import TYPE_CHECKING
 
-from agentplug.contract.run import Sample
+from agentplug.contract.record import Sample
 from agentplug.sandbox.exchange import Exchange
 from agentplug.sandbox.kernel import Gone, Readings, footprint_in
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Sample
+from agentplug.contract.record import Sample
 from agentplug.contract.wire import ZygoteNews
 from agentplug.sandbox.bounds import PROFILER_THREADS, scratch_bytes, scratch_inodes
 from agentplug.sandbox.channel import FrameReader

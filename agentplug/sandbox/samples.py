@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentplug.contract.run import Sample
+from agentplug.contract.record import Sample
 
 _MOST = 2_048
 _TOO_MANY = _MOST + 512

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from agentplug.contract.explain import plugin_name
-from agentplug.contract.run import KINDS, USAGE_FIELDS, Run
+from agentplug.contract.record import KINDS, USAGE_FIELDS, RunRecord
 from agentplug.contract.text import printable
 
 BLOCK_ROWS = 1 << 10
@@ -83,7 +83,7 @@ class Recorder:
 
     known_as: str | None = None
 
-    def __init__(self, runs: Iterable[Run] = ()) -> None:
+    def __init__(self, runs: Iterable[RunRecord] = ()) -> None:
         self.blocks: deque[Block] = deque()
         self.words: list[str] = []
         self.dropped = 0
@@ -92,7 +92,7 @@ class Recorder:
         for run in runs:
             self.add(run)
 
-    def add(self, run: Run) -> None:
+    def add(self, run: RunRecord) -> None:
         """Keep the figures of `run`; the oldest block goes when there are too many."""
         if run.source is not self._source or self.blocks[-1].count >= BLOCK_ROWS:
             self._turn_to(run)
@@ -137,7 +137,7 @@ class Recorder:
         self.dropped += self.blocks.popleft().count
         self._source = None
 
-    def _turn_to(self, run: Run) -> None:
+    def _turn_to(self, run: RunRecord) -> None:
         source = run.source
         self._begin(Identity(plugin_name(run), printable(source.version, 100), source.digest), 1)
         self._source = source

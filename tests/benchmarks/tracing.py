@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 
 from agentplug import Policy, SandboxedPlugin
 from agentplug.contract.events import Event
-from agentplug.contract.run import Run, SourceInfo, Usage
+from agentplug.contract.record import SourceInfo, Usage
+from agentplug.contract.run import Run
 from agentplug.trace.recorder import Recorder
 
 BUSY_PLUGINS = 20

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Run, Verdict
+from agentplug.contract.record import Verdict
+from agentplug.contract.run import Run
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 

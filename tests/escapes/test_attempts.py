@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Run, Verdict
+from agentplug.contract.record import Verdict
+from agentplug.contract.run import Run
 
 pytestmark = [pytest.mark.need("landlock", "seccomp")]
 

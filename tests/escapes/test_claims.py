@@ -11,7 +11,8 @@ import pytest
 from arena import Arena
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Run, Verdict
+from agentplug.contract.record import Verdict
+from agentplug.contract.run import Run
 from agentplug.contract.tried import tried_lines
 from agentplug.sandbox import launcher
 from agentplug.sandbox.launcher import zygote_for

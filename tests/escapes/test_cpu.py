@@ -10,7 +10,7 @@ import pytest
 from arena import until
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Verdict
+from agentplug.contract.record import Verdict
 from agentplug.sandbox.output import stream_to
 
 SPIN = """

@@ -9,7 +9,7 @@ import pytest
 from arena import until
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Verdict
+from agentplug.contract.record import Verdict
 
 ONE_FILE = """
 def attack(given):

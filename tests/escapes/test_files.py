@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Verdict
+from agentplug.contract.record import Verdict
 
 READ = """
 def attack(given):

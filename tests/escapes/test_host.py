@@ -11,7 +11,7 @@ import pytest
 from arena import children
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Verdict
+from agentplug.contract.record import Verdict
 from agentplug.sandbox.launcher import zygote_for
 
 KILL = """

@@ -6,7 +6,7 @@ import pytest
 from arena import MIB, overshoot
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Verdict
+from agentplug.contract.record import Verdict
 
 SMALL = Policy(memory="64M")
 SLACK_BYTES = 32 * MIB

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Verdict
+from agentplug.contract.record import Verdict
 
 CONNECT = """
 import socket

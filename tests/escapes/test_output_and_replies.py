@@ -8,7 +8,7 @@ import pytest
 from arena import MIB, until
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Verdict
+from agentplug.contract.record import Verdict
 
 FLOOD = """
 import os

@@ -12,7 +12,7 @@ import pytest
 from arena import machines
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Verdict
+from agentplug.contract.record import Verdict
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Verdict
+from agentplug.contract.record import Verdict
 
 EXEC = """
 import os

@@ -18,7 +18,8 @@ from test_host import KILL, OWNED, PIDFD, PRLIMIT, QUEUED, READ_MEMORY, STOP, TG
 from test_network import CONNECT, FAST_OPEN, LISTEN, PAIR, SEND_TO, serving
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Run, Verdict
+from agentplug.contract.record import Verdict
+from agentplug.contract.run import Run
 from agentplug.errors import BarrierUnavailable
 from agentplug.sandbox import launcher
 from agentplug.sandbox.launcher import zygote_for

@@ -14,7 +14,8 @@ import msgspec
 
 from agentplug.contract import wire
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Run, SourceInfo
+from agentplug.contract.record import SourceInfo
+from agentplug.contract.run import Run
 from agentplug.errors import AgentplugError
 from agentplug.outcome import load_error, runs_of
 from agentplug.sandbox.channel import FrameReader, Violation

@@ -24,7 +24,8 @@ import agentplug
 from agentplug import cli, sandboxed
 from agentplug.contract.events import Event
 from agentplug.contract.options import OPTIONS
-from agentplug.contract.run import Run, SourceInfo, Usage
+from agentplug.contract.record import SourceInfo, Usage
+from agentplug.contract.run import Run
 from agentplug.doctor import Diagnosis
 from agentplug.errors import AgentplugError, SpecError
 from agentplug.jupyter import magics, session

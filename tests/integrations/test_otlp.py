@@ -13,7 +13,8 @@ import pytest
 
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import ErrorText, Run, SourceInfo, Usage
+from agentplug.contract.record import ErrorText, SourceInfo, Usage
+from agentplug.contract.run import Run
 from agentplug.errors import AuditError
 from agentplug.trace.audit import Audit, AuditLog, read_audit
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentplug.contract.run import Verdict
+from agentplug.contract.record import Verdict
 from agentplug.trace.audit import AuditLog, read_audit, verify
 from agentplug.trace.audit.lines import MAX_LINE_BYTES, fit, to_json
 

@@ -26,8 +26,9 @@ from rich.console import Console
 from agentplug.contract.events import Event
 from agentplug.contract.messages import AgentMessage
 from agentplug.contract.policy import Policy
-from agentplug.contract.profile import Place, Profile, Stack
-from agentplug.contract.run import ErrorText, Run, Sample, SourceInfo, Usage
+from agentplug.contract.profile import Profile
+from agentplug.contract.record import ErrorText, Place, Sample, SourceInfo, Stack, Usage
+from agentplug.contract.run import Run
 from agentplug.errors import AgentplugError, AuditError, PluginQuarantined
 from agentplug.manager import PluginManager
 from agentplug.report import plots

@@ -18,7 +18,7 @@ import pytest
 
 import agentplug
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import KINDS
+from agentplug.contract.record import KINDS
 from agentplug.sources.resolve import resolve
 
 ROOT = Path(__file__).resolve().parents[2]

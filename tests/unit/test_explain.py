@@ -9,7 +9,8 @@ import pytest
 from agentplug.contract.events import Event
 from agentplug.contract.explain import DECIDING, added_memory_bytes, explain, format_seconds
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import ErrorText, Run, SourceInfo, Usage, judge
+from agentplug.contract.record import ErrorText, SourceInfo, Usage, judge
+from agentplug.contract.run import Run
 from agentplug.errors import LimitExceeded, PluginError, ProtocolViolation, WorkerDied
 
 MIB = 1 << 20

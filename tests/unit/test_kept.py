@@ -9,8 +9,9 @@ import pytest
 from agentplug import kept
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
-from agentplug.contract.profile import Place, Profile, Stack
-from agentplug.contract.run import Run, SourceInfo, Usage
+from agentplug.contract.profile import Profile
+from agentplug.contract.record import Place, SourceInfo, Stack, Usage
+from agentplug.contract.run import Run
 
 
 def profiled(number: int) -> Run:

@@ -18,7 +18,8 @@ from agentplug import Policy, SandboxedPlugin
 from agentplug.contract import learning
 from agentplug.contract.events import Event
 from agentplug.contract.learned import Learned
-from agentplug.contract.run import Run, SourceInfo, Usage
+from agentplug.contract.record import SourceInfo, Usage
+from agentplug.contract.run import Run
 from agentplug.errors import PolicyError
 from tests.leftovers import _warmed, nothing_left  # noqa: F401
 

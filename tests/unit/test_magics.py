@@ -12,7 +12,8 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 import agentplug
-from agentplug.contract.run import Run, Verdict
+from agentplug.contract.record import Verdict
+from agentplug.contract.run import Run
 from agentplug.errors import (
     AgentplugError,
     ContractError,

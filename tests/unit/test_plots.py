@@ -15,7 +15,8 @@ import pytest
 from agentplug.battery.matrix import Matrix, Row
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Run, Sample, SourceInfo, Usage
+from agentplug.contract.record import Sample, SourceInfo, Usage
+from agentplug.contract.run import Run
 from agentplug.report.frames import calls_frame, samples_frame
 from agentplug.report.labels import short_names
 from agentplug.report.marks import SERIES, VERDICTS

@@ -22,8 +22,9 @@ from IPython.utils.capture import capture_output
 from agentplug.contract import wire
 from agentplug.contract.options import policy_from_options
 from agentplug.contract.policy import Policy
-from agentplug.contract.profile import CLAIM, Place, Profile, Stack
-from agentplug.contract.run import Run, Verdict
+from agentplug.contract.profile import Profile
+from agentplug.contract.record import CLAIM, Place, Stack, Verdict
+from agentplug.contract.run import Run
 from agentplug.contract.wire import Frame, Plan
 from agentplug.errors import PolicyError
 from agentplug.sandbox import profiling

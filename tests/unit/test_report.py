@@ -20,7 +20,8 @@ from rich.console import Console
 from agentplug.contract.events import Event
 from agentplug.contract.explain import explain
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import KINDS, USAGE_FIELDS, ErrorText, Run, Sample, SourceInfo, Usage, Verdict
+from agentplug.contract.record import KINDS, USAGE_FIELDS, ErrorText, Sample, SourceInfo, Usage, Verdict
+from agentplug.contract.run import Run
 from agentplug.report.barriers import found_rich
 from agentplug.report.cards import barriers_table, plugin_card, run_card
 from agentplug.report.frames import calls_frame, samples_frame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from agentplug.contract.run import Sample
+from agentplug.contract.record import Sample
 from agentplug.sandbox.samples import Samples
 
 

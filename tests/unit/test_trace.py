@@ -13,7 +13,8 @@ import pytest
 from agentplug import kept, past
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import KINDS, Run, Sample, SourceInfo, Usage
+from agentplug.contract.record import KINDS, Sample, SourceInfo, Usage
+from agentplug.contract.run import Run
 from agentplug.manager import PluginManager
 from agentplug.report.files import read_trace, save_trace
 from agentplug.report.frames import about, calls_frame, recorded_frame, samples_frame

@@ -15,7 +15,8 @@ import pytest
 
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Run, Sample, SourceInfo, Usage
+from agentplug.contract.record import Sample, SourceInfo, Usage
+from agentplug.contract.run import Run
 from agentplug.report.files import read_trace, save_trace
 from agentplug.report.frames import calls_frame, samples_frame
 

@@ -12,7 +12,8 @@ from IPython.lib.pretty import pretty
 
 from agentplug import Policy, SandboxedPlugin
 from agentplug.contract.events import Event
-from agentplug.contract.run import Run, SourceInfo, Usage, judge
+from agentplug.contract.record import SourceInfo, Usage, judge
+from agentplug.contract.run import Run
 from agentplug.contract.tried import attempts, tried_lines
 from agentplug.jupyter.failures import rendered
 from agentplug.report.cards import run_card

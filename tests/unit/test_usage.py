@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from agentplug import Policy, SandboxedPlugin
-from agentplug.contract.run import Run, Usage
+from agentplug.contract.record import Usage
+from agentplug.contract.run import Run
 from tests.leftovers import _warmed, nothing_left  # noqa: F401
 
 MIB = 1 << 20

@@ -18,7 +18,8 @@ from IPython.core.getipython import get_ipython
 from agentplug.contract.events import Event
 from agentplug.contract.explain import added_memory_bytes, memory_floor_bytes
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Run, Sample
+from agentplug.contract.record import Sample
+from agentplug.contract.run import Run
 from agentplug.manager import AnyPlugin, PluginManager
 from agentplug.sandbox.exchange import Exchange
 from agentplug.sandboxed import SandboxedPlugin

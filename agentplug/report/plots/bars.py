@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from agentplug.contract.explain import added_memory_bytes, plugin_name
-from agentplug.contract.run import Run
+from agentplug.contract.record import RunRecord
 from agentplug.report.labels import SMALL, halo, plot_text
 from agentplug.report.marks import verdict_mark
 from agentplug.report.plots.canvas import (
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def compare_runs(runs: Iterable[Run], ax: Axes | None = None, by: Literal["memory", "cpu"] = "memory") -> Axes:
+def compare_runs(runs: Iterable[RunRecord], ax: Axes | None = None, by: Literal["memory", "cpu"] = "memory") -> Axes:
     """A bar a run, first on top: peak of added memory or CPU time, each with a mark at its limit.
 
     Colour, hatch and word tell the verdict. Raises `ValueError` for what are no runs or for another `by`.

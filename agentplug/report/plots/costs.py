@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-from agentplug.contract.run import KINDS, Run
+from agentplug.contract.record import KINDS, RunRecord
 from agentplug.report.labels import SMALL, halo, plot_text, short_names
 from agentplug.report.marks import LIMIT_COLOR, MEMORY_COLOR, verdict_mark
 from agentplug.report.plots.canvas import (
@@ -37,7 +37,7 @@ _WIDE = 100
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.99, 1.0)
 
 
-def plot_costs(calls: pd.DataFrame | Run | Iterable[Run], ax: Axes | None = None, by: By = "cpu") -> Axes:
+def plot_costs(calls: pd.DataFrame | RunRecord | Iterable[RunRecord], ax: Axes | None = None, by: By = "cpu") -> Axes:
     """How the cost of calls is spread, a row for each plugin and verdict.
 
     The cost is CPU time, the memory that the call itself added (`memory`), or the time that it took (`wall`).
@@ -76,8 +76,8 @@ def plot_costs(calls: pd.DataFrame | Run | Iterable[Run], ax: Axes | None = None
 
 
 def plot_change(
-    before: pd.DataFrame | Run | Iterable[Run],
-    after: pd.DataFrame | Run | Iterable[Run],
+    before: pd.DataFrame | RunRecord | Iterable[RunRecord],
+    after: pd.DataFrame | RunRecord | Iterable[RunRecord],
     ax: Axes | None = None,
     by: By = "cpu",
 ) -> Axes:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from agentplug.contract.explain import added_memory_bytes, memory_floor_bytes, plugin_name
-from agentplug.contract.run import Run
+from agentplug.contract.record import RunRecord
 from agentplug.report.accessor import SAMPLES_COLUMNS
 from agentplug.report.labels import mark_events, mark_phases, plot_text, width_pt
 from agentplug.report.marks import CPU_COLOR, MEMORY_COLOR, verdict_mark
@@ -68,7 +68,7 @@ class Curve(NamedTuple):
         return byte_unit(reach) if self.by == "memory" else time_unit(reach)
 
 
-def plot_run(run: Run, axes: Sequence[Axes] | NDArray[Any] | None = None) -> NDArray[Any]:
+def plot_run(run: RunRecord, axes: Sequence[Axes] | NDArray[Any] | None = None) -> NDArray[Any]:
     """Memory above and CPU below, against time, with limits, phases and events.
 
     `axes` are two Axes to draw on; returns them as an array of shape (2,). Raises `ValueError` for another number, or
@@ -88,7 +88,7 @@ def plot_run(run: Run, axes: Sequence[Axes] | NDArray[Any] | None = None) -> NDA
     return both
 
 
-def plot_memory(run: Run, ax: Axes | None = None) -> Axes:
+def plot_memory(run: RunRecord, ax: Axes | None = None) -> Axes:
     """Memory that the plugin added to its worker, over time, with the limit, phases, events and the verdict.
 
     Raises `ValueError` for what is no run.
@@ -99,7 +99,7 @@ def plot_memory(run: Run, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_cpu(run: Run, ax: Axes | None = None) -> Axes:
+def plot_cpu(run: RunRecord, ax: Axes | None = None) -> Axes:
     """CPU time that the call has used, over time, with the limit, phases, events and the verdict.
 
     Raises `ValueError` for what is no run.
@@ -127,7 +127,7 @@ def plot_samples(frame: pd.DataFrame, ax: Axes | None = None, by: By = "memory")
     return ax
 
 
-def run_curve(run: Run, by: By) -> Curve:
+def run_curve(run: RunRecord, by: By) -> Curve:
     """What a run shows of its memory or its CPU time."""
     if by == "memory":
         floor, label, limit = memory_floor_bytes(run), "Added memory", float(run.policy.memory)
@@ -193,7 +193,7 @@ def _draw(ax: Axes, curve: Curve, end_s: float) -> float:
     return time_scale
 
 
-def _draw_run(run: Run, by: By, ax: Axes, *, headed: bool = True) -> None:
+def _draw_run(run: RunRecord, by: By, ax: Axes, *, headed: bool = True) -> None:
     curve = run_curve(run, by)
     end_s = max([run.usage.wall_s, 1e-6, *curve.t_s, *(event.t_s for event in run.events)])
     scale = _draw(ax, curve, end_s)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentplug.contract.run import Run
+from agentplug.contract.record import RunRecord
 from agentplug.report.frames import calls_frame
 from agentplug.report.limits import earlier_limits
 
@@ -98,7 +98,7 @@ def _words(column: pd.Series[Any]) -> Any:
     return np.array([*(str(value) for value in different), "?"], dtype=object)[codes]
 
 
-def runs_of(given: Any) -> list[Run]:
+def runs_of(given: Any) -> list[RunRecord]:
     """`given` as a list of runs. Raises `ValueError` if something else is in it."""
     import pandas as pd
 
@@ -106,16 +106,16 @@ def runs_of(given: Any) -> list[Run]:
         raise ValueError(
             "this picture is drawn from runs (`plugin.runs`), not from a frame; plot_calls draws a trace"
         )
-    runs = [given] if isinstance(given, Run) else list(given) if isinstance(given, Iterable) else [given]
+    runs = [given] if isinstance(given, RunRecord) else list(given) if isinstance(given, Iterable) else [given]
     for run in runs:
-        if not isinstance(run, Run):
+        if not isinstance(run, RunRecord):
             raise ValueError(f"a picture is drawn from runs or from a trace's frame, not from a {type(run).__name__}")
     return runs
 
 
-def one_run(given: Any) -> Run:
+def one_run(given: Any) -> RunRecord:
     """`given`, if it is a run. Raises `ValueError` for anything else."""
-    if not isinstance(given, Run):
+    if not isinstance(given, RunRecord):
         raise ValueError(
             f"this picture is drawn from a single run, not from a {type(given).__name__}; plot_runs draws several, "
             "plot_samples a run's readings, plot_calls a trace"

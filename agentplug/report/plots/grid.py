@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentplug.contract.explain import plugin_name
-from agentplug.contract.run import Run
+from agentplug.contract.record import RunRecord
 from agentplug.report.labels import halo, mark_phases, plot_text
 from agentplug.report.marks import LIMIT_COLOR, verdict_mark
 from agentplug.report.plots.canvas import amount, dress, say, several, time_unit, top
@@ -24,7 +24,9 @@ _HEADROOM = 1.45
 
 
 def plot_runs(
-    runs: Iterable[Run], axes: Sequence[Axes] | NDArray[Any] | None = None, by: Literal["memory", "cpu"] = "memory"
+    runs: Iterable[RunRecord],
+    axes: Sequence[Axes] | NDArray[Any] | None = None,
+    by: Literal["memory", "cpu"] = "memory",
 ) -> NDArray[Any]:
     """Memory or CPU time of each run over time, one small picture a run, all with the same scales and units.
 
@@ -111,7 +113,7 @@ def _limit(ax: Axes, limit: float, unit: str) -> None:
     halo(ax, text)
 
 
-def _headings(ax: Axes, run: Run) -> None:
+def _headings(ax: Axes, run: RunRecord) -> None:
     """Name and number above, the verdict below them in its colour and with its icon."""
     ax.set_title(
         f"{plot_text(plugin_name(run), 18)} #{run.number}", loc="left", fontsize=_WORDS_SIZE, parse_math=False

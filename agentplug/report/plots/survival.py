@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from agentplug.contract.run import KINDS
+from agentplug.contract.record import KINDS
 from agentplug.report.labels import SMALL, short_names
 from agentplug.report.plots.canvas import canvas, say
 from agentplug.report.plots.given import once

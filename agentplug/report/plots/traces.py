@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-from agentplug.contract.run import KINDS, Run
+from agentplug.contract.record import KINDS, RunRecord
 from agentplug.report.labels import SMALL, short_names
 from agentplug.report.marks import SERIES, verdict_mark
 from agentplug.report.plots.canvas import byte_unit, canvas, dress, is_limit, limit_level, say, time_unit, top
@@ -23,7 +23,7 @@ _FEW = 80
 
 
 def plot_calls(
-    calls: pd.DataFrame | Run | Iterable[Run],
+    calls: pd.DataFrame | RunRecord | Iterable[RunRecord],
     ax: Axes | None = None,
     by: Literal["memory", "cpu", "wall"] = "memory",
 ) -> Axes:

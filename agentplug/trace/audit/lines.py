@@ -25,7 +25,7 @@ from hashlib import sha256
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from agentplug.contract.run import Verdict
+from agentplug.contract.record import Verdict
 from agentplug.contract.text import printable
 
 FORMAT = "agentplug-audit"

@@ -23,7 +23,8 @@ from agentplug.contract.events import Event
 from agentplug.contract.explain import memory_floor_bytes
 from agentplug.contract.policy import Policy
 from agentplug.contract.profile import Profile
-from agentplug.contract.run import USAGE_FIELDS, ErrorText, Run, Sample, SourceInfo, Usage
+from agentplug.contract.record import USAGE_FIELDS, ErrorText, Sample, SourceInfo, Usage
+from agentplug.contract.run import Run
 from agentplug.trace.audit.lines import MAX_LINE_BYTES, checked_time, digest_of, to_json
 
 _MOST_ABOUT = 64
