@@ -10,11 +10,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agentplug.contract.messages import AgentMessage
+    from agentplug.contract.messages.message import AgentMessage
     from agentplug.contract.plugin import AgentPlugin
     from agentplug.contract.policy import Policy
     from agentplug.contract.record import Usage, Verdict
-    from agentplug.contract.run import Run
+    from agentplug.core.run import Run
+    from agentplug.core.sandboxed import SandboxedPlugin, load_plugin_from_module
     from agentplug.doctor import doctor
     from agentplug.errors import (
         AgentplugError,
@@ -35,25 +36,24 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from agentplug.jupyter.dashboard import dashboard
-    from agentplug.manager import PluginManager
-    from agentplug.sandboxed import SandboxedPlugin, load_plugin_from_module
+    from agentplug.manager.manager import PluginManager
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "AgentMessage": "agentplug.contract.messages",
+    "AgentMessage": "agentplug.contract.messages.message",
     "AgentPlugin": "agentplug.contract.plugin",
     "Policy": "agentplug.contract.policy",
-    "Run": "agentplug.contract.run",
+    "Run": "agentplug.core.run",
     "Usage": "agentplug.contract.record",
     "Verdict": "agentplug.contract.record",
     "dashboard": "agentplug.jupyter.dashboard",
     "doctor": "agentplug.doctor",
     "load_ipython_extension": "agentplug.jupyter",
     "unload_ipython_extension": "agentplug.jupyter",
-    "PluginManager": "agentplug.manager",
-    "SandboxedPlugin": "agentplug.sandboxed",
-    "load_plugin_from_module": "agentplug.sandboxed",
+    "PluginManager": "agentplug.manager.manager",
+    "SandboxedPlugin": "agentplug.core.sandboxed",
+    "load_plugin_from_module": "agentplug.core.sandboxed",
 } | dict.fromkeys(
     (
         "AgentplugError",

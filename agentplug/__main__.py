@@ -1,5 +1,5 @@
 """`python -m agentplug`: the command line."""
 
-from agentplug.cli import main
+from agentplug.cli.app import main
 
 main()

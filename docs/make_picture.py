@@ -12,10 +12,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from agentplug.contract.explain import added_memory_bytes, format_seconds, plugin_name
-from agentplug.demo import TEXT, Act, play
+from agentplug.cli.demo import TEXT, Act, play
 from agentplug.report.marks import verdict_mark
 from agentplug.report.plots import plot_cpu, plot_memory
+from agentplug.report.sentences import added_memory_bytes, format_seconds, plugin_name
 
 ZOO = "agentplug.zoo."
 ACTS = [

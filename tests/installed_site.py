@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from agentplug.sources import modules
-from agentplug.sources.pins import closures, taking
+from agentplug.core.sources import modules
+from agentplug.manager.pins import closures, taking
 
 
 def use_site(site: Path, monkeypatch: pytest.MonkeyPatch, *, first: bool = True) -> Path:

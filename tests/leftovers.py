@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
-from agentplug.sandbox import launcher, spare
-from agentplug.sandbox.conversation import our_loop
-from agentplug.sandboxed import SandboxedPlugin
+from agentplug.core.boundary.bounds import SPARE_NAME
+from agentplug.core.host import launcher
+from agentplug.core.host.conversation import our_loop
+from agentplug.core.sandboxed import SandboxedPlugin
 
 PATIENCE_S = 10.0
 WORKER = "agentplug"
@@ -74,7 +75,7 @@ def held() -> Held:
 
 
 def _counts(process: psutil.Process) -> bool:
-    return _name(process.pid) not in (spare.NAME, "")
+    return _name(process.pid) not in (SPARE_NAME, "")
 
 
 def _name(pid: int) -> str:

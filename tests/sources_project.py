@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agentplug.contract.source import Source
+from agentplug.core.sources.source import Source
 
 BOMB = "raise SystemExit('the host ran the plugin')\n"
 

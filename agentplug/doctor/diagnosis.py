@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agentplug.battery.matrix import Matrix
 from agentplug.contract.text import printable
+from agentplug.doctor.battery.matrix import Matrix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +15,9 @@ COLUMNS = {"barrier": "barrier", "protects": "protects against", "status": "stat
     name: name for name in ("evidence", "remedy")
 }
 """The columns of the table: key of a row, and how it is called."""
+
+OWN_ZYGOTE = ("agentplug.doctor.probe",)
+"""Nobody else preloads this, so that the zygote may be killed."""
 
 
 @dataclass(frozen=True)

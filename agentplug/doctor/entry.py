@@ -7,14 +7,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-from agentplug.battery.matrix import Matrix, Row
-from agentplug.doctor.diagnosis import Diagnosis
+from agentplug.core.host.conversation import wait_for
+from agentplug.core.host.launcher import zygote_for
+from agentplug.doctor.battery.matrix import Matrix, Row
+from agentplug.doctor.diagnosis import OWN_ZYGOTE, Diagnosis
 from agentplug.errors import AgentplugError
-from agentplug.sandbox.conversation import wait_for
-from agentplug.sandbox.launcher import zygote_for
-
-OWN_ZYGOTE = ("agentplug.doctor.probe",)
-"""Nobody else preloads this, so that the zygote may be killed."""
 
 
 def doctor(attack: bool = False, progress: Callable[[Row], None] | None = None) -> Diagnosis:
@@ -38,7 +35,7 @@ def attacked(diagnosis: Diagnosis, progress: Callable[[Row], None] | None = None
     """The diagnosis with what the battery found; without a matrix where no plugin is started by default."""
     matrix: Matrix | None = None
     if not diagnosis.problem:
-        from agentplug.battery.run import run_battery
+        from agentplug.doctor.battery.run import run_battery
 
         try:
             matrix = wait_for(run_battery(progress=progress))

@@ -12,15 +12,15 @@ import signal
 from dataclasses import replace
 from typing import Any
 
-from agentplug.battery.catalogue import Attack
-from agentplug.battery.run import let_loose
-from agentplug.battery.stage import Stage
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Run
-from agentplug.doctor.entry import OWN_ZYGOTE
+from agentplug.core.host.launcher import zygote_for
+from agentplug.core.run import Run
+from agentplug.doctor.battery.catalogue import Attack
+from agentplug.doctor.battery.run import let_loose
+from agentplug.doctor.battery.stage import Stage
+from agentplug.doctor.diagnosis import OWN_ZYGOTE
 from agentplug.doctor.looks import Finding, look_at, of_environment
 from agentplug.doctor.trials import INVENTORY, PROTECTS, REMEDIES, TRIALS, Trial
-from agentplug.sandbox.launcher import zygote_for
 
 _DYING_MS = 5_000
 _ERRNO = re.compile(r"\[Errno (\d+)\]")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from agentplug.sandbox import cgroups
+from agentplug.core.boundary import cgroups
 
 _NAMESPACES = ("user", "mnt", "ipc", "net")
 _COMMON = ("PATH", "LANG")

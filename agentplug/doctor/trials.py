@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from agentplug.battery.catalogue import CATALOGUE, Attack
+from agentplug.doctor.battery.catalogue import CATALOGUE, Attack
 
 _EXTRA = "an extra layer: what it protects is held without it"
 

@@ -13,17 +13,17 @@ from agentplug.contract.text import printable
 from agentplug.errors import ContractError
 
 if TYPE_CHECKING:
-    from agentplug.manager import PluginManager
+    from agentplug.manager.manager import PluginManager
 
 __all__ = ["attach"]
 
 # Where a framework's classes live: the file that knows them, and what it attaches to.
 _ADAPTERS = {
-    "pydantic_ai": ("pydantic_ai", "a pydantic-ai Agent"),
-    "langchain": ("langchain", "LangChain's create_agent"),
-    "langgraph": ("langchain", "LangChain's create_agent"),
-    "agents": ("openai_agents", "an OpenAI Agents SDK Agent"),
-    "google.adk": ("google_adk", "a Google ADK Runner or App"),
+    "pydantic_ai": ("pydantic_ai.adapter", "a pydantic-ai Agent"),
+    "langchain": ("langchain.adapter", "LangChain's create_agent"),
+    "langgraph": ("langchain.adapter", "LangChain's create_agent"),
+    "agents": ("openai_agents.adapter", "an OpenAI Agents SDK Agent"),
+    "google.adk": ("google_adk.adapter", "a Google ADK Runner or App"),
     "agentplug.integrations.scripted": ("scripted", "a ScriptedAgent"),
 }
 

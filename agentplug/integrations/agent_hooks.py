@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agentplug.contract.messages import AgentMessage
+from agentplug.contract.messages.message import AgentMessage
 from agentplug.contract.text import printable
+from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.errors import ContractError
-from agentplug.manager import PluginManager
-from agentplug.sandboxed import SandboxedPlugin
+from agentplug.manager.manager import PluginManager
 
 FRAMEWORK = "agent-hooks"
 _RESERVED = "host_error:"

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
-from agentplug.contract.messages import AgentMessage
+from agentplug.contract.messages.message import AgentMessage
 from agentplug.contract.text import printable
 from agentplug.errors import AgentplugError, ContractError, HookDenied
-from agentplug.hooks import Dispatch
-from agentplug.manager import PluginManager
+from agentplug.manager.hooks import Dispatch
+from agentplug.manager.manager import PluginManager
 
 
 class Framework(NamedTuple):

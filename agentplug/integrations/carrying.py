@@ -12,8 +12,8 @@ from difflib import SequenceMatcher
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 from agentplug.errors import HookDenied
-from agentplug.hooks import Dispatch
 from agentplug.integrations.bridge import Trail, error_of, since, tool_response
+from agentplug.manager.hooks import Dispatch
 
 M = TypeVar("M")
 T = TypeVar("T")

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agentplug.contract.record import USAGE_FIELDS
 from agentplug.contract.text import printable
 from agentplug.errors import AuditError
-from agentplug.trace.audit.lines import Entry, checked_time
-from agentplug.trace.audit.reading import Audit, verdict_of
+from agentplug.manager.audit.lines import Entry, checked_time, verdict_of
+from agentplug.manager.audit.reading import Audit
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan

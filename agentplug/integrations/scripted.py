@@ -40,7 +40,7 @@ from agentplug.integrations.carrying import (
     response_of,
     settled,
 )
-from agentplug.manager import PluginManager
+from agentplug.manager.manager import PluginManager
 
 _FRAMEWORK = Framework("scripted", None)
 _MODEL = {"id": "script", "vendor": None}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agentplug.contract.policy import Policy
+from agentplug.core.host.conversation import wait_for
 from agentplug.errors import AgentplugError
-from agentplug.locking import propose
-from agentplug.registry import ConsentCard, available
+from agentplug.manager.pins.available import ConsentCard, available
+from agentplug.manager.pins.lockfile import NAME, read_lock
+from agentplug.manager.pins.pin import exceeding, rights_of
+from agentplug.manager.pins.verify import propose
 from agentplug.report.html import esc, table
-from agentplug.sandbox.conversation import wait_for
-from agentplug.sources.pins.lockfile import NAME, read_lock
-from agentplug.sources.pins.pin import exceeding, rights_of
 
 _NONE = "No installed package announces a plugin (entry points of the group agentplug.plugins)."
 

@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from agentplug.core.host.launcher import warm_up
+from agentplug.core.host.output import stream_to
 from agentplug.jupyter.completion import matcher
 from agentplug.jupyter.magics import NAMES, AgentplugMagics
-from agentplug.jupyter.session import Session
+from agentplug.jupyter.session import close_session, open_session
 from agentplug.jupyter.streaming import sink_maker
-from agentplug.sandbox.launcher import warm_up
-from agentplug.sandbox.output import stream_to
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -23,7 +23,7 @@ class _Loaded:
 
     def __init__(self, ip: InteractiveShell) -> None:
         self.ip = ip
-        self.session = Session(ip)
+        self.session = open_session(ip)
         self.magics = AgentplugMagics(ip, self.session)
         self.matcher: Callable[[Any], Any] = matcher(self.session, self.magics)
 
@@ -43,7 +43,7 @@ class _Loaded:
                 if getattr(function, "__self__", None) is self.magics:  # the user may have put another there
                     del manager.magics[kind][name]
         manager.registry.pop(type(self.magics).__name__, None)
-        self.session.close()
+        close_session(self.ip)
 
 
 _loaded: dict[int, _Loaded] = {}
@@ -64,12 +64,6 @@ def unload(ip: InteractiveShell) -> None:
     loaded = _loaded.pop(id(ip), None)
     if loaded is not None:
         loaded.take_out()
-
-
-def session_of(ip: InteractiveShell) -> Session | None:
-    """The session whose plugins the magics of `ip` load; None while the extension isn't loaded."""
-    loaded = _loaded.get(id(ip))
-    return loaded.session if loaded is not None else None
 
 
 def _warm_up() -> None:

@@ -10,9 +10,9 @@ import re
 from typing import TypeVar
 
 from agentplug.contract.record import Verdict
-from agentplug.contract.run import Run
 from agentplug.contract.text import printable
 from agentplug.contract.tried import tried_lines
+from agentplug.core.run import Run
 from agentplug.errors import AgentplugError
 
 TRACEBACK_LINES = 30

@@ -6,9 +6,9 @@ from typing import Any
 
 from IPython.display import display
 
-from agentplug.contract.run import Run
-from agentplug.sandbox.conversation import wait_for
-from agentplug.sandboxed import SandboxedPlugin
+from agentplug.core.host.conversation import wait_for
+from agentplug.core.run import Run
+from agentplug.core.sandboxed import SandboxedPlugin
 
 
 def with_dashboard(plugin: SandboxedPlugin, value: Any) -> Run:

@@ -14,8 +14,11 @@ from IPython.core.magic import Magics
 from IPython.display import display
 
 from agentplug.contract.record import Verdict
-from agentplug.contract.run import Run
 from agentplug.contract.tried import tried_lines
+from agentplug.core.run import Run
+from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.core.sources.cell import cell_source
+from agentplug.core.sources.names import near_match, quoted
 from agentplug.doctor import Diagnosis, doctor
 from agentplug.errors import AgentplugError, PinMismatch
 from agentplug.jupyter import options
@@ -24,10 +27,7 @@ from agentplug.jupyter.failures import fits, shortened, unexpected
 from agentplug.jupyter.live import show_dashboard
 from agentplug.jupyter.sandbox_cell import run_bound, run_cell
 from agentplug.jupyter.session import PluginList, Session
-from agentplug.manager import AnyPlugin
-from agentplug.sandboxed import SandboxedPlugin
-from agentplug.sources.cell import cell_source
-from agentplug.sources.names import near_match, quoted
+from agentplug.manager.manager import AnyPlugin
 
 if TYPE_CHECKING:
     from agentplug.jupyter.available import AvailableList

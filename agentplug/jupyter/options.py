@@ -20,9 +20,9 @@ from agentplug.contract.options import OPTIONS, policy_from_options
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import KINDS, Verdict
 from agentplug.contract.text import printable
+from agentplug.core.sources.names import identifier_of, near_match, quoted
 from agentplug.errors import PolicyError
 from agentplug.jupyter.decorators import argument
-from agentplug.sources.names import identifier_of, near_match, quoted
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -7,13 +7,13 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Run
-from agentplug.contract.source import Module, Source
+from agentplug.core.host.conversation import wait_for
+from agentplug.core.run import Run
+from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.core.sources.digest import text_digest
+from agentplug.core.sources.source import Module, Source
 from agentplug.errors import ProtocolViolation, SpecError
 from agentplug.jupyter.live import with_dashboard
-from agentplug.sandbox.conversation import wait_for
-from agentplug.sandboxed import SandboxedPlugin
-from agentplug.sources.digest import text_digest
 
 _RUNNER_PATH = "<agentplug cell runner>"  # `reporting` leaves frames of it out of tracebacks
 

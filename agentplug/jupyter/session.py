@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 
 from agentplug.contract.text import printable
-from agentplug.manager import AnyPlugin, PluginManager
-from agentplug.sandbox.conversation import wait_for
-from agentplug.sandboxed import SandboxedPlugin
-from agentplug.sources.names import near_match, quoted
+from agentplug.core.host.conversation import wait_for
+from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.core.sources.names import near_match, quoted
+from agentplug.manager.manager import AnyPlugin, PluginManager
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -89,3 +89,22 @@ class PluginList:
         from agentplug.report.cards import plugins_table
 
         return plugins_table(self._rows)
+
+
+_sessions: dict[int, Session] = {}
+
+
+def open_session(ip: InteractiveShell) -> Session:
+    """Make the session of `ip`, which `session_of` finds until `close_session`."""
+    session = _sessions[id(ip)] = Session(ip)
+    return session
+
+
+def session_of(ip: InteractiveShell) -> Session | None:
+    """The session whose plugins the magics of `ip` load; None while the extension isn't loaded."""
+    return _sessions.get(id(ip))
+
+
+def close_session(ip: InteractiveShell) -> None:
+    """Forget the session of `ip` and close its plugins."""
+    _sessions.pop(id(ip)).close()

@@ -1,7 +1,7 @@
 """`df.agentplug`: what a calls frame or a samples frame can answer (host).
 
 pandas attaches it to every frame once a trace was made or read in this process (`import agentplug` alone doesn't: it
-would have to import pandas). So open a saved trace by `agentplug.report.files.read_trace`, not `pandas.read_parquet`.
+would have to import pandas). So open a saved trace by `agentplug.read_trace`, not `pandas.read_parquet`.
 A frame of other origin gets an AttributeError that says what is missing, so `hasattr(df, "agentplug")` tells the two
 apart.
 """
@@ -14,15 +14,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentplug.contract.record import USAGE_FIELDS
+from agentplug.report.columns import SAMPLES_COLUMNS, kind_of
+from agentplug.report.files import load_trace, save_trace
 from agentplug.report.limits import earlier_limits
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-CALLS_COLUMNS = ("run", "plugin", "version", "digest", "verdict", "by", "started_at", *USAGE_FIELDS)
-SAMPLES_COLUMNS = ("rss_bytes", "cpu_s", "cpu_percent", "threads")
 _COSTS = ("wall_s", "cpu_s", "peak_memory_bytes")
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 _SHARES: dict[str, Callable[[Any], Any]] = {  # what a call used of which limit; memory as far as it added it
@@ -39,21 +38,7 @@ class TraceAccessor:
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
-        columns = set(getattr(frame, "columns", ()))
-        if set(CALLS_COLUMNS) <= columns:
-            self.kind = "calls"
-        elif set(SAMPLES_COLUMNS) <= columns and frame.index.name == "t":
-            self.kind = "samples"
-        elif getattr(frame, "attrs", {}).get("frame") == "samples" or {"rss_bytes", "cpu_percent"} & columns:
-            lacking = ", ".join([name for name in SAMPLES_COLUMNS if name not in columns])
-            found = f"no columns {lacking}" if lacking else "no index t; set_index('t') makes a column t one"
-            raise AttributeError(f"df.agentplug needs all of `run.samples`: this samples frame has {found}")
-        else:
-            lacking = ", ".join([name for name in CALLS_COLUMNS if name not in columns][:4])
-            raise AttributeError(
-                "df.agentplug is for the trace of a run, plugin or manager (`plugin.trace`, `run.samples`); this "
-                f"{type(frame).__name__} has no columns {lacking} …"
-            )
+        self.kind = kind_of(frame)
 
     # ------------------------------------------------------------------ tables
 
@@ -153,14 +138,12 @@ class TraceAccessor:
 
         Draws on `ax` or on new Axes, and returns them.
         """
-        from agentplug.report import plots
+        from agentplug.report import plots  # matplotlib
 
         return plots.plot_calls(self._frame, ax) if self.kind == "calls" else plots.plot_samples(self._frame, ax)
 
     def save(self, path: str | Path) -> Path:
-        """Write the trace to a `.parquet`, `.feather` or `.csv` file: `report.files.read_trace` reads it back."""
-        from agentplug.report.files import save_trace
-
+        """Write the trace to a `.parquet`, `.feather` or `.csv` file: `agentplug.read_trace` reads it back."""
         return save_trace(self._frame, path)
 
     # ------------------------------------------------------------------ inside
@@ -201,8 +184,22 @@ class TraceAccessor:
         return told
 
 
+def attached(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame`, with `df.agentplug` known to pandas."""
+    _register()
+    return frame
+
+
+def read_trace(path: str | Path) -> pd.DataFrame:
+    """The trace that `df.agentplug.save` wrote: same values, dtypes and `attrs`.
+
+    Raises `ValueError` for any other file.
+    """
+    return attached(load_trace(path))
+
+
 @functools.cache
-def register() -> None:
+def _register() -> None:
     """Make `df.agentplug` known to pandas; once is enough."""
     from pandas.api.extensions import register_dataframe_accessor
 

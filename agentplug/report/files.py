@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentplug.contract.text import printable
-from agentplug.report.accessor import CALLS_COLUMNS, SAMPLES_COLUMNS, TraceAccessor, register
+from agentplug.report.columns import CALLS_COLUMNS, SAMPLES_COLUMNS, is_trace, kind_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ def save_trace(frame: pd.DataFrame, path: str | Path) -> Path:
     """
     target = _known(path)
     try:
-        TraceAccessor(frame)
+        kind_of(frame)
     except AttributeError as error:
         raise ValueError(str(error)) from None
     if not frame.columns.is_unique:
@@ -46,13 +46,12 @@ def save_trace(frame: pd.DataFrame, path: str | Path) -> Path:
     return target
 
 
-def read_trace(path: str | Path) -> pd.DataFrame:
+def load_trace(path: str | Path) -> pd.DataFrame:
     """The trace that `save_trace` wrote: same values, dtypes and `attrs`. Raises `ValueError` for any other file."""
-    register()
     source = _known(path)
     try:
         frame = _restored(*(_read_csv(source) if source.suffix == ".csv" else _read_arrow(source)))
-        if not hasattr(frame, "agentplug"):
+        if not is_trace(frame):
             raise ValueError("its columns are others")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         what = f"{printable(str(source), 200)} is no trace that agentplug saved"

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agentplug.contract.explain import plugin_name
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import KINDS, USAGE_FIELDS, RunRecord
 from agentplug.contract.text import printable
-from agentplug.report.accessor import register
-from agentplug.trace.machine import machine
-from agentplug.trace.recorder import ROW, Identity, Recorder
+from agentplug.report.machine import machine
+from agentplug.report.recorder import ROW, Identity, Recorder
+from agentplug.report.sentences import plugin_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +98,6 @@ def recorded_frame(given: Iterable[tuple[Recorder, About]]) -> pd.DataFrame:
     frame.attrs = {"frame": "calls"} | _together(present) | {"machine": machine(), "dropped": dropped}
     if earlier := {name: before for name, all_of in told.items() if (before := _earlier(all_of))}:
         frame.attrs["earlier_limits"] = earlier
-    register()
     return frame
 
 
@@ -173,7 +171,6 @@ def samples_frame(run: RunRecord) -> pd.DataFrame:
     attrs: dict[Hashable | None, Any] = {"frame": "samples", "plugin": plugin_name(run)}
     attrs |= {"version": printable(run.source.version, 100), "verdict": printable(str(run.verdict), 100)}
     frame.attrs = attrs | about(run.policy, run.source.digest, run.barriers) | {"machine": machine()}
-    register()
     return frame
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentplug.contract.events import TOLD, Event
-from agentplug.contract.explain import DECIDING, format_seconds
 from agentplug.contract.text import printable
+from agentplug.report.sentences import DECIDING, format_seconds
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

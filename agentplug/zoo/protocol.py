@@ -10,8 +10,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from agentplug.contract import values
-from agentplug.contract.wire import HEADER, MAGIC, REPLY, SETTLED, Frame
+from agentplug.core.boundary import codec as values
+from agentplug.core.boundary.frames import HEADER, MAGIC, REPLY, SETTLED, Frame
 from agentplug.zoo._beast import MIB, Beast, number
 
 _CHANNEL_FD = 3
@@ -96,7 +96,7 @@ class Oracle(Beast):
 
     async def initialize(self, config: Mapping[str, Any]) -> None:
         """Note the number of each frame that the worker takes."""
-        source, numbers = sys.modules["agentplug.sandbox.channel"].FrameSource, self._numbers
+        source, numbers = sys.modules["agentplug.core.boundary.channel"].FrameSource, self._numbers
         take = source.next
 
         def noting(self: Any) -> Any:

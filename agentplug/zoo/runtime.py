@@ -28,7 +28,7 @@ class EncoderSwapper(Beast):
 
     async def process(self, input_data: Any) -> Any:
         """Let every reply be a byte that means nothing."""
-        from agentplug.contract import values
+        from agentplug.core.boundary import codec as values
 
         setattr(values, "encode", lambda value: (b"\xc1", [b"x"]))  # noqa: B010
         return "anything"
@@ -42,8 +42,8 @@ class WorkerSwapper(Beast):
 
     async def process(self, input_data: Any) -> Any:
         """Let every reply be the greeting of a worker without barriers."""
-        worker = sys.modules["agentplug.sandbox.worker"]
-        pack = sys.modules["agentplug.sandbox.channel"].pack
+        worker = sys.modules["agentplug.core.worker.worker"]
+        pack = sys.modules["agentplug.core.boundary.channel"].pack
         worker.pack = lambda kind, call, *_: pack(16, call, b"\x82\xa8protocol\x01\xa8barriers\x90")  # type: ignore[attr-defined]
         return "anything"
 

@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from agentplug.contract.policy import Policy
-from agentplug.locking import propose, verified
-from agentplug.sources.pins import closures
-from agentplug.sources.pins.lockfile import read_lock
-from agentplug.sources.pins.writing import update_lock
+from agentplug.manager.pins import closures
+from agentplug.manager.pins.lockfile import read_lock
+from agentplug.manager.pins.verify import propose, verified
+from agentplug.manager.pins.writing import update_lock
 from tests.installed_site import install, use_site
 
 PLUGIN = """

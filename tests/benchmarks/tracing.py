@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 from agentplug import Policy, SandboxedPlugin
 from agentplug.contract.events import Event
 from agentplug.contract.record import SourceInfo, Usage
-from agentplug.contract.run import Run
-from agentplug.trace.recorder import Recorder
+from agentplug.core.run import Run
+from agentplug.report.recorder import Recorder
 
 BUSY_PLUGINS = 20
 BUSY_S = 5.0

@@ -24,9 +24,11 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Run
-from agentplug.sandbox import cgroups, launcher, spare
-from agentplug.sandboxed import SandboxedPlugin
+from agentplug.core.boundary import cgroups
+from agentplug.core.boundary.bounds import SPARE_NAME
+from agentplug.core.host import launcher
+from agentplug.core.run import Run
+from agentplug.core.sandboxed import SandboxedPlugin
 
 T = TypeVar("T")
 MIB = 1 << 20
@@ -235,7 +237,7 @@ class Host:
         roots = [pid for zygote in zygotes for pid in (zygote.process.pid, zygote.pid)]
         below, queue = [], [os.getpid(), *roots]
         while queue:
-            found = [pid for pid in children(queue.pop()) if pid not in roots and _name(pid) != spare.NAME]
+            found = [pid for pid in children(queue.pop()) if pid not in roots and _name(pid) != SPARE_NAME]
             below += found
             queue += found
         names = {f"agentplug-{zygote.pid}-" for zygote in zygotes}

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from arena import Arena, Host, run_unconfined
 
-from agentplug.contract.run import Run
-from agentplug.sandbox.launcher import zygote_for
+from agentplug.core.host.launcher import zygote_for
+from agentplug.core.run import Run
 
 PR_SET_CHILD_SUBREAPER = 36
 LONGEST_GAP_S = 0.100

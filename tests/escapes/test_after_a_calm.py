@@ -9,7 +9,7 @@ import pytest
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Verdict
-from agentplug.contract.run import Run
+from agentplug.core.run import Run
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from agentplug.sandboxed import SandboxedPlugin
+from agentplug.core.sandboxed import SandboxedPlugin
 
 
 @pytest.mark.need("landlock", "seccomp")

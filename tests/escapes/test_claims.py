@@ -12,10 +12,10 @@ from arena import Arena
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Verdict
-from agentplug.contract.run import Run
 from agentplug.contract.tried import tried_lines
-from agentplug.sandbox import launcher
-from agentplug.sandbox.launcher import zygote_for
+from agentplug.core.host import launcher
+from agentplug.core.host.launcher import zygote_for
+from agentplug.core.run import Run
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 

@@ -11,7 +11,7 @@ from arena import until
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Verdict
-from agentplug.sandbox.output import stream_to
+from agentplug.core.host.output import stream_to
 
 SPIN = """
 def attack(given):

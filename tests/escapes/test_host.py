@@ -12,7 +12,7 @@ from arena import children
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Verdict
-from agentplug.sandbox.launcher import zygote_for
+from agentplug.core.host.launcher import zygote_for
 
 KILL = """
 import os, signal

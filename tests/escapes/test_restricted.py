@@ -19,10 +19,10 @@ from test_network import CONNECT, FAST_OPEN, LISTEN, PAIR, SEND_TO, serving
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Verdict
-from agentplug.contract.run import Run
+from agentplug.core.host import launcher
+from agentplug.core.host.launcher import zygote_for
+from agentplug.core.run import Run
 from agentplug.errors import BarrierUnavailable
-from agentplug.sandbox import launcher
-from agentplug.sandbox.launcher import zygote_for
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 

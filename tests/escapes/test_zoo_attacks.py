@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from arena import Seen, run_unconfined
 
-from agentplug.battery.catalogue import CATALOGUE, Attack
-from agentplug.battery.matrix import Row
-from agentplug.battery.run import run_battery
-from agentplug.battery.stage import Stage
+from agentplug.doctor.battery.catalogue import CATALOGUE, Attack
+from agentplug.doctor.battery.matrix import Row
+from agentplug.doctor.battery.run import run_battery
+from agentplug.doctor.battery.stage import Stage
 from tests.breaches import BREACHES, BREACHES_WITHOUT
 from tests.conftest import missing
 

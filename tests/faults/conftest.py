@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from agentplug import Policy
-from agentplug.sandbox import launcher
-from agentplug.sandbox.launcher import Zygote, zygote_for
+from agentplug.core.host import launcher
+from agentplug.core.host.launcher import Zygote, zygote_for
 
 PRELOAD = ("tests.faults.in_zygote",)  # never imported here: it changes what it is loaded into
 PATIENCE_S = 30.0

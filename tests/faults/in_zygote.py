@@ -12,8 +12,8 @@ import os
 import signal
 import sys
 
-from agentplug.contract.wire import BarrierReport, Plan
-from agentplug.sandbox import barriers
+from agentplug.core.boundary.frames import BarrierReport, Plan
+from agentplug.core.worker import barriers
 
 FILE = "fault"
 _path = f"{json.loads(sys.orig_argv[-1])[1]}/{FILE}"

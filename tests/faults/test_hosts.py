@@ -22,11 +22,11 @@ import pytest
 
 import agentplug
 from agentplug import SandboxedPlugin
+from agentplug.core.host import watchdog
+from agentplug.core.host.limits import Limits
+from agentplug.core.host.output import stream_to
+from agentplug.core.host.scratch import scratch_usage
 from agentplug.errors import BarrierUnavailable
-from agentplug.sandbox import watchdog
-from agentplug.sandbox.limits import Limits
-from agentplug.sandbox.output import stream_to
-from agentplug.sandbox.scratch import scratch_usage
 from tests.faults.conftest import PATIENCE_S, Faulty, FaultyPlugin
 from tests.leftovers import _warmed, eventually, nothing_left, python  # noqa: F401
 
@@ -257,7 +257,7 @@ async def test_a_clock_that_jumps(faulty: Faulty, monkeypatch: pytest.MonkeyPatc
         call = asyncio.create_task(plugin.run("hang"))
         await asyncio.sleep(0)
         monkeypatch.setattr(time, "time", lambda: now() + jump.total_seconds())
-        monkeypatch.setattr("agentplug.sandboxed.datetime", Jumped)
+        monkeypatch.setattr("agentplug.core.sandboxed.datetime", Jumped)
         run = await call
         assert str(run.verdict) == "limited:wall"
         assert 0.6 <= run.usage.wall_s < 5

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agentplug.sandbox import cgroups
+from agentplug.core.boundary import cgroups
 from tests.leftovers import eventually
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.need("landlock", "seccomp")
 HOST = """
 import asyncio, json, os, signal, time
 from agentplug import Policy, SandboxedPlugin
-from agentplug.sandbox.launcher import zygote_for
+from agentplug.core.host.launcher import zygote_for
 
 class Family:
     name, version = "family", "1"

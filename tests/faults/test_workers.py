@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from agentplug import SandboxedPlugin
-from agentplug.contract import wire
+from agentplug.core.boundary import frames as wire
+from agentplug.core.boundary.channel import FrameReader
+from agentplug.core.host.exchange import Exchange, Request
+from agentplug.core.host.launcher import Spawned
+from agentplug.core.host.supervisor import Worker
+from agentplug.core.lifecycle import Lifecycle
 from agentplug.errors import AgentplugError, BarrierUnavailable, WorkerDied
-from agentplug.lifecycle import Lifecycle
-from agentplug.sandbox.channel import FrameReader
-from agentplug.sandbox.exchange import Exchange, Request
-from agentplug.sandbox.launcher import Spawned
-from agentplug.sandbox.supervisor import Worker
 from tests.faults.conftest import PATIENCE_S, Faulty, FaultyPlugin, slay
 from tests.leftovers import _warmed, eventually, nothing_left  # noqa: F401
 

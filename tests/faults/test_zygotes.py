@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from agentplug import SandboxedPlugin
+from agentplug.core.boundary import cgroups
+from agentplug.core.host.launcher import Zygote
+from agentplug.core.host.supervisor import Worker
+from agentplug.core.lifecycle import Lifecycle
 from agentplug.errors import BarrierUnavailable, WorkerDied
-from agentplug.lifecycle import Lifecycle
-from agentplug.sandbox import cgroups
-from agentplug.sandbox.launcher import Zygote
-from agentplug.sandbox.supervisor import Worker
 from tests.faults.conftest import PATIENCE_S, Faulty, FaultyPlugin, slay
 from tests.leftovers import _warmed, eventually, nothing_left  # noqa: F401
 

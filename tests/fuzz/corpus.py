@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from agentplug.contract import values, wire
+from agentplug.core.boundary import codec as values
+from agentplug.core.boundary import frames as wire
 
 EVERY_LIMIT = ("", "memory", "files", "disk", "processes", "threads")
 EVERY_REASON = ("raised", "not_found", "contract", "syntax")

@@ -17,7 +17,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["agentplug"]):
-    from agentplug.contract import wire
+    from agentplug.core.boundary import frames as wire
     from tests.fuzz.corpus import seeds
     from tests.fuzz.mutations import CALL, Case
     from tests.fuzz.target import play

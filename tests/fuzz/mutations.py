@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from agentplug.contract import wire
-from agentplug.contract.values import wire as codes
+from agentplug.core.boundary import frames as wire
+from agentplug.core.boundary.codec import layout as codes
 from tests.fuzz.corpus import Seed
 
 CALL = 0x01020304

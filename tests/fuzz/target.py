@@ -12,15 +12,15 @@ from typing import Any
 
 import msgspec
 
-from agentplug.contract import wire
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import SourceInfo
-from agentplug.contract.run import Run
+from agentplug.core.boundary import frames as wire
+from agentplug.core.boundary.channel import FrameReader, Violation
+from agentplug.core.decode import load_error, runs_of
+from agentplug.core.host.exchange import Exchange, Request
+from agentplug.core.host.readings import Counters, Memory
+from agentplug.core.run import Run
 from agentplug.errors import AgentplugError
-from agentplug.outcome import load_error, runs_of
-from agentplug.sandbox.channel import FrameReader, Violation
-from agentplug.sandbox.exchange import Exchange, Request
-from agentplug.sandbox.kernel import Counters, Memory
 from tests.fuzz.mutations import CALL, NONCE, Case
 
 MAX_REASON = 400

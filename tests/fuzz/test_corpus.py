@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from agentplug.contract import wire
-from agentplug.contract.wire import Frame
-from agentplug.sandbox.channel import FrameReader
-from agentplug.sandboxed import SandboxedPlugin
+from agentplug.core.boundary import frames as wire
+from agentplug.core.boundary.channel import FrameReader
+from agentplug.core.boundary.frames import Frame
+from agentplug.core.sandboxed import SandboxedPlugin
 from tests.fuzz.corpus import array_samples, plain_samples, seeds, table_samples
 
 pytestmark = pytest.mark.need("landlock", "seccomp")

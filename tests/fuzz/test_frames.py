@@ -13,7 +13,7 @@ from collections import Counter
 
 import pytest
 
-from agentplug.contract import wire
+from agentplug.core.boundary import frames as wire
 from tests.fuzz.corpus import Seed, seeds
 from tests.fuzz.mutations import CALL, Case, Mutator, parse
 from tests.fuzz.runner import SLOW_S, best_of, case_of, fuzz

@@ -21,15 +21,16 @@ from traitlets.config import Config
 from typer.testing import CliRunner
 
 import agentplug
-from agentplug import cli, sandboxed
+from agentplug.cli import app as cli
 from agentplug.contract.events import Event
 from agentplug.contract.options import OPTIONS
 from agentplug.contract.record import SourceInfo, Usage
-from agentplug.contract.run import Run
+from agentplug.core import sandboxed
+from agentplug.core.run import Run
+from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.doctor import Diagnosis
 from agentplug.errors import AgentplugError, SpecError
 from agentplug.jupyter import magics, session
-from agentplug.sandboxed import SandboxedPlugin
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -164,7 +165,7 @@ def test_any_command_line(command: str, arguments: list[str], stdin: bytes) -> N
         patch.setattr(sandboxed, "SandboxedPlugin", _Plugin)
         # Not by a dotted name: the package's attribute of that name may be the function by now.
         patch.setattr(importlib.import_module("agentplug.doctor"), "doctor", _unfit)
-        patch.setattr(importlib.import_module("agentplug.demo"), "show", _refused)
+        patch.setattr(importlib.import_module("agentplug.cli.demo"), "show", _refused)
         result = CliRunner().invoke(cli.app, [*([command] if command else []), *arguments], input=stdin)
 
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info

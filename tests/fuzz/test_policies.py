@@ -18,10 +18,10 @@ from agentplug.contract.grants import HOOK_KINDS
 from agentplug.contract.options import OPTIONS, policy_from_options
 from agentplug.contract.plugin import HOOK_POINTS
 from agentplug.contract.policy import Policy
-from agentplug.contract.wire import SpawnRequest
+from agentplug.core.boundary.frames import SpawnRequest
+from agentplug.core.host.plans import plan_for
 from agentplug.errors import PolicyError
 from agentplug.report.cards import plugin_card
-from agentplug.sandbox.plans import plan_for
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES
-from agentplug.contract.values import DecodeError, decode, encode
+from agentplug.core.boundary.codec import DecodeError, decode, encode
 from tests.fuzz.strategies import arrays, indexes, keys, same, tables, values
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentplug.contract.source import Source
+from agentplug.core.sources.cell import cell_source
+from agentplug.core.sources.resolve import resolve
+from agentplug.core.sources.source import Source
 from agentplug.errors import AgentplugError
-from agentplug.sources.cell import cell_source
-from agentplug.sources.resolve import resolve
 
 PLUGIN = """
 raise RuntimeError("the host ran a plugin's module")

@@ -15,8 +15,8 @@ from typing import Any
 from msgspec.msgpack import Ext
 from msgspec.msgpack import encode as msgpack
 
-from agentplug.contract import wire
-from agentplug.contract.values import wire as codes
+from agentplug.core.boundary import frames as wire
+from agentplug.core.boundary.codec import layout as codes
 from tests.fuzz.mutations import CALL, Case
 from tests.fuzz.target import play
 

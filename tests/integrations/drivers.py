@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentplug.integrations import attach
-from agentplug.manager import PluginManager
+from agentplug.manager.manager import PluginManager
 
 Step = str | list[tuple[str, dict[str, Any]]]
 

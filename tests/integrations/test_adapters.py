@@ -15,7 +15,7 @@ import pytest
 from agentplug.contract.plugin import AGENT_POINTS
 from agentplug.errors import ContractError, HookDenied
 from agentplug.integrations import attach
-from agentplug.manager import PluginManager
+from agentplug.manager.manager import PluginManager
 from tests.integrations.drivers import DRIVERS, Driver, GoogleADK, LangChain, OpenAIAgents, PydanticAI, Scripted
 
 OSLO = ("weather", {"city": "Oslo"})

@@ -14,9 +14,9 @@ import pytest
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import ErrorText, SourceInfo, Usage
-from agentplug.contract.run import Run
+from agentplug.core.run import Run
 from agentplug.errors import AuditError
-from agentplug.trace.audit import Audit, AuditLog, read_audit
+from agentplug.manager.audit import Audit, AuditLog, read_audit
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs the extra otlp")
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from agentplug.contract.messages import AgentMessage
+from agentplug.contract.messages.message import AgentMessage
 from agentplug.contract.plugin import AGENT_POINTS
 from agentplug.contract.policy import Policy
 from agentplug.errors import HookDenied
-from agentplug.manager import PluginManager
+from agentplug.manager.manager import PluginManager
 from tests.integrations.drivers import DRIVERS, Done, Driver
 
 PLUGINS = Path(__file__).with_name("plugins.py")

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from agentplug import PluginManager, Policy, SandboxedPlugin
-from agentplug.sandbox.launcher import zygote_for
-from agentplug.sandbox.output import stream_to
+from agentplug.core.host.launcher import zygote_for
+from agentplug.core.host.output import stream_to
 from tests.leftovers import QuietPlugin, held, left_since, warm
 
 LANES = 6

@@ -107,7 +107,7 @@ class WaiterPlugin:
         await asyncio.sleep(seconds)
         return seconds
 """.strip()
-ABOUT_ITSELF = "from agentplug.sandbox.launcher import zygote_for; print(zygote_for().pid)"
+ABOUT_ITSELF = "from agentplug.core.host.launcher import zygote_for; print(zygote_for().pid)"
 
 
 def restarts(n: int) -> Result:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agentplug.sandbox import cgroups
+from agentplug.core.boundary import cgroups
 from tests.leftovers import PATIENCE_S
 
 PR_SET_CHILD_SUBREAPER = 36

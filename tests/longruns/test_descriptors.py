@@ -8,7 +8,7 @@ import pytest
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Verdict
-from agentplug.sandboxed import SandboxedPlugin
+from agentplug.core.sandboxed import SandboxedPlugin
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 

@@ -27,11 +27,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from agentplug.battery.catalogue import CATALOGUE, Attack
-from agentplug.battery.run import LONGEST_GAP_S, MOST_GROWTH_KB, run_battery
-from agentplug.battery.stage import Stage
-from agentplug.battery.stock import below
-from agentplug.sandbox.wiping import remove_tree
+from agentplug.core.boundary.remove_tree import remove_tree
+from agentplug.doctor.battery.catalogue import CATALOGUE, Attack
+from agentplug.doctor.battery.run import LONGEST_GAP_S, MOST_GROWTH_KB, run_battery
+from agentplug.doctor.battery.stage import Stage
+from agentplug.doctor.battery.stock import below
 from tests.peers.ways import ROOT, WAYS, Job
 
 OURS = "agentplug"

@@ -14,9 +14,9 @@ import sys
 import threading
 import time
 
-from agentplug.battery.pulse import beating
-from agentplug.battery.stock import below
-from agentplug.battery.victim import forget_peak, own_memory_kb
+from agentplug.doctor.battery.pulse import beating
+from agentplug.doctor.battery.stock import below
+from agentplug.doctor.battery.victim import forget_peak, own_memory_kb
 from tests.peers.ways import WAYS, Job
 
 _PR_SET_CHILD_SUBREAPER = 36

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from agentplug.battery.catalogue import CATALOGUE, Attack
+from agentplug.doctor.battery.catalogue import CATALOGUE, Attack
 from tests.peers.__main__ import ROOT, Row, applies, got_its_way, table
 from tests.peers.translated import translate
 

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from agentplug import Policy, SandboxedPlugin
-from agentplug.sandbox.launcher import zygote_for
+from agentplug.core.host.launcher import zygote_for
 from tests.leftovers import _warmed, nothing_left  # noqa: F401
 
 MIB = 1 << 20

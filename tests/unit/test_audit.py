@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentplug.errors import AuditError
-from agentplug.trace.audit import AuditLog, BadLine, read_audit, verify
-from agentplug.trace.audit import log as log_module
+from agentplug.manager.audit import AuditLog, BadLine, read_audit, verify
+from agentplug.manager.audit import log as log_module
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ class TestVerify:
 
     def test_a_line_made_anew_breaks_the_next(self, path: Path) -> None:
         """Its own hash can be made right, but the line behind it holds the old one."""
-        from agentplug.trace.audit.lines import seal, unseal
+        from agentplug.manager.audit.lines import seal, unseal
 
         written(path)
         lines = path.read_bytes().splitlines(keepends=True)
@@ -306,7 +306,7 @@ class TestReading:
             read_audit(path)
 
     def test_a_newer_format_is_named(self, path: Path) -> None:
-        from agentplug.trace.audit.lines import seal
+        from agentplug.manager.audit.lines import seal
 
         fields = '{"format":"agentplug-audit","version":2,"chain":"c","part":1}'
         path.write_bytes(seal(1, "0" * 64, "2026-01-01T00:00:00+00:00", "header", fields)[0])
@@ -368,7 +368,7 @@ class TestWriterOfDamagedFiles:
 
 class TestOneWriter:
     def test_a_second_writer_is_refused_in_this_process_and_in_others(self, path: Path) -> None:
-        code = "import sys; from agentplug.trace.audit import AuditLog; AuditLog(sys.argv[1])"
+        code = "import sys; from agentplug.manager.audit import AuditLog; AuditLog(sys.argv[1])"
         with AuditLog(path):
             with pytest.raises(AuditError, match="being written by another audit log"):
                 AuditLog(path)
@@ -385,7 +385,7 @@ class TestOneWriter:
     def test_a_killed_writer_leaves_a_log_that_goes_on(self, path: Path) -> None:
         code = """
 import os, signal, sys
-from agentplug.trace.audit import AuditLog
+from agentplug.manager.audit import AuditLog
 log = AuditLog(sys.argv[1])
 for number in range(50):
     log.record("note", {"number": number})
@@ -400,7 +400,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     def test_a_fork_may_not_write_and_does_not_hold_the_lock(self, path: Path) -> None:
         code = """
 import os, sys, time
-from agentplug.trace.audit import AuditLog
+from agentplug.manager.audit import AuditLog
 log = AuditLog(sys.argv[1])
 there, here = os.pipe()
 if not os.fork():
@@ -465,7 +465,7 @@ os.wait()
         code = """
 import resource, sys
 from agentplug.errors import AuditError
-from agentplug.trace.audit import AuditLog
+from agentplug.manager.audit import AuditLog
 with AuditLog(sys.argv[1]) as log:
     log.record("note", {"number": 0})
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentplug.trace.audit import AuditLog, verify
+from agentplug.manager.audit import AuditLog, verify
 from tests.unit.test_audit_runs import a_run
 from tests.unit.test_cli import agentplug
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentplug.contract.record import Verdict
-from agentplug.trace.audit import AuditLog, read_audit, verify
-from agentplug.trace.audit.lines import MAX_LINE_BYTES, fit, to_json
+from agentplug.manager.audit import AuditLog, read_audit, verify
+from agentplug.manager.audit.lines import MAX_LINE_BYTES, fit, to_json
 
 
 @pytest.fixture

@@ -24,17 +24,17 @@ from pandas.testing import assert_frame_equal
 from rich.console import Console
 
 from agentplug.contract.events import Event
-from agentplug.contract.messages import AgentMessage
+from agentplug.contract.messages.message import AgentMessage
 from agentplug.contract.policy import Policy
-from agentplug.contract.profile import Profile
 from agentplug.contract.record import ErrorText, Place, Sample, SourceInfo, Stack, Usage
-from agentplug.contract.run import Run
+from agentplug.core.profile import Profile
+from agentplug.core.run import Run
 from agentplug.errors import AgentplugError, AuditError, PluginQuarantined
-from agentplug.manager import PluginManager
+from agentplug.manager.audit import Audit, AuditLog, read_audit, watching
+from agentplug.manager.audit.runs import RunWriter
+from agentplug.manager.manager import PluginManager
 from agentplug.report import plots
 from agentplug.report.frames import calls_frame, samples_frame
-from agentplug.trace.audit import Audit, AuditLog, read_audit, watching
-from agentplug.trace.audit.runs import RunWriter
 from tests.leftovers import eventually
 
 CONFINED = pytest.mark.need("landlock", "seccomp")

@@ -22,13 +22,13 @@ from typing import Any
 import pytest
 
 import agentplug.zoo
-from agentplug.battery import run as battery
-from agentplug.battery.catalogue import CATALOGUE, TIGHT, Attack
-from agentplug.battery.matrix import Matrix, Row
-from agentplug.battery.run import run_battery
-from agentplug.battery.stage import Stage
-from agentplug.battery.stock import Stock, left_since
-from agentplug.contract.run import Run
+from agentplug.core.run import Run
+from agentplug.doctor.battery import run as battery
+from agentplug.doctor.battery.catalogue import CATALOGUE, TIGHT, Attack
+from agentplug.doctor.battery.matrix import Matrix, Row
+from agentplug.doctor.battery.run import run_battery
+from agentplug.doctor.battery.stage import Stage
+from agentplug.doctor.battery.stock import Stock, left_since
 
 VERDICT = re.compile(r"`(completed|(?:failed|limited|died|broken):[^`]+)`")
 HELD = Row("Hoarder", "memory", "memory", "limited:memory", "limited:memory", True, "unharmed", 0.125, 1.5)
@@ -72,7 +72,7 @@ def test_a_class_names_the_verdict_that_the_catalogue_expects_first(attack: Atta
 
 def test_the_battery_imports_nothing_of_the_zoo() -> None:
     """The host names attacks, and never loads one; pandas waits until a frame is asked for."""
-    code = "import agentplug.battery.run, sys; print(*[m for m in sys.modules if 'zoo' in m or m == 'pandas'])"
+    code = "import agentplug.doctor.battery.run, sys; print(*[m for m in sys.modules if 'zoo' in m or m == 'pandas'])"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
 

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from agentplug import Policy, SandboxedPlugin
-from agentplug.contract.run import Run
-from agentplug.requests import call_request
+from agentplug.core.encode import call_request
+from agentplug.core.run import Run
 from tests.leftovers import _warmed, nothing_left  # noqa: F401
 
 pytestmark = [pytest.mark.need("landlock", "seccomp"), pytest.mark.usefixtures("nothing_left")]

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentplug.contract import wire
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES
-from agentplug.contract.wire import HEADER, MAGIC, Frame
-from agentplug.sandbox.channel import FrameReader, FrameSource, Violation, pack, write_frame
+from agentplug.core.boundary import frames as wire
+from agentplug.core.boundary.channel import FrameReader, FrameSource, Violation, pack, write_frame
+from agentplug.core.boundary.frames import HEADER, MAGIC, Frame
 
 REPLY_BYTES = 1 << 16
 

@@ -17,8 +17,8 @@ import psutil
 import pytest
 from rich.console import Console
 
-from agentplug import demo
-from agentplug.cli import app
+from agentplug.cli import demo
+from agentplug.cli.app import app
 from agentplug.contract.options import OPTIONS, policy_from_options
 from agentplug.contract.policy import Policy
 from agentplug.errors import PolicyError
@@ -75,7 +75,7 @@ def test_a_typo_is_answered_without_loading_the_sandbox() -> None:
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
 
-    assert not {"pandas", "numpy", "matplotlib", "IPython", "msgspec", "psutil", "agentplug.sandbox"} & set(
+    assert not {"pandas", "numpy", "matplotlib", "IPython", "msgspec", "psutil", "agentplug.core"} & set(
         done.stdout.split()
     )
 

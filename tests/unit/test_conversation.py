@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from agentplug.sandbox import conversation
-from agentplug.sandbox.conversation import our_loop, wait_for
+from agentplug.core.host import conversation
+from agentplug.core.host.conversation import our_loop, wait_for
 
 
 def test_waiting_on_our_own_loop_is_refused_and_does_not_hang() -> None:

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from agentplug import AgentMessage, ContractError, HookDenied, PluginError, PluginManager, Policy, SandboxedPlugin
 from agentplug.contract.grants import Grant, parse_grant
 from agentplug.contract.plugin import AGENT_POINTS
-from agentplug.hooks import Dispatch, breaker, observers
-from agentplug.hooks.breaker import FAILURES, OPEN_S
-from agentplug.hooks.records import MAX_REASON
-from agentplug.hooks.replies import BadReply, denial, transformed
+from agentplug.manager.hooks import Dispatch, breaker, observers
+from agentplug.manager.hooks.breaker import FAILURES, OPEN_S
+from agentplug.manager.hooks.records import MAX_REASON
+from agentplug.manager.hooks.replies import BadReply, denial, transformed
 from tests.leftovers import _warmed, eventually, nothing_left  # noqa: F401
 
 

@@ -19,7 +19,7 @@ import pytest
 import agentplug
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import KINDS
-from agentplug.sources.resolve import resolve
+from agentplug.core.sources.resolve import resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ def test_the_commands_name_what_the_project_declares() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
     assert {"lab", "test"} <= set(project["optional-dependencies"])
-    assert project["scripts"] == {"agentplug": "agentplug.cli:main"}
+    assert project["scripts"] == {"agentplug": "agentplug.cli.app:main"}
 
 
 def test_every_bundled_plugin_is_announced() -> None:

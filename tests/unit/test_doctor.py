@@ -15,15 +15,15 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import agentplug.doctor
-from agentplug.battery.matrix import Matrix, Row
-from agentplug.cli import app
+from agentplug.cli.app import app
 from agentplug.contract.policy import Policy
+from agentplug.core.host import launcher
+from agentplug.core.host.launcher import zygote_for
 from agentplug.doctor import Diagnosis, entry, examination
+from agentplug.doctor.battery.matrix import Matrix, Row
 from agentplug.doctor.examination import examine
 from agentplug.doctor.looks import Finding, of_environment
 from agentplug.report.barriers import found_rich
-from agentplug.sandbox import launcher
-from agentplug.sandbox.launcher import zygote_for
 
 MACHINES = str(Path(__file__).parents[1] / "escapes" / "machines")
 COLUMNS = ["barrier", "protects against", "status", "evidence", "remedy"]

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from agentplug import SandboxedPlugin
-from agentplug.contract import wire
-from agentplug.contract.wire import Failure
+from agentplug.core.boundary import frames as wire
+from agentplug.core.boundary.frames import Failure
+from agentplug.core.host.exchange import Exchange
+from agentplug.core.worker import error_text as reporting
 from agentplug.errors import BarrierUnavailable
-from agentplug.sandbox import reporting
-from agentplug.sandbox.exchange import Exchange
 from tests.leftovers import _warmed, nothing_left  # noqa: F401
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentplug.interpreter import installed_folders, installed_roots, is_under
+from agentplug.core.sources.interpreter import installed_folders, installed_roots, is_under
 
 
 @pytest.mark.need("landlock", "seccomp")

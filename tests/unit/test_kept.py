@@ -6,12 +6,12 @@ import tracemalloc
 
 import pytest
 
-from agentplug import kept
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
-from agentplug.contract.profile import Profile
 from agentplug.contract.record import Place, SourceInfo, Stack, Usage
-from agentplug.contract.run import Run
+from agentplug.core import history as kept
+from agentplug.core.profile import Profile
+from agentplug.core.run import Run
 
 
 def profiled(number: int) -> Run:

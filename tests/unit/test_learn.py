@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from agentplug import Policy, SandboxedPlugin
-from agentplug.contract import learning
 from agentplug.contract.events import Event
-from agentplug.contract.learned import Learned
 from agentplug.contract.record import SourceInfo, Usage
-from agentplug.contract.run import Run
+from agentplug.core.run import Run
 from agentplug.errors import PolicyError
+from agentplug.report.learning import used_rights as learning
+from agentplug.report.learning.proposal import Learned
 from tests.leftovers import _warmed, nothing_left  # noqa: F401
 
 MIB = 1 << 20

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from agentplug.errors import PinMismatch, SpecError
-from agentplug.sources.pins import writing
-from agentplug.sources.pins.lockfile import Lock, LockError, line_of, parse_lock, read_lock
-from agentplug.sources.pins.pin import Pin, allows, exceeding, is_older, split_specifier
-from agentplug.sources.pins.writing import rendered, update_lock
+from agentplug.manager.pins import writing
+from agentplug.manager.pins.lockfile import Lock, LockError, line_of, parse_lock, read_lock
+from agentplug.manager.pins.pin import Pin, allows, exceeding, is_older, split_specifier
+from agentplug.manager.pins.writing import rendered, update_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGEST = f"sha256:{'a' * 64}"
@@ -252,7 +252,7 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from agentplug.sources.pins import writing
+from agentplug.manager.pins import writing
 from tests.unit.test_lock import _pin_one
 writing.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 _pin_one(sys.argv[1], "late")

@@ -11,15 +11,15 @@ from IPython.core.interactiveshell import InteractiveShell
 from rich.console import Console
 from typer.testing import CliRunner
 
-from agentplug import lock_command
-from agentplug.cli import app
+from agentplug.cli import lock as lock_command
+from agentplug.cli.app import app
 from agentplug.contract.policy import Policy
+from agentplug.core.host.conversation import wait_for
 from agentplug.errors import PinMismatch
 from agentplug.jupyter.available import AvailableList, consent
-from agentplug.registry import available
+from agentplug.manager.pins.available import available
+from agentplug.manager.pins.lockfile import read_lock
 from agentplug.report.consent import consent_card, consent_lines
-from agentplug.sandbox.conversation import wait_for
-from agentplug.sources.pins.lockfile import read_lock
 from tests.installed_site import install, use_site
 from tests.unit.test_pins import GREETER, pin
 

@@ -13,7 +13,9 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import agentplug
 from agentplug.contract.record import Verdict
-from agentplug.contract.run import Run
+from agentplug.core.host.conversation import wait_for
+from agentplug.core.host.output import current_sink
+from agentplug.core.run import Run
 from agentplug.errors import (
     AgentplugError,
     ContractError,
@@ -24,10 +26,8 @@ from agentplug.errors import (
     SpecError,
     WorkerDied,
 )
-from agentplug.jupyter.extension import session_of
 from agentplug.jupyter.failures import UnexpectedVerdict
-from agentplug.sandbox.conversation import wait_for
-from agentplug.sandbox.output import current_sink
+from agentplug.jupyter.session import session_of
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 

@@ -19,9 +19,9 @@ from agentplug import (
     PolicyError,
     SandboxedPlugin,
 )
+from agentplug.core.trusted import TrustedPlugin
 from agentplug.errors import DuplicatePlugin, SpecError
-from agentplug.hooks import HookHandle
-from agentplug.trusted import TrustedPlugin
+from agentplug.manager.hooks import HookHandle
 from tests.leftovers import QuietPlugin, _warmed, eventually, nothing_left, workers  # noqa: F401
 
 CODE = """

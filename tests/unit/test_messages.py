@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentplug import AgentMessage, ContractError
-from agentplug.contract.messages import MAX_MESSAGE_BYTES
-from agentplug.contract.plain import MAX_DEPTH, MAX_INTEGER, MadePlain
+from agentplug.contract.messages.message import MAX_MESSAGE_BYTES
+from agentplug.contract.messages.plain_json import MAX_DEPTH, MAX_INTEGER, MadePlain
 
 SCHEMA = json.loads((Path(__file__).parent / "data" / "genai_parts.json").read_text())
 TEXT = {"type": "text", "content": "hello"}

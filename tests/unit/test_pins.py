@@ -14,15 +14,15 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from agentplug.contract.policy import Policy
+from agentplug.core.host.conversation import wait_for
+from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.errors import PinMismatch, PluginError, PluginNotFound, SpecError
-from agentplug.locking import check, propose, verified
-from agentplug.manager import PluginManager
-from agentplug.sandbox.conversation import wait_for
-from agentplug.sandboxed import SandboxedPlugin
-from agentplug.sources.pins.lockfile import read_lock
-from agentplug.sources.pins.pin import sha256
-from agentplug.sources.pins.taking import take
-from agentplug.sources.pins.writing import update_lock
+from agentplug.manager.manager import PluginManager
+from agentplug.manager.pins.lockfile import read_lock
+from agentplug.manager.pins.pin import sha256
+from agentplug.manager.pins.taking import take
+from agentplug.manager.pins.verify import check, propose, verified
+from agentplug.manager.pins.writing import update_lock
 
 CONFINED = pytest.mark.need("landlock", "seccomp")
 pytestmark = CONFINED

@@ -13,12 +13,12 @@ import pytest
 
 from agentplug.contract.policy import Policy
 from agentplug.errors import PinMismatch, PluginError, SpecError
-from agentplug.locking import verified
-from agentplug.manager import PluginManager
-from agentplug.sources.pins import closures
-from agentplug.sources.pins.lockfile import read_lock
-from agentplug.sources.pins.pin import sha256
-from agentplug.sources.pins.taking import take
+from agentplug.manager.manager import PluginManager
+from agentplug.manager.pins import closures
+from agentplug.manager.pins.lockfile import read_lock
+from agentplug.manager.pins.pin import sha256
+from agentplug.manager.pins.taking import take
+from agentplug.manager.pins.verify import verified
 from tests.installed_site import install, pip_install, use_site, write_record
 from tests.unit.test_pins import GREETER, answer, imported, pin, stale_pyc
 
@@ -562,7 +562,7 @@ async def test_a_preloaded_module_of_the_closure_is_refused(site: Path) -> None:
 
 async def test_another_python_is_named(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A closure is made for one interpreter and one platform: others resolve other dependencies."""
-    monkeypatch.setattr("agentplug.sources.pins.taking.python_tag", lambda: "cp399")
+    monkeypatch.setattr("agentplug.manager.pins.taking.python_tag", lambda: "cp399")
 
     with pytest.raises(PinMismatch, match=r"- python: cp3\d+\n\+ python: cp399"):
         await answer(site.parent, "greeter")

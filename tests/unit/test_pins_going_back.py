@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agentplug.cli import app
+from agentplug.cli.app import app
+from agentplug.core.host.conversation import wait_for
 from agentplug.errors import PinMismatch, SpecError
-from agentplug.locking import propose
-from agentplug.sandbox.conversation import wait_for
-from agentplug.sources.pins import seen
-from agentplug.sources.pins.lockfile import read_lock
-from agentplug.sources.pins.pylock import origins
-from agentplug.sources.pins.taking import take
+from agentplug.manager.pins import remembered as seen
+from agentplug.manager.pins.lockfile import read_lock
+from agentplug.manager.pins.pylock import origins
+from agentplug.manager.pins.taking import take
+from agentplug.manager.pins.verify import propose
 from tests.installed_site import install, use_site
 from tests.unit.test_pins import GREETER, answer, pin
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agentplug.contract.wire import PinnedFiles
-from agentplug.sandbox.pinned import PinnedFinder
+from agentplug.core.boundary.frames import PinnedFiles
+from agentplug.core.worker.pinned_imports import PinnedFinder
 
 ABSENT = [name for name in ("winreg", "winsound", "_scproxy") if importlib.util.find_spec(name) is None]
 EVIL = 'def word(): return "evil"\n'

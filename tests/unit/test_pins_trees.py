@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from agentplug.errors import PinMismatch, SpecError
-from agentplug.manager import PluginManager
-from agentplug.sources.pins.lockfile import read_lock
-from agentplug.sources.pins.pin import sha256
-from agentplug.sources.pins.taking import take
+from agentplug.manager.manager import PluginManager
+from agentplug.manager.pins.lockfile import read_lock
+from agentplug.manager.pins.pin import sha256
+from agentplug.manager.pins.taking import take
 from tests.unit.test_pins import EVIL, GREETER, answer, imported, pin, stale_pyc
 
 pytestmark = pytest.mark.need("landlock", "seccomp")

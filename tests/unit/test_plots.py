@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from agentplug.battery.matrix import Matrix, Row
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Sample, SourceInfo, Usage
-from agentplug.contract.run import Run
+from agentplug.core.run import Run
+from agentplug.doctor.battery.matrix import Matrix, Row
+from agentplug.report.accessor import attached
 from agentplug.report.frames import calls_frame, samples_frame
 from agentplug.report.labels import short_names
 from agentplug.report.marks import SERIES, VERDICTS
@@ -33,6 +34,8 @@ from agentplug.report.plots import (
     plot_survival,
 )
 from agentplug.report.plots.canvas import amount, byte_unit, time_unit
+
+attached(pd.DataFrame())  # makes `df.agentplug` known
 
 mpl.use("Agg")
 

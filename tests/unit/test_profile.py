@@ -19,20 +19,20 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from agentplug.contract import wire
 from agentplug.contract.options import policy_from_options
 from agentplug.contract.policy import Policy
-from agentplug.contract.profile import Profile
 from agentplug.contract.record import CLAIM, Place, Stack, Verdict
-from agentplug.contract.run import Run
-from agentplug.contract.wire import Frame, Plan
+from agentplug.core.boundary import frames as wire
+from agentplug.core.boundary.bounds import PROFILER_DISK_BYTES
+from agentplug.core.boundary.channel import Violation
+from agentplug.core.boundary.frames import Frame, Plan
+from agentplug.core.host.claims import claimed_profile
+from agentplug.core.host.output import stream_to
+from agentplug.core.profile import Profile
+from agentplug.core.run import Run
+from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.core.worker import profiling
 from agentplug.errors import PolicyError
-from agentplug.sandbox import profiling
-from agentplug.sandbox.bounds import PROFILER_DISK_BYTES
-from agentplug.sandbox.channel import Violation
-from agentplug.sandbox.claims import claimed_profile
-from agentplug.sandbox.output import stream_to
-from agentplug.sandboxed import SandboxedPlugin
 
 MIB = 1 << 20
 confined = pytest.mark.need("landlock", "seccomp")
@@ -279,7 +279,7 @@ def test_a_sampler_that_fails_says_why_too(plugin: Any) -> None:
     """Its thread ends quietly: stderr is the plugin's."""
     body = """
 async def initialize(self, config):
-    sys.modules["agentplug.sandbox.profiling"]._threads = lambda: [(1, {})]
+    sys.modules["agentplug.core.worker.profiling"]._threads = lambda: [(1, {})]
 async def process(self, n):
     burn(0.1)
     return n
@@ -425,8 +425,8 @@ def test_blobs_have_no_place_in_it() -> None:
 
 FORGE = """
 def process(self, given):
-    from agentplug.contract.wire import HEADER, MAGIC
-    from agentplug.sandbox.profiling import Profiling
+    from agentplug.core.boundary.frames import HEADER, MAGIC
+    from agentplug.core.worker.profiling import Profiling
     honest, call, bodies = given
     if not honest:
         Profiling.take = lambda self: None

@@ -10,8 +10,8 @@ import threading
 
 import pytest
 
-from agentplug import progress
-from agentplug.progress import Progress, shown, waiting
+from agentplug.core import progress
+from agentplug.core.progress import Progress, shown, waiting
 
 
 class Terminal(io.StringIO):

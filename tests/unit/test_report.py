@@ -18,17 +18,17 @@ import pytest
 from rich.console import Console
 
 from agentplug.contract.events import Event
-from agentplug.contract.explain import explain
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import KINDS, USAGE_FIELDS, ErrorText, Sample, SourceInfo, Usage, Verdict
-from agentplug.contract.run import Run
+from agentplug.core.run import Run
 from agentplug.report.barriers import found_rich
 from agentplug.report.cards import barriers_table, plugin_card, run_card
 from agentplug.report.frames import calls_frame, samples_frame
 from agentplug.report.labels import plot_text
+from agentplug.report.machine import machine
 from agentplug.report.marks import VERDICTS, barrier_mark, is_gap, verdict_mark
 from agentplug.report.plots import compare_runs, plot_cpu, plot_memory, plot_run
-from agentplug.trace.machine import machine
+from agentplug.report.sentences import explain
 
 mpl.use("Agg")
 

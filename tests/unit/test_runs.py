@@ -7,7 +7,7 @@ import pytest
 from agentplug import Policy
 from agentplug.contract.events import Event
 from agentplug.contract.record import SourceInfo, Usage
-from agentplug.contract.run import Run
+from agentplug.core.run import Run
 
 RUN = Run(1, Usage(wall_s=0.5), (Event(0.0, "reply"),), Policy(), SourceInfo("p", "file", "00"), 3, stdout="out")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from agentplug.contract.record import Sample
-from agentplug.sandbox.samples import Samples
+from agentplug.core.host.samples import Samples
 
 
 def taken(count: int, *, at_once: int = 1) -> Samples:

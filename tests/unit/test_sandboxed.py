@@ -18,7 +18,7 @@ import pytest
 import agentplug
 from agentplug import Policy, SandboxedPlugin
 from agentplug.contract.plugin import AgentPlugin
-from agentplug.contract.run import Run
+from agentplug.core.run import Run
 from agentplug.errors import ContractError, PluginError, PluginQuarantined, WorkerDied
 from tests.leftovers import _warmed, eventually, nothing_left, workers  # noqa: F401
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentplug.contract.source import Module, Source
 from agentplug.contract.text import printable
+from agentplug.core.sources.cell import cell_source
+from agentplug.core.sources.digest import digest_of, text_digest
+from agentplug.core.sources.resolve import resolve
+from agentplug.core.sources.source import Module, Source
 from agentplug.errors import PluginNotFound, SpecError
-from agentplug.sources.cell import cell_source
-from agentplug.sources.digest import digest_of, text_digest
-from agentplug.sources.resolve import resolve
 from tests.sources_project import BOMB, announce, project_at, write
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from agentplug.contract.source import Module, Source
+from agentplug.core.sources import files
+from agentplug.core.sources.digest import text_digest
+from agentplug.core.sources.resolve import resolve
+from agentplug.core.sources.source import Module, Source
 from agentplug.errors import PluginNotFound, SpecError
-from agentplug.sources import files
-from agentplug.sources.digest import text_digest
-from agentplug.sources.resolve import resolve
 from tests.sources_project import BOMB, names, project_at, write
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from agentplug.contract.source import Module, Source
+from agentplug.core.sources import tree
+from agentplug.core.sources.digest import tree_digest
+from agentplug.core.sources.resolve import resolve
+from agentplug.core.sources.source import Module, Source
 from agentplug.errors import PluginNotFound, SpecError
-from agentplug.sources import tree
-from agentplug.sources.digest import tree_digest
-from agentplug.sources.resolve import resolve
 from tests.installed_site import use_site
 from tests.sources_project import BOMB, names, project_at, write
 
@@ -155,7 +155,7 @@ def test_installed_module_comes_alone(project: Path, monkeypatch: pytest.MonkeyP
 
     assert names(resolve("pkg.mod")) == ["pkg.mod"]
     assert names(resolve("hypothesis.strategies")) == ["hypothesis.strategies"]
-    assert names(resolve("agentplug.sources.cell")) == ["agentplug.sources.cell"], "from a checkout too"
+    assert names(resolve("agentplug.core.sources.cell")) == ["agentplug.core.sources.cell"], "from a checkout too"
     joined = resolve("ns.mine")
     assert names(joined) == ["ns", "ns.mine"]
     assert b"extend_path" in joined.modules[0].code, "or the installed portion would be out of sight"

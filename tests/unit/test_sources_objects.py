@@ -17,11 +17,11 @@ import cloudpickle
 import pytest
 
 from agentplug.contract.plugin import AgentPlugin
+from agentplug.core.sources import objects
+from agentplug.core.sources.digest import digest_of
+from agentplug.core.sources.objects import object_source
+from agentplug.core.sources.resolve import resolve
 from agentplug.errors import ContractError, SpecError
-from agentplug.sources import objects
-from agentplug.sources.digest import digest_of
-from agentplug.sources.objects import object_source
-from agentplug.sources.resolve import resolve
 from tests.sources_project import write
 
 IMPORTS = """
@@ -105,7 +105,9 @@ def test_class_of_the_notebook_itself(tmp_path: Path) -> None:
     """A class defined in `__main__`, as in a notebook cell, is by value."""
     root = str(Path(objects.__file__).parents[2])
     script = f"import sys\nsys.path.insert(0, {root!r})\nshout = str.title\nclass localhelp: MARK = '?'\n{CODE}\n"
-    script += "from agentplug.sources.resolve import resolve\nsys.stdout.buffer.write(resolve(Greeter()).pickled)\n"
+    script += (
+        "from agentplug.core.sources.resolve import resolve\nsys.stdout.buffer.write(resolve(Greeter()).pickled)\n"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=tmp_path, timeout=60, check=True)
     assert run_in_worker(done.stdout) == "greeter Hello?"
 

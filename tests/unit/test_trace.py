@@ -10,18 +10,22 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from agentplug import kept, past
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import KINDS, Sample, SourceInfo, Usage
-from agentplug.contract.run import Run
-from agentplug.manager import PluginManager
-from agentplug.report.files import read_trace, save_trace
+from agentplug.core import history as kept
+from agentplug.core.run import Run
+from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.manager import retired as past
+from agentplug.manager.manager import PluginManager
+from agentplug.report import recorder
+from agentplug.report.accessor import attached, read_trace
+from agentplug.report.files import save_trace
 from agentplug.report.frames import about, calls_frame, recorded_frame, samples_frame
 from agentplug.report.plots.given import limit_of
-from agentplug.sandboxed import SandboxedPlugin
-from agentplug.trace import recorder
-from agentplug.trace.recorder import Recorder
+from agentplug.report.recorder import Recorder
+
+attached(pd.DataFrame())  # makes `df.agentplug` known
 
 MIB = 1 << 20
 POLICY = Policy(memory="64M", cpu_s=1.0, wall_s=2.0)

@@ -16,9 +16,12 @@ import pytest
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Sample, SourceInfo, Usage
-from agentplug.contract.run import Run
-from agentplug.report.files import read_trace, save_trace
+from agentplug.core.run import Run
+from agentplug.report.accessor import attached, read_trace
+from agentplug.report.files import save_trace
 from agentplug.report.frames import calls_frame, samples_frame
+
+attached(pd.DataFrame())  # makes `df.agentplug` known
 
 SUFFIXES = (".parquet", ".feather", ".csv")
 OVER = Event(0.1, "limit", {"by": "memory", "measured": 80 << 20, "bound": 64 << 20, "unit": "bytes"})
@@ -241,9 +244,8 @@ def test_a_part_of_a_samples_frame_says_what_it_lacks() -> None:
 def test_a_saved_trace_has_its_accessor_once_read(tmp_path: Path) -> None:
     """In a new process, where no trace was made yet."""
     path = save_trace(calls(), tmp_path / "trace.parquet")
-    code = (
-        "import agentplug, sys; assert 'pandas' not in sys.modules; from agentplug.report.files import read_trace; "
-    )
+    code = "import agentplug, sys; assert 'pandas' not in sys.modules\n"
+    code += "from agentplug.report.accessor import read_trace\n"
     code += f"print(read_trace({str(path)!r}).agentplug.over_limit()['run'].tolist())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[1]"

@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from agentplug import PluginManager, Policy, SandboxedPlugin
-from agentplug.report.files import read_trace
+from agentplug.manager.audit.reading import read_audit
+from agentplug.report.accessor import attached, read_trace
 from agentplug.report.frames import calls_frame
 from agentplug.report.plots.given import limit_of
-from agentplug.trace.audit.reading import read_audit
 from tests.leftovers import _warmed, nothing_left  # noqa: F401
+
+attached(pd.DataFrame())  # makes `df.agentplug` known
 
 MIB = 1 << 20
 

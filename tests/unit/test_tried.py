@@ -11,13 +11,13 @@ import pytest
 from IPython.lib.pretty import pretty
 
 from agentplug import Policy, SandboxedPlugin
+from agentplug.cli.run import show_run
 from agentplug.contract.events import Event
 from agentplug.contract.record import SourceInfo, Usage, judge
-from agentplug.contract.run import Run
 from agentplug.contract.tried import attempts, tried_lines
+from agentplug.core.run import Run
 from agentplug.jupyter.failures import rendered
 from agentplug.report.cards import run_card
-from agentplug.run_command import show_run
 from tests.leftovers import _warmed, nothing_left  # noqa: F401
 
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from agentplug import Policy, SandboxedPlugin
 from agentplug.contract.record import Usage
-from agentplug.contract.run import Run
+from agentplug.core.run import Run
 from tests.leftovers import _warmed, nothing_left  # noqa: F401
 
 MIB = 1 << 20

@@ -27,7 +27,8 @@ from msgspec.msgpack import Ext
 from msgspec.msgpack import encode as msgpack
 
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES
-from agentplug.contract.values import MAX_DEPTH, DecodeError, Unserializable, decode, encode, type_name, wire
+from agentplug.core.boundary.codec import MAX_DEPTH, DecodeError, Unserializable, decode, encode, type_name
+from agentplug.core.boundary.codec import layout as wire
 
 MODULUS = (1 << 61) - 1  # every multiple of it hashes to 0
 
@@ -802,7 +803,7 @@ class TestHostileBytes:
         """Users raise the recursion limit in notebooks; a deep structure then must not overflow the C stack."""
         code = (
             "import sys; sys.setrecursionlimit(10**8)\n"
-            "from agentplug.contract.values import DecodeError, decode\n"
+            "from agentplug.core.boundary.codec import DecodeError, decode\n"
             "for level in (b'\\x91', b'\\x81\\xa0', b'\\xc9\\x00\\x0f\\xff\\xff\\x05\\x91', b'\\x91\\x81\\xa0'):\n"
             "    try: decode((level * 2**20)[:2**20])\n"
             "    except DecodeError: print('refused')\n"
@@ -814,7 +815,7 @@ class TestHostileBytes:
         """A worker that sends plain values doesn't pay for numpy, nor for pandas."""
         code = (
             "import sys\n"
-            "from agentplug.contract.values import decode, encode\n"
+            "from agentplug.core.boundary.codec import decode, encode\n"
             "decode(encode({'a': (1, b'x', {2})}).structure)\n"
             "print(sorted({'numpy', 'pandas', 'pickle'} & set(sys.modules)))\n"
         )

@@ -13,7 +13,8 @@ import pytest
 from msgspec.msgpack import Ext
 from msgspec.msgpack import encode as msgpack
 
-from agentplug.contract.values import DecodeError, columns, decode, encode, held_bytes, wire
+from agentplug.core.boundary.codec import DecodeError, columns, decode, encode, held_bytes
+from agentplug.core.boundary.codec import layout as wire
 
 REPLY_BYTES = 16 << 20
 FOREIGN = 0xAA  # what lay in memory before

@@ -22,7 +22,8 @@ from msgspec.msgpack import decode as unpacked
 from msgspec.msgpack import encode as msgpack
 
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES
-from agentplug.contract.values import DecodeError, Unserializable, decode, encode, pieces, wire
+from agentplug.core.boundary.codec import DecodeError, Unserializable, decode, encode, pieces
+from agentplug.core.boundary.codec import layout as wire
 
 UNITS = MAX_STRUCTURE_BYTES // wire.BYTES_PER_UNIT
 

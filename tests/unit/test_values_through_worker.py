@@ -231,19 +231,7 @@ async def test_a_reply_over_the_limit_is_limited() -> None:
 
 # ---------------------------------------------------------------------- inside
 
-HOST_SIDE = (
-    "agentplug.sources",
-    "agentplug.report",
-    "agentplug.manager",
-    "agentplug.sandboxed",
-    "agentplug.lifecycle",
-    "agentplug.hooks",
-    "agentplug.jupyter",
-    "agentplug.cli",
-    "agentplug.sandbox.supervisor",
-    "agentplug.sandbox.watchdog",
-    "agentplug.sandbox.launcher",
-)
+WORKER_SIDE = ("agentplug.errors", "agentplug.contract", "agentplug.core.boundary", "agentplug.core.worker")
 HEAVY = ("numpy", "pandas", "matplotlib", "IPython", "ipykernel", "ipywidgets", "psutil", "typer", "rich")
 
 LISTING = """
@@ -256,15 +244,15 @@ class ListingPlugin:
 
 
 async def test_nothing_of_the_hosts_side_is_in_a_worker(tmp_path: Path) -> None:
-    """A worker has contract, errors, the channel and the standard library, and what confines it: no more."""
+    """A worker has the folders `contract`, `core/boundary` and `core/worker`, and the standard library: no more."""
     path = tmp_path / "listing.py"
     path.write_text(LISTING)
     async with SandboxedPlugin(path) as plugin:
         modules = await plugin.process(None)
-    assert [name for name in modules if name.startswith(HOST_SIDE)] == []
     assert [name for name in modules if name.partition(".")[0] in HEAVY] == []
-    own = sorted({".".join(name.split(".")[:3]) for name in modules if name.startswith("agentplug.")})
-    assert [n for n in own if not n.startswith(("agentplug.contract", "agentplug.sandbox", "agentplug.errors"))] == []
+    ours = {name for name in modules if name.partition(".")[0] == "agentplug"}
+    folders = {"agentplug", "agentplug.core"}  # the packages themselves, which import nothing
+    assert sorted(n for n in ours - folders if not f"{n}.".startswith(tuple(f"{at}." for at in WORKER_SIDE))) == []
 
 
 async def test_nothing_of_the_hosts_process_is_in_a_worker() -> None:
@@ -363,7 +351,7 @@ async def test_a_preloaded_library_is_there_at_once() -> None:
     async with SandboxedPlugin(LibraryPlugin, Policy(preload=("numpy",))) as plugin:
         value = await plugin.process("numpy")
         assert value[0] < 1e-6
-    from agentplug.sandbox.launcher import zygote_for
+    from agentplug.core.host.launcher import zygote_for
 
     zygote_for(("numpy",)).close()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from agentplug.sandbox.watchdog import BUSY_S, watchdog
+from agentplug.core.host.watchdog import BUSY_S, watchdog
 
 PATIENCE_S = 10.0
 

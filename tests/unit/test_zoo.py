@@ -19,10 +19,10 @@ import pytest
 import agentplug.zoo
 from agentplug.contract.plugin import AgentPlugin
 from agentplug.contract.policy import Policy
-from agentplug.contract.run import Run
+from agentplug.core.run import Run
+from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.plugins import word_count
 from agentplug.plugins.word_count import WordCountPlugin
-from agentplug.sandboxed import SandboxedPlugin
 from agentplug.zoo._beast import Beast
 
 SMALL = Policy(memory="64M", cpu_s=0.3, wall_s=20.0, disk="8M", reply="4M")

@@ -13,14 +13,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agentplug.contract.wire import Plan
+from agentplug.core.boundary import cgroups
+from agentplug.core.boundary.bounds import SPARE_NAME
+from agentplug.core.boundary.frames import Plan
+from agentplug.core.boundary.remove_tree import remove_tree
+from agentplug.core.host import plans
+from agentplug.core.host.launcher import zygote_for
+from agentplug.core.sandboxed import Policy, SandboxedPlugin
+from agentplug.core.worker import zygote
 from agentplug.doctor.looks import of_environment
 from agentplug.doctor.probe import Inventory
 from agentplug.errors import BarrierUnavailable, PolicyError
-from agentplug.sandbox import cgroups, plans, spare, zygote
-from agentplug.sandbox.launcher import zygote_for
-from agentplug.sandbox.wiping import remove_tree
-from agentplug.sandboxed import Policy, SandboxedPlugin
 from tests.leftovers import QuietPlugin, _warmed, eventually, nothing_left, python  # noqa: F401
 
 DEPTH = 3_000
@@ -153,7 +156,7 @@ def test_a_wait_status_in_words(raw: int, text: str) -> None:
 
 def spare_of(pid: int) -> psutil.Process | None:
     """The spare of the zygote `pid`, if it has one now."""
-    return next((child for child in psutil.Process(pid).children() if child.name() == spare.NAME), None)
+    return next((child for child in psutil.Process(pid).children() if child.name() == SPARE_NAME), None)
 
 
 async def test_a_zygote_keeps_one_spare_which_becomes_the_next_worker() -> None:
@@ -204,7 +207,7 @@ def test_a_module_that_cannot_be_preloaded_is_named() -> None:
 KILLED_HOST = """
 import sys, time
 from agentplug import SandboxedPlugin
-from agentplug.sandbox.launcher import zygote_for
+from agentplug.core.host.launcher import zygote_for
 class BusyPlugin:
     name, version = "busy", "1"
     def initialize(self, config): pass

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agentplug.contract.run import Run
 from agentplug.contract.text import printable
+from agentplug.core.run import Run
+from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.errors import ContractError
-from agentplug.manager import PluginManager
-from agentplug.sandboxed import SandboxedPlugin
+from agentplug.manager.manager import PluginManager
 
 if TYPE_CHECKING:
     from agentplug.jupyter.dashboard.view import Dashboard, StillDashboard

@@ -11,10 +11,10 @@ from concurrent.futures import CancelledError, Future
 from IPython.core.getipython import get_ipython
 
 from agentplug.contract.text import printable
+from agentplug.core.host.conversation import our_loop
+from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.jupyter.dashboard.watch import Board, Row, session_manager
-from agentplug.manager import AnyPlugin, PluginManager
-from agentplug.sandbox.conversation import our_loop
-from agentplug.sandboxed import SandboxedPlugin
+from agentplug.manager.manager import AnyPlugin, PluginManager
 
 ACTIONS = {
     "stop": "Interrupt the call; its worker is killed if it doesn't end within a second",

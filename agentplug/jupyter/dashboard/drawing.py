@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from agentplug.contract.explain import format_seconds
 from agentplug.contract.policy import format_size
 from agentplug.jupyter.dashboard.watch import Row, Told
 from agentplug.report.html import QUIET, esc, pill
 from agentplug.report.marks import CPU_COLOR, LIMIT_COLOR, MEMORY_COLOR, Mark, state_mark, verdict_mark
+from agentplug.report.sentences import format_seconds
 
 HEAD_PX = 28
 ROW_PX = 60

@@ -22,14 +22,14 @@ import ipywidgets as widgets
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from agentplug.contract.run import Run
 from agentplug.contract.text import printable
+from agentplug.core.run import Run
+from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.jupyter.dashboard import drawing
 from agentplug.jupyter.dashboard.actions import ACTIONS, Actions
 from agentplug.jupyter.dashboard.clicks import hear
 from agentplug.jupyter.dashboard.watch import Board, row_of
-from agentplug.manager import PluginManager
-from agentplug.sandboxed import SandboxedPlugin
+from agentplug.manager.manager import PluginManager
 
 TICK_S = 0.5
 SOON_S = 0.15

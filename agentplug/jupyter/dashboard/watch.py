@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 from IPython.core.getipython import get_ipython
 
 from agentplug.contract.events import Event
-from agentplug.contract.explain import added_memory_bytes, memory_floor_bytes
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Sample
-from agentplug.contract.run import Run
-from agentplug.manager import AnyPlugin, PluginManager
-from agentplug.sandbox.exchange import Exchange
-from agentplug.sandboxed import SandboxedPlugin
+from agentplug.core.host.exchange import Exchange
+from agentplug.core.run import Run
+from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.jupyter.session import session_of
+from agentplug.manager.manager import AnyPlugin, PluginManager
+from agentplug.report.sentences import added_memory_bytes, memory_floor_bytes
 
 POINTS = 60
 EVENTS = 8
@@ -203,8 +204,6 @@ class Watch:
 
 def session_manager() -> PluginManager | None:
     """What the magics of this shell load into; None while the extension isn't loaded."""
-    from agentplug.jupyter.extension import session_of
-
     shell = get_ipython()
     session = session_of(shell) if shell is not None else None
     return session.manager if session is not None else None

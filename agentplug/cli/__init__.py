@@ -1,0 +1,1 @@
+"""The command line (host): `app` is its entry point, one module a command."""

@@ -1,0 +1,253 @@
+"""The command line (host): `agentplug demo | run | doctor | audit | lock | list | lab`.
+
+Exit status 0 for the good answer (every verdict as expected, a completed run, a fit machine), 1 for the other one, 2
+for what could not be begun: a wrong option, no such plugin, a barrier that this machine lacks. What a command needs
+is imported inside it, so that `--help` and a typo are answered at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agentplug.cli.audit import app as audit_app
+from agentplug.cli.terminal import console as _console
+from agentplug.cli.terminal import say as _say
+from agentplug.cli.terminal import told as _told
+from agentplug.contract.options import OPTIONS, policy_from_options
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Run untrusted agent plugins in confined worker processes.",
+)
+app.add_typer(audit_app, name="audit")
+_RIGHTS = "Rights and limits"
+_HELP = {option.key: option for option in OPTIONS}
+
+
+def main() -> None:
+    """The entry point `agentplug`."""
+    app(prog_name="agentplug")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"agentplug {version('agentplug')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options that come before a command."""
+
+
+# ---------------------------------------------------------------------- demo
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Where to save the picture.")] = Path("agentplug-demo.png"),
+) -> None:
+    """Watch a good plugin and fifteen bad ones be run, judged and measured (about five seconds)."""
+    from agentplug.cli.demo import show
+
+    if not output.parent.is_dir():
+        _say(f"--output {output}: there is no directory {output.parent}; make it, or name another")
+        raise typer.Exit(2)
+    with _told():
+        good = show(_console(), output, _shown(_first_notebook()), f"{_command()} lab")
+    raise typer.Exit(0 if good else 1)
+
+
+# ---------------------------------------------------------------------- run
+
+
+def _limit(name: str) -> Any:
+    option = _HELP[name]
+    metavar = None if option.flag else option.metavar
+    return typer.Option(f"--{option.name}", metavar=metavar, help=option.help, rich_help_panel=_RIGHTS)
+
+
+@app.command()
+def run(
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="pkg.mod, pkg.mod:Class, ./file.py:Class or an entry point's name.")
+    ],
+    given: Annotated[str | None, typer.Argument(metavar="INPUT", help="Its input; - reads standard input.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="INPUT is JSON, and not just text.")] = False,
+    config: Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object for its initialize().")] = None,
+    memory: Annotated[str | None, _limit("memory")] = None,
+    cpu: Annotated[str | None, _limit("cpu")] = None,
+    wall: Annotated[str | None, _limit("wall")] = None,
+    disk: Annotated[str | None, _limit("disk")] = None,
+    processes: Annotated[str | None, _limit("processes")] = None,
+    threads: Annotated[str | None, _limit("threads")] = None,
+    output: Annotated[str | None, _limit("output")] = None,
+    network: Annotated[str | None, _limit("network")] = None,
+    read: Annotated[list[str] | None, _limit("read")] = None,
+    write: Annotated[list[str] | None, _limit("write")] = None,
+    env: Annotated[list[str] | None, _limit("env")] = None,
+    profile: Annotated[str | None, _limit("profile")] = None,
+    best_effort: Annotated[bool, _limit("best_effort")] = False,
+    locked: Annotated[bool, typer.Option("--locked", help="Only what agentplug.lock pins, as it is pinned.")] = False,
+) -> None:
+    """Call one plugin once. The value goes to standard output as JSON, all else to standard error."""
+    limits = {key: value for key, value in locals().items() if key in _HELP}
+    with _told():
+        from agentplug.cli.run import run_plugin
+
+        status = run_plugin(spec, policy_from_options(limits), given, config, as_json=as_json, locked=locked)
+    raise typer.Exit(status)
+
+
+# ---------------------------------------------------------------------- doctor
+
+
+@app.command()
+def doctor(
+    attack: Annotated[
+        bool, typer.Option("--attack", help="Also let every plugin of the zoo loose: a minute or so.")
+    ] = False,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what the attacks came to, as .html, .csv or .json.")
+    ] = None,
+) -> None:
+    """Try each barrier of this machine in throwaway workers. Status 1 if one is missing or an attack got through."""
+    from agentplug.doctor.console import check_place, save_matrix, show
+
+    with _told():
+        if save is not None:
+            check_place(save, attack)
+        diagnosis = show(_console(), _console(stderr=True), attack)
+        if save is not None and diagnosis.matrix is not None:
+            save_matrix(diagnosis.matrix, save)
+    raise typer.Exit(0 if diagnosis.fit else 1)
+
+
+# ---------------------------------------------------------------------- lock
+
+
+@app.command()
+def lock(
+    specs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SPEC…", help="Plugins to pin, also NOTEBOOK.ipynb#NAME; a version may follow: 'greeter>=1,<2'."
+        ),
+    ] = None,
+    upgrade: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Pin this one anew, as it is now; may be repeated.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; status 1 and a diff if anything changed.")
+    ] = False,
+    path: Annotated[str, typer.Option("--lock", metavar="FILE", help="The lock.")] = "agentplug.lock",
+    pylock: Annotated[
+        str, typer.Option(metavar="FILE", help="A PEP 751 lock, to take over its hashes and attestations.")
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Agree to what would be asked.")] = False,
+    network: Annotated[str | None, _limit("network")] = None,
+    read: Annotated[list[str] | None, _limit("read")] = None,
+    write: Annotated[list[str] | None, _limit("write")] = None,
+    env: Annotated[list[str] | None, _limit("env")] = None,
+    processes: Annotated[str | None, _limit("processes")] = None,
+    best_effort: Annotated[bool, _limit("best_effort")] = False,
+    preload: Annotated[
+        list[str] | None, typer.Option(metavar="MODULE", help="a module to preload", rich_help_panel=_RIGHTS)
+    ] = None,
+    hook: Annotated[
+        list[str] | None, typer.Option(metavar="POINT=KIND", help="a hook it may have", rich_help_panel=_RIGHTS)
+    ] = None,
+) -> None:
+    """Pin plugins by their bytes in agentplug.lock, or compare them with it; rights are what each may be granted."""
+    given: dict[str, Any] = {"network": network, "read": read, "write": write, "env": env, "processes": processes}
+    given |= {"preload": preload, "best_effort": best_effort or None}
+    with _told():
+        if (check and (specs or upgrade)) or not (check or specs or upgrade):
+            _say("write agentplug lock SPEC…, or --upgrade NAME, or --check alone")
+            raise typer.Exit(2)
+        from agentplug.cli.lock import check_lock, lock_plugins
+        from agentplug.manager.pins.lockfile import lock_path
+        from agentplug.manager.pins.pin import rights_from_options
+
+        rights = rights_from_options(given, hook or (), os.path.dirname(lock_path(path)))
+        console = _console()
+        status = (
+            check_lock(console, path)
+            if check
+            else lock_plugins(console, path, specs or (), upgrade or (), rights, yes=yes, pylock=pylock)
+        )
+    raise typer.Exit(status)
+
+
+@app.command("list")
+def list_plugins(
+    path: Annotated[str, typer.Option("--lock", metavar="FILE", help="The lock.")] = "agentplug.lock",
+) -> None:
+    """List the plugins that installed packages announce: what they ask for, whether pinned. None is imported."""
+    with _told():
+        from agentplug.cli.lock import list_available
+
+        status = list_available(_console(), path)
+    raise typer.Exit(status)
+
+
+# ---------------------------------------------------------------------- lab
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context) -> None:
+    """Open JupyterLab on the notebooks; more arguments are JupyterLab's own."""
+    from importlib.util import find_spec
+
+    if find_spec("jupyterlab") is None:
+        _say(
+            "JupyterLab isn't installed here; pip install 'agentplug[lab]', or in a checkout pip install -e '.[lab]'"
+        )
+        raise typer.Exit(2)
+    command = [sys.executable, "-m", "jupyterlab", str(_notebooks()), *context.args]
+    sys.stdout.flush()
+    os.execv(sys.executable, command)
+
+
+def _notebooks() -> Path:
+    """The notebooks of the checkout that this package lies in, or of the current directory, or that directory."""
+    places = [Path(__file__).resolve().parents[2] / "notebooks", Path.cwd() / "notebooks"]
+    return next((place for place in places if any(place.glob("*.ipynb"))), Path.cwd())
+
+
+def _first_notebook() -> Path:
+    """The quickstart, wherever it is."""
+    found = sorted(_notebooks().glob("*.ipynb"))
+    return next((path for path in found if "quickstart" in path.name), Path("notebooks/01-quickstart.ipynb"))
+
+
+def _command() -> str:
+    """How to call this again: by name if that finds it, else by the path that it was called by."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{_shown(Path(sys.executable))} -m agentplug"
+    found = shutil.which(called.name)
+    return called.name if found and Path(found).resolve() == called.resolve() else str(_shown(called))
+
+
+def _shown(path: Path) -> Path:
+    """`path` as seen from the current directory, if it is below that."""
+    with contextlib.suppress(ValueError):
+        return path.relative_to(Path.cwd())
+    return path

@@ -1,0 +1,315 @@
+"""The demo (host): a plugin that behaves, a row that doesn't, what became of each, and whether the host noticed.
+
+`play` runs the acts one after the other and shows the table as it fills; meanwhile a heartbeat in the same event loop
+measures how long that was ever held up, and the good plugin goes on being called. `draw` saves the picture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from agentplug.contract.policy import Policy, format_size
+from agentplug.contract.text import printable
+from agentplug.core.run import Run
+from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.report.marks import verdict_mark
+from agentplug.report.sentences import added_memory_bytes, explain, format_seconds, plugin_name
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+GOOD = "agentplug.plugins.word_count"
+TEXT = "Plugins are untrusted code with your privileges. Sandbox them from day one."
+POLICY = Policy(memory="64M", cpu_s=0.4, wall_s=10.0, disk="8M", reply="4M")
+BRIEF = POLICY.replace(wall_s=1.0)
+_LOOKS = 100
+_BEAT_S = 0.005
+_WIDE = 100
+_SECRET = "<the home directory with a key that the demo hid for it>"
+
+
+@dataclass
+class Act:
+    """One plugin's turn: what it tries, the verdict that is expected, and the run once it is over."""
+
+    spec: str
+    tries: str
+    expected: str
+    given: Any = None
+    policy: Policy = POLICY
+    run: Run | None = None
+
+    @property
+    def as_expected(self) -> bool:
+        """It has run, and ended as it should."""
+        return self.run is not None and str(self.run.verdict) == self.expected
+
+
+def programme() -> list[Act]:
+    """The acts, the well-behaved one first."""
+    zoo = "agentplug.zoo."
+    return [
+        Act(GOOD, "counts the words of a text", "completed", TEXT),
+        Act(f"{zoo}memory:Hoarder", "fills its heap without end", "limited:memory"),
+        Act(f"{zoo}memory:SharedHoarder", "fills shared memory instead", "limited:memory"),
+        Act(f"{zoo}cpu:Spinner", "loops for ever", "limited:cpu"),
+        Act(f"{zoo}cpu:CatastrophicRegex", "spends hours in one C call", "limited:cpu"),
+        Act(f"{zoo}cpu:Sleeper", "awaits what never comes", "limited:wall", policy=BRIEF),
+        Act(f"{zoo}processes:ForkBomb", "forks without end", "limited:processes"),
+        Act(f"{zoo}files:Snoop", "reads the keys in ~/.ssh", "failed:PermissionError", _SECRET),
+        Act(f"{zoo}files:DiskFiller", "fills the disk", "limited:disk"),
+        Act(f"{zoo}host:HostKiller", "kills the process above it", "failed:PermissionError"),
+        Act(f"{zoo}host:Quitter", "ends its process", "died:exit 3"),
+        Act(f"{zoo}host:Segfaulter", "follows a null pointer", "died:SIGSEGV"),
+        Act(f"{zoo}protocol:Unserializable", "replies with a pickle bomb", "broken:unserializable"),
+        Act(f"{zoo}protocol:Forger", "forges its reply, then exits", "died:exit 0"),
+        Act(f"{zoo}protocol:GiantReply", "replies with 32 MiB", "limited:reply"),
+        Act(f"{zoo}display:Impostor", "has HTML and escapes for a name", "completed"),
+    ]
+
+
+@dataclass
+class Host:
+    """How the host fared: what its heartbeat and the operating system say."""
+
+    longest_gap_s: float = 0.0
+    good_calls: int = 0
+    grown_bytes: int = 0
+    left: list[str] = field(default_factory=list)
+
+
+async def play(acts: list[Act], told: Callable[[Act], None] = lambda act: None) -> Host:
+    """Run every act, calling `told` after each. Raises what starting a plugin raises."""
+    host = Host()
+    process = psutil.Process()
+    async with SandboxedPlugin(GOOD, POLICY) as good:
+        await good.process(TEXT)
+        before = process.children(recursive=True)
+        memory_before = process.memory_info().rss
+        with tempfile.TemporaryDirectory() as home:
+            key = Path(home, ".ssh", "id_demo")
+            key.parent.mkdir()
+            key.write_text("a private key")
+            async with _beating(host, good):
+                for act in acts:
+                    plugin = SandboxedPlugin(act.spec, act.policy)
+                    try:
+                        act.run = await plugin.run(home if act.given is _SECRET else act.given)
+                    finally:
+                        await plugin.close()
+                    told(act)
+        host.grown_bytes = process.memory_info().rss - memory_before
+        host.left = await _left_in_the_end(process, before)
+    return host
+
+
+async def _left_in_the_end(host: psutil.Process, before: list[psutil.Process]) -> list[str]:
+    """`_new_processes`, once the zygote has had a moment: a spare that was just forked has yet to get its name."""
+    left = _new_processes(host, before)
+    for _ in range(_LOOKS):
+        if not left:
+            break
+        await asyncio.sleep(0.02)
+        left = _new_processes(host, before)
+    return left
+
+
+def _new_processes(host: psutil.Process, before: list[psutil.Process]) -> list[str]:
+    """What runs below the host and didn't before, but for the one spare that a zygote holds for its next worker."""
+    names = []
+    for child in host.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it was on its way out
+            if child not in before:
+                names.append(f"{child.name()} ({child.pid})")
+    spare = next((name for name in names if name.startswith("agentplug-spare ")), None)
+    return [name for name in names if name != spare]
+
+
+@contextlib.asynccontextmanager
+async def _beating(host: Host, good: SandboxedPlugin) -> AsyncIterator[None]:
+    """Meanwhile: a task that measures how late this loop wakes it, and one that calls the good plugin."""
+
+    async def beat() -> None:
+        while True:
+            due = time.perf_counter() + _BEAT_S
+            await asyncio.sleep(_BEAT_S)
+            host.longest_gap_s = max(host.longest_gap_s, time.perf_counter() - due)
+
+    async def work() -> None:
+        while True:
+            if (await good.run(TEXT)).verdict.kind == "completed":
+                host.good_calls += 1
+            await asyncio.sleep(0.02)
+
+    tasks = [asyncio.create_task(beat()), asyncio.create_task(work())]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def show(console: Console, output: Path, notebook: Path, lab: str) -> bool:
+    """The whole demo on `console`: the table, the picture, what to do next. True if every verdict was as expected."""
+    acts = programme()
+    console.print(
+        f"\n[bold]agentplug[/] loads {len(acts)} plugins, each into a confined worker process that may add "
+        f"{format_size(float(POLICY.memory))} of memory and use {POLICY.cpu_s:g} s of CPU. Most of them have "
+        "other plans.",
+        highlight=False,
+        soft_wrap=not console.is_terminal,
+    )
+    if not console.is_terminal:
+        console.print()
+    host = _play_live(console, acts) if console.is_terminal else _play_plainly(console, acts)
+    good = all(act.as_expected for act in acts) and not host.left
+    for line in _findings(acts, host):
+        console.print(line, highlight=False, soft_wrap=not console.is_terminal)
+    draw(acts, output)
+    for what, where in (
+        ("The picture", str(output)),
+        ("The notebook to open next", str(notebook)),
+        ("which JupyterLab shows with", lab),
+    ):
+        console.print(f"  {what:<28}[bold]{where}[/]", highlight=False, soft_wrap=True)
+    console.print()
+    return good
+
+
+def _play_live(console: Console, acts: list[Act]) -> Host:
+    from rich.live import Live
+
+    with Live(console=console, get_renderable=lambda: _table(acts, console.width), refresh_per_second=12):
+        return asyncio.run(play(acts))
+
+
+def _play_plainly(console: Console, acts: list[Act]) -> Host:
+    def told(act: Act) -> None:
+        assert act.run is not None
+        mark = verdict_mark(act.run.verdict.kind)
+        console.print(
+            f"{mark.icon} {printable(str(act.run.verdict), 60):<23} {format_seconds(act.run.usage.wall_s):>7}  "
+            f"{plugin_name(act.run)}: {act.tries}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    host = asyncio.run(play(acts, told))
+    console.print()
+    return host
+
+
+def _table(acts: list[Act], width: int) -> Table:
+    """One row an act; the ones to come are dim, and the one under way spins."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("plugin", max_width=22, overflow="fold")
+    if width >= _WIDE:
+        table.add_column("what it tries", no_wrap=True)
+    table.add_column("verdict", no_wrap=True, min_width=24)
+    for heading, least in (("wall", 6), ("CPU", 6), ("memory", 8)):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=least)
+    waiting = [act for act in acts if act.run is None]
+    for act in acts:
+        tries = [Text(act.tries, style="" if act.run else "dim")] if width >= _WIDE else []
+        if act.run is None:
+            name = Text(act.spec.rpartition(".")[2].rpartition(":")[2], style="dim")
+            table.add_row(name, *tries, _SPINNER if act is waiting[0] else Text("…", style="dim"))
+            continue
+        verdict, mark = act.run.verdict, verdict_mark(act.run.verdict.kind)
+        shown = Text(f"{mark.icon} {printable(str(verdict), 60)}", style=f"bold {mark.color}")
+        if not act.as_expected:
+            shown.append(f" (expected {act.expected})", style="bold red")
+        table.add_row(
+            Text(plugin_name(act.run)),
+            *tries,
+            shown,
+            format_seconds(act.run.usage.wall_s),
+            format_seconds(act.run.usage.cpu_s),
+            f"{added_memory_bytes(act.run) / (1 << 20):.1f} MiB",
+        )
+    return table
+
+
+def _findings(acts: list[Act], host: Host) -> list[str]:
+    """What the table and the host's own figures come to."""
+    right = sum(act.as_expected for act in acts)
+    lines = [
+        _finding(right == len(acts), f"{right} of {len(acts)} verdicts are the expected ones"),
+        _finding(
+            host.longest_gap_s < 0.1,
+            f"this process went on: its event loop was never late by more than {format_seconds(host.longest_gap_s)}",
+        ),
+        _finding(
+            host.good_calls > 0, f"word_count, in a worker of its own, answered {host.good_calls} calls meanwhile"
+        ),
+        _finding(
+            not host.left,
+            f"{', '.join(host.left) + ' is' if host.left else 'no process is'} left of them, "
+            f"and this one has grown by {max(0, host.grown_bytes) / (1 << 20):.0f} MiB",
+        ),
+    ]
+    lines += [
+        f"[red]  {printable(act.spec, 100)}: expected {act.expected}. {_plain(explain(act.run))}[/]"
+        for act in acts
+        if act.run is not None and not act.as_expected
+    ]
+    return [*lines, ""]
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _finding(good: bool, words: str) -> str:
+    return f"  {'[green]✓[/]' if good else '[red]✗[/]'} {words}"
+
+
+def draw(acts: list[Act], output: Path) -> None:
+    """Save a picture: the hoarder's memory over time, and what every plugin took."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from agentplug.report.plots import compare_runs, plot_memory
+
+    runs = [act.run for act in acts if act.run is not None]
+    hoarder = next(run for act in acts if (run := act.run) is not None and act.expected == "limited:memory")
+    with mpl.rc_context({"font.size": 10}):
+        figure = Figure(figsize=(9, 9), layout="constrained", dpi=120)
+        FigureCanvasAgg(figure)
+        above, below = figure.subplots(2, 1, height_ratios=(2, 3.2))
+        plot_memory(hoarder, above)
+        compare_runs(runs, below)
+        figure.savefig(output)
+
+
+class _LazySpinner:
+    """rich's spinner, made when it is first drawn and then kept, so that it goes on turning."""
+
+    def __rich__(self) -> Any:
+        from rich.spinner import Spinner
+
+        if not hasattr(self, "_spinner"):
+            self._spinner = Spinner("dots", "running", style="cyan")
+        return self._spinner
+
+
+_SPINNER = _LazySpinner()

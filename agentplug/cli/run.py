@@ -1,0 +1,109 @@
+"""What `agentplug run` does (host): one call, its value as JSON, its verdict with what it cost; an exit status."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from agentplug.cli.terminal import console, say
+from agentplug.contract.policy import Policy
+from agentplug.contract.text import printable
+from agentplug.core.host.conversation import wait_for
+from agentplug.core.host.output import stream_to
+from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.manager.pins.lock_guard import HeldToLock
+
+if TYPE_CHECKING:
+    from agentplug.core.run import Run
+
+
+def run_plugin(
+    spec: str, policy: Policy, given: str | None, config: str | None, *, as_json: bool, locked: bool
+) -> int:
+    """Call the plugin that `spec` names with `given` (`-`: standard input) once. 0 if that completed, else 1."""
+    value = _input(given, as_json)
+    configuration = _parsed("--config", config) if config is not None else None
+    source = wait_for(HeldToLock(locked=locked).source(spec, policy))
+    plugin = SandboxedPlugin(source, policy, config=configuration)
+    stream_to(lambda: _show_output)
+    try:
+        result = plugin.run_sync(value)
+    except KeyboardInterrupt:
+        if not plugin.runs:
+            raise
+        result = plugin.runs[-1]
+    finally:
+        plugin.close_sync()
+        stream_to(None)
+    show_run(result)
+    return 0 if result.verdict.kind == "completed" else 1
+
+
+def _input(given: str | None, as_json: bool) -> Any:
+    try:
+        text = sys.stdin.read() if given == "-" else given
+    except UnicodeDecodeError as error:
+        say(f"standard input isn't text: {error}")
+        raise typer.Exit(2) from None
+    return text if text is None or not as_json else _parsed("INPUT", text)
+
+
+def _parsed(what: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        say(f"{what} isn't JSON: {error}")
+        raise typer.Exit(2) from None
+
+
+def _show_output(stream: str, text: str) -> None:
+    """What the plugin prints, as it comes, on standard error (the watchdog's thread)."""
+    sys.stderr.write(printable(text, len(text), lines=True))
+    sys.stderr.flush()
+
+
+def show_run(result: Run) -> None:
+    """The value on standard output; the verdict with its cost, and what happened in a sentence, on standard error."""
+    from rich.text import Text
+
+    from agentplug.contract.policy import format_size
+    from agentplug.contract.tried import tried_lines
+    from agentplug.report.marks import verdict_mark
+    from agentplug.report.sentences import added_memory_bytes, format_seconds
+
+    if result.verdict.kind == "completed":
+        sys.stdout.write(_as_json(result.value) + "\n")
+        sys.stdout.flush()
+    shown_on, usage, policy = console(stderr=True), result.usage, result.policy
+    if result.error is not None and result.error.traceback and result.verdict.kind == "failed":
+        shown_on.print(Text(printable(result.error.traceback, 20_000, lines=True), style="dim"), soft_wrap=True)
+    mark = verdict_mark(result.verdict.kind)
+    costs = (
+        f"wall {format_seconds(usage.wall_s)} of {policy.wall_s:g} s",
+        f"CPU {format_seconds(usage.cpu_s)} of {policy.cpu_s:g} s",
+        f"memory {format_size(added_memory_bytes(result))} of {format_size(float(policy.memory))}",
+        f"output {format_size(usage.output_bytes)}",
+    )
+    shown = Text(f"{mark.icon} {printable(str(result.verdict), 100)}", style=f"bold {mark.color}")
+    shown_on.print(shown.append(f"  {' · '.join(costs)}", style="not bold default"), soft_wrap=True)
+    shown_on.print(Text(result.explain()), soft_wrap=True)
+    for told in tried_lines(result.events):
+        shown_on.print(Text(told), soft_wrap=True)
+    if result.profile is not None:
+        shown_on.print(Text(str(result.profile)), soft_wrap=True)
+
+
+def _as_json(value: Any) -> str:
+    """`value` as JSON, what has no place there as its repr; nothing in it can steer a terminal."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, indent=2, default=repr)
+    except (TypeError, ValueError, RecursionError):  # a key that JSON can't have
+        text = json.dumps(repr(value), ensure_ascii=False)
+    return "".join(
+        c if c == "\n" or not unicodedata.category(c).startswith(("C", "Zl", "Zp")) else json.dumps(c)[1:-1]
+        for c in text
+    )

@@ -1,0 +1,1 @@
+"""Agent messages as plain data (host): `message` is the message, `parts` its parts, `members` their fields."""

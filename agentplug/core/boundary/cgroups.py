@@ -1,0 +1,115 @@
+"""Cgroups for workers, where this machine lets us write them (zygote side): an extra layer behind the watchdog.
+
+The v1 memory and pids controllers, or v2 where our own cgroup hands them down. Made before a worker is forked,
+removed once it is reaped, whoever else has died meanwhile. See cgroups(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+
+from agentplug.core.boundary.frames import Plan
+
+_SLACK_BYTES = 64 << 20  # kernel memory, and pages of the zygote that a worker writes to
+
+
+@functools.cache
+def parents() -> dict[str, str]:
+    """For `memory` and `pids`, the folder in which this process may make cgroups; empty where it may not."""
+    found: dict[str, str] = {}
+    for controller in ("memory", "pids"):
+        folder = _own_folder(controller)
+        if folder is None or not os.access(folder, os.W_OK):
+            continue
+        trial = f"{folder}/agentplug-{os.getpid()}-trial"
+        with contextlib.suppress(OSError):
+            os.mkdir(trial)
+            try:
+                if any(os.path.exists(f"{trial}/{name}") for name in _FILES[controller]):
+                    found[controller] = folder
+            finally:
+                os.rmdir(trial)
+    return found
+
+
+_FILES = {"memory": ("memory.limit_in_bytes", "memory.max"), "pids": ("pids.max",)}
+
+
+def _own_folder(controller: str) -> str | None:
+    try:
+        with open("/proc/self/cgroup") as file:
+            lines = [line.rstrip("\n").split(":", 2) for line in file]
+        with open("/proc/self/mountinfo") as file:
+            mounts = [line.split() for line in file]
+    except OSError:
+        return None
+    for _, controllers, path in lines:
+        for mount in mounts:
+            kind = mount[mount.index("-") + 1]
+            version_1 = (
+                kind == "cgroup" and controller in controllers.split(",") and controller in mount[-1].split(",")
+            )
+            if version_1 or (kind == "cgroup2" and controllers == ""):
+                inside = os.path.relpath(path, mount[3]) if path.startswith(mount[3]) else "."
+                folder = os.path.normpath(f"{mount[4]}/{inside}")
+                if version_1 or _hands_down(folder, controller):
+                    return folder
+    return None
+
+
+def _hands_down(folder: str, controller: str) -> bool:
+    with contextlib.suppress(OSError), open(f"{folder}/cgroup.subtree_control") as file:
+        return controller in file.read().split()
+    return False
+
+
+def create(token: int, plan: Plan) -> list[str]:
+    """The folders of a new worker's cgroups, their limits set; none where that can't be done."""
+    made: list[str] = []
+    for controller, parent in parents().items():
+        folder = f"{parent}/agentplug-{os.getpid()}-{token}"
+        try:
+            os.mkdir(folder)
+            made.append(folder)
+            if controller == "memory":
+                name = next(name for name in _FILES["memory"] if os.path.exists(f"{folder}/{name}"))
+                _write(f"{folder}/{name}", plan.memory_bytes + plan.disk_bytes + _SLACK_BYTES)
+            else:
+                _write(f"{folder}/pids.max", plan.threads * (plan.processes + 1))
+        except OSError:
+            remove(made)
+            return []
+    return made
+
+
+def of(zygote: int) -> list[str]:
+    """The folders that there are of this zygote's workers."""
+    found = []
+    for parent in parents().values():
+        with contextlib.suppress(OSError):
+            found += [f"{parent}/{name}" for name in os.listdir(parent) if name.startswith(f"agentplug-{zygote}-")]
+    return found
+
+
+def out_of_memory(folders: list[str]) -> bool:
+    """The kernel killed a process in one of these cgroups for its memory."""
+    for folder in folders:
+        for name in ("memory.oom_control", "memory.events"):
+            with contextlib.suppress(OSError, ValueError), open(f"{folder}/{name}") as file:
+                if any(line.startswith("oom_kill ") and int(line.split()[1]) for line in file):
+                    return True
+    return False
+
+
+def remove(folders: list[str]) -> None:
+    """Remove cgroups whose processes are gone."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+
+
+def _write(path: str, number: int) -> None:
+    with open(path, "w") as file:
+        file.write(str(number))

@@ -1,0 +1,181 @@
+"""Large or deep msgpack, walked item by item and decoded a piece at a time, on hostile bytes (host and worker).
+
+One call of msgspec lets no other thread run, an event loop's neither: 1 MiB of empty lists held it up for 0.1 s, of
+short keys for 0.12 s, and the collector after it for as long again. Between pieces of some 64 KiB others run. The
+walk recurses nowhere, counts the containers, and takes 0.1 to 0.2 µs an item, 1 µs a container.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from msgspec.msgpack import Decoder
+
+from agentplug.core.boundary.codec.layout import (
+    LIST_UNITS,
+    MAP_UNITS,
+    MAX_DEPTH,
+    PIECE_BYTES,
+    SLACK_DEPTH,
+    DecodeError,
+)
+
+MOST_TEXTS, MOST_CONTAINERS = 100_000, 1 << 17
+"""Of either what is decoded in one call, guessed by first bytes, which all but ASCII has within it too. So many lists
+take some 10 ms, and the collector 25 ms after; so many keys of one dict, the slowest of texts, 30 to 45 ms."""
+_KEYS_AT_ONCE = 1 << 14
+_FEW_BYTES, _GROWTH, _CONTAINER_BYTES = 256, 16, 232
+
+_SCALAR, _TEXT, _LIST, _MAP, _EXT, _FOREIGN = range(6)
+
+
+def _table() -> list[tuple[int, int, int]]:
+    """For each first byte of msgpack: the kind, the width of the length after it, and the length if there is none."""
+    table = [(_FOREIGN, 0, 0)] * 256
+    table[0x00:0x80] = [(_SCALAR, 0, 0)] * 128
+    table[0xE0:] = [(_SCALAR, 0, 0)] * 32
+    table[0x80:0x90] = [(_MAP, 0, count) for count in range(16)]
+    table[0x90:0xA0] = [(_LIST, 0, count) for count in range(16)]
+    table[0xA0:0xC0] = [(_TEXT, 0, count) for count in range(32)]
+    widths = {_EXT: (0xC7, 0xC8, 0xC9), _TEXT: (0xD9, 0xDA, 0xDB), _LIST: (0, 0xDC, 0xDD), _MAP: (0, 0xDE, 0xDF)}
+    for kind, wide in widths.items():
+        for width, tag in zip((1, 2, 4), wide, strict=True):
+            if tag:
+                table[tag] = (kind, width, 0)
+    sizes = {0: (0xC0, 0xC2, 0xC3), 1: (0xCC, 0xD0), 2: (0xCD, 0xD1), 4: (0xCA, 0xCE, 0xD2), 8: (0xCB, 0xCF, 0xD3)}
+    for size, tags in sizes.items():
+        for tag in tags:
+            table[tag] = (_SCALAR, 0, size)
+    for power in range(5):
+        table[0xD4 + power] = (_EXT, 0, 1 << power)
+    return table
+
+
+_TABLE = _table()
+_TEXTS = bytes(first for first, row in enumerate(_TABLE) if row[0] == _TEXT)
+_CONTAINERS = bytes(first for first, row in enumerate(_TABLE) if row[0] in (_LIST, _MAP))
+_FLOATS = re.compile(rb"(?s:\xcb.{8})++")
+_KEY = bytes(1 + row[2] if row[:2] == (_TEXT, 0) else 0 for row in _TABLE)
+"""The length of a short text, by its first byte; of anything else nothing."""
+_LEAF = bytes(1 + row[2] if row[0] == _SCALAR and row[2] < 8 else key for row, key in zip(_TABLE, _KEY, strict=True))
+"""The length of a short number or text."""
+_UNTYPED: Decoder[Any] = Decoder()
+
+
+def slow(data: bytes | memoryview) -> bool:
+    """Whether decoding all of this in one call may take too long: a guess by its bytes, which errs on that side."""
+    if len(data) <= PIECE_BYTES:
+        return False
+    data = bytes(data)
+    texts, containers = (len(data) - len(data.translate(None, among)) for among in (_TEXTS, _CONTAINERS))
+    return containers > MOST_CONTAINERS or texts / MOST_TEXTS + containers / (2 * MOST_TEXTS) > 1
+
+
+def held_bytes(data: bytes | memoryview) -> int:
+    """About how much memory the value of this takes, rather too much than too little: a guess by its bytes.
+
+    An empty set is 3 bytes here and 232 in memory, a small number 5 and 44, a Decimal 8 and 111.
+    """
+    if len(data) <= _FEW_BYTES:
+        return len(data) * _CONTAINER_BYTES // 3
+    data = bytes(data)
+    containers = len(data) - len(data.translate(None, _CONTAINERS))
+    return len(data) * _GROWTH + containers * _CONTAINER_BYTES
+
+
+def table_of(keys: list[Any], values: list[Any]) -> dict[Any, Any]:
+    """The dict of these, made in steps: 200,000 keys in one call took 60 ms."""
+    made: dict[Any, Any] = {}
+    for at in range(0, len(keys), _KEYS_AT_ONCE):
+        upto = at + _KEYS_AT_ONCE
+        made.update(zip(keys[at:upto], values[at:upto], strict=True))
+    return made
+
+
+def read(data: bytes, units: int) -> Any:
+    """The value of this msgpack, with extensions in it still packed.
+
+    Raises DecodeError unless nesting is bounded, containers cost at most `units`, every key is text, and there are
+    only types that we write. msgspec's own errors come from the rest, such as a text that isn't UTF-8.
+    """
+    table = _TABLE
+    at, end = 0, len(data)
+    # Of the container that the walk is in: where its header begins, items left, whether they are keys and values in
+    # turn, those decoded already (of a map: keys and values in one list), where the others begin, `left` as it was
+    # there. It has a list of its own once it has filled a piece; before, it's part of a piece of what holds it.
+    begin, left, keyed, made, since, pending = 0, 1, False, None, 0, 1
+    outer: list[tuple[int, int, bool, list[Any] | None, int, int]] = []
+    while True:
+        while not left:
+            if not outer:
+                if at != end:
+                    raise DecodeError("the structure is cut off, or goes on after its end")
+                return ((made or []) + _items(data, since, at, pending))[0]
+            closed: Any = made
+            if closed is not None:
+                closed += _items(data, since, at, pending)
+                if keyed:
+                    closed = table_of(closed[::2], closed[1::2])
+            start = begin
+            begin, left, keyed, made, since, pending = outer.pop()
+            if closed is not None:
+                made = [] if made is None else made
+                made += _items(data, since, start, pending - left - 1)
+                made.append(closed)
+                since, pending = at, left
+        if at - since > PIECE_BYTES:
+            made = [] if made is None else made
+            made += _items(data, since, at, pending - left)
+            since, pending = at, left
+        stop = min(end, since + PIECE_BYTES)
+        skips = _KEY if keyed and not left & 1 else _LEAF
+        values = _LEAF
+        while at < stop and left and (size := skips[data[at]]):  # nearly all items, at half the price
+            at += size
+            left -= 1
+            if keyed:
+                skips, values = values, skips
+        if not left:
+            continue
+        if at >= end:
+            raise DecodeError("the structure is cut off")
+        left -= 1
+        start = at
+        kind, width, count = table[data[at]]
+        at += 1
+        if keyed and left & 1 and kind != _TEXT:
+            raise DecodeError("a plain map has a key that isn't text")
+        if kind == _SCALAR:
+            at += count
+            if count == 8 and left > 8 and not keyed:
+                run = _FLOATS.match(data, at, at + 9 * min(left, PIECE_BYTES // 9))
+                if run is not None:
+                    left -= (run.end() - at) // 9
+                    at = run.end()
+            continue
+        if width:
+            count = int.from_bytes(data[at : at + width], "big")
+            at += width
+        if kind == _TEXT:
+            at += count
+        elif kind in (_LIST, _MAP):
+            outer.append((begin, left, keyed, made, since, pending))
+            keyed = kind == _MAP
+            left = 2 * count if keyed else count
+            begin, made, since, pending = start, None, at, left
+            units -= MAP_UNITS if keyed else LIST_UNITS
+            if units < 0:
+                raise DecodeError("too many lists and dicts")
+            if len(outer) > MAX_DEPTH + 2 * SLACK_DEPTH:
+                raise DecodeError(f"nested deeper than {MAX_DEPTH} levels")
+        elif kind == _EXT and (at >= end or data[at] < 0x80):  # codes below zero are msgpack's, as its timestamp
+            at += count + 1
+        else:
+            raise DecodeError("the structure holds a type that isn't ours")
+
+
+def _items(data: bytes, since: int, upto: int, count: int) -> list[Any]:
+    """The items, so many, that these bytes are."""
+    items: list[Any] = _UNTYPED.decode(b"\xdd" + count.to_bytes(4, "big") + data[since:upto])
+    return items

@@ -1,0 +1,199 @@
+"""The reading half of the value codec, on hostile bytes (host for replies, else worker).
+
+Its methods may raise anything: `values.decode` turns that into a `DecodeError`.
+"""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from types import GenericAlias
+from typing import Any
+
+import msgspec
+from msgspec.msgpack import Decoder, Ext
+
+from agentplug.core.boundary.codec import arrays
+from agentplug.core.boundary.codec import layout as wire
+from agentplug.core.boundary.codec import tables as frames
+from agentplug.core.boundary.codec import times as stamps
+from agentplug.core.boundary.codec.crowded_keys import crowded, key_units
+from agentplug.core.boundary.codec.layout import SCALARS, DecodeError
+from agentplug.core.boundary.codec.pieces import read, slow, table_of
+
+
+@functools.cache
+def typed(*extra: Any) -> Decoder[Any]:
+    """A decoder that takes text alone for keys, `PLAIN_DEPTH` levels deep: untyped ones build dicts of any key, in C.
+
+    It doesn't recurse further, whatever the recursion limit is; deeper structures are walked (`pieces`).
+    """
+    leaf: Any = None | bool | int | float | str
+    for kind in extra:
+        leaf = leaf | kind
+    tree = leaf
+    for _ in range(wire.PLAIN_DEPTH):
+        tree = leaf | GenericAlias(list, (tree,)) | GenericAlias(dict, (str, tree))
+    return Decoder(tree)
+
+
+class Unpacker:
+    """One decoding of hostile bytes. Blobs must be referred to in their order, each byte once."""
+
+    def __init__(self, blobs: memoryview, units: int) -> None:
+        self.at = 0
+        self.calendar_steps = wire.CALENDAR_STEPS
+        self._blobs = blobs
+        self._units = units
+        self._keys = 0
+
+    def spend(self, units: int) -> None:
+        """Count work. Raises DecodeError when there is more than the structure may ask for."""
+        self._units -= units
+        if self._units < 0:
+            raise DecodeError("too many values that aren't plain")
+
+    def native(self, data: bytes | memoryview) -> Any:
+        """What msgpack reads, with extensions in it still packed."""
+        if not slow(data):
+            try:
+                return typed(Ext).decode(data)
+            except msgspec.ValidationError:
+                pass  # deep nesting, or an attack
+        return read(bytes(data), self._units + wire.SLACK_UNITS)
+
+    def value(self, tree: Any, depth: int) -> Any:
+        """`tree` with every extension in it replaced by its value."""
+        kind = type(tree)
+        if kind is Ext:
+            self.spend(1)
+            unpack = _UNPACK.get(tree.code)
+            if unpack is None:
+                raise DecodeError("an extension that isn't ours")
+            if depth > wire.MAX_DEPTH + wire.SLACK_DEPTH:
+                raise DecodeError(f"nested deeper than {wire.MAX_DEPTH} levels")
+            return unpack(self, tree.data, depth)
+        if kind is list:
+            self.spend(wire.LIST_UNITS)
+            return self.items(tree, depth)
+        if kind is dict:
+            self.spend(wire.MAP_UNITS)
+            if not SCALARS.issuperset(map(type, tree.values())):
+                if depth > wire.MAX_DEPTH + wire.SLACK_DEPTH:
+                    raise DecodeError(f"nested deeper than {wire.MAX_DEPTH} levels")
+                for key, item in tree.items():
+                    if type(item) not in SCALARS:
+                        tree[key] = self.value(item, depth + 1)
+            return tree
+        return tree
+
+    def items(self, tree: Any, depth: int) -> list[Any]:
+        """A list whose items are values, in place."""
+        if type(tree) is not list:
+            raise DecodeError("no list where there must be one")
+        if not SCALARS.issuperset(map(type, tree)):
+            if depth > wire.MAX_DEPTH + wire.SLACK_DEPTH:
+                raise DecodeError(f"nested deeper than {wire.MAX_DEPTH} levels")
+            for at, item in enumerate(tree):
+                if type(item) not in SCALARS:
+                    tree[at] = self.value(item, depth + 1)
+        return tree
+
+    def parts(self, data: bytes, count: int) -> list[Any]:
+        """The parts of an extension, still packed."""
+        tree = self.native(data)
+        if type(tree) is not list or len(tree) != count:
+            raise DecodeError("an extension with other parts than it must have")
+        return tree
+
+    def buffer(self, tree: Any) -> bytes | memoryview:
+        """The bytes that `Packer.buffer` wrote; a view when they came as a blob."""
+        if type(tree) is not Ext:
+            raise DecodeError("no bytes where there must be some")
+        self.spend(1)
+        if tree.code == wire.BYTES:
+            return bytes(tree.data)
+        if tree.code != wire.BLOB:
+            raise DecodeError("no bytes where there must be some")
+        at, length = wire.BLOB_LAYOUT.unpack(tree.data)
+        if at != self.at or length > len(self._blobs) - at:
+            raise DecodeError("a blob that isn't the next one, or is too long")
+        self.at = at + length
+        return self._blobs[at : self.at]
+
+    def hashed(self, tree: Any, depth: int) -> list[Any]:
+        """Values that are cheap to put into a dict or a set."""
+        self._keys += 1
+        keys = self.items(tree, depth)
+        self._keys -= 1
+        self.spend(key_units(keys))
+        if crowded(keys):
+            raise DecodeError("keys that share too many hashes")
+        return keys
+
+    def _int(self, data: bytes, depth: int) -> int:
+        if self._keys and len(data) > wire.MAX_KEY_INT_BYTES:
+            raise DecodeError("an int that is too long for a key")
+        return int.from_bytes(data, "little", signed=True)
+
+    def _dict(self, data: bytes, depth: int) -> dict[Any, Any]:
+        keys, values = self.parts(data, 2)
+        keys = self.hashed(keys, depth)
+        values = self.items(values, depth)
+        if len(keys) != len(values):
+            raise DecodeError("a dict with more keys than values, or fewer")
+        made = table_of(keys, values)
+        if len(made) != len(keys):
+            raise DecodeError("a key that is there twice")
+        return made
+
+    def _set(self, data: bytes, depth: int) -> set[Any]:
+        items = self.hashed(self.native(data), depth)
+        made = set(items)
+        if len(made) != len(items):
+            raise DecodeError("an item that is there twice")
+        return made
+
+    def _decimal(self, data: bytes, depth: int) -> Decimal:
+        if len(data) > wire.MAX_DIGITS:
+            raise DecodeError("a decimal with too many digits")
+        value = Decimal(data.decode("ascii"))
+        exponent = value.as_tuple().exponent
+        if type(exponent) is int and abs(exponent) > wire.MAX_EXPONENT:
+            raise DecodeError("a decimal with too large an exponent")
+        return value
+
+
+def _clock(data: bytes) -> dict[str, Any]:
+    hour, minute, second, microsecond, fold, aware, micros = wire.TIME_LAYOUT.unpack(data)
+    zone = None if not aware else timezone(timedelta(microseconds=micros)) if micros else UTC
+    clock = {"hour": hour, "minute": minute, "second": second, "microsecond": microsecond}
+    return clock | {"fold": fold, "tzinfo": zone}
+
+
+_UNPACK: dict[int, Callable[[Unpacker, bytes, int], Any]] = {
+    wire.BLOB: lambda unpacker, data, depth: bytes(unpacker.buffer(Ext(wire.BLOB, data))),
+    wire.BYTES: lambda unpacker, data, depth: data,
+    wire.INT: Unpacker._int,
+    wire.TEXT: lambda unpacker, data, depth: data.decode("utf-8", "surrogatepass"),
+    wire.TUPLE: lambda unpacker, data, depth: tuple(unpacker.items(unpacker.native(data), depth)),
+    wire.DICT: Unpacker._dict,
+    wire.SET: Unpacker._set,
+    wire.FROZENSET: lambda unpacker, data, depth: frozenset(unpacker._set(data, depth)),
+    wire.COMPLEX: lambda unpacker, data, depth: complex(*wire.COMPLEX_LAYOUT.unpack(data)),
+    wire.DECIMAL: Unpacker._decimal,
+    wire.UUID: lambda unpacker, data, depth: uuid.UUID(bytes=data),
+    wire.DATETIME: lambda unpacker, data, depth: datetime(*wire.DATE_LAYOUT.unpack(data[:4]), **_clock(data[4:])),
+    wire.DATE: lambda unpacker, data, depth: date(*wire.DATE_LAYOUT.unpack(data)),
+    wire.TIME: lambda unpacker, data, depth: time(**_clock(data)),
+    wire.TIMEDELTA: lambda unpacker, data, depth: timedelta(*wire.SPAN_LAYOUT.unpack(data)),
+    wire.ARRAY: lambda unpacker, data, depth: arrays.unpack_array(unpacker, unpacker.parts(data, 4)),
+    wire.SCALAR: lambda unpacker, data, depth: arrays.unpack_scalar(unpacker, unpacker.native(data)),
+    wire.SERIES: lambda unpacker, data, depth: frames.unpack_series(unpacker, unpacker.parts(data, 4), depth),
+    wire.FRAME: lambda unpacker, data, depth: frames.unpack_frame(unpacker, unpacker.parts(data, 4), depth),
+    wire.INDEX: lambda unpacker, data, depth: frames.unpack_index(unpacker, unpacker.native(data), depth),
+    wire.STAMP: lambda unpacker, data, depth: stamps.unpack_stamp(unpacker, unpacker.native(data), depth),
+}

@@ -1,0 +1,166 @@
+"""From an exchange to runs (host): decode what came back, note what that shows, and make the values of it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from agentplug.contract.events import TOLD, Event
+from agentplug.contract.policy import Policy
+from agentplug.contract.record import ErrorText, SourceInfo
+from agentplug.contract.text import printable
+from agentplug.core.boundary import codec as values
+from agentplug.core.boundary import frames as wire
+from agentplug.core.boundary.bounds import data_allowance_bytes
+from agentplug.core.boundary.frames import Frame
+from agentplug.core.host.exchange import Exchange, Record
+from agentplug.core.host.limit_evidence import limit_behind
+from agentplug.core.host.supervisor import Worker
+from agentplug.core.run import Run
+from agentplug.errors import AgentplugError, ContractError, PluginNotFound, SpecError
+from agentplug.report.sentences import added_memory_bytes
+
+_DECIDED = frozenset(("limit", "stop", "protocol", "exit"))
+_REFUSED = {"not_found": PluginNotFound, "contract": ContractError, "syntax": SpecError}
+
+
+def runs_of(
+    exchange: Exchange, worker: Worker, source: SourceInfo, number: int = 0, started_at: datetime | None = None
+) -> list[Run]:
+    """A run for each call that was answered, and for the one that the exchange ended in.
+
+    Calls of a window behind the one that ended it were never begun: they have no run, and can be sent again.
+    """
+    records = exchange.records
+    if len(records) > 1:
+        records = records[: exchange.head + (exchange.head < len(records))]
+    readings = exchange.samples.all()
+    runs: list[Run] = []
+    for record in records:
+        value, error, held_bytes = None, None, 0
+        if (frame := record.frame) is not None:
+            value, error = _read(frame, record, worker, exchange)
+            held_bytes = len(frame.blobs) + values.held_bytes(frame.structure)
+        runs.append(
+            Run(
+                value,
+                exchange.usage,
+                tuple(record.events),
+                worker.policy,
+                source,
+                number + len(runs),
+                started_at,
+                exchange.stdout if not runs else "",
+                exchange.stderr if not runs else "",
+                error,
+                readings,
+                worker.barriers,
+                record.profile,
+                held_bytes,
+            )
+        )
+    return runs
+
+
+def decode_elsewhere(
+    exchange: Exchange, worker: Worker, source: SourceInfo, number: int, started_at: datetime
+) -> Future[list[Run]]:
+    """`runs_of` on a thread of its own: large replies take their time, and no loop waits for it."""
+    return _decoder().submit(runs_of, exchange, worker, source, number, started_at)
+
+
+@functools.cache
+def _decoder() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "agentplug-decoder")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_decoder.cache_clear)  # its thread isn't there
+
+
+def _read(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -> tuple[Any, ErrorText | None]:
+    """The value or the error of an answered call; appends the event that decides its verdict."""
+    if exchange.nonce is not None and record is exchange.records[-1]:
+        return None, None  # it answered, but never came back into its own loop: its end says why
+    try:
+        return _decoded(frame, record, worker, exchange)
+    except (values.DecodeError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        _note(record, exchange, "protocol", reason=f"a reply that can't be decoded: {printable(str(error), 300)}")
+        worker.stop("protocol")
+        return None, None
+
+
+def _decoded(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -> tuple[Any, ErrorText | None]:
+    if frame.kind == wire.REPLY:
+        if any(event.kind in _DECIDED for event in record.events):
+            return None, None  # it was too late, or one of too many
+        value = values.decode(frame.structure, frame.blobs)
+        record.events.append(Event((exchange.ended_ns - exchange.started_ns) / 1e9, "reply"))
+        return value, None
+    if frame.kind == wire.LOADED:
+        wire.decode_loaded(frame.structure)
+        _note(record, exchange, "reply")
+        return None, None
+    if frame.kind == wire.UNSERIALIZABLE:
+        misfit = wire.decode_misfit(frame.structure)
+        _note(record, exchange, "unserializable", type=misfit.type, where=misfit.where)
+        return None, None
+    failure = wire.decode_failure(frame.structure)
+    detail: dict[str, Any] = {"type": failure.type}
+    if limit := limit_behind(failure, exchange, worker):
+        detail["limit"] = limit
+        detail |= _refusal(failure, worker.policy)
+    _note(record, exchange, "error", **detail)
+    return None, ErrorText(failure.type, failure.message, failure.traceback)
+
+
+def _note(record: Record, exchange: Exchange, kind: str, **detail: Any) -> None:
+    record.events.append(Event((exchange.ended_ns - exchange.started_ns) / 1e9, kind, detail))
+
+
+def _refusal(failure: wire.Failure, policy: Policy) -> dict[str, Any]:
+    """The bound at which the kernel refuses more, and the policy's."""
+    memory = int(policy.memory)
+    reserved = data_allowance_bytes(memory, policy.threads) if failure.type.endswith("MemoryError") else memory
+    return {
+        "memory": {"measured": reserved, "bound": memory, "unit": "bytes"},
+        "files": {"measured": policy.open_files, "bound": policy.open_files, "unit": "files"},
+        "disk": {"measured": int(policy.disk), "bound": int(policy.disk), "unit": "bytes"},
+        "processes": {"measured": policy.processes, "bound": policy.processes, "unit": "processes"},
+        "threads": {"measured": policy.threads, "bound": policy.threads, "unit": "threads"},
+    }[failure.limit]
+
+
+def carried(run: Run, during: str) -> list[Event]:
+    """What a run of `during` (load or initialize) told, for the next run to begin with; observed, its cost too."""
+    told = [event for event in run.events if event.kind in TOLD and event.detail.get("what") != "output"]
+    events = [Event(0.0, event.kind, {"during": during, **event.detail}) for event in told]
+    if run.policy.observe:
+        usage = run.usage
+        cost = {
+            "cpu_s": usage.cpu_s,
+            "wall_s": usage.wall_s,
+            "added_memory_bytes": added_memory_bytes(run),
+            "threads": usage.threads,
+            "write_bytes": usage.write_bytes,
+        }
+        events.append(Event(0.0, "loaded", {"during": during, **cost}))
+    return events
+
+
+def load_error(frame: Frame | None, run: Run) -> AgentplugError:
+    """The error to raise for a plugin that couldn't be loaded."""
+    if frame is not None and frame.kind == wire.ERROR and run.error is not None:
+        failure = wire.decode_failure(frame.structure)
+        if failure.reason in _REFUSED:
+            return _REFUSED[failure.reason](printable(failure.message, 4_000))
+    try:
+        run.check()
+    except AgentplugError as error:
+        return error
+    return ContractError("The worker answered without a plugin")

@@ -1,0 +1,1 @@
+"""Refused system calls (host): heard from the kernel, answered, written down as events."""

@@ -1,0 +1,170 @@
+"""What a worker tried, as the kernel tells it (host): seccomp_unotify(2).
+
+Each watched system call waits until it is answered here, on the watchdog's thread. Nothing that a policy doesn't
+grant is ever let through: a refused call gets its error from us, and what is only told of goes on to the kernel's
+other barriers. Text behind a pointer may be changed while we look, so it serves to tell, never to decide.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import seccompy
+from seccompy import SeccompError, syscall_name
+from seccompy.notify import AddFdFlag, Listener, Notification, RespFlag
+
+from agentplug.contract.policy import Policy
+from agentplug.core.boundary import syscalls as watched
+from agentplug.core.boundary.find_libc import resolve
+from agentplug.core.host.attempts.syscall_text import (
+    address_at,
+    describe,
+    file_at,
+    makes_namespace,
+    port_of,
+    protocol_of,
+)
+
+_AT_ONCE = 16
+_QUICK = 256  # so many a second are answered as they come; beyond that, a few every 10 ms
+_SECOND_NS = 1_000_000_000
+_NSCD = "unix:/var/run/nscd/socket"  # the C library asks there for every user's name
+
+
+class Tell(Protocol):
+    """Takes what was seen: an event's kind and its detail."""
+
+    def __call__(self, kind: str, **detail: object) -> None: ...
+
+
+class Attempts:
+    """The listener of one worker's filter. Its owner's lock guards it."""
+
+    def __init__(self, fd: int, policy: Policy, scratch: str, readable: Callable[[str], bool], tell: Tell) -> None:
+        resolve(seccompy.supported)
+        self._listener = Listener(fd)
+        self.fd = fd
+        self._policy = policy
+        self._scratch = scratch
+        self._readable = readable
+        self._tell = tell
+        self._ready = select.poll()
+        self._ready.register(fd, select.POLLIN)
+        self._second_ns = 0
+        self._answered = 0
+
+    def answer(self) -> bool:
+        """Answer what is waiting, within bounds; False when there will never be more."""
+        for _ in range(_AT_ONCE):
+            events = self._ready.poll(0)
+            if not events:
+                return True
+            if not events[0][1] & select.POLLIN:
+                return False
+            self._answered += 1
+            with contextlib.suppress(SeccompError):  # it was interrupted, or died
+                self._answer(self._listener.recv())
+        return True
+
+    @property
+    def too_many(self) -> bool:
+        """So much is tried that answers must wait: the host has other things to do."""
+        now_ns = time.perf_counter_ns()
+        if now_ns - self._second_ns > _SECOND_NS:
+            self._second_ns, self._answered = now_ns, 0
+        return self._answered > _QUICK
+
+    def close(self) -> None:
+        """Let go of the descriptor; whoever waits for an answer then gets ENOSYS."""
+        self._listener.close()
+
+    # ------------------------------------------------------------------ one call
+
+    def _answer(self, asked: Notification) -> None:
+        name = syscall_name(asked.nr)
+        if name in watched.OPENS:
+            self._opened(asked, name)
+        elif name in watched.EXECS and self._policy.processes:
+            self._tell("ran", program=file_at(asked.pid, name, asked.args)[:200])
+        elif name in watched.FORKS and self._policy.processes and not makes_namespace(name, asked.args):
+            self._tell("forked")
+        elif name == "connect" and self._policy.network is not False:
+            self._connects(asked)
+        elif name in ("sendto", "bind") and self._policy.network is True:
+            self._uses(asked, *(("connected", 4) if name == "sendto" else ("bound", 1)))
+        elif name == "socket" and self._policy.network is False and self._gave_dummy(asked):
+            return
+        else:
+            self._refuse(asked, name)
+            return
+        self._listener.respond(asked.id, flags=RespFlag.CONTINUE)
+
+    def _refuse(self, asked: Notification, name: str) -> None:
+        argument = describe(asked.pid, name, asked.args)
+        if self._listener.valid(asked.id) and argument != _NSCD:  # else its memory was another's
+            self._tell("tried", syscall=name, argument=argument, source="kernel")
+        error = watched.error_of(name)
+        if name in watched.FORKS and self._policy.processes:
+            error = errno.EPERM  # it asked for namespaces
+        self._listener.respond(asked.id, error=error)
+
+    def _opened(self, asked: Notification, name: str) -> None:
+        path = file_at(asked.pid, name, asked.args)
+        writes = _writes(name, asked.args)
+        if path and self._listener.valid(asked.id) and (writes or not self._readable(path)):
+            if path == self._scratch or path.startswith(f"{self._scratch}/"):
+                path = "$HOME" + path[len(self._scratch) :]
+            self._tell("opened", path=path, mode="write" if writes else "read")
+
+    def _connects(self, asked: Notification) -> None:
+        address = address_at(asked.pid, asked.args[1], asked.args[2])
+        ports = self._policy.network
+        if isinstance(ports, tuple) and port_of(address) not in ports:
+            self._tell("tried", syscall="connect", argument=address, source="kernel")
+        elif self._policy.observe:
+            self._uses(asked, "connected", 1)
+
+    def _uses(self, asked: Notification, kind: str, at: int) -> None:
+        address = address_at(asked.pid, asked.args[at], asked.args[at + 1])
+        protocol = protocol_of(asked.pid, asked.args[0])
+        if self._listener.valid(asked.id):
+            self._tell(kind, address=address, protocol=protocol)
+
+    def _gave_dummy(self, asked: Notification) -> bool:
+        """Hand out a socket that leads nowhere, so that the address it is to be connected to can be told."""
+        family, kind = asked.args[0], asked.args[1]
+        if family not in _FAMILIES or kind & 0xF not in _KINDS:
+            return False
+        try:
+            dummy = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError:
+            return False  # the host has no descriptor left to give: refused, and told
+        with dummy:
+            dummy.setblocking(not kind & socket.SOCK_NONBLOCK)
+            flags = os.O_CLOEXEC if kind & socket.SOCK_CLOEXEC else 0
+            try:
+                self._listener.addfd(asked.id, dummy.fileno(), flags=AddFdFlag.SEND, newfd_flags=flags)
+            except SeccompError as error:
+                if error.errno == errno.EMFILE:
+                    self._listener.respond(asked.id, error=errno.EMFILE)
+                    return True
+                return False  # a kernel before 5.14, or it is gone
+        return True
+
+
+_FAMILIES = frozenset(map(int, (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)))
+_KINDS = frozenset(map(int, (socket.SOCK_STREAM, socket.SOCK_DGRAM)))
+
+
+def _writes(name: str, args: tuple[int, ...]) -> bool:
+    if name == "creat":
+        return True
+    flags = args[1] if name == "open" else args[2]
+    return bool(flags & (os.O_ACCMODE | os.O_CREAT | os.O_TRUNC))

@@ -1,0 +1,92 @@
+"""A glance at a calm worker (host): a sample, where that is all there is to do.
+
+With many busy workers it mostly is. Between two sleeps the host's caches are lost to the workers, so what a glance
+costs is less the kernel's answer than all that is touched on the way: hence few objects, and no text read twice.
+"""
+
+from __future__ import annotations
+
+from os import pread
+from time import clock_gettime_ns as clock_ns
+from typing import TYPE_CHECKING
+
+from agentplug.contract.record import Sample
+from agentplug.core.host.exchange import Exchange
+from agentplug.core.host.readings import Gone, Readings, footprint_in
+
+if TYPE_CHECKING:
+    from agentplug.core.host.supervisor import Worker
+
+
+class Calm:
+    """While a worker's readings keep within this, none of its limits can be near, and nothing else is due.
+
+    `last` is what was read as it began, with a time of the host's clock and the worker's own CPU clock; the bounds
+    are of the same units. `wait_s`: how long the worker may go unread. Its lock guards it.
+    """
+
+    __slots__ = (
+        "_append",
+        "_channel",
+        "_clock",
+        "_cpu0_ns",
+        "_dog",
+        "_exchange",
+        "_last_cpu_ns",
+        "_last_statm",
+        "_least_bytes",
+        "_most_bytes",
+        "_most_cpu_ns",
+        "_rss_bytes",
+        "_started_ns",
+        "_statm",
+        "_threads",
+        "_until_ns",
+        "_wait_s",
+    )
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        readings: Readings,
+        worker: Worker,
+        last: Sample,
+        wait_s: float,
+        *,
+        least_bytes: int,
+        most_bytes: int,
+        most_cpu_ns: int,
+        until_ns: int,
+    ) -> None:
+        self._exchange = exchange
+        self._clock, self._statm = readings.clock, readings.statm
+        self._channel, self._dog = worker.sock.fileno(), worker.dog
+        self._append = exchange.samples.append
+        self._wait_s = wait_s
+        self._least_bytes, self._most_bytes = least_bytes, most_bytes
+        self._most_cpu_ns, self._until_ns = most_cpu_ns, until_ns
+        self._started_ns, self._cpu0_ns = exchange.started_ns, exchange.cpu0_ns
+        self._rss_bytes, self._last_cpu_ns, self._threads = last.rss_bytes, last.cpu_ns, last.threads
+        self._last_statm = b"nothing yet"
+
+    def glance(self, now_ns: int) -> float:
+        """Take a sample, and tell the seconds until the next; zero once there is more to do."""
+        if now_ns > self._until_ns or self._channel in self._dog.readable:
+            return 0.0
+        try:
+            cpu_ns = clock_ns(self._clock)
+            if cpu_ns > self._most_cpu_ns:
+                return 0.0
+            if cpu_ns != self._last_cpu_ns:  # else it hasn't run since, and nothing can have changed
+                statm = pread(self._statm, 64, 0)
+                if statm != self._last_statm:
+                    rss_bytes = footprint_in(statm)
+                    if not self._least_bytes < rss_bytes < self._most_bytes:
+                        return 0.0
+                    self._last_statm, self._rss_bytes = statm, rss_bytes
+                    self._exchange.peak_bytes = max(self._exchange.peak_bytes, rss_bytes)
+                self._last_cpu_ns = cpu_ns
+        except (OSError, Gone):
+            return 0.0  # it has ended: what it sent before is to be taken first
+        self._append((now_ns - self._started_ns, self._rss_bytes, cpu_ns - self._cpu0_ns, self._threads))
+        return self._wait_s

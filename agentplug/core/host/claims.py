@@ -1,0 +1,60 @@
+"""What a worker says of its plugin, what it tried and where its time went (host): marked as the claim that it is.
+
+What was tried is taken where no kernel tells, a profile where the policy asks for one. A plugin can forge all of it.
+So it decides nothing, one frame of each comes before an answer at most, and it is bounded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from agentplug.contract.record import Place, Stack
+from agentplug.core.boundary import frames as wire
+from agentplug.core.boundary.channel import Violation
+from agentplug.core.boundary.frames import Claim, Frame
+from agentplug.core.profile import Profile
+
+
+def claimed_events(frame: Frame) -> list[tuple[str, dict[str, Any]]]:
+    """Kind and detail of the events that a frame claims. Raises `Violation`."""
+    if len(frame.structure) > wire.MAX_CLAIMS_BYTES or len(frame.blobs):
+        raise Violation("a report of what was tried that is too large")
+    try:
+        claims = wire.decode_claims(frame.structure)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise Violation("a report of what was tried that can't be decoded") from None
+    events = [(claim.kind, {**_detail(claim), "source": "worker", "count": claim.count}) for claim in claims.told]
+    if claims.dropped:
+        events.append(("dropped", {"what": "attempts", "source": "worker", "count": claims.dropped}))
+    return events
+
+
+def _detail(claim: Claim) -> dict[str, str]:
+    match claim.kind:
+        case "tried":
+            return {"syscall": claim.how, "argument": claim.what}
+        case "opened":
+            return {"path": claim.what, "mode": "write" if claim.how == "write" else "read"}
+        case "connected" | "bound":
+            return {"address": claim.what, "protocol": claim.how}
+        case "ran":
+            return {"program": claim.what}
+    return {}
+
+
+def claimed_profile(frame: Frame, kind: str) -> Profile:
+    """The profile that a frame claims, if it is of the `kind` that was asked for. Raises `Violation`."""
+    if len(frame.structure) > wire.MAX_PROFILE_BYTES or len(frame.blobs):
+        raise Violation("a profile that is too large")
+    try:
+        told = wire.decode_profile(frame.structure)
+        places = [Place(site.function, site.file, site.line) for site in told.sites]
+        stacks = [Stack(s.weight, s.count, tuple(places[site] for site in s.sites)) for s in told.stacks]
+    except (msgspec.MsgspecError, UnicodeDecodeError, IndexError):
+        raise Violation("a profile that can't be decoded") from None
+    if told.kind != kind:
+        raise Violation("a profile of another kind than was asked for")
+    stacks.sort(key=lambda stack: -stack.weight)
+    return Profile(kind, tuple(stacks), told.dropped, told.missing)

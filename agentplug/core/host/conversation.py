@@ -1,0 +1,244 @@
+"""Waiting for a worker from asyncio (host), and from everywhere else through one loop of our own.
+
+The caller's loop takes a reply the moment it comes; if that loop is blocked, the watchdog takes it at its next tick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import os
+import threading
+import time
+import weakref
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import CancelledError, Future, wait
+from typing import Any, TypeVar
+
+from agentplug.core.host.exchange import Exchange, Request
+from agentplug.core.host.fair_lock import Standstill, standstill
+from agentplug.core.host.output import Sink
+from agentplug.core.host.supervisor import BRISK_NS, Worker
+from agentplug.errors import BarrierUnavailable
+
+T = TypeVar("T")
+_TURN_OVER_S = 0.25
+_TURN_EVERY_NS = 5_000_000
+
+
+class _Turned(threading.local):
+    """When the loop of this thread was last let turn; each loop has others to let in."""
+
+    at_ns = 0
+
+
+_turned = _Turned()
+
+
+class _Sleeper:
+    """A loop in which calls wait, however many, is woken four times a second meanwhile: one that sleeps doesn't
+    notice what a signal handler queued, and so ipykernel loses interrupts."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def enter(self, loop: asyncio.AbstractEventLoop) -> None:
+        """One call more."""
+        self._calls += 1
+        if self._timer is None:
+            self._turn(loop)
+
+    def leave(self) -> None:
+        """One call less."""
+        self._calls -= 1
+        if self._calls == 0 and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(_TURN_OVER_S, self._turn, loop)
+
+
+_sleepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Sleeper] = weakref.WeakKeyDictionary()
+
+
+async def converse(worker: Worker, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
+    """One exchange, to its end. Cancelling interrupts the worker and waits for it: at most the grace time."""
+    exchange = worker.begin(requests, sink)
+    try:
+        if worker.brisk and _at_once(worker):
+            await _let_others_in()
+            return exchange
+        await _until_done(worker, exchange)
+    except asyncio.CancelledError:
+        worker.interrupt()
+        await _stopped(worker, exchange)
+        raise
+    return exchange
+
+
+async def _let_others_in() -> None:
+    """Quick calls in a row would keep the loop from everybody else: now and then, let it turn."""
+    now_ns = time.perf_counter_ns()
+    if now_ns - _turned.at_ns > _TURN_EVERY_NS:
+        _turned.at_ns = now_ns
+        await asyncio.sleep(0)
+
+
+def _at_once(worker: Worker) -> bool:
+    """Look without sleeping for the reply of a worker whose calls take microseconds: to be woken costs more."""
+    ready = worker.channel_ready.poll
+    until_ns = time.perf_counter_ns() + BRISK_NS
+    while True:
+        if ready(0):
+            if worker.pump():
+                return True
+            if worker.ending or worker.reader.eof:
+                return False
+        elif time.perf_counter_ns() > until_ns:
+            return False
+        else:
+            os.sched_yield()  # it may need this very processor
+
+
+async def _stopped(worker: Worker, exchange: Exchange) -> None:
+    try:
+        await _until_done(worker, exchange)
+    except asyncio.CancelledError:  # asked twice: no more patience
+        worker.stop("interrupt")
+        with contextlib.suppress(asyncio.CancelledError):
+            await _until_done(worker, exchange)
+
+
+async def _until_done(worker: Worker, exchange: Exchange) -> None:
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    fd = worker.sock.fileno()
+    here = threading.get_ident()
+
+    def finish() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def wake() -> None:
+        if threading.get_ident() == here:
+            finish()
+            return
+        with contextlib.suppress(RuntimeError):  # the loop was closed under its waiter
+            loop.call_soon_threadsafe(finish)
+
+    def readable() -> None:
+        if worker.pump():
+            finish()
+        elif worker.reader.eof or worker.ending:
+            loop.remove_reader(fd)  # its end is on its way, by the watchdog
+
+    def writable() -> None:
+        worker.pump()
+        if not exchange.outgoing:
+            loop.remove_writer(fd)
+
+    with worker.lock:
+        if exchange.done:
+            return
+        exchange.wake = wake
+        if not worker.reader.eof:
+            loop.add_reader(fd, readable)
+        if exchange.outgoing:
+            loop.add_writer(fd, writable)
+    sleeper = _sleepers.setdefault(loop, _Sleeper())
+    sleeper.enter(loop)
+    try:
+        await done
+    finally:
+        sleeper.leave()
+        exchange.wake = None
+        if fd == worker.sock.fileno():
+            loop.remove_reader(fd)
+            loop.remove_writer(fd)
+
+
+_loop: asyncio.AbstractEventLoop | None = None
+_loop_lock = threading.Lock()
+
+
+def our_loop() -> asyncio.AbstractEventLoop:
+    """A loop in a daemon thread of ours, for callers that have none or can't use theirs.
+
+    Raises `BarrierUnavailable` where none can be made.
+    """
+    global _loop
+    with _loop_lock:
+        if _loop is None:
+            try:
+                loop = asyncio.new_event_loop()
+                try:
+                    threading.Thread(target=loop.run_forever, name="agentplug-loop", daemon=True).start()
+                except RuntimeError:
+                    loop.close()
+                    raise
+            except (OSError, RuntimeError) as error:
+                raise BarrierUnavailable(f"No worker can be started: no loop to wait for it: {error}") from None
+            _loop = loop
+        return _loop
+
+
+def on_our_loop(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Run `coroutine` on our loop, and wait for nothing."""
+    contextvars.Context().run(asyncio.run_coroutine_threadsafe, coroutine, our_loop())
+
+
+def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run `coroutine` on our loop and wait for it here. Ctrl-C cancels it, waits for its end, and is raised on.
+
+    Raises `WaitsForItself` where that would never end.
+    """
+    try:
+        loop = our_loop()
+    except BaseException:
+        coroutine.close()
+        raise
+    here = asyncio._get_running_loop()
+    if here is loop:
+        coroutine.close()
+        raise RuntimeError("run_sync and close_sync can't wait on agentplug's own loop; await run or close here")
+    outcome: Future[T] = Future()
+    tasks: list[asyncio.Task[T]] = []
+
+    def start() -> None:
+        task = loop.create_task(coroutine)
+        tasks.append(task)
+        task.add_done_callback(lambda done: _hand_over(done, outcome))
+
+    held_up = Standstill(here)
+    before = standstill.set(held_up)
+    loop.call_soon_threadsafe(start)  # in a copy of this context
+    standstill.reset(before)
+    try:
+        return outcome.result()
+    except KeyboardInterrupt:
+        loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+        wait([outcome], timeout=5)
+        raise
+    finally:
+        held_up.loop = None
+
+
+def _hand_over(done: asyncio.Task[T], outcome: Future[T]) -> None:
+    if done.cancelled():
+        outcome.set_exception(CancelledError())
+    elif (error := done.exception()) is not None:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(done.result())
+
+
+def _forget_in_child() -> None:
+    global _loop, _loop_lock
+    _loop, _loop_lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

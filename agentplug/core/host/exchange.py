@@ -1,0 +1,293 @@
+"""One exchange with a worker: a call, or the calls of a window, measured together (host).
+
+The calls go out, the replies come back in order, and then the worker must be back in its own loop: the kernel shows
+it waiting for the next frame, or it answers a number that it couldn't know before. A reply counts for nothing until
+then, so a worker whose plugin forges one and exits has died, and one that forges one and spins meets its limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from agentplug.contract.events import Event
+from agentplug.contract.record import Usage
+from agentplug.core.boundary import frames as wire
+from agentplug.core.boundary.bounds import CHANNEL_FD
+from agentplug.core.boundary.channel import Buffer, Violation, pack
+from agentplug.core.boundary.frames import Frame
+from agentplug.core.host.claims import claimed_events, claimed_profile
+from agentplug.core.host.readings import HARDLY_NS, HZ, Counters, Gone, Readings
+from agentplug.core.host.samples import Samples
+from agentplug.core.profile import Profile
+
+_MAX_NOTES = 500
+_WORTH_A_SAMPLE_NS = 1_000_000
+_LOOKS = 6  # of some 4 microseconds each, where asking costs another round trip
+_draw = random.SystemRandom().getrandbits  # a plugin sees these: from what went before, none may be foreseen
+
+
+class Request(NamedTuple):
+    """What one call sends: the frame's kind and flags, its encoded body."""
+
+    kind: int
+    flags: int = 0
+    structure: Buffer = b""
+    blobs: Sequence[Buffer] = ()
+
+    @property
+    def is_process(self) -> bool:
+        """It calls the plugin's `process`."""
+        return self.kind == wire.CALL and self.flags & wire.METHOD_MASK == wire.PROCESS
+
+    @property
+    def size_bytes(self) -> int:
+        if not self.blobs:
+            return len(self.structure)
+        return len(self.structure) + sum(memoryview(blob).nbytes for blob in self.blobs)
+
+
+class Record:
+    """One call of an exchange: what the host saw of it."""
+
+    __slots__ = ("answers", "call", "events", "frame", "profile", "request_bytes")
+
+    def __init__(self, call: int, request_bytes: int, answers: frozenset[int], start: Event) -> None:
+        self.call = call
+        self.request_bytes = request_bytes
+        self.answers = answers
+        self.frame: Frame | None = None
+        self.profile: Profile | None = None
+        self.events = [start]
+
+
+_ANSWERS = {
+    wire.CALL: frozenset((wire.REPLY, wire.ERROR, wire.UNSERIALIZABLE)),
+    wire.LOAD: frozenset((wire.LOADED, wire.ERROR)),
+}
+_HELLO_ONLY = frozenset((wire.HELLO,))
+
+
+class Notes:
+    """What was tried, each thing once, with its count; so many and no more.
+
+    A thing that comes again adds to the count of the event that told of it first.
+    """
+
+    def __init__(self, emit: Callable[..., None], of: object = None) -> None:
+        self.of = of
+        self._emit = emit
+        self._counts: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._dropped: dict[str, Any] | None = None
+
+    def add(self, kind: str, detail: dict[str, Any]) -> None:
+        """Tell of it, or count it."""
+        key = (kind, *detail.values())
+        told = self._counts.get(key)
+        if told is None and len(self._counts) >= _MAX_NOTES:
+            told = self._dropped
+            kind, detail = "dropped", {"what": "attempts"}
+        if told is not None:
+            told["count"] += 1
+            return
+        detail["count"] = 1
+        if kind == "dropped":
+            self._dropped = detail
+        else:
+            self._counts[key] = detail
+        self._emit(kind, detail)
+
+
+class Exchange:
+    """State and figures of one exchange. Its worker's lock guards it; `done` and what follows it are final."""
+
+    head = 0
+    nonce: int | None = None
+    done = False
+    takes_claims = False  # nobody listens to its system calls: its own report will have to do
+    takes_profile = ""  # of which kind, where the policy asks for one
+    _claimed: Record | None = None
+    notes: Notes | None = None
+    wake: Callable[[], None] | None = None
+    grace_until_ns: int | None = None
+    stdout = stderr = ""
+    output_bytes = 0
+    usage = Usage()
+    ended_ns = 0
+    cpu0_ns = head_cpu_ns = last_cpu_ns = 0  # the worker's own clock
+    children_ns = 0  # what its child processes have used in this exchange
+    baseline_bytes = peak_bytes = threads = _threads0 = 0
+    _uncounted_bytes = 0  # of the footprint at the start, what the high-water mark knew nothing of: see `Counters`
+    _counters0 = _counters = Counters(0, 0, 0, 0, 0, 0, 0)
+
+    def __init__(self, requests: Sequence[Request], floor_bytes: int = 0) -> None:
+        self.greeting = not requests  # the first exchange: it only waits for what the worker says of itself
+        start = Event(0.0, "start", {"floor_bytes": floor_bytes})
+        if requests:
+            self.records = [Record(_draw(32), r.size_bytes, _ANSWERS[r.kind], start) for r in requests]
+        else:
+            self.records = [Record(0, 0, _HELLO_ONLY, start)]
+        self.outgoing: list[Buffer] = []
+        for request, record in zip(requests, self.records, strict=False):
+            self.outgoing += pack(request.kind, record.call, request.structure, request.blobs, request.flags)
+        self.samples = Samples()
+        self.started_ns = self.head_ns = time.perf_counter_ns()
+
+    # ------------------------------------------------------------------ measuring
+
+    def begin(self, readings: Readings) -> None:
+        """Take the figures that this exchange starts from. Raises `Gone`."""
+        self.cpu0_ns = self.head_cpu_ns = self.last_cpu_ns = cpu_ns = readings.cpu_ns()
+        self._counters0 = self._counters = counters = readings.counters(cpu_ns, hardly_ns=HARDLY_NS)
+        self._threads0 = counters.threads  # perhaps the last call's, when some of its threads were ending still
+        readings.reset_peak()
+        self.baseline_bytes = self.peak_bytes = readings.footprint_bytes()
+        self._uncounted_bytes = max(0, self.baseline_bytes - counters.counted_bytes)
+        self.started_ns = self.head_ns = time.perf_counter_ns()
+
+    def begun(self) -> None:
+        """The calls are on their way."""
+        if self.baseline_bytes:
+            self.samples.append((0, self.baseline_bytes, 0, self._threads0))
+
+    def sample(self, now_ns: int, rss_bytes: int, cpu_ns: int, threads: int) -> None:
+        """Count one reading, and keep it."""
+        self.last_cpu_ns = max(self.last_cpu_ns, cpu_ns - self.children_ns)
+        self.peak_bytes = max(self.peak_bytes, rss_bytes)
+        self.threads = max(self.threads, threads)
+        self.samples.thin()
+        self.samples.append((now_ns - self.started_ns, rss_bytes, cpu_ns - self.cpu0_ns, threads))
+
+    def measure_peak(self, readings: Readings) -> None:
+        """Read the high-water mark, which no sample can miss. Raises `Gone`."""
+        memory = readings.memory()
+        peak_bytes = memory.peak_bytes
+        if peak_bytes > memory.footprint_bytes:  # else that is what it shows, to the page
+            peak_bytes += self._uncounted_bytes
+        self.peak_bytes = max(self.peak_bytes, peak_bytes)
+        self.threads = max(self.threads, memory.threads)
+
+    def measure_end(self, readings: Readings) -> None:
+        """The figures once the last reply is here. Raises `Gone`."""
+        cpu_ns = self.last_cpu_ns = readings.cpu_ns()
+        counters = self._counters = readings.counters(cpu_ns)
+        if counters.faults != self._counters0.faults:  # without a page fault nothing was added to the footprint
+            self.measure_peak(readings)
+        self.threads = max(self.threads, counters.threads)
+        t_ns = self.ended_ns - self.started_ns
+        if t_ns > _WORTH_A_SAMPLE_NS:
+            used_ns = cpu_ns - self.cpu0_ns + self.children_ns
+            self.samples.append((t_ns, readings.footprint_bytes(), used_ns, counters.threads))
+
+    def close_figures(self, cpu_total_s: tuple[float, float] | None = None) -> None:
+        """Make `usage`. `cpu_total_s` is a dead worker's whole user and system time, from its parent's wait4(2)."""
+        if not self.ended_ns:
+            self.ended_ns = time.perf_counter_ns()
+        cpu_ns = self.last_cpu_ns - self.cpu0_ns + self.children_ns
+        if (latest := self.samples.latest) is not None:
+            cpu_ns = max(cpu_ns, latest.cpu_ns)
+        before, after = self._counters0, self._counters
+        if cpu_total_s is not None:
+            cpu_ns = max(cpu_ns, int(sum(cpu_total_s) * 1e9) - self.cpu0_ns)
+            after = after._replace(user_ticks=int(cpu_total_s[0] * HZ), system_ticks=int(cpu_total_s[1] * HZ))
+        user, system = after.user_ticks - before.user_ticks, after.system_ticks - before.system_ticks
+        share = user / (user + system) if system > 0 <= user else 1.0
+        cpu_s = cpu_ns / 1e9 if cpu_ns > 0 else 0.0
+        request_bytes = reply_bytes = 0
+        for record in self.records:
+            request_bytes += record.request_bytes
+            if (frame := record.frame) is not None:
+                reply_bytes += len(frame.structure) + len(frame.blobs)
+        read_bytes, write_bytes = after.read_bytes - before.read_bytes, after.write_bytes - before.write_bytes
+        self.usage = Usage(
+            (self.ended_ns - self.started_ns) / 1e9,
+            cpu_s,
+            cpu_s * share,
+            cpu_s * (1 - share),
+            self.peak_bytes,
+            self.baseline_bytes,
+            len(self.records),
+            request_bytes,
+            reply_bytes,
+            self.output_bytes,
+            read_bytes,
+            max(0, write_bytes - self.output_bytes) if write_bytes else 0,
+            self.threads or self._threads0,
+        )
+
+    # ------------------------------------------------------------------ frames and events
+
+    @property
+    def current(self) -> Record:
+        """The call that the worker works on (the last one once all have been answered)."""
+        return self.records[min(self.head, len(self.records) - 1)]
+
+    def emit(self, kind: str, detail: dict[str, Any]) -> None:
+        """Write down what the host saw, for the call that is under way."""
+        t_s = (time.perf_counter_ns() - self.started_ns) / 1e9
+        self.current.events.append(Event(t_s, kind, detail))
+
+    def note(self, kind: str, detail: dict[str, Any]) -> None:
+        """Write down what was tried, for the call that is under way."""
+        if self.notes is None or self.notes.of is not self.current:
+            self.notes = Notes(self.emit, self.current)
+        self.notes.add(kind, detail)
+
+    def take(self, frame: Frame, readings: Readings | None) -> bool:
+        """Accept one frame; true if it was the last reply and has to settle. Raises `Violation`, `Gone`."""
+        if self.nonce is not None:
+            if frame.kind != wire.SETTLED or frame.call != self.nonce:
+                raise Violation("a second reply to a call that was answered already")
+            self.nonce = None
+            self.done = True
+            if readings is not None:  # while it still ran, its clock stood a little behind
+                self.last_cpu_ns = max(self.last_cpu_ns, readings.cpu_ns())
+            return False
+        record = self.current
+        if self.greeting and frame.kind == wire.LISTENER:
+            return False
+        if frame.call != record.call:
+            raise Violation("a reply to a call that was never made, or not yet")
+        if frame.kind == wire.CLAIMS and self.takes_claims and self._claimed is not record:
+            self._claimed = record
+            for kind, detail in claimed_events(frame):
+                self.emit(kind, detail)
+            return False
+        if frame.kind == wire.PROFILE and self.takes_profile and record.profile is None:
+            record.profile = claimed_profile(frame, self.takes_profile)
+            return False
+        if frame.kind not in record.answers:
+            raise Violation(f"a frame of kind {frame.kind} where none belongs")
+        record.frame = frame
+        self.head += 1
+        self.head_ns = time.perf_counter_ns()
+        if self.greeting:
+            self.done = True  # nothing to settle before the plugin is there
+            return False
+        if readings is None:
+            raise Gone("no readings")
+        if self.head == len(self.records):
+            return True
+        with contextlib.suppress(Gone):  # it has ended since; the replies that it sent before still count
+            self.head_cpu_ns = readings.cpu_ns()
+        return False
+
+    def settle(self, readings: Readings) -> None:
+        """Take the last figures, and make sure that the worker is back in its own loop. Raises `Gone`.
+
+        The kernel says so if its main thread waits for the next frame; else it must answer a number.
+        """
+        self.ended_ns = time.perf_counter_ns()
+        for _ in range(_LOOKS):  # before the figures: the CPU clock of a process that sleeps is up to date
+            self.done = readings.receives_on(CHANNEL_FD)
+            if self.done:
+                break
+            os.sched_yield()  # it may have been put off this very processor by its own reply
+        self.measure_end(readings)
+        if not self.done:
+            self.nonce = _draw(32)
+            self.outgoing += pack(wire.SETTLE, self.nonce)

@@ -1,0 +1,88 @@
+"""Whether a limit stands behind an error that a plugin raised (host): what the host sees, not what the error says.
+
+A worker tells an error's number, and whether a call failed with it or a raise statement made it up. Neither is
+enough: EAGAIN comes from a pipe too, ENOSPC from a granted path's own disk. Where the host can't look, they must do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from agentplug.core.boundary import syscalls as watched
+from agentplug.core.boundary.bounds import scratch_bytes, scratch_inodes
+from agentplug.core.boundary.child_processes import descendants
+from agentplug.core.boundary.frames import Failure
+from agentplug.core.host.exchange import Exchange
+from agentplug.core.host.scratch import room_used, scratch_usage
+from agentplug.core.host.supervisor import Worker
+
+_NEAR = 0.9
+_STARTS = frozenset((*watched.FORKS, *watched.EXECS))  # a worker that reports on itself tells of a program's start
+_HIDDEN_MEMORY = frozenset(("memfd_create", "shmget"))
+
+
+def limit_behind(failure: Failure, exchange: Exchange, worker: Worker) -> str:
+    """The field of the policy that `failure` came from, or nothing. The worker must be idle again, or have ended."""
+    look = _LOOKS.get(failure.limit)
+    if look is None or not failure.number:
+        return failure.limit  # a MemoryError, or a thread that couldn't start
+    return failure.limit if look(failure, exchange, worker) else ""
+
+
+def _memory(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
+    """A map that is too large leaves no trace, so the call that failed is believed; a raise statement isn't."""
+    if not failure.by_hand or worker.attempts is None or _tried(exchange, _HIDDEN_MEMORY):
+        return True
+    return exchange.peak_bytes - worker.floor_bytes >= _NEAR * int(worker.policy.memory)
+
+
+def _processes(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
+    """Something was to be started and couldn't be; or as many run as may."""
+    if worker.policy.processes:
+        return len(descendants(worker.pid)) >= worker.policy.processes
+    return _tried(exchange, _STARTS)
+
+
+def _files(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
+    """What a call couldn't open may have been closed since; one made by hand has to show them."""
+    try:
+        return not failure.by_hand or len(os.listdir(f"/proc/{worker.pid}/fd")) >= _NEAR * worker.policy.open_files
+    except OSError:
+        return True
+
+
+def _disk(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
+    """Only the scratch directory has a limit of ours. Made by hand: something must be in it (a reservation that is
+    refused leaves no more); a call that failed elsewhere: it must be full.
+    """
+    policy = worker.policy
+    disk = scratch_bytes(int(policy.disk), policy.profile)
+    most = scratch_inodes(disk)
+    if not failure.by_hand and not policy.write:
+        return True
+    try:
+        if worker.tmpfs:
+            used, inodes = room_used(f"/proc/{worker.pid}/root{worker.tmpfs}")
+        else:
+            used, inodes = scratch_usage(worker.scratch, (worker.pid,), disk, most)
+    except OSError:
+        return True
+    if not policy.write:
+        return inodes > 0
+    return inodes >= _NEAR * most or used >= max(1, _NEAR * disk)
+
+
+def _tried(exchange: Exchange, calls: frozenset[str]) -> bool:
+    """In this exchange; in a window, the kernel may tell a moment before the host has read the reply before."""
+    events = (event for record in exchange.records for event in record.events if event.kind == "tried")
+    return any(event.detail["syscall"] in calls and "during" not in event.detail for event in events)
+
+
+_LOOKS: dict[str, Callable[[Failure, Exchange, Worker], Any]] = {
+    "memory": _memory,
+    "processes": _processes,
+    "files": _files,
+    "disk": _disk,
+}

@@ -1,0 +1,250 @@
+"""The policy's limits, during a call and between calls (host, called by the watchdog through `rounds`).
+
+They are held against the kernel's readings of the worker and its children, its scratch directory, and frames that
+don't come to their end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from agentplug.contract.policy import Policy
+from agentplug.contract.record import Sample
+from agentplug.core.boundary.bounds import PROFILER_THREADS, scratch_bytes, scratch_inodes
+from agentplug.core.boundary.channel import FrameReader
+from agentplug.core.boundary.child_processes import descendants
+from agentplug.core.boundary.frames import ZygoteNews
+from agentplug.core.host.calm import Calm
+from agentplug.core.host.exchange import Exchange
+from agentplug.core.host.readings import Gone, Readings, arm_cpu_limit, footprint_of
+from agentplug.core.host.scratch import scratch_usage
+from agentplug.core.host.watchdog import BUSY_S
+
+if TYPE_CHECKING:
+    from agentplug.core.host.supervisor import Worker
+
+IDLE_CPU_S = 1.0
+_SETTLING_NS = 1_000_000  # what the worker itself may take to get from one call to the next
+_MIB = 1 << 20
+_FRAME_S = 1.0
+_FRAME_BYTES_PER_S = 8 * _MIB
+_DISK_EVERY_NS = 50_000_000
+_CPU_SLACK_S = 10
+_CALM_NS, _CALM_CPU_NS = 1_000_000_000, 10_000_000
+_TICK_S = 0.010
+_TICK_EACH_S = 0.0025
+
+
+def usual_wait_s(crowd: int) -> float:
+    """How long a busy worker may go unread: with a `crowd` of them longer, so that reading all costs the same."""
+    return min(max(_TICK_S, crowd * _TICK_EACH_S), BUSY_S)
+
+
+class Finding(NamedTuple):
+    """A limit that was reached: which, what was measured, what is allowed, in what unit."""
+
+    by: str
+    measured: float
+    bound: float
+    unit: str
+
+
+class _Family:
+    """What a worker's child processes use, those that ended included; free where there can be none."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.possible = policy.processes > 0 or policy.best_effort  # which goes on where nothing stops a fork
+        self._seen_ns: dict[int, int] = {}
+        self._ended_ns = 0
+        self.count = 0
+        self.rss_bytes = 0
+        self.threads = 0
+        self.cpu_ns = 0  # since the worker began
+
+    @property
+    def pids(self) -> Iterable[int]:
+        """Who they are."""
+        return self._seen_ns
+
+    def read(self, readings: Readings) -> None:
+        """Count what is there now. Raises `Gone`."""
+        if not self.possible:
+            return
+        below = descendants(readings.pid)
+        now: dict[int, int] = {}
+        self.count, self.rss_bytes, self.threads = len(below), 0, 0
+        for pid in below:
+            with contextlib.suppress(Gone):
+                footprint = footprint_of(pid)
+                now[pid] = footprint.cpu_ns
+                self.rss_bytes += footprint.rss_bytes
+                self.threads += footprint.threads
+        for pid, cpu_ns in self._seen_ns.items():
+            if now.get(pid, -1) < cpu_ns:
+                self._ended_ns += cpu_ns
+        self._seen_ns = now
+        # The kernel's own sum is exact, but empty where the worker ignores SIGCHLD.
+        ended_ns = max(self._ended_ns, readings.waited_cpu_ns())
+        self.cpu_ns = max(self.cpu_ns, ended_ns + sum(now.values()))
+
+
+class Limits:
+    """One worker's limits and what has been counted against them."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._family = _Family(policy)
+        self._profilers = PROFILER_THREADS if policy.profile else 0
+        self._family0_ns = 0
+        self._idle_ns = 0
+        self._idle_from_ns: int | None = None
+        self._last_tick_ns = 0
+        self._last_rss = 0
+        self._partial_ns = 0
+        self._disk_at_ns = 0
+        self.cpu_armed_ns = -1  # with so much used when a call begins, the backstop leaves room for it
+
+    # ------------------------------------------------------------------ between calls
+
+    def enter_idle(self, cpu_ns: int) -> None:
+        """A call has ended with the worker's CPU clock at `cpu_ns`."""
+        self._idle_from_ns = cpu_ns or None
+        self._family0_ns = self._family.cpu_ns
+
+    def check_idle(self, readings: Readings, worker: Worker, now_ns: int) -> Finding | None:
+        """CPU used, memory, processes and files grown while nobody called. Raises `Gone`."""
+        if self._idle_from_ns is None:
+            return None
+        family = self._family
+        family.read(readings)
+        used_ns = self._idle_ns + readings.cpu_ns() - self._idle_from_ns + family.cpu_ns - self._family0_ns
+        used_s = used_ns / 1e9
+        if used_s > IDLE_CPU_S:
+            return Finding("cpu", used_s, IDLE_CPU_S, "s between calls")
+        memory = int(self._policy.memory)
+        growth = readings.footprint_bytes() + family.rss_bytes - worker.floor_bytes
+        if worker.floor_bytes and growth > memory:
+            return Finding("memory", growth, memory, "bytes")
+        if family.count > self._policy.processes:
+            return Finding("processes", family.count, self._policy.processes, "processes")
+        return self._disk(worker, now_ns)
+
+    # ------------------------------------------------------------------ during a call
+
+    def begin(self, exchange: Exchange) -> None:
+        """A call has begun."""
+        if self._idle_from_ns is not None:
+            used_ns = exchange.cpu0_ns - self._idle_from_ns + self._family.cpu_ns - self._family0_ns
+            self._idle_ns += used_ns if used_ns > _SETTLING_NS else 0
+            self._idle_from_ns = None
+        self._family0_ns = self._family.cpu_ns
+        self._last_tick_ns = exchange.started_ns
+        self._last_rss = exchange.baseline_bytes
+        self._partial_ns = 0
+
+    def arm_cpu(self, pid: int, used_ns: int) -> None:
+        """Move the kernel's own CPU limit, the backstop, ahead of what this call may use."""
+        arm_cpu_limit(pid, int(used_ns / 1e9 + self._policy.cpu_s) + 1 + _CPU_SLACK_S)
+        self.cpu_armed_ns = used_ns + _CPU_SLACK_S * 1_000_000_000
+
+    def check(
+        self, exchange: Exchange, readings: Readings, reader: FrameReader, worker: Worker, now_ns: int, crowd: int
+    ) -> tuple[Finding | None, float]:
+        """Read the kernel's counters: the first limit reached, and seconds until the next check. Raises `Gone`."""
+        policy, family = self._policy, self._family
+        family.read(readings)
+        exchange.children_ns = family.cpu_ns - self._family0_ns
+        cpu_ns = readings.cpu_ns() + exchange.children_ns
+        rss = readings.footprint_bytes() + family.rss_bytes
+        threads = readings.threads() + family.threads
+        exchange.sample(now_ns, rss, cpu_ns, threads)
+        cpu_s, wall_s = (cpu_ns - exchange.head_cpu_ns) / 1e9, (now_ns - exchange.head_ns) / 1e9
+        growth, memory = rss - worker.floor_bytes, int(policy.memory)
+        finding = None
+        if worker.floor_bytes and growth > memory:
+            finding = Finding("memory", growth, memory, "bytes")
+        elif cpu_s > policy.cpu_s:
+            finding = Finding("cpu", cpu_s, policy.cpu_s, "s")
+        elif wall_s > policy.wall_s:
+            finding = Finding("wall", wall_s, policy.wall_s, "s")
+        elif threads - self._profilers > policy.threads:
+            finding = Finding("threads", threads - self._profilers, policy.threads, "threads")
+        elif family.count > policy.processes:
+            finding = Finding("processes", family.count, policy.processes, "processes")
+        else:
+            finding = self._slow_frame(reader, now_ns) or self._disk(worker, now_ns)
+        usual_s = usual_wait_s(crowd)
+        wait_s = self._next(exchange, rss, memory - growth, now_ns) or usual_s
+        self._last_tick_ns, self._last_rss = now_ns, rss
+        worker.calm = None
+        unrest = family.possible or exchange.outgoing or exchange.grace_until_ns or reader.partial or reader.eof
+        if wait_s == usual_s and not unrest and not worker.is_deaf:
+            last = Sample(now_ns, rss, cpu_ns, threads)
+            worker.calm = self._calm_from(last, exchange, readings, worker, memory - growth, usual_s)
+        return finding, min(wait_s, max(policy.wall_s - wall_s, 0.0), max(policy.cpu_s - cpu_s, 0.002))
+
+    def _calm_from(
+        self, last: Sample, exchange: Exchange, readings: Readings, worker: Worker, headroom: int, wait_s: float
+    ) -> Calm:
+        """One that ends before a limit is near. Threads are what may be seen late, and few: to make one takes CPU
+        time, and no more of it goes by than between two checks of a worker that is alone.
+        """
+        policy, wait_ns = self._policy, int(wait_s * 1e9)
+        until_ns = last.t_ns + (_DISK_EVERY_NS if worker.scratch else _CALM_NS)
+        return Calm(
+            exchange,
+            readings,
+            worker,
+            last,
+            wait_s,
+            least_bytes=last.rss_bytes - _MIB,
+            most_bytes=last.rss_bytes + min(_MIB, headroom),
+            most_cpu_ns=min(last.cpu_ns + _CALM_CPU_NS, exchange.head_cpu_ns + int(policy.cpu_s * 1e9) - wait_ns),
+            until_ns=min(until_ns, exchange.head_ns + int(policy.wall_s * 1e9) - wait_ns),
+        )
+
+    def behind(self, news: ZygoteNews, exchange: Exchange | None, floor_bytes: int) -> Finding | None:
+        """The limit for which the kernel itself ended the process, if that is why."""
+        policy = self._policy
+        if news.out_of_memory:
+            growth = exchange.peak_bytes - floor_bytes if exchange is not None else 0
+            return Finding("memory", max(growth, int(policy.memory)), int(policy.memory), "bytes")
+        before_ns = exchange.cpu0_ns if exchange is not None else 0
+        used_s = news.user_s + news.system_s - before_ns / 1e9
+        if news.status == "SIGXCPU" and used_s >= policy.cpu_s:  # a plugin may send it to itself
+            return Finding("cpu", used_s, policy.cpu_s, "s")
+        return None
+
+    def _next(self, exchange: Exchange, rss: int, headroom: int, now_ns: int) -> float:
+        """Denser at the start of a call, after a change, and most of all while memory grows towards its limit."""
+        grown = rss - self._last_rss
+        if grown > _MIB and (headroom < 8 * grown or headroom < 64 * _MIB):
+            return 0.001
+        if abs(grown) > _MIB:
+            return 0.003
+        return 0.002 if now_ns - exchange.started_ns < 30_000_000 else 0.0
+
+    def _slow_frame(self, reader: FrameReader, now_ns: int) -> Finding | None:
+        """A frame that has begun must come to its end; only time in which we were looking counts."""
+        if not reader.partial:
+            self._partial_ns = 0
+            return None
+        self._partial_ns += min(now_ns - self._last_tick_ns, 50_000_000)
+        allowed_s = _FRAME_S + reader.expected_bytes / _FRAME_BYTES_PER_S
+        if self._partial_ns / 1e9 > allowed_s:
+            return Finding("protocol", 0, 0, f"a frame began {self._partial_ns / 1e9:.1f} s ago and isn't whole")
+        return None
+
+    def _disk(self, worker: Worker, now_ns: int) -> Finding | None:
+        """Count the scratch directory where no sized tmpfs bounds it."""
+        if not worker.scratch or now_ns - self._disk_at_ns < _DISK_EVERY_NS:
+            return None
+        self._disk_at_ns = now_ns
+        disk = scratch_bytes(int(self._policy.disk), self._policy.profile)
+        most = scratch_inodes(disk)
+        used, inodes = scratch_usage(worker.scratch, (worker.pid, *self._family.pids), disk, most)
+        if used > disk:
+            return Finding("disk", used, disk, "bytes")
+        return Finding("disk", inodes, most, "files") if inodes > most else None

@@ -1,0 +1,87 @@
+"""`Run`: one call of a plugin, as its user holds it (host).
+
+A run is a value: the verdict is judged from its events; tables and pictures are drawn from it by `report`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agentplug.contract.policy import Policy
+from agentplug.contract.record import RunRecord
+from agentplug.contract.text import printable
+from agentplug.contract.tried import tried_lines
+from agentplug.core.profile import Profile
+from agentplug.errors import AgentplugError, LimitExceeded, PluginError, ProtocolViolation, WorkerDied
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Run(RunRecord):
+    """One call of a plugin: what came back, how it ended, what it cost, and everything the host saw. Immutable.
+
+    Its fields are those of `RunRecord`.
+    """
+
+    profile: Profile | None
+
+    def check(self) -> Any:
+        """The value of a completed run.
+
+        Raises `PluginError`, `LimitExceeded`, `WorkerDied` or `ProtocolViolation`, by its verdict.
+        """
+        verdict = self.verdict
+        if verdict.kind == "completed":
+            return self.value
+        kind = {"failed": PluginError, "limited": LimitExceeded, "broken": ProtocolViolation}
+        error: AgentplugError = kind.get(verdict.kind, WorkerDied)(self.explain())
+        error.run = self
+        raise error
+
+    def explain(self) -> str:
+        """What happened, in a sentence with the fact, the limit and the remedy; safe to print."""
+        from agentplug.report.sentences import explain  # the sentences have a module of their own
+
+        return explain(self)
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """Readings while the call ran: TimedeltaIndex `t`, `rss_bytes`, `cpu_s`, `cpu_percent`, `threads`."""
+        from agentplug.report.accessor import attached
+        from agentplug.report.frames import samples_frame
+
+        return attached(samples_frame(self))
+
+    def to_frame(self) -> pd.DataFrame:
+        """This run as a calls frame of one row."""
+        from agentplug.report.accessor import attached
+        from agentplug.report.frames import calls_frame
+
+        return attached(calls_frame([self]))
+
+    def __repr__(self) -> str:
+        name = printable(self.source.name, 60)
+        return f"<Run of {name}: {self.verdict}>"
+
+    def __str__(self) -> str:
+        """Its repr, and a line for each thing that it tried without a right to it."""
+        return "\n".join([repr(self), *tried_lines(self.events)])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """IPython's text/plain: `str()` of a run by itself, its repr within a list."""
+        printer.text(repr(self) if printer.stack[:-1] else str(self))
+
+    def _repr_html_(self) -> str:
+        from agentplug.report.cards import run_card
+
+        return run_card(self)
+
+
+def _learn(runs: Any) -> Any:
+    from agentplug.report.learning.lesson import learn
+
+    return learn(runs)
+
+
+Policy.learner = staticmethod(_learn)

@@ -1,0 +1,41 @@
+"""Where this interpreter's library and its installed packages lie (host).
+
+What lies there a worker imports by itself. Everything else on `sys.path`, such as a project's directory, is out of
+its reach and has to be sent to it. The answer is that of the first time it was asked for, as a zygote's path is.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import site
+import sys
+import sysconfig
+
+_PACKAGE = os.path.abspath(__file__).rpartition("/core/")[0]
+_PACKAGES = ("site-packages", "dist-packages")
+
+
+@functools.cache
+def installed_folders() -> tuple[str, ...]:
+    """The folders of the standard library, of installed packages and of agentplug itself, as the path has them."""
+    paths = sysconfig.get_paths()
+    folders = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders += site.getsitepackages()
+    if site.ENABLE_USER_SITE:
+        folders.append(site.getusersitepackages())
+    # An environment may lie over others, which a .pth file of it puts on the path: `uv run --with` makes such.
+    folders += [os.path.abspath(path) for path in sys.path if os.path.basename(path.rstrip("/")) in _PACKAGES]
+    folders.append(_PACKAGE)  # also when it runs from a checkout
+    return tuple(dict.fromkeys(folders))
+
+
+@functools.cache
+def installed_roots() -> tuple[str, ...]:
+    """The same, links resolved."""
+    return tuple(dict.fromkeys(os.path.realpath(folder) for folder in installed_folders()))
+
+
+def is_under(path: str, roots: tuple[str, ...]) -> bool:
+    """Whether `path`, links resolved already, is one of `roots` or lies below one."""
+    return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)

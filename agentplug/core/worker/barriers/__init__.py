@@ -1,0 +1,62 @@
+"""The barriers of a worker (worker side), raised in this order before it sees a byte of the plugin.
+
+Each module holds one barrier: `NAME`, `PROTECTS`, and `apply(plan)`, which raises it and reports what it did:
+`enforced`, `partial` or `unavailable`, why, and which promises of the policy are lost by that. A barrier never
+fails half-way: it reports, and the host decides whether the plugin may start. To add one, write
+such a module and put it into `ORDER`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from agentplug.core.boundary.frames import BarrierReport, Plan
+from agentplug.core.worker.barriers import (
+    cgroup,
+    descriptors,
+    environment,
+    landlock,
+    lifetime,
+    limits,
+    namespaces,
+    privileges,
+    seccomp,
+)
+
+
+class Barrier(Protocol):
+    """What each module here is."""
+
+    NAME: str
+    PROTECTS: str
+
+    def apply(self, plan: Plan) -> BarrierReport:
+        """Raise the barrier in this process, for good."""
+
+
+ORDER: tuple[Barrier, ...] = (
+    cgroup,  # needs the host's file system view and rights
+    lifetime,
+    descriptors,
+    namespaces,  # needs to mount, which Landlock forbids
+    environment,  # its directory is the namespace's scratch
+    limits,
+    privileges,
+    landlock,  # its system calls are forbidden by seccomp
+    seccomp,
+)
+
+
+def confine(plan: Plan) -> list[BarrierReport]:
+    """Raise every barrier in order; after this the process can be trusted with the plugin's code."""
+    return [raise_barrier(barrier, plan) for barrier in ORDER]
+
+
+def raise_barrier(barrier: Barrier, plan: Plan) -> BarrierReport:
+    """Raise one barrier; an unexpected error counts as unavailable, with every promise lost."""
+    try:
+        return barrier.apply(plan)
+    except OSError as error:
+        return BarrierReport(
+            barrier.NAME, barrier.PROTECTS, "unavailable", f"{type(error).__name__}: {error}", [barrier.NAME]
+        )

@@ -1,0 +1,37 @@
+"""A clean environment and a directory of its own (worker side)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from agentplug.core.boundary.frames import BarrierReport, Plan
+
+NAME = "environment"
+PROTECTS = "secrets in environment variables, the host's current directory"
+_PLAIN = {"PATH": os.defpath, "LANG": "C.UTF-8"}
+_ENV_START, _ENV_END = 47, 48  # of /proc/PID/stat, counted from the state: see proc(5)
+
+
+def forget() -> None:
+    """Keep nothing of what this process was started with, not even for /proc/self/environ to show: LD_LIBRARY_PATH is
+    the host's. In the zygote, once nothing reads it any more.
+    """
+    os.environ.clear()
+    os.environ.update(_PLAIN)  # elsewhere in memory
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b") ")[2].split()
+    start, end = int(fields[_ENV_START]), int(fields[_ENV_END])
+    if start:
+        ctypes.memset(start, 0, end - start)
+
+
+def apply(plan: Plan) -> BarrierReport:
+    """PATH, HOME and LANG, and the scratch directory as the current one. The policy's variables come later."""
+    os.environ.clear()
+    os.environ.update(_PLAIN | {"HOME": plan.scratch})
+    os.chdir(plan.scratch)
+    os.umask(0o077)
+    return BarrierReport(
+        NAME, PROTECTS, "enforced", f"{len(os.environ) + plan.variables} variables, none of the host's"
+    )

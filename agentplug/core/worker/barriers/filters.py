@@ -1,0 +1,218 @@
+"""The two programs that seccomp(2) runs for a worker (worker side, compiled in the zygote).
+
+`base_filter` is the list of what is allowed at all: what isn't on it is refused, x32 and new calls included.
+`guard_filter` looks at the calls of `watched`, and at whom a call concerns: it refuses, or lets the host answer. Of
+the two the stricter answer holds. Conditions compare whole 64-bit arguments when they allow, so that garbage in the
+upper half never opens a door.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Callable
+from typing import NamedTuple
+
+import seccompy
+from seccompy import Action, ArgCmp, CmpOp, Filter
+from seccompy.syscalls import syscall_nr
+
+from agentplug.core.boundary import syscalls as watched
+
+_ALLOWED = """
+access alarm arch_prctl brk capget chdir clock_getres clock_gettime clock_nanosleep close close_range
+copy_file_range dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd
+eventfd2 exit exit_group faccessat faccessat2 fadvise64 fchdir fdatasync fgetxattr flistxattr fstat fstatfs
+fsync ftruncate futex futex_wait futex_wake futex_waitv get_robust_list get_mempolicy getcpu getcwd getdents
+getdents64 getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp getpid getppid getpriority
+getrandom getresgid getresuid getrlimit getrusage getsid getsockname getsockopt gettid gettimeofday getuid link
+linkat lseek lstat madvise membarrier mincore mkdir mkdirat mlock mlock2 mmap mprotect mremap msync munlock munmap
+nanosleep newfstatat pause pipe pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll pread64 preadv preadv2 pselect6
+pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv recvfrom recvmsg rename renameat renameat2
+restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait
+sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getparam sched_getscheduler
+sched_rr_get_interval sched_yield select sendfile set_robust_list set_tid_address setitimer shutdown sigaltstack
+splice stat statfs statx symlink symlinkat sync_file_range sysinfo tee time timer_create timer_delete
+timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime timerfd_settime times umask uname unlink
+unlinkat wait4 waitid write writev
+""".split()
+
+_PRCTL_ALLOWED = (2, 3, 15, 16, 21, 23, 27, 30, 37, 38, 39, 40, 41, 42, 0x53564D41)  # reads, names, harmless sets
+_MISSING = ("clone3", "openat2")  # callers fall back on a call whose arguments can be checked
+_NEW_NAMESPACES = 0x7E020080
+_CLONE_THREAD = 0x00010000
+_MSG_FASTOPEN = 0x20000000
+_IOCTL_ALLOWED = (0x5401, 0x540F, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x5460)
+"""TCGETS, TIOCGPGRP, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, FIOQSIZE: questions, and own flags."""
+_FALLOCATE_KEEPS_SIZE = (0x01, 0x11)  # FALLOC_FL_KEEP_SIZE, alone and with FALLOC_FL_ZERO_RANGE
+_SOCKET_OPTIONS = (2, 6, 7, 8, 9, 10, 12, 13, 15, 20, 21, 66, 67)  # addresses, buffers, lingering, time limits
+_NETWORK_LEVELS = tuple(map(int, (socket.IPPROTO_IP, socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_IPV6)))
+_FCNTL_REFUSED = (8, 10, 15, 1024, 1026)  # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE (blocks others), F_NOTIFY
+_SIGNALS = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
+_OWN = ("prlimit64", "sched_setaffinity")
+_TALKING = "sendmsg sendmmsg recvmmsg bind listen accept accept4".split()
+_FAMILIES = (int(socket.AF_INET), int(socket.AF_INET6))
+_STREAM = ArgCmp(1, CmpOp.MASKED_EQ, int(socket.SOCK_STREAM), 0xF)
+_LOW = 0xFFFFFFFF
+
+
+class Rights(NamedTuple):
+    """What the filters must know of a policy and of the machine. `network` is None when single TCP ports are granted
+    (Landlock chooses among them); `truncation` and `signals` say what Landlock covers here; `listening`: the host
+    answers what is watched; `files`: it also hears of every file that is opened; `writing`: it may write."""
+
+    network: bool | None = False
+    processes: bool = False
+    truncation: bool = True
+    signals: bool = False
+    listening: bool = True
+    files: bool = False
+    writing: bool = False
+
+
+def base_filter(rights: Rights) -> Filter:
+    """The list of what is allowed. It lets through what the guard looks at."""
+    rules = Filter(default=int(Action.ERRNO) | errno.EPERM)
+    for name in _ALLOWED:
+        _try(rules.allow, name)
+    if rights.truncation:
+        for name in ("truncate", "creat"):
+            _try(rules.allow, name)
+    for name, flags in (("open", 1), ("openat", 2)):
+        # Access mode 3 opens any file for its ioctls: Landlock asks no right for it.
+        _try(rules.errno, name, errno.EPERM, args=[ArgCmp(flags, CmpOp.MASKED_EQ, os.O_ACCMODE, os.O_ACCMODE)])
+        if not rights.truncation:
+            truncating = [ArgCmp(flags, CmpOp.MASKED_EQ, os.O_TRUNC, os.O_TRUNC | os.O_ACCMODE)]
+            _try(rules.errno, name, errno.EPERM, args=truncating)
+        _try(rules.allow, name)
+    for name in _MISSING:
+        _try(rules.errno, name, errno.ENOSYS)
+    # A descriptor may send its owner any signal when there is input; an owner can be any process of this user.
+    for request in _FCNTL_REFUSED:
+        _try(rules.errno, "fcntl", errno.EPERM, args=[_low(1, request)])
+    _try(rules.allow, "fcntl")
+    if not rights.writing:  # flock asks for no right to write; who waits for such a lock waits as long as we live
+        exclusive = [ArgCmp(1, CmpOp.MASKED_EQ, fcntl.LOCK_EX, fcntl.LOCK_EX)]
+        _try(rules.errno, "flock", errno.EPERM, args=exclusive)
+    _try(rules.allow, "flock")
+    for request in _IOCTL_ALLOWED:
+        _try(rules.allow, "ioctl", args=[_low(1, request)])
+    # Blocks beyond a file's end are in no file size; other modes change files in ways that nobody counts.
+    _try(rules.allow, "fallocate", args=[_low(1, 0)])
+    for mode in _FALLOCATE_KEEPS_SIZE:
+        _try(rules.errno, "fallocate", errno.ENOSPC, args=[_low(1, mode)])
+    _try(rules.errno, "fallocate", errno.EOPNOTSUPP)
+    for option in _SOCKET_OPTIONS:
+        _try(rules.allow, "setsockopt", args=[_low(1, int(socket.SOL_SOCKET)), _low(2, option)])
+    if rights.network is not False:
+        for level in _NETWORK_LEVELS:
+            _try(rules.allow, "setsockopt", args=[_low(1, level)])
+    for option in (*_PRCTL_ALLOWED, *watched.PRCTL_REFUSED):
+        _try(rules.allow, "prctl", args={0: option})
+    for persona in (0, _LOW):
+        _try(rules.allow, "personality", args={0: persona})
+    for name in (*watched.REFUSED, *watched.FORKS, *watched.EXECS, *_SIGNALS, *_OWN):
+        _try(rules.allow, name)
+    for name in ("setpgid", "setsid"):
+        if rights.processes:
+            _try(rules.allow, name)
+    # A pair of connected streams is all that asyncio needs; a datagram pair could still name other addresses.
+    _try(rules.allow, "socketpair", args=[ArgCmp(0, CmpOp.EQ, int(socket.AF_UNIX)), _STREAM])
+    for name in ("socket", "connect", "bind", "sendto"):
+        _try(rules.allow, name)
+    if rights.network is True:
+        for name in _TALKING:
+            _try(rules.allow, name)
+    if rights.network is None:
+        _try(rules.errno, "sendmsg", errno.EPERM, args=[_fast_open(2)])
+        _try(rules.allow, "sendmsg")
+    return rules
+
+
+def guard_filter(pid: int, rights: Rights) -> Filter:
+    """What is watched is refused, and told to the host where that listens."""
+    rules = Filter(default=Action.ALLOW)
+
+    def refuse(name: str, args: object = None) -> None:
+        if rights.listening:
+            _try(rules.notify, name, args=args)
+        else:
+            _try(rules.errno, name, watched.error_of(name), args=args)
+
+    def tell(name: str, args: object = None) -> None:
+        if rights.listening:
+            _try(rules.notify, name, args=args)
+
+    for name in watched.REFUSED:
+        refuse(name)
+    for option in watched.PRCTL_REFUSED:
+        refuse("prctl", [_low(0, option)])
+    for name in _SIGNALS:
+        if not (rights.processes and rights.signals):
+            _try(rules.allow, name, args={0: pid})
+            refuse(name)
+    for subject in (0, pid):
+        _try(rules.allow, "prlimit64", args={0: subject, 2: 0})  # 2: no new limit, only a look
+        _try(rules.allow, "sched_setaffinity", args={0: subject})
+    for name in _OWN:
+        refuse(name)
+    if rights.processes:
+        told = rights.files and rights.listening
+        harmless = (_CLONE_THREAD, _CLONE_THREAD | _NEW_NAMESPACES) if told else (0, _NEW_NAMESPACES)
+        _try(rules.allow, "clone", args=[ArgCmp(0, CmpOp.MASKED_EQ, *harmless)])
+        refuse("clone")
+    else:
+        _try(rules.allow, "clone", args=[ArgCmp(0, CmpOp.MASKED_EQ, _CLONE_THREAD, _CLONE_THREAD | _NEW_NAMESPACES)])
+        for name in (*watched.FORKS, *watched.EXECS):
+            refuse(name)
+    _guard_sockets(rules, rights, refuse, tell)
+    if rights.files:
+        for name in (*watched.OPENS, *((*watched.EXECS, "fork", "vfork") if rights.processes else ())):
+            tell(name)
+    return rules
+
+
+def _guard_sockets(rules: Filter, rights: Rights, refuse: Callable[..., None], tell: Callable[..., None]) -> None:
+    if rights.network is True:
+        for family in _FAMILIES:
+            _try(rules.allow, "socket", args={0: family})
+        refuse("socket")
+        if rights.files:
+            for name in ("connect", "bind"):
+                tell(name)
+            tell("sendto", [ArgCmp(4, CmpOp.NE, 0)])  # to an address
+        return
+    refuse("bind")
+    if rights.network is None:
+        # Landlock knows TCP alone: no datagrams, no MPTCP, and no connection hidden in a first send.
+        for family in _FAMILIES:
+            for protocol in (0, int(socket.IPPROTO_TCP)):
+                granted = [ArgCmp(0, CmpOp.EQ, family), _STREAM, ArgCmp(2, CmpOp.EQ, protocol)]
+                _try(rules.allow, "socket", args=granted)
+        refuse("socket")
+        refuse("sendto", [_fast_open(3)])
+        tell("connect")
+        return
+    refuse("socket")
+    refuse("connect")
+    refuse("sendto", [ArgCmp(4, CmpOp.NE, 0)])  # to an address
+
+
+def _low(index: int, value: int) -> ArgCmp:
+    """An argument that the kernel takes as 32 bits."""
+    return ArgCmp(index, CmpOp.MASKED_EQ, value, _LOW)
+
+
+def _fast_open(flags: int) -> ArgCmp:
+    return ArgCmp(flags, CmpOp.MASKED_EQ, _MSG_FASTOPEN, _MSG_FASTOPEN)
+
+
+def _try(add: Callable[..., object], name: str, *values: object, **options: object) -> None:
+    """Add a rule for a call that this architecture has; the others need none, since the default refuses."""
+    try:
+        syscall_nr(name)
+    except (ValueError, KeyError, seccompy.UnsupportedError):
+        return
+    add(name, *values, **options)

@@ -1,0 +1,119 @@
+"""Files, TCP ports and scopes by Landlock (worker side): landlock(7), every ABI from 1 up.
+
+What an old ABI lacks is covered elsewhere, and the report says where: truncation before ABI 3 and signals and
+abstract sockets before ABI 6 by seccomp. TCP ports need ABI 4: without it, a policy that grants ports is lost.
+"""
+
+from __future__ import annotations
+
+import os
+
+import landlockpy
+from landlockpy import AccessFS, AccessNet, Ruleset, Scope
+
+from agentplug.core.boundary.frames import BarrierReport, Plan
+
+NAME = "landlock"
+PROTECTS = "files outside, TCP ports, signals to other processes"
+
+READ = AccessFS.READ_FILE | AccessFS.READ_DIR
+_RUN = READ | AccessFS.EXECUTE
+_WRITE = (
+    READ
+    | AccessFS.WRITE_FILE
+    | AccessFS.TRUNCATE
+    | AccessFS.REMOVE_FILE
+    | AccessFS.REMOVE_DIR
+    | AccessFS.MAKE_DIR
+    | AccessFS.MAKE_REG
+    | AccessFS.MAKE_SYM
+    | AccessFS.REFER
+)
+_FOLDERS_ONLY = READ | AccessFS.MAKE_DIR | AccessFS.REMOVE_DIR
+_FILE_RIGHTS = AccessFS.READ_FILE | AccessFS.WRITE_FILE | AccessFS.TRUNCATE | AccessFS.EXECUTE
+
+_DEVICES = {
+    "/dev/null": AccessFS.READ_FILE | AccessFS.WRITE_FILE,
+    "/dev/zero": AccessFS.READ_FILE,
+    "/dev/random": AccessFS.READ_FILE,
+    "/dev/urandom": AccessFS.READ_FILE,
+}
+_OWN = (
+    "auxv cgroup cmdline comm environ fd fdinfo io limits maps mem mountinfo mounts oom_score schedstat smaps "
+    "smaps_rollup stat statm status"
+).split()
+"""What a plugin may read of its own process in /proc. Not `net`, nor `task`, which has one in each of its folders:
+they list the sockets of everybody in its network. Should the kernel, short of memory, forget one of these files and
+make it anew, the rule holds for the old one alone: then reading it is refused."""
+_COMMANDS = ("/usr/bin", "/bin", "/usr/local/bin", "/lib", "/lib64", "/usr/lib", "/usr/local/lib")
+
+
+def abi() -> int:
+    """The ABI version of this kernel, 0 where Landlock is missing or off."""
+    return landlockpy.abi_version()
+
+
+def apply(plan: Plan) -> BarrierReport:
+    """Grant what the plan grants, and nothing else."""
+    version = abi()
+    if version == 0:
+        return BarrierReport(
+            NAME,
+            PROTECTS,
+            "unavailable",
+            "this kernel has no Landlock, or it is off",
+            ["files"] + (["network"] if isinstance(plan.network, list) else []),
+            "use Linux 5.13 or later with Landlock among its security modules (lsm=landlock,...)",
+        )
+    with Ruleset(handled_net=_handled_net(plan), scoped=Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL) as rules:
+        for path in plan.read:
+            allow(rules, path, READ)
+        for path in plan.write:
+            allow(rules, path, _WRITE)
+        for path, access in _DEVICES.items():
+            allow(rules, path, access)
+        if plan.processes:
+            for path in _COMMANDS:
+                allow(rules, path, _RUN)
+        allow_own(rules)
+        allow(rules, plan.scratch, _FOLDERS_ONLY if plan.write and not plan.disk_bytes else _WRITE)
+        if isinstance(plan.network, list):
+            for port in plan.network:
+                rules.allow_port(port, AccessNet.CONNECT_TCP)
+        rules.restrict()
+    return _report(plan, version)
+
+
+def _handled_net(plan: Plan) -> AccessNet:
+    if plan.network is True:
+        return AccessNet.NONE
+    return AccessNet.BIND_TCP | AccessNet.CONNECT_TCP
+
+
+def allow(rules: Ruleset, path: str, access: AccessFS) -> None:
+    """Grant `access` below `path`, as far as a file can have it."""
+    try:
+        rules.allow_path(path, access if os.path.isdir(path) else access & _FILE_RIGHTS)
+    except (FileNotFoundError, PermissionError):
+        return  # what isn't there, or can't be reached, needs no rule
+
+
+def allow_own(rules: Ruleset) -> None:
+    """Grant this process what it may know of itself."""
+    for name in _OWN:
+        allow(rules, f"/proc/{os.getpid()}/{name}", READ)
+
+
+def _report(plan: Plan, version: int) -> BarrierReport:
+    if isinstance(plan.network, list) and version < 4:
+        return BarrierReport(
+            NAME,
+            PROTECTS,
+            "partial",
+            f"ABI {version} knows no TCP ports",
+            ["network"],
+            "use Linux 6.7 or later for a list of ports, or network=True or False",
+        )
+    if version < 6:
+        return BarrierReport(NAME, PROTECTS, "partial", f"ABI {version}: seccomp covers what it lacks")
+    return BarrierReport(NAME, PROTECTS, "enforced", f"ABI {version}")

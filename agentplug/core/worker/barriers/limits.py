@@ -1,0 +1,55 @@
+"""Resource limits of the kernel, soft = hard (worker side): setrlimit(2).
+
+They are the backstop of the watchdog, which holds the policy's figures. RLIMIT_DATA counts address space that is
+reserved, not memory in use, thread stacks among it, so it allows for those above the policy's memory.
+"""
+
+from __future__ import annotations
+
+import resource
+
+from agentplug.core.boundary.bounds import STACK_BYTES, data_allowance_bytes
+from agentplug.core.boundary.frames import BarrierReport, Plan
+
+NAME = "limits"
+PROTECTS = "the machine's memory, descriptors and disk"
+
+_ROOMY_BYTES = 4 << 30  # address space for shared maps of libraries and arenas
+
+
+def apply(plan: Plan) -> BarrierReport:
+    """Set them, from what this process has now plus what the plugin may add."""
+    size, data = address_space()
+    reserve = data_allowance_bytes(plan.memory_bytes, plan.threads)
+    infinity = resource.RLIM_INFINITY
+    file_size = infinity if plan.write else plan.disk_bytes
+    wanted = {
+        "CORE": 0,
+        "FSIZE": file_size,
+        "NOFILE": plan.open_files,
+        "DATA": data + reserve,
+        "AS": size + reserve + _ROOMY_BYTES,
+        "STACK": STACK_BYTES,
+        "MEMLOCK": 0,
+        "MSGQUEUE": 0,
+        "NICE": 0,
+        "RTPRIO": 0,
+        "SIGPENDING": 1024,
+    }
+    for name, value in wanted.items():
+        number = getattr(resource, f"RLIMIT_{name}")
+        hard = resource.getrlimit(number)[1]
+        if value == infinity or (hard != infinity and hard < value):
+            value = hard
+        resource.setrlimit(number, (value, value))
+    # The host moves this soft limit along as calls come (a hard one could never be raised again).
+    resource.setrlimit(resource.RLIMIT_CPU, (int(plan.cpu_s) + 10, infinity))
+    return BarrierReport(NAME, PROTECTS, "enforced", ", ".join(sorted([*wanted, "CPU"])))
+
+
+def address_space() -> tuple[int, int]:
+    """Bytes of it that this process has reserved, and how many of those RLIMIT_DATA counts."""
+    with open("/proc/self/status", "rb") as file:
+        status = dict(line.split(b":", 1) for line in file.read().splitlines())
+    size, data = (int(status[field].split()[0]) << 10 for field in (b"VmSize", b"VmData"))
+    return size, data

@@ -1,0 +1,69 @@
+"""The keeper: the zygote's parent, which ends what a zygote that was killed leaves running (trusted, unconfined).
+
+PDEATHSIG ends workers with their zygote, but isn't inherited: children that a plugin was granted would live on. The
+keeper is the next subreaper above, so they come to it, in whatever session or group they are. It does nothing else,
+and reads nothing. Killed itself, it takes its zygote along, which tidies up in its own way: only what kills both at
+once leaves those children.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+from agentplug.core.boundary import cgroups
+from agentplug.core.boundary.remove_tree import remove_tree
+from agentplug.core.worker.barriers import libc
+
+_LOOK_S = 1.0  # at whether the host lives: PDEATHSIG would come when the one thread ends that started us
+
+
+def fork_below_a_keeper(control_fd: int, scratch_root: str) -> int:
+    """Fork, and be the zygote: the keeper's pid. The process that called this becomes the keeper and never returns.
+
+    Raises `OSError` where no process can be made.
+    """
+    host, keeper = os.getppid(), os.getpid()
+    libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    zygote = os.fork()
+    if zygote == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
+        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+        return keeper
+    try:
+        os.close(control_fd)  # the host is to see the zygote's end, not ours
+        if _outlasts(zygote, host):
+            end_children()
+            cgroups.remove(cgroups.of(zygote))
+            remove_tree(scratch_root)
+    finally:
+        os._exit(0)
+
+
+def _outlasts(zygote: int, host: int) -> bool:
+    """Wait for the end of either. False if it's the host's: then we go, and the zygote sees that."""
+    while True:
+        with contextlib.suppress(ChildProcessError):
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                if pid == zygote:
+                    return True
+        if os.getppid() != host:
+            return False
+        signal.sigtimedwait({signal.SIGCHLD}, _LOOK_S)
+
+
+def end_children() -> None:
+    """Kill and reap all that lives below this subreaper, until none is left."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+                children = [int(pid) for pid in file.read().split()]
+            for pid in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            os.wait()

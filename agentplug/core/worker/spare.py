@@ -1,0 +1,62 @@
+"""A process forked ahead of its need, so that the next worker is there at once (worker side).
+
+Most of a fork's cost comes after it: each page that the child writes to first is copied, and Python writes to
+hundreds before it has done anything. A spare has that behind it. It holds no right that a freshly forked child
+wouldn't hold, sees nothing of any plugin, and ends with its zygote; when a request comes it becomes that worker and
+confines itself like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+
+import cloudpickle
+from landlockpy import AccessNet, Ruleset
+
+from agentplug.core.boundary import codec as values
+from agentplug.core.boundary import frames as wire
+from agentplug.core.worker import loading
+from agentplug.core.worker.barriers import landlock, libc, limits, seccomp
+from agentplug.core.worker.barriers.lifetime import die_with_parent
+
+_MAX_MESSAGE = 1 << 19
+
+
+def wait(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """Rehearse, then wait for the request and its descriptors. Ends the process when it isn't needed any more."""
+    die_with_parent()
+    with contextlib.suppress(Exception):
+        _rehearse()
+    libc.trim_heap()
+    message, fds, _, _ = socket.recv_fds(sock, _MAX_MESSAGE, 3)
+    sock.close()
+    if not message:
+        os._exit(0)
+    return message, fds
+
+
+def _rehearse() -> None:
+    """Go once through what a worker will do, as far as it leaves no trace: it touches the pages, and that is all."""
+    limits.address_space()
+    seccomp.rehearse()
+    with Ruleset(handled_net=AccessNet.CONNECT_TCP) as rules:
+        landlock.allow_own(rules)
+    with open(os.devnull, "w", encoding="utf-8") as file:
+        file.write("0")
+    wire.encode_body(wire.Hello(wire.PROTOCOL, []))
+    values.decode(values.encode({"a": 1}).structure)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    loading.check_contract(cloudpickle.loads(cloudpickle.dumps(_Rehearsed))())
+
+
+class _Rehearsed:
+    name = version = "spare"
+
+    async def initialize(self, config: object) -> None: ...
+
+    async def process(self, value: object) -> None: ...

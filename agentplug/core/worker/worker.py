@@ -1,0 +1,245 @@
+"""The life of one worker, from fork to exit (worker side).
+
+It confines itself, says so, takes the plugin's bytes, and then serves one call after another: read a frame, let the
+plugin work, answer, and confirm on request that it is idle again. What it says about itself is a claim; the host
+measures. Plugins with a coroutine `process` run inside one event loop that lives as long as the worker, so that
+their background tasks go on between calls; the others run without a loop in the main thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from types import CoroutineType
+from typing import Any
+
+import cloudpickle
+
+from agentplug.core.boundary import codec as values
+from agentplug.core.boundary import frames as wire
+from agentplug.core.boundary.bounds import CHANNEL_FD
+from agentplug.core.boundary.channel import FrameSource, pack, write_frame
+from agentplug.core.boundary.frames import Failure, Frame, Plan
+from agentplug.core.worker import error_text as reporting
+from agentplug.core.worker import loading
+from agentplug.core.worker.audit_hook import Confession
+from agentplug.core.worker.barriers import confine
+from agentplug.core.worker.profiling import Profiling
+
+_METHODS = {wire.PROCESS: "process", wire.INITIALIZE: "initialize", wire.ON_MESSAGE: "on_message"}
+
+
+def main(plan: Plan) -> None:
+    """Be a worker. Runs in a child that the zygote forked, with the channel at `CHANNEL_FD`; never returns."""
+    reports = confine(plan)
+    _clean_streams()
+    sock = socket.socket(fileno=CHANNEL_FD)
+    hello = wire.Hello(wire.PROTOCOL, reports)
+    write_frame(sock, pack(wire.HELLO, 0, wire.encode_body(hello)))
+    worker = _Worker(sock, plan)
+    signal.signal(signal.SIGINT, worker.on_interrupt)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the host hung up
+        worker.serve()
+    _flush()
+    os._exit(0)
+
+
+def _clean_streams() -> None:
+    """Fresh text streams on the pipes: the zygote's were made for /dev/null."""
+    out, err = (
+        open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+        for fd in (1, 2)
+    )
+    sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = err  # type: ignore[misc]
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except Exception:
+        return  # the plugin put something else there
+
+
+class _Worker:
+    def __init__(self, sock: socket.socket, plan: Plan) -> None:
+        self._sock = sock
+        self._plan = plan
+        self._confession: Confession | None = None
+        self._profiling = Profiling(plan) if plan.profile else None
+        self._frames = FrameSource(sock)
+        self._plugin: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._in_call = False
+        self._has_tasks = False
+
+    def serve(self) -> None:
+        """Load the plugin, then answer calls until the host closes the channel."""
+        frame, descriptors = self._frames.first()
+        if frame is None or frame.kind != wire.LOAD:
+            return
+        self._load(frame, descriptors)
+        _flush()
+        method = getattr(self._plugin, "process", None)
+        if inspect.iscoroutinefunction(method):
+            self._loop = asyncio.new_event_loop()
+            self._loop.set_task_factory(self._new_task)
+            self._main = self._loop.create_task(self._serve_calls(self._next_frame_async))
+            with contextlib.suppress(asyncio.CancelledError):
+                self._loop.run_until_complete(self._main)
+        else:
+            _run_without_loop(self._serve_calls(self._next_frame))
+
+    # ------------------------------------------------------------------ frames
+
+    def _new_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        self._has_tasks = self._main is not None
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    async def _next_frame(self) -> Frame | None:
+        return self._frames.next()
+
+    async def _next_frame_async(self) -> Frame | None:
+        """The next frame; while the plugin has tasks or threads of its own, the loop goes on turning for them."""
+        assert self._loop is not None
+        while (self._has_tasks or threading.active_count() > 1) and not self._frames.waiting:
+            if len(asyncio.all_tasks(self._loop)) == 1 and threading.active_count() == 1:
+                self._has_tasks = False
+                break
+            readable = self._loop.create_future()
+            self._loop.add_reader(self._sock, _resolve, readable)
+            try:
+                await readable
+                break
+            except asyncio.CancelledError:
+                continue  # an interrupt that came after its call had ended
+            finally:
+                self._loop.remove_reader(self._sock)
+        return self._frames.next()
+
+    async def _serve_calls(self, next_frame: Callable[[], Coroutine[Any, Any, Frame | None]]) -> None:
+        while (frame := await next_frame()) is not None:
+            if frame.kind == wire.CALL:
+                answer = await self._call(frame)
+                self._answer(answer)
+            elif frame.kind == wire.SETTLE:
+                write_frame(self._sock, pack(wire.SETTLED, frame.call))
+            elif frame.kind == wire.CLOSE:
+                with contextlib.suppress(BaseException):
+                    await self._shutdown()
+                return
+
+    # ------------------------------------------------------------------ calls
+
+    def _load(self, frame: Frame, descriptors: list[int]) -> None:
+        self._in_call = True
+        try:
+            request = wire.decode_load(frame.structure)
+            if request.claims is not None:
+                self._confession = Confession(self._plan, request.claims)
+            self._plugin, loaded = loading.load(request, descriptors)
+            answer = pack(wire.LOADED, frame.call, wire.encode_body(loaded))
+        except loading.CannotLoad as problem:
+            answer = pack(wire.ERROR, frame.call, wire.encode_body(Failure("", str(problem), "", problem.reason)))
+        except BaseException as error:
+            answer = pack(wire.ERROR, frame.call, wire.encode_body(reporting.failure(error)))
+        finally:
+            self._in_call = False
+        self._answer(answer)
+
+    def _answer(self, answer: list[Any]) -> None:
+        """Send it, behind a report of what the plugin tried and a profile if there are any to make."""
+        claims = self._confession.take() if self._confession is not None else None
+        if claims is not None and (claims.told or claims.dropped):
+            self._tell(wire.CLAIMS, claims, answer)
+        if self._profiling is not None and (profile := self._profiling.take()) is not None:
+            self._tell(wire.PROFILE, profile, answer)
+        write_frame(self._sock, answer)
+
+    def _tell(self, kind: int, body: object, answer: list[Any]) -> None:
+        """Send what belongs to the call that `answer` answers."""
+        call = wire.HEADER.unpack_from(answer[0])[3]
+        write_frame(self._sock, pack(kind, call, wire.encode_body(body)))
+
+    async def _call(self, frame: Frame) -> list[Any]:
+        self._in_call = True
+        try:
+            if frame.flags & wire.PICKLED:
+                value = cloudpickle.loads(frame.structure + frame.blobs)  # made by the host, which we trust
+            else:
+                value = values.decode(frame.structure, frame.blobs)
+            method = _METHODS[frame.flags & wire.METHOD_MASK]
+            if self._profiling is not None and method == "process":
+                self._profiling.start()
+            arguments = value if method == "on_message" else (value,)
+            try:
+                result = getattr(self._plugin, method)(*arguments)
+                if type(result) is CoroutineType or inspect.isawaitable(result):
+                    result = await result if self._main is not None else self._finish(result)
+            finally:
+                if self._profiling is not None:
+                    self._profiling.stop()
+            if method == "initialize":
+                result = None
+            structure, blobs = values.encode(result)
+            return pack(wire.REPLY, frame.call, structure, blobs)
+        except values.Unserializable as misfit:
+            body = wire.Misfit(misfit.type[:200], misfit.where[:1_000])
+            return pack(wire.UNSERIALIZABLE, frame.call, wire.encode_body(body))
+        except BaseException as error:  # SystemExit and a forged CancelledError among them: the plugin raised
+            return pack(wire.ERROR, frame.call, wire.encode_body(reporting.failure(error)))
+        finally:
+            self._in_call = False
+            if self._profiling is not None:
+                self._profiling.stop()  # if an interrupt came while it was about to
+            if self._main is not None:
+                while self._main.cancelling():
+                    self._main.uncancel()
+            _flush()
+
+    def _finish(self, result: Any) -> Any:
+        """The result of a coroutine of a plugin that otherwise works without a loop."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        return self._loop.run_until_complete(_awaited(result))
+
+    async def _shutdown(self) -> None:
+        shutdown = getattr(self._plugin, "shutdown", None)
+        if callable(shutdown):
+            result = shutdown()
+            if inspect.isawaitable(result):
+                await result if self._main is not None else self._finish(result)
+
+    def on_interrupt(self, signum: int, frame: object) -> None:
+        """SIGINT: end the running call. Between calls there is nothing to end."""
+        if not self._in_call:
+            return
+        if self._main is not None and self._loop is not None and asyncio.current_task(self._loop) is None:
+            # It waits inside the loop, which an exception raised here would end, and which has to be woken.
+            self._loop.call_soon_threadsafe(self._main.cancel)
+        else:
+            raise KeyboardInterrupt
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def _awaited(result: Any) -> Any:
+    return await result
+
+
+def _run_without_loop(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that never really waits."""
+    with contextlib.suppress(StopIteration):
+        coroutine.send(None)

@@ -1,0 +1,299 @@
+"""The zygote: a warm, single-threaded interpreter that forks workers (a process of its own, trusted, unconfined).
+
+It takes spawn requests off one socket, forks, reports pids and exits, ends whatever a dead worker left running,
+wipes scratch directories, and ends itself with everything below it when that socket closes, or its `keeper` ends:
+when its host ends, however that happens. It reads nothing that comes from a worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import Any, NamedTuple
+
+import landlockpy
+import msgspec
+import seccompy
+
+from agentplug.core.boundary import cgroups
+from agentplug.core.boundary.bounds import CHANNEL_FD, MAX_MESSAGE_BYTES, SPARE_NAME
+from agentplug.core.boundary.child_processes import descendants
+from agentplug.core.boundary.find_libc import resolve
+from agentplug.core.boundary.frames import SpawnRequest, ZygoteNews
+from agentplug.core.boundary.remove_tree import remove_tree
+from agentplug.core.worker import spare
+from agentplug.core.worker.barriers import environment, libc, seccomp
+from agentplug.core.worker.keeper import end_children, fork_below_a_keeper
+from agentplug.core.worker.worker import main as worker_main
+
+_LULL_MS = 30  # a spare is forked when the workers that were asked for have got going
+_SWEEP_S = 2.0  # then the rest waits for the next turn: a process deep in the kernel takes its time to die
+
+
+def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
+    """Serve the host at the other end of `control_fd` until it hangs up."""
+    keeper = fork_below_a_keeper(control_fd, scratch_root)
+    control = socket.socket(fileno=control_fd)
+    resolve(landlockpy.supported, seccompy.supported)
+    for name in preload:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            text = f"preload: {name!r} can't be imported: {type(error).__name__}: {error}"
+            control.send(msgspec.msgpack.encode(ZygoteNews("failed", status=text[:4_000])))
+            return
+    environment.forget()
+    gc.collect()
+    gc.freeze()
+    libc.trim_heap()  # importing left some; a worker that filled it first would seem to take less than it does
+    zygote = _Zygote(control, scratch_root, keeper)
+    try:
+        zygote.serve()
+    finally:
+        zygote.end_everything()
+
+
+class _Child(NamedTuple):
+    """A worker, or the janitor of a dead one."""
+
+    token: int
+    scratch: str
+    cgroup: list[str]
+
+
+class _Zygote:
+    def __init__(self, control: socket.socket, scratch_root: str, keeper: int) -> None:
+        self._control = control
+        self._scratch_root = scratch_root
+        self._keeper = keeper
+        self._pid = os.getpid()
+        self._workers: dict[int, _Child] = {}
+        self._janitors: dict[int, _Child] = {}
+        self._spare: tuple[int, socket.socket] | None = None
+        self._spare_is_due = True
+        self._decode = msgspec.msgpack.Decoder(SpawnRequest).decode
+        self._wake, waker = socket.socketpair()
+        for end in (self._wake, waker):
+            end.setblocking(False)
+        self._waker = waker
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGCHLD)  # not SIGKILL any more: there is something to tidy up
+
+    def serve(self) -> None:
+        self._tell(ZygoteNews("ready", pid=os.getpid()))
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        while True:
+            events = poll.poll(_LULL_MS if self._spare_is_due else 1_000)
+            if not events and self._spare_is_due:
+                self._make_spare()
+            for fd, _ in events:
+                if fd == self._control.fileno() and not self._take_request():
+                    return
+                if fd == self._wake.fileno():
+                    with contextlib.suppress(BlockingIOError):
+                        self._wake.recv(4096)
+            self._reap()
+            if os.getppid() != self._keeper:
+                return  # it ends with the host, of whose end of the socket some child may hold a copy
+
+    # ------------------------------------------------------------------ spawn
+
+    def _take_request(self) -> bool:
+        message, fds, _, _ = socket.recv_fds(self._control, MAX_MESSAGE_BYTES, 3)
+        if not message:
+            return False
+        self._spare_is_due = True
+        request = self._decode(message)
+        scratch = f"{self._scratch_root}/{request.token}"
+        cgroup = cgroups.create(request.token, request.plan)
+        try:
+            os.mkdir(scratch, 0o700)
+            if not seccomp.compile_ahead(request.plan):
+                self._dismiss_spare()  # forked before this, it would have to compile them too
+            pid = self._use_spare(message, cgroup, fds) or os.fork()
+        except OSError as error:
+            cgroups.remove(cgroup)
+            with contextlib.suppress(OSError):
+                os.rmdir(scratch)
+            self._tell(ZygoteNews("refused", request.token, status=f"{error.strerror}"))
+        else:
+            if pid == 0:
+                self._become_worker(request, scratch, cgroup, fds)
+            self._workers[pid] = _Child(request.token, scratch, cgroup)
+            pidfd = os.pidfd_open(pid)
+            socket.send_fds(
+                self._control, [msgspec.msgpack.encode(ZygoteNews("spawned", request.token, pid))], [pidfd]
+            )
+            os.close(pidfd)
+        for fd in fds:
+            os.close(fd)
+        return True
+
+    def _use_spare(self, message: bytes, cgroup: list[str], fds: list[int]) -> int:
+        """Make the spare that worker: its pid, or 0 if there is none."""
+        if self._spare is None:
+            return 0
+        (pid, sock), self._spare = self._spare, None
+        with sock:
+            try:
+                socket.send_fds(sock, [msgspec.msgpack.encode((message, cgroup))], fds)
+            except OSError:
+                return 0  # somebody killed it
+        return pid
+
+    def _dismiss_spare(self) -> None:
+        if self._spare is not None:
+            self._spare[1].close()  # it ends itself then
+            self._spare = None
+
+    def _make_spare(self) -> None:
+        self._spare_is_due = False
+        seccomp.compile_usual()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                pid = os.fork()
+            except OSError:
+                ours.close()
+                return  # the next worker is forked when it is asked for, or refused
+            if pid == 0:
+                ours.close()
+                self._be_spare(theirs)
+        self._spare = pid, ours
+
+    def _be_spare(self, sock: socket.socket) -> None:
+        try:
+            libc.set_name(SPARE_NAME)
+            signal.set_wakeup_fd(-1)
+            for end in (self._control, self._wake, self._waker):
+                end.close()
+            text, fds = spare.wait(sock)
+            message, cgroup = msgspec.msgpack.decode(text, type=tuple[bytes, list[str]])
+            request = self._decode(message)
+            self._become_worker(request, f"{self._scratch_root}/{request.token}", cgroup, fds)
+        finally:
+            os._exit(125)
+
+    def _become_worker(self, request: SpawnRequest, scratch: str, cgroup: list[str], fds: list[int]) -> None:
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            for source, target in zip(_above(fds, 16), (CHANNEL_FD, 1, 2), strict=True):
+                os.dup2(source, target)
+            libc.set_name("agentplug")
+            worker_main(msgspec.structs.replace(request.plan, scratch=scratch, cgroup=cgroup, parent=self._pid))
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(125)
+        os._exit(0)
+
+    # ------------------------------------------------------------------ reap
+
+    def _reap(self) -> None:
+        ended = []
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.wait4(-1, os.WNOHANG))[0]:
+                pid, status, usage = found
+                if pid in self._workers:
+                    child = self._workers.pop(pid)
+                    oom = cgroups.out_of_memory(child.cgroup)
+                    text = _status_text(status)
+                    news = ZygoteNews("exited", child.token, pid, text, usage.ru_utime, usage.ru_stime, oom)
+                    ended.append((child, news))
+                elif pid in self._janitors:
+                    self._tell(ZygoteNews("wiped", self._janitors.pop(pid).token))
+                elif self._spare is not None and pid == self._spare[0]:
+                    self._dismiss_spare()  # somebody killed it
+        self._end_orphans()
+        for child, news in ended:
+            self._tell(news)
+            self._wipe(child)
+
+    def _end_orphans(self) -> None:
+        """End what dead workers left running, which may go on forking meanwhile: until none is found.
+
+        A worker is the subreaper of its own descendants, so whoever comes to us has lost its worker. A process with
+        SIGKILL pending can't fork any more: each sweep leaves fewer.
+        """
+        until_s = time.monotonic() + _SWEEP_S
+        while (orphans := self._orphans()) and time.monotonic() < until_s:
+            for pid in (*orphans, *(pid for orphan in orphans for pid in descendants(orphan))):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            for pid in orphans:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+
+    def _orphans(self) -> list[int]:
+        """Children of this subreaper that it didn't fork itself."""
+        ours = {*self._workers, *self._janitors, self._spare[0] if self._spare is not None else 0}
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            children = [int(pid) for pid in file.read().split()]
+        return [pid for pid in children if pid not in ours]
+
+    def _wipe(self, child: _Child) -> None:
+        cgroups.remove(child.cgroup)
+        try:
+            os.rmdir(child.scratch)
+        except OSError:
+            try:
+                janitor = os.fork()  # a plugin may have left thousands of files; spawning goes on meanwhile
+            except OSError:  # too many processes: then spawning waits
+                remove_tree(child.scratch)
+                self._tell(ZygoteNews("wiped", child.token))
+                return
+            if janitor == 0:
+                with contextlib.suppress(BaseException):
+                    remove_tree(child.scratch)
+                os._exit(0)
+            self._janitors[janitor] = child
+        else:
+            self._tell(ZygoteNews("wiped", child.token))
+
+    def end_everything(self) -> None:
+        """Kill and reap all that lives below, and leave no directory."""
+        signal.set_wakeup_fd(-1)
+        end_children()
+        for child in self._workers.values():
+            cgroups.remove(child.cgroup)
+        remove_tree(self._scratch_root)
+
+    def _tell(self, news: ZygoteNews) -> None:
+        with contextlib.suppress(OSError):  # the host is gone: the next poll will say so
+            self._control.send(msgspec.msgpack.encode(news))
+
+
+def _above(fds: list[int], least: int) -> list[int]:
+    """Copies of `fds` at numbers that the fixed targets don't reach."""
+    return [fcntl.fcntl(fd, fcntl.F_DUPFD, least) for fd in fds]
+
+
+def _status_text(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            return signal.Signals(number).name
+        except ValueError:
+            return f"signal {number}"
+    return f"exit {os.waitstatus_to_exitcode(status)}"
+
+
+def bootstrap(arguments: list[Any]) -> None:
+    """Start from the launcher's command line: control descriptor, scratch directory, preloaded modules."""
+    control_fd, scratch_root, preload = arguments
+    main(control_fd, scratch_root, preload)

@@ -1,0 +1,266 @@
+"""The stage: what attacks aim at, each of it noticing any touch (host).
+
+A victim process, secrets in memory, environments and files, services, a sibling plugin with a note, an open file to
+be inherited, and the settings of this process and its zygote. Nothing on it is of use to anybody: an attack that
+gets through harms the stage, and only the stage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from agentplug.contract.policy import Policy
+from agentplug.core.host.launcher import zygote_for
+from agentplug.core.run import Run
+from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.doctor.battery.catalogue import Attack
+from agentplug.doctor.battery.services import Services
+from agentplug.doctor.battery.victim import Victim, differences, settings
+
+_SIBLING = "agentplug.doctor.battery.sibling:SiblingPlugin"
+_BAIT_FD = 40  # within the descriptors that a policy grants by default
+_GET_FLAGS = 0x80086601  # ioctl_iflags(2)
+_PUBLIC = ("/dev/shm", "/tmp", "/var/tmp")
+_MOST_TEXT = 1 << 20
+_BASE = Policy()
+
+
+class Stage:
+    """An async context manager. `bait` is what templates of the catalogue are filled from.
+
+    `base` is the policy under which the sibling lives, and whose zygote it comes from.
+    """
+
+    def __init__(self, base: Policy = _BASE) -> None:
+        self._base = base
+        self.mark = f"agentplug-mark-{secrets.token_hex(8)}"
+        self._tokens = {
+            what: f"stage-{what}-{secrets.token_hex(12)}"
+            for what in ("file", "key", "note", "attribute", "victim", "environment", "host", "descriptor", "locked")
+        }
+        # Tokens of many lengths, since what a heap keeps of a text depends on its length.
+        self._keys = [f"stage-env-{secrets.token_hex(6 + 3 * serial)}" for serial in range(60)]
+        self._memory = ctypes.create_string_buffer(self._tokens["host"].encode())
+        self._open = contextlib.AsyncExitStack()
+        self.bait: dict[str, Any] = {}
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as opened:
+            folder = Path(tempfile.mkdtemp(prefix="agentplug-stage-"))
+            opened.callback(_remove, folder)
+            self._folder = folder
+            self._lay_out(folder)
+            self._services = Services(folder)
+            opened.callback(self._services.close)
+            self._victim = Victim(self._tokens["victim"], self._tokens["environment"])
+            opened.callback(self._victim.close)
+            descriptor = self._open_bait(folder)
+            opened.callback(os.close, descriptor)
+            environment = {f"KEY_{serial}": key for serial, key in enumerate(self._keys)}
+            policy = self._base.replace(disk="1M", env=environment)
+            self._sibling = SandboxedPlugin(_SIBLING, policy, config={"note": self._tokens["note"]})
+            opened.push_async_callback(self._sibling.close)
+            await self._sibling.process(bytes(1 << 17))  # a large reply: the thread that decodes those is there now
+            self._sibling_pid = self._sibling.pid
+            self._watched = {"this process": os.getpid(), "the zygote": zygote_for(self._base.preload).pid}
+            self._watched["the sibling"] = self._sibling_pid or 0
+            self._settings = {name: settings(pid) for name, pid in self._watched.items()}
+            self.look()
+            self.bait = self._baits(folder, descriptor)
+            self._open = opened.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.aclose()
+
+    @property
+    def sibling_pid(self) -> int:
+        """The process id of the sibling's worker."""
+        return self._sibling_pid or 0
+
+    @property
+    def sibling_barriers(self) -> list[dict[str, Any]]:
+        """What that worker says of its barriers, as `SandboxedPlugin.barrier_rows`."""
+        return self._sibling.barrier_rows()
+
+    def look(self) -> None:
+        """Take the files of the stage as they are now for whole."""
+        self._files = dict(_contents(self._folder))
+
+    def _lay_out(self, folder: Path) -> None:
+        tokens = self._tokens
+        for name in ("home/.ssh", "project", "library"):
+            (folder / name).mkdir(parents=True)
+        (folder / "home/.ssh/id_stage").write_text(tokens["key"])
+        (folder / "project/secret.txt").write_text(tokens["file"])
+        (folder / "project/inherited.txt").write_text(tokens["descriptor"])
+        (folder / "library/module.py").write_text("ANSWER = 42\n")
+        (folder / "library/locked.txt").write_text(tokens["locked"])
+        (folder / "library/locked.txt").chmod(0)
+        with contextlib.suppress(OSError):  # a file system without them has none to read
+            os.setxattr(folder / "project/secret.txt", "user.note", tokens["attribute"].encode())
+
+    def _open_bait(self, folder: Path) -> int:
+        """An open file that any child of this process would inherit."""
+        fd = os.open(folder / "project/inherited.txt", os.O_RDONLY)
+        bait = fcntl.fcntl(fd, fcntl.F_DUPFD, _BAIT_FD)
+        os.close(fd)
+        os.set_inheritable(bait, True)
+        return bait
+
+    def _baits(self, folder: Path, descriptor: int) -> dict[str, Any]:
+        victim, services = self._victim, self._services
+        others = [os.getpid(), zygote_for(self._base.preload).pid, self._sibling_pid]
+        return {
+            # The victim first: an attack that works on it goes no further.
+            "pids": [victim.pid, *others],
+            "places": [[victim.pid, victim.address], [os.getpid(), ctypes.addressof(self._memory)]],
+            "home": str(folder / "home"),
+            "secret": str(folder / "project/secret.txt"),
+            "project": str(folder / "project"),
+            "library": str(folder / "library"),
+            "module": str(folder / "library/module.py"),
+            "locked": str(folder / "library/locked.txt"),
+            "descriptor": descriptor,
+            "tcp": services.tcp,
+            "udp": services.udp,
+            "path": services.path,
+            "abstract": services.abstract,
+            "datagram": services.datagram,
+            "sibling": os.readlink(f"/proc/{self._sibling_pid}/cwd"),
+            "keys": "stage[-]env[-][0-9a-f]{12,}",
+            "mark": self.mark,
+        }
+
+    def fill(self, template: Any, *, freely: bool = False) -> Any:
+        """The template with each `$name` replaced by that bait. `freely`: by no process but the victim, so that the
+        attack can be shown to work."""
+        if isinstance(template, str) and template.startswith("$"):
+            bait = self.bait[template[1:]]
+            return bait[:1] if freely and template in ("$pids", "$places") else bait
+        if isinstance(template, list):
+            return [self.fill(item, freely=freely) for item in template]
+        return template
+
+    def policy(self, attack: Attack) -> Policy:
+        """The attack's policy, with what it was granted on this stage."""
+        granted = {name: tuple(self.fill(list(templates))) for name, templates in attack.granted}
+        return attack.policy.replace(**granted) if granted else attack.policy
+
+    async def damage(self) -> list[str]:
+        """Everything that isn't as it was, and everybody who was called."""
+        found = self._victim.damage() + self._services.contacts()
+        for name, pid in self._watched.items():
+            found += [f"{name}'s {what} changed" for what in differences(self._settings[name], settings(pid))]
+        if self._memory.value != self._tokens["host"].encode():
+            found.append("this process's memory was written to")
+        now = dict(_contents(self._folder))
+        changed = {
+            path
+            for path, content in [*self._files.items(), *now.items()]
+            if (self._files.get(path), now.get(path)) != (content, content)
+        }
+        found += [f"{path.relative_to(self._folder)} was changed" for path in sorted(changed)]
+        for folder in _PUBLIC:
+            with contextlib.suppress(OSError):
+                for name in os.listdir(folder):
+                    if self.mark in name:
+                        found.append(f"{folder}/{name} was made")
+                        os.unlink(os.path.join(folder, name))
+        return found + await self._damage_to_sibling()
+
+    async def _damage_to_sibling(self) -> list[str]:
+        note = self._tokens["note"]
+        if self._sibling.pid != self._sibling_pid:
+            return ["the sibling's worker was ended"]
+        run = await self._sibling.run("still there?")
+        whole = {"memory": note, "file": note, "files": ["note.txt"], "echo": "still there?"}
+        if run.verdict.kind != "completed":
+            return [f"the sibling can't be called: {run.verdict}"]
+        return [] if run.value == whole else ["the sibling's note was changed"]
+
+    def leaks(self, run: Run) -> list[str]:
+        """What the run tells of the stage's secrets."""
+        texts = [run.stdout, run.stderr, *_texts(run.value)]
+        if run.error is not None:
+            texts += [run.error.type, run.error.message, run.error.traceback]
+        return self.secrets_in("\n".join(text[:_MOST_TEXT] for text in texts))
+
+    def secrets_in(self, whole: str) -> list[str]:
+        """Which secrets of this stage a text holds."""
+        found = [f"the secret {what} was read" for what, token in self._tokens.items() if token in whole]
+        seen = sum(key in whole for key in self._keys)
+        if seen:
+            found.append(f"{seen} keys of the sibling's environment were read")
+        if any(name[1:] in whole for name in (self._services.abstract, self._services.datagram)):
+            found.append("the names of this machine's sockets were read")
+        return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All text in a value of plain data."""
+    queue = [value]
+    while queue:
+        item = queue.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, bytes):
+            yield item[:_MOST_TEXT].decode("latin-1")
+        elif isinstance(item, (list, tuple)):
+            queue += item
+        elif isinstance(item, dict):
+            queue += [*item.keys(), *item.values()]
+
+
+def _contents(folder: Path) -> Iterator[tuple[Path, tuple[object, ...]]]:
+    """All that a file system notes about what lies in a folder, but for when it was last read."""
+    for path in sorted(folder.rglob("*")):
+        seen = path.lstat()
+        noted = (
+            seen.st_mode,
+            seen.st_uid,
+            seen.st_gid,
+            seen.st_nlink,
+            seen.st_size,
+            seen.st_mtime_ns,
+            seen.st_ctime_ns,
+        )
+        yield path, (*noted, *_inside(path, seen.st_mode))
+
+
+def _inside(path: Path, mode: int) -> Iterator[object]:
+    """A file's content, and the flags of file or folder, as lsattr(1) shows them; nothing where it won't open."""
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        if stat.S_ISREG(mode):
+            yield os.read(fd, _MOST_TEXT)
+        yield fcntl.ioctl(fd, _GET_FLAGS, bytes(8))
+    except OSError:
+        return  # a file system without flags
+    finally:
+        os.close(fd)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, whatever modes an attack has left in it."""
+    for parent, names, _ in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)

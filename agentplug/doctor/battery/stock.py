@@ -1,0 +1,104 @@
+"""Stock-taking: what the host and its zygotes hold, so that what an attack leaves behind shows (host)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+from agentplug.core.boundary import cgroups
+from agentplug.core.boundary.bounds import SPARE_NAME
+from agentplug.core.host.launcher import zygote_for
+
+_PATIENCE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Stock:
+    """Processes below this one, its descriptors and threads, scratch directories and cgroups of workers."""
+
+    processes: frozenset[str]
+    descriptors: frozenset[str]
+    threads: frozenset[str]
+    directories: frozenset[str]
+    cgroups: frozenset[str]
+
+    @classmethod
+    def take(cls) -> Stock:
+        """What is there now."""
+        zygote = zygote_for()
+        pid = zygote.pid
+        found = below(os.getpid(), pid)
+        spares = [worker for worker, parent, name in found if parent == pid and name == SPARE_NAME]
+        kept = spares[-1:]  # the zygote keeps one ready; another of that name is an impostor
+        root = zygote.scratch_root
+        return cls(
+            frozenset(f"{name} ({number})" for number, _, name in found if number not in kept),
+            frozenset(_descriptors()),
+            frozenset(f"{thread.name} ({thread.native_id})" for thread in threading.enumerate()),
+            frozenset(f"{root}/{name}" for name in os.listdir(root)),
+            frozenset(_groups(f"agentplug-{pid}-")),
+        )
+
+    def since(self, before: Stock) -> list[str]:
+        """What is there and wasn't before."""
+        told = []
+        for field in fields(self):
+            more = getattr(self, field.name) - getattr(before, field.name)
+            if more:
+                told.append(f"{field.name} left: {', '.join(sorted(more)[:5])}")
+        return told
+
+
+async def left_since(before: Stock) -> list[str]:
+    """What is left, once the zygote has had its time: it reaps, wipes and names its spare a moment later."""
+    until = time.monotonic() + _PATIENCE_S
+    while left := Stock.take().since(before):
+        if time.monotonic() > until:
+            break
+        await asyncio.sleep(0.01)
+    return left
+
+
+def below(*roots: int) -> list[tuple[int, int, str]]:
+    """Process id, parent and name of everything below `roots`, by what each process says of its parent.
+
+    Not by /proc/PID/task/TID/children, which may leave some out while others come and go: proc(5).
+    """
+    children: dict[int, list[tuple[int, str]]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", "rb") as file:
+                    before, _, after = file.read().rpartition(b")")
+            except OSError:
+                continue
+            name = before.partition(b"(")[2].decode(errors="replace")
+            children.setdefault(int(after.split()[1]), []).append((int(entry), name))
+    found, queue, seen = [], list(roots), set(roots)
+    while queue:
+        parent = queue.pop()
+        for pid, name in children.get(parent, ()):
+            if pid not in seen:
+                seen.add(pid)
+                found.append((pid, parent, name))
+                queue.append(pid)
+    return found
+
+
+def _descriptors() -> Iterator[str]:
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            yield f"{fd}: {os.readlink(f'/proc/self/fd/{fd}')}"
+        except FileNotFoundError:
+            continue  # the one that lists the folder
+
+
+def _groups(prefix: str) -> Iterator[str]:
+    for parent in cgroups.parents().values():
+        for name in os.listdir(parent):
+            if name.startswith(prefix):
+                yield f"{parent}/{name}"

@@ -1,0 +1,201 @@
+"""LangChain (host; the extra `langchain`): a middleware, outermost in the agents that `create_agent` makes.
+
+    agent = attach(create_agent, manager)(model, tools=[weather])
+    await agent.ainvoke({"messages": "How is Oslo?"})
+
+Middleware is fixed when an agent is made, so it is `create_agent` that is attached; what comes back is called like
+it. A denied tool call or result comes back to the model as a `ToolMessage` whose status is `error`; any other denied
+message ends the run in `HookDenied`. `agent_shutdown` comes from a callback, since `after_agent` isn't called when a
+run fails. When a response is streamed, `post_model_call` comes after the last of it: what was streamed can't be
+recalled, but nothing is done with it. A structured output and a tool's `Command` are shown, and can't be changed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
+from langchain_core.callbacks import AsyncCallbackHandler
+from langchain_core.messages import messages_from_dict
+from langgraph.config import get_config
+
+from agentplug.contract.messages.message import AgentMessage
+from agentplug.errors import ContractError
+from agentplug.integrations import unknown
+from agentplug.integrations.bridge import (
+    Framework,
+    Trail,
+    check_manager,
+)
+from agentplug.integrations.langchain.steps import Call, Steps, Tell, begin, call_model, call_tool, finish
+from agentplug.manager.manager import PluginManager
+
+_FRAMEWORK = Framework.of("langchain", "langchain")
+
+
+def attach(agent: Any, manager: PluginManager) -> Callable[..., Any]:
+    """`create_agent` for agents whose messages go to the hooks of `manager`; `agent` is `create_agent` itself.
+
+    Raises `ContractError` for another object, and for an agent that is made already.
+    """
+    check_manager(manager)
+    if agent is not create_agent:
+        if type(agent).__module__.startswith("langgraph."):
+            raise ContractError(
+                "the middleware of a LangChain agent is fixed when it is made; "
+                "make it with attach(create_agent, manager)(model, tools, ...)"
+            )
+        raise ContractError(unknown(agent))
+
+    @functools.wraps(create_agent)
+    def attached(*args: Any, middleware: Sequence[Any] = (), **options: Any) -> Any:
+        runs = _Runs(manager, options.get("name"))
+        made = create_agent(*args, middleware=[Asking(runs), *middleware], **options)
+        return made.with_config(callbacks=[runs])
+
+    return attached
+
+
+def restore(message: AgentMessage) -> Any:
+    """The framework's own objects that a message was made of, by its `native`; None if it has none.
+
+    A list of messages for `input`, `output` and around the model; else the tool call as LangChain has it, or what the
+    tool's message was.
+    """
+    if message.native is None:
+        return None
+    data = message.native["data"]
+    if message.point == "pre_tool_call":
+        return data
+    found = messages_from_dict(data)
+    return found[0] if message.point == "post_tool_call" else found
+
+
+class _Runs(AsyncCallbackHandler):
+    """Knows which run of the agent a step belongs to, and when it has ended."""
+
+    run_inline = True
+
+    def __init__(self, manager: PluginManager, name: str | None) -> None:
+        self._manager = manager
+        self._name = name
+        self._roots: dict[UUID, UUID] = {}
+        self._trails: dict[UUID, Trail] = {}
+
+    def trail(self) -> Trail:
+        """That of the run that the current step belongs to."""
+        config = get_config()
+        parent = getattr(config.get("callbacks"), "parent_run_id", None)
+        root = self._roots[parent] if parent is not None else None
+        assert root is not None, "the agent's callbacks are gone from its configuration"
+        if root not in self._trails:
+            thread = config.get("configurable", {}).get("thread_id")
+            session = None if thread is None else str(thread)
+            self._trails[root] = Trail(self._manager, _FRAMEWORK, self._name, str(root), session)
+        return self._trails[root]
+
+    async def on_chain_start(
+        self, serialized: Any, inputs: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **_: Any
+    ) -> None:
+        """Note whose part it is."""
+        known = self._roots.get(parent_run_id) if parent_run_id is not None else None
+        self._roots[run_id] = known or run_id
+
+    async def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:
+        """A step has ended, or the run."""
+        await self._ended(run_id, None)
+
+    async def on_chain_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
+        """A step has failed, or the run."""
+        await self._ended(run_id, error)
+
+    async def _ended(self, run_id: UUID, error: BaseException | None) -> None:
+        if self._roots.get(run_id) != run_id:
+            return
+        trail = self._trails.pop(run_id, None)
+        self._roots = {step: root for step, root in self._roots.items() if root != run_id}
+        if trail is not None:
+            await trail.end(error)
+
+
+class Asking(AgentMiddleware[Any, Any]):
+    """Takes the messages to the hooks. Each step is written once, and driven both ways: `invoke` and `ainvoke`."""
+
+    def __init__(self, runs: _Runs) -> None:
+        super().__init__()
+        self._runs = runs
+
+    @property
+    def name(self) -> str:
+        """As the graph's nodes are called."""
+        return "agentplug"
+
+    def before_agent(self, state: Any, runtime: Any) -> Any:
+        """`agent_startup` and `input`."""
+        return self._drive(begin(state))
+
+    async def abefore_agent(self, state: Any, runtime: Any) -> Any:
+        """The same."""
+        return await self._adrive(begin(state))
+
+    def after_agent(self, state: Any, runtime: Any) -> Any:
+        """`output`."""
+        return self._drive(finish(state))
+
+    async def aafter_agent(self, state: Any, runtime: Any) -> Any:
+        """The same."""
+        return await self._adrive(finish(state))
+
+    def wrap_model_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
+        """`pre_model_call` and `post_model_call`."""
+        self._runs.trail().turn += 1
+        return self._drive(call_model(request), handler)
+
+    async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        """The same."""
+        self._runs.trail().turn += 1
+        return await self._adrive(call_model(request), handler)
+
+    def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
+        """`pre_tool_call` and `post_tool_call`."""
+        return self._drive(call_tool(request, self._runs.trail()), handler)
+
+    async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        """The same."""
+        return await self._adrive(call_tool(request, self._runs.trail()), handler)
+
+    def _drive(self, steps: Steps, handler: Callable[[Any], Any] | None = None) -> Any:
+        trail, go = self._runs.trail(), functools.partial(next, steps)
+        while True:
+            try:
+                step = go()
+            except StopIteration as done:
+                return done.value
+            try:
+                go = functools.partial(steps.send, _do(step, trail.tell_sync, handler))
+            except Exception as error:
+                go = functools.partial(steps.throw, error)
+
+    async def _adrive(self, steps: Steps, handler: Callable[[Any], Awaitable[Any]] | None = None) -> Any:
+        trail, go = self._runs.trail(), functools.partial(next, steps)
+        while True:
+            try:
+                step = go()
+            except StopIteration as done:
+                return done.value
+            try:
+                go = functools.partial(steps.send, await _do(step, trail.tell, handler))
+            except Exception as error:
+                go = functools.partial(steps.throw, error)
+
+
+def _do(step: Tell | Call, tell: Callable[..., Any], handler: Callable[[Any], Any] | None) -> Any:
+    """What a step asks for; to be awaited if `tell` and `handler` are."""
+    if isinstance(step, Tell):
+        return tell(step.point, step.parts, **step.fields)
+    assert handler is not None
+    return handler(step.request)

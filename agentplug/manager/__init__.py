@@ -1,0 +1,1 @@
+"""Many plugins (host): the manager, and its wings `hooks`, `audit` and `pins`."""

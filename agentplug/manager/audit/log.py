@@ -1,0 +1,319 @@
+"""`AuditLog`: the one writer of an audit file (host).
+
+A line is written by one write(2) before `record` returns, so what kills the host loses none. What a power cut may
+lose is the fsync policy's business. Before each line the file's size is compared with what it should be: whoever else
+writes into it, cuts or removes it, is noticed at the next line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+import uuid
+import weakref
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from agentplug.contract.policy import format_size, parse_size, shown
+from agentplug.core.run import Run
+from agentplug.errors import AuditError, PolicyError
+from agentplug.manager.audit import lines, places
+from agentplug.manager.audit.resuming import end_of, next_entry
+from agentplug.manager.audit.runs import RunWriter
+from agentplug.manager.audit.syncing import Syncer
+from agentplug.report.machine import machine
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from agentplug.manager.audit.chain import Verification
+    from agentplug.manager.audit.reading import Audit
+
+FSYNC = ("always", "batch", "never")
+BATCH_S = 1.0
+OWN_KINDS = frozenset(("header", "open", "recovered", "lost", "close"))
+"""What the log itself writes; `record` takes any other kind."""
+_LEAST_PART_BYTES = 4 * lines.MAX_LINE_BYTES
+
+
+class AuditLog:
+    """Appends to the audit file at `path`, which goes on if it is there. A context manager, usable from any thread.
+
+    `content` keeps values, output, messages and tracebacks; without it only their digests and sizes are written (the
+    digest of a short text can be guessed). Values of environment variables are never written, only their names.
+
+    `fsync` says what a power cut may lose; a killed process loses nothing under any of them. `always`: no line that
+    was recorded. `batch`: those of the last second; a thread calls fsync. `never`: what the kernel hasn't
+    written yet, some 30 seconds.
+
+    A file that would grow over `max_bytes` (text like `"64M"` too, at least 4 MiB) becomes `path.1`, `path.2`, …, and
+    the chain goes on in a new one. Nothing is ever deleted.
+
+    Raises `AuditError` for a path that can't be written, a file that is no audit log or whose end can't be trusted,
+    and while another writer has it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        content: bool = False,
+        fsync: str = "batch",
+        max_bytes: int | str = "64M",
+    ) -> None:
+        self._path = places.place(path)
+        if fsync not in FSYNC:
+            raise AuditError(f"fsync={shown(fsync)}: write {', '.join(FSYNC)}")
+        try:
+            self.max_bytes = parse_size(max_bytes, "max_bytes")
+        except PolicyError as error:
+            raise AuditError(str(error)) from None
+        if self.max_bytes < _LEAST_PART_BYTES:
+            raise AuditError(f"max_bytes={shown(max_bytes)}: at least {format_size(_LEAST_PART_BYTES)}, please")
+        self.content = bool(content)
+        self.fsync = fsync
+        self._runs = RunWriter(self.content)
+        self._guard = threading.Lock()
+        self._pid = os.getpid()
+        self._n, self._head, self._part, self._size, self._lost = 0, lines.NO_HASH, 0, 0, 0
+        self._chain = uuid.uuid4().hex
+        self._syncer = Syncer(BATCH_S) if fsync == "batch" else None
+        self._open = [places.take_lock(self._path)]  # descriptors: the lock's, then the file's
+        self._finalizer = weakref.finalize(self, _let_go, self._open, self._syncer, self._pid)
+        try:
+            self._begin()
+        except BaseException:
+            self._finalizer()
+            raise
+
+    # ------------------------------------------------------------------ what it is
+
+    @property
+    def path(self) -> Path:
+        """The file that is written now."""
+        return Path(self._path)
+
+    @property
+    def head(self) -> str:
+        """The hash of the last line. Noted elsewhere, it proves that nothing before it was rewritten or cut off."""
+        return self._head
+
+    @property
+    def count(self) -> int:
+        """How many lines the log has, in all its files."""
+        return self._n
+
+    @property
+    def closed(self) -> bool:
+        """Nothing can be recorded any more."""
+        return not self._open
+
+    # ------------------------------------------------------------------ writing
+
+    def record(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Append one line. `kind` is a word like `dispatch`; `fields` are JSON values, others see `audit.lines`.
+
+        By convention `plugin`, `version`, `digest`, `point`, `hook`, `verdict` and `usage` mean what they do
+        elsewhere: tables show them and filters ask for them. A line over 1 MiB loses its largest members, which it
+        says. Raises `AuditError` if the line couldn't be written; the next one that can be says how many were lost.
+        """
+        if not lines.is_kind(kind) or kind in OWN_KINDS:
+            raise AuditError(f"kind={shown(kind)}: write a word in small letters, and none of {', '.join(OWN_KINDS)}")
+        text = lines.to_json(fields)
+        with self._guard:
+            self._append(kind, text)
+
+    def record_run(self, run: Run, plugin: str | None = None) -> None:
+        """Append a `run` line. `plugin` is the name that a manager knows it by. Raises as `record` does."""
+        text = self._runs.to_json(run, plugin)
+        with self._guard:
+            self._append("run", text)
+
+    def flush(self) -> None:
+        """Make all that was recorded last (fsync), whatever the policy. Raises `AuditError`."""
+        with self._guard:
+            self._sync()
+
+    def close(self) -> None:
+        """Write a `close` line, sync and let go; once is enough. Raises `AuditError` if that fails."""
+        with self._guard:
+            if not self._open or self._pid != os.getpid():
+                return
+            try:
+                self._append("close", lines.to_json({"lines": self._n + 1}))
+                if self.fsync != "never":
+                    self._sync()
+            finally:
+                self._finalizer()
+
+    def read(self) -> Audit:
+        """What the log holds by now: see `read_audit`."""
+        from agentplug.manager.audit.reading import read_audit
+
+        return read_audit(self._path)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a line of what it holds by now: see `Audit.to_frame`."""
+        return self.read().to_frame()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @staticmethod
+    def verify(path: str | os.PathLike[str], head: str | None = None) -> Verification:
+        """Check the whole chain of the log at `path`: see `audit.chain.verify`."""
+        from agentplug.manager.audit.chain import verify
+
+        return verify(path, head)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{self._n} lines"
+        return f"<AuditLog {places.shown(self._path)}: {state}>"
+
+    # ------------------------------------------------------------------ inside
+
+    def _append(self, kind: str, fields: str) -> None:
+        """Seal and write one line, behind a header where a file begins; the caller holds the guard."""
+        self._check()
+        self._unless_begun()
+        if self._lost:
+            self._write(
+                *self._sealed("lost", lines.to_json({"lines": self._lost, "why": "they couldn't be written"}))
+            )
+            self._lost = 0
+        raw, digest = self._sealed(kind, fields)
+        if self._size + len(raw) > self.max_bytes:
+            self._rotate()
+            self._unless_begun()
+            raw, digest = self._sealed(kind, fields)
+        self._write(raw, digest)
+
+    def _sealed(self, kind: str, fields: str) -> tuple[bytes, str]:
+        return lines.seal(self._n + 1, self._head, datetime.now(UTC).isoformat(), kind, fields)
+
+    def _unless_begun(self) -> None:
+        if self._size:
+            return
+        told = {"format": lines.FORMAT, "version": lines.VERSION, "chain": self._chain, "part": self._part}
+        self._write(*self._sealed("header", lines.to_json(told | self._about())))
+
+    def _about(self) -> dict[str, Any]:
+        return {"machine": machine(), "content": self.content, "fsync": self.fsync}
+
+    def _write(self, raw: bytes, digest: str) -> None:
+        descriptor = self._open[-1]
+        try:
+            written = os.pwrite(descriptor, raw, self._size)
+            if written != len(raw):
+                raise OSError(errno.ENOSPC, f"only {written} of {len(raw)} bytes could be written")
+            if self.fsync == "always":
+                os.fsync(descriptor)
+        except OSError as error:
+            self._lost += 1
+            with contextlib.suppress(OSError):  # else the next line finds the file too long, and says so
+                os.ftruncate(descriptor, self._size)
+            raise places.unusable(self._path, error) from None
+        self._n, self._head, self._size = self._n + 1, digest, self._size + len(raw)
+        if self._syncer is not None:
+            self._syncer.touch(descriptor)
+            failed, self._syncer.error = self._syncer.error, None
+            if failed is not None:
+                raise places.unusable(self._path, failed)
+
+    def _sync(self) -> None:
+        self._check()
+        try:
+            os.fsync(self._open[-1])
+        except OSError as error:
+            raise places.unusable(self._path, error) from None
+
+    def _check(self) -> None:
+        """Raise `AuditError` unless the file is open, ours, and as we left it."""
+        if not self._open:
+            raise AuditError(f"The audit log {places.shown(self._path)} is closed; open another")
+        if self._pid != os.getpid():
+            raise AuditError(
+                f"The audit log {places.shown(self._path)} belongs to the process that this one was forked "
+                "from; open another file here"
+            )
+        status = os.fstat(self._open[-1])
+        if status.st_nlink == 0:
+            raise AuditError(f"The audit log {places.shown(self._path)} was removed while in use; open another")
+        if status.st_size != self._size:
+            # An interrupt may have come between a write and its bookkeeping: then the line is ours.
+            entry = next_entry(self._open[-1], self._size, self._n, self._head)
+            if entry is None:
+                raise AuditError(
+                    f"The audit log {places.shown(self._path)} was changed by somebody else while in use "
+                    f"({self._size} bytes expected, {status.st_size} there); keep it as evidence, and open another"
+                )
+            self._n, self._head, self._size = entry.n, entry.hash, status.st_size
+
+    # ------------------------------------------------------------------ where a file begins and ends
+
+    def _begin(self) -> None:
+        """Take up the chain where the files leave it, or start one."""
+        parts = places.parts_of(self._path)
+        self._open.append(places.open_to_write(self._path))
+        end = end_of(self._open[-1], self._path)
+        if not end.size and parts:  # stopped between two steps of a rotation
+            descriptor = places.open_to_read(parts[-1][1])
+            try:
+                end = end_of(descriptor, parts[-1][1])._replace(size=0, torn=end.torn)
+            finally:
+                os.close(descriptor)
+        self._n, self._head, self._size = end.n, end.head, end.size
+        self._chain = end.chain or self._chain
+        self._part = end.part if end.size else end.part + 1
+        if end.torn:
+            # Over the torn line, and cut only then: a crash in between leaves a torn line to be told of again.
+            self._unless_begun()
+            self._write(*self._sealed("recovered", lines.to_json(end.loss())))
+            os.ftruncate(self._open[-1], self._size)
+        if end.size:
+            self._append("open", lines.to_json(self._about()))
+        else:
+            self._unless_begun()
+            places.sync_folder(self._path)
+
+    def _rotate(self) -> None:
+        """Put the full file aside, and go on in an empty one."""
+        full = places.part_path(self._path, self._part)
+        if os.path.lexists(full):
+            raise AuditError(f"{places.shown(full)} is in the way of the audit log's full part; move it away")
+        old = self._open[-1]
+        try:
+            os.fsync(old)
+            os.rename(self._path, full)
+        except OSError as error:
+            raise places.unusable(self._path, error) from None
+        try:
+            self._open[-1] = places.open_to_write(self._path, new=True)
+        except AuditError:
+            os.rename(full, self._path)
+            raise
+        self._part, self._size = self._part + 1, 0
+        if self._syncer is None:
+            os.close(old)
+        else:
+            self._syncer.replace(old, self._open[-1])
+        places.sync_folder(self._path)
+
+
+def _let_go(descriptors: list[int], syncer: Syncer | None, pid: int) -> None:
+    """Close the file, then give up the lock."""
+    if pid != os.getpid():
+        return
+    if syncer is not None:
+        syncer.stop()
+    while len(descriptors) > 1:
+        os.close(descriptors.pop())
+    if descriptors:
+        places.give_up_lock(descriptors.pop())

@@ -1,0 +1,149 @@
+"""Where an audit log lies (host): its file, the parts that were rotated away, and the lock of its one writer.
+
+The newest lines are in `audit.jsonl`; full parts are `audit.jsonl.1`, `.2`, … in the order in which they were
+written. The lock is flock(2) on `audit.jsonl.lock`, which stays behind empty: the lock has to outlive a rotation, and
+removing it would let two writers hold two of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from agentplug.contract.text import printable
+from agentplug.errors import AuditError
+from agentplug.manager.audit.lines import MAX_LINE_BYTES
+
+
+def shown(path: str) -> str:
+    """A path for a message."""
+    return printable(path, 300)
+
+
+def place(path: object) -> str:
+    """The real path of a log. Raises `AuditError` for what is no path."""
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path) or "\0" in os.fsdecode(path):
+        raise AuditError(f"{printable(repr(path), 200)} is no path for an audit log; write one like 'audit.jsonl'")
+    return os.path.realpath(os.path.expanduser(os.fsdecode(path)))
+
+
+def part_path(path: str, part: int) -> str:
+    """Where part `part` goes when it is full."""
+    return f"{path}.{part}"
+
+
+def parts_of(path: str) -> list[tuple[int, str]]:
+    """The numbers and paths of the full parts beside `path`, oldest first."""
+    folder, name = os.path.split(path)
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    numbers = (other.removeprefix(f"{name}.") for other in names if other.startswith(f"{name}."))
+    return [(part, part_path(path, part)) for part in sorted(int(n) for n in numbers if _is_part(n))]
+
+
+def _is_part(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10 and not text.startswith("0")
+
+
+def take_lock(path: str) -> int:
+    """A descriptor that holds the lock of `path` until it is closed. Raises `AuditError` if another writer has it."""
+    try:
+        import fcntl  # not on Windows, where all but this package's sandbox and this log can be had
+    except ImportError:
+        raise AuditError("An audit log needs flock(2), which this system lacks; keep it on Linux or macOS") from None
+    try:
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise unusable(path, error) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise unusable(path, error) from None
+        raise AuditError(
+            f"{shown(path)} is being written by another audit log, here or in another process; close that one, or "
+            "write another file"
+        ) from None
+    return lock
+
+
+def give_up_lock(lock: int) -> None:
+    """Let other writers have it, also where a fork of this process holds a copy of the descriptor."""
+    import fcntl
+
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    os.close(lock)
+
+
+def open_to_write(path: str, *, new: bool = False) -> int:
+    """A descriptor to write `path`, which is made if need be; readable by its owner alone. Raises `AuditError`."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | (os.O_EXCL if new else 0)
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as error:
+        raise unusable(path, error) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise AuditError(f"{shown(path)} is no regular file; an audit log needs one")
+    return descriptor
+
+
+def open_to_read(path: str) -> int:
+    """A descriptor to read `path`. Raises `AuditError`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise unusable(path, error) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise AuditError(f"{shown(path)} is no regular file, so no audit log either")
+    return descriptor
+
+
+def unusable(path: str, error: OSError) -> AuditError:
+    """What an `OSError` means for a log."""
+    remedy = {
+        errno.ENOENT: "there is no such file or folder; check the path, and make the folder first",
+        errno.EACCES: "this user may not; change the file's or folder's mode, or name another place",
+        errno.EPERM: "this user may not; change the file's or folder's mode, or name another place",
+        errno.EISDIR: "it is a folder; name a file in it",
+        errno.ENOTDIR: "a part of the path is no folder",
+        errno.EROFS: "the file system is read-only; name another place",
+        errno.ENOSPC: "the disk is full; make room",
+        errno.EDQUOT: "the quota is used up; make room",
+    }.get(error.errno or 0, "check the place")
+    return AuditError(f"{shown(path)} can't be used as an audit log ({error.strerror}): {remedy}")
+
+
+def last_line(descriptor: int) -> tuple[bytes, int]:
+    """The last whole line of a file, empty if there is none, and where the bytes after it begin."""
+    end = os.fstat(descriptor).st_size
+    start = max(0, end - 2 * MAX_LINE_BYTES)
+    tail = os.pread(descriptor, end - start, start)
+    after = tail.rfind(b"\n") + 1
+    if not after:
+        return b"", start
+    return tail[tail.rfind(b"\n", 0, after - 1) + 1 : after], start + after
+
+
+def first_line(descriptor: int) -> bytes:
+    """The first line of a file, whole or not."""
+    return os.pread(descriptor, MAX_LINE_BYTES, 0).partition(b"\n")[0] + b"\n"
+
+
+def sync_folder(path: str) -> None:
+    """Make a rename or a new name in the folder of `path` last, where the file system can."""
+    try:
+        folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        os.fsync(folder)
+    except OSError:
+        pass
+    finally:
+        os.close(folder)

@@ -1,0 +1,245 @@
+"""Runs as fields of audit lines, and back (host).
+
+Everything that a verdict, a table or a picture is made of comes back as it was: usage, events, readings, source,
+policy, barriers, profile. Content (the value, output, an error's message and traceback) is kept if the log keeps
+content; else there are digests of it, and the run that comes back holds None and empty texts in their place.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Annotated, Any
+
+import msgspec
+
+from agentplug.contract.events import Event
+from agentplug.contract.policy import Policy
+from agentplug.contract.record import USAGE_FIELDS, ErrorText, Sample, SourceInfo, Usage
+from agentplug.core.boundary import codec as values
+from agentplug.core.boundary import frames as wire
+from agentplug.core.profile import Profile
+from agentplug.core.run import Run
+from agentplug.manager.audit.lines import MAX_LINE_BYTES, checked_time, digest_of, to_json
+from agentplug.report.sentences import memory_floor_bytes
+
+_MOST_ABOUT = 64
+
+
+class RunWriter:
+    """Makes the fields of runs. What the runs of a worker share is made once."""
+
+    def __init__(self, content: bool) -> None:
+        self._content = content
+        self._shared: dict[tuple[int, int, int], tuple[Any, str]] = {}
+
+    def to_json(self, run: Run, plugin: str | None) -> str:
+        """The fields of a `run` line, as JSON."""
+        told: dict[str, Any] = {
+            "plugin": plugin or run.source.name,
+            "run": run.number,
+            "verdict": str(run.verdict),
+            "started_at": run.started_at.astimezone(UTC).isoformat(),
+            "usage": run.usage._asdict(),
+            "events": run.events,
+            "readings": run.readings,
+            "value": self._value(run),
+            "stdout": self._text(run.stdout),
+            "stderr": self._text(run.stderr),
+            "error": self._error(run.error),
+            "profile": msgspec.to_builtins(run.profile) if run.profile is not None else None,
+        }
+        return f"{to_json(told)[:-1]},{self._about(run)}"
+
+    def _about(self, run: Run) -> str:
+        """Source, policy and barriers, as the rest of a JSON object."""
+        key = (id(run.source), id(run.policy), id(run.barriers))
+        found = self._shared.get(key)
+        if found is None:
+            source, policy = run.source, run.policy
+            told = {
+                "version": source.version,
+                "digest": source.digest,
+                "source": {"spec": source.spec, "kind": source.kind, "plugin": source.plugin},
+                "policy": policy_fields(policy),
+                "barriers": dict(run.barriers),
+            }
+            if len(self._shared) >= _MOST_ABOUT:
+                self._shared.clear()
+            # The objects are kept too: an id is theirs only as long as they live.
+            found = self._shared[key] = ((source, policy, run.barriers), to_json(told)[1:])
+        return found[1]
+
+    def _value(self, run: Run) -> dict[str, Any] | None:
+        if run.verdict.kind != "completed":
+            return None
+        value = run.value
+        try:
+            packed = values.encode(value)
+        except values.Unserializable as error:
+            return {"type": str(error.type)}
+        hashed = sha256(packed.structure)
+        for blob in packed.blobs:
+            hashed.update(blob)
+        told: dict[str, Any] = {"sha256": f"sha256:{hashed.hexdigest()}"}
+        size = len(packed.structure) + packed.blob_bytes
+        if not self._content or size > MAX_LINE_BYTES:  # it would be cut from the line anyway
+            return told | {"bytes": size}
+        if _is_json(value, 0):
+            return told | {"json": value}
+        wire = (packed.structure, b"".join(bytes(blob) for blob in packed.blobs))
+        return told | {"wire": [base64.b64encode(part).decode("ascii") for part in wire]}
+
+    def _text(self, text: str) -> dict[str, Any] | None:
+        if not text:
+            return None
+        told = {"sha256": digest_of(text), "chars": len(text)}
+        return told | {"text": text} if self._content else told
+
+    def _error(self, error: ErrorText | None) -> dict[str, Any] | None:
+        if error is None:
+            return None
+        told = {"type": error.type, "sha256": digest_of(f"{error.message}\0{error.traceback}")}
+        return told | {"message": error.message, "traceback": error.traceback} if self._content else told
+
+
+def policy_fields(policy: Policy) -> dict[str, Any]:
+    """A policy without the values of its variables, which may be secrets."""
+    told = policy.to_dict()
+    return told | {"env": dict.fromkeys(told["env"], "…")}
+
+
+def _is_json(value: Any, depth: int) -> bool:
+    """Whether JSON gives exactly this value back."""
+    kind = type(value)
+    if value is None or kind is bool or kind is str:
+        return True
+    if kind is int:
+        return bool(-(1 << 63) <= value < 1 << 63)
+    if kind is float:
+        return math.isfinite(value)
+    if depth > 32:
+        return False
+    if kind is list:
+        return all(_is_json(item, depth + 1) for item in value)
+    return kind is dict and all(type(key) is str and _is_json(item, depth + 1) for key, item in value.items())
+
+
+# ---------------------------------------------------------------------- and back
+
+
+class _Source(msgspec.Struct):
+    spec: str
+    kind: str
+    plugin: str = ""
+
+
+class _Error(msgspec.Struct):
+    type: str
+    message: str = ""
+    traceback: str = ""
+
+
+class _Text(msgspec.Struct):
+    text: str = ""
+
+
+class _Value(msgspec.Struct):
+    json: Any = None
+    wire: tuple[str, str] | None = None
+
+
+_Int = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
+
+
+class _Run(msgspec.Struct):
+    """The fields of a `run` line; those that a newer agentplug adds are ignored."""
+
+    run: _Int
+    started_at: datetime
+    usage: dict[str, _Int | float]
+    events: tuple[Event, ...]
+    readings: tuple[tuple[_Int, _Int, _Int, _Int], ...]
+    version: str
+    digest: Annotated[str, msgspec.Meta(pattern="^[a-z0-9:_-]{0,200}$")]
+    source: _Source
+    policy: dict[str, Any]
+    barriers: dict[str, str]
+    value: _Value | None = None
+    stdout: _Text | None = None
+    stderr: _Text | None = None
+    error: _Error | None = None
+    profile: Profile | None = None
+    plugin: str = ""
+
+
+def run_of(fields: Mapping[str, Any]) -> Run:
+    """The run that a `run` line tells of. Raises `ValueError` for other fields, or those of a line that was cut."""
+    try:
+        run = _made(msgspec.convert(fields, _Run))
+        run.verdict  # noqa: B018  (its events may be no run's)
+        memory_floor_bytes(run).to_bytes(8, "big", signed=True)
+    except (KeyError, TypeError, OverflowError) as error:
+        raise ValueError(f"it makes no sense ({type(error).__name__})") from None
+    return run
+
+
+def _is_profile(profile: Profile) -> bool:
+    """Whether it keeps the bounds that a worker's is held to: pictures rely on them."""
+    deepest = max((len(stack.places) for stack in profile.stacks), default=1)
+    emptiest = min((len(stack.places) for stack in profile.stacks), default=1)
+    figures = [profile.dropped, *(figure for stack in profile.stacks for figure in (stack.weight, stack.times))]
+    figures += [place.line for stack in profile.stacks for place in stack.places]
+    return (
+        profile.kind in ("memory", "cpu")
+        and len(profile.stacks) <= wire.MAX_STACKS
+        and 0 < emptiest <= deepest <= wire.MAX_DEPTH
+        and all(0 <= figure < 1 << 53 for figure in figures)
+    )
+
+
+def _made(told: _Run) -> Run:
+    counts = [figure for name, figure in told.usage.items() if not name.endswith("_s")]
+    if told.profile is not None and not _is_profile(told.profile):
+        raise ValueError("its profile is none")
+    if not set(told.usage) <= set(USAGE_FIELDS) or not all(isinstance(count, int) for count in counts):
+        raise ValueError("its usage is none")
+    own = told.source.plugin or told.source.spec
+    known_as = told.plugin if told.plugin != own else ""
+    return Run(
+        _kept_value(told.value),
+        Usage(**told.usage),  # type: ignore[arg-type]
+        told.events,
+        _policy_of(to_json(told.policy)),
+        SourceInfo(told.source.spec, told.source.kind, told.digest, told.source.plugin, told.version, known_as),
+        told.run,
+        checked_time(told.started_at),
+        told.stdout.text if told.stdout else "",
+        told.stderr.text if told.stderr else "",
+        ErrorText(told.error.type, told.error.message, told.error.traceback) if told.error else None,
+        tuple(Sample(*reading) for reading in told.readings),
+        told.barriers,
+        told.profile,
+    )
+
+
+@functools.lru_cache(_MOST_ABOUT)
+def _policy_of(fields: str) -> Policy:
+    """The policy of these JSON fields; runs by the thousand share one, and checking it takes longer than all else."""
+    told = json.loads(fields)
+    policy = Policy.from_dict(told)
+    for name in ("read", "write"):  # where links lead on this machine has nothing to do with it
+        object.__setattr__(policy, name, tuple(map(str, told.get(name, ()))))
+    return policy
+
+
+def _kept_value(told: _Value | None) -> Any:
+    if told is None or told.wire is None:
+        return told.json if told is not None else None
+    structure, blobs = (base64.b64decode(part, validate=True) for part in told.wire)
+    return values.decode(structure, blobs)

@@ -1,0 +1,185 @@
+"""An audit log as a frame, and as tables for terminals and notebooks (host).
+
+What stands in the fields came from plugins as often as not, so every text goes through `printable` here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from agentplug.contract.record import KINDS, RunRecord
+from agentplug.contract.text import printable
+from agentplug.manager.audit.lines import Entry, plugins_of, verdict_of
+from agentplug.report.accessor import attached
+from agentplug.report.frames import named_frame
+from agentplug.report.html import card, esc, figure, line, pill, table
+from agentplug.report.marks import Mark, verdict_mark
+from agentplug.report.sentences import format_seconds
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+_GOOD = frozenset(("allowed", "kept", "changed", "queued", "observed", "loaded", "ok"))
+_MOST_DETAIL = 120
+_MOST = 1e15
+_QUIET_COLOR = "#8C8C8C"
+
+
+def audit_frame(entries: Iterable[Entry]) -> pd.DataFrame:
+    """One row an entry: `n`, `at` (UTC), `kind`, `plugin`, `version`, `digest`, `point`, `verdict`, `by`, `wall_s`,
+    `cpu_s`, `peak_memory_bytes`, `detail`, `hash`.
+
+    `digest` is that of the plugin's bytes; `verdict` and `by` are a run's, a hook's or a message's; costs are missing
+    where an entry tells of none. `attrs["frame"]` is "audit".
+    """
+    import pandas as pd
+
+    rows = [_row(entry) for entry in entries]
+    texts = ("kind", "plugin", "version", "digest", "point", "verdict", "by", "detail", "hash")
+    columns: dict[str, Any] = {
+        "n": pd.Series([row["n"] for row in rows], dtype="int64"),
+        "at": pd.DatetimeIndex([row["at"] for row in rows], dtype="datetime64[ns, UTC]"),
+        **{name: pd.Series([row[name] for row in rows], dtype=str) for name in texts[:7]},
+        "wall_s": pd.Series([row["wall_s"] for row in rows], dtype="float64"),
+        "cpu_s": pd.Series([row["cpu_s"] for row in rows], dtype="float64"),
+        "peak_memory_bytes": pd.array([row["peak_memory_bytes"] for row in rows], dtype="Int64"),
+        **{name: pd.Series([row[name] for row in rows], dtype=str) for name in texts[7:]},
+    }
+    frame = pd.DataFrame(columns)
+    frame.attrs = {"frame": "audit"}
+    return frame
+
+
+def audited_trace(runs: Sequence[tuple[str, RunRecord]], machine: Mapping[str, Any] | None) -> pd.DataFrame:
+    """The calls frame of a log's runs, each under its plugin's name there; `attrs` names their machine."""
+    frame = named_frame((printable(name, 100), run) for name, run in runs)
+    if machine is not None:
+        frame.attrs["machine"] = dict(machine)
+    return attached(frame)
+
+
+def audit_table(entries: Sequence[Entry], most: int = 50) -> Table:
+    """The last `most` entries for a terminal: number, time, kind, plugin, point, verdict, time taken, the rest."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading, right in (("n", True), *((name, False) for name in ("time (UTC)", "kind", "plugin", "point"))):
+        shown.add_column(heading, justify="right" if right else "left", no_wrap=heading != "plugin")
+    shown.add_column("verdict", overflow="fold")
+    shown.add_column("wall", justify="right", no_wrap=True)
+    shown.add_column("detail", overflow="fold")
+    for entry in entries[-most:] if most > 0 else ():
+        row = _row(entry)
+        told = _whole(row)
+        mark = _mark(told)
+        shown.add_row(
+            *(Text(row[name] if name != "n" else str(row["n"])) for name in ("n",)),
+            Text(f"{row['at']:%Y-%m-%d %H:%M:%S}"),
+            *(Text(row[name]) for name in ("kind", "plugin", "point")),
+            Text(f"{mark.icon} {told}", style=f"bold {mark.color}") if told else Text(""),
+            Text(format_seconds(row["wall_s"]) if row["wall_s"] is not None else ""),
+            Text(row["detail"], style="dim"),
+        )
+    return shown
+
+
+def audit_html(entries: Sequence[Entry], verification: str, ok: bool, most: int = 50) -> str:
+    """The last `most` entries for a notebook, under what the chain says of them."""
+    rows = []
+    for entry in entries[-most:]:
+        row = _row(entry)
+        told = _whole(row)
+        rows.append(
+            [
+                figure(str(row["n"])),
+                figure(f"{row['at']:%Y-%m-%d %H:%M:%S}"),
+                esc(row["kind"]),
+                f"<b>{esc(row['plugin'])}</b>",
+                esc(row["point"]),
+                pill(_mark(told), told) if told else "",
+                figure(format_seconds(row["wall_s"])) if row["wall_s"] is not None else "",
+                esc(row["detail"]),
+            ]
+        )
+    mark = verdict_mark("completed" if ok else "broken")
+    head = line(f"{pill(mark, 'verified' if ok else 'not verified')} &nbsp;{esc(verification, 600)}")
+    more = line(esc(f"the last {most} of {len(entries)} entries")) if len(entries) > most else ""
+    headings = ["n", "time (UTC)", "kind", "plugin", "point", "verdict", "wall", "detail"]
+    return card(mark.color, head, more, table(headings, rows))
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    fields = entry.fields
+    verdict, _, by = verdict_of(entry).partition(":")
+    usage = fields.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    own = "plugin" in fields or entry.kind == "hook"
+    version, digest = (fields.get(name) if "plugin" in fields else None for name in ("version", "digest"))
+    wall = usage.get("wall_s", fields.get("duration_s"))
+    return {
+        "n": entry.n,
+        "at": entry.at,
+        "kind": printable(entry.kind, 40),
+        "plugin": ", ".join(printable(name, 60) for name in plugins_of(entry)) if own else "",
+        "version": _text(version),
+        "digest": _text(digest),
+        "point": _text(fields.get("point")),
+        "verdict": printable(verdict, 100),
+        "by": printable(by, 100),
+        "wall_s": _number(wall),
+        "cpu_s": _number(usage.get("cpu_s")),
+        "peak_memory_bytes": _whole_number(usage.get("peak_memory_bytes")),
+        "detail": _detail(entry),
+        "hash": entry.hash,
+    }
+
+
+def _detail(entry: Entry) -> str:
+    """What is worth a word of what the other columns don't tell."""
+    fields = entry.fields
+    words = []
+    if entry.kind == "run":
+        words.append(f"call {fields.get('run')}")
+    hooks = fields.get("hooks")
+    if entry.kind == "dispatch" and isinstance(hooks, list):
+        words += [f"{hook.get('hook')} {hook.get('outcome')}" for hook in hooks if isinstance(hook, dict)]
+    for name in ("reason", "error", "why", "spec", "bytes", "lines", "part"):
+        told = fields.get(name)
+        if told not in (None, "", {}):
+            told = told.get("type") if isinstance(told, dict) else told
+            words.append(f"{name} {told}")
+    if fields.get("truncated"):
+        words.append("truncated")
+    return printable(", ".join(map(str, words)), _MOST_DETAIL)
+
+
+def _whole(row: Mapping[str, Any]) -> str:
+    return f"{row['verdict']}:{row['by']}" if row["by"] else str(row["verdict"])
+
+
+def _mark(told: str) -> Mark:
+    kind = told.partition(":")[0]
+    if kind in KINDS:
+        return verdict_mark(kind)
+    if kind in _GOOD:
+        return verdict_mark("completed")
+    return verdict_mark("failed") if told else Mark(_QUIET_COLOR, "")
+
+
+def _text(told: object) -> str:
+    return printable(told, 200) if isinstance(told, str) else ""
+
+
+def _number(told: object) -> float | None:
+    """A figure, if it is one that can be shown: a log may have been written by anyone."""
+    if isinstance(told, bool) or not isinstance(told, (int, float)) or abs(told) > _MOST:
+        return None
+    return float(told)
+
+
+def _whole_number(told: object) -> int | None:
+    return told if isinstance(told, int) and _number(told) is not None else None

@@ -1,0 +1,95 @@
+"""What a hook returned, held against what its kind may return (host). Nothing of it is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from agentplug.contract.messages.message import AgentMessage
+from agentplug.contract.messages.parts import checked
+from agentplug.contract.text import printable
+from agentplug.errors import ContractError
+from agentplug.manager.hooks.records import said
+
+_MOST_NAMED = 8
+
+
+class BadReply(Exception):
+    """It returned what its kind may not. The text says what, bounded and harmless."""
+
+
+def transformed(message: AgentMessage, reply: Any, sent: Callable[[], dict[str, Any]], by: str) -> AgentMessage:
+    """`message` itself, or with the parts that a transform returned. `sent` gives the dict that it was sent.
+
+    `redactions` of the new message say which parts the hook `by` changed: that is the host's word, not the hook's.
+    Raises `BadReply` for anything but None, parts, or the message with other parts.
+    """
+    if reply is None:
+        return message
+    if isinstance(reply, AgentMessage):
+        reply, sent = reply.to_dict(), message.to_dict
+    if isinstance(reply, dict):
+        reply = _parts_of(reply, sent())
+    elif not isinstance(reply, (list, tuple)):
+        raise BadReply(f"a transform returned a {_type(reply)}; it may return None, parts, or the message")
+    try:
+        parts = checked(reply)
+        if parts == message.parts:
+            return message
+        note = _difference(message.parts, parts, by)
+        return message.replace(parts=parts, redactions=[*message.redactions, note])
+    except ContractError as error:
+        raise BadReply(f"a transform returned no parts: {printable(str(error), 300)}") from None
+
+
+def _difference(before: list[Any], after: list[Any], by: str) -> str:
+    """Which parts differ, in a line."""
+    if len(before) != len(after):
+        return f"parts: {len(after)} in place of {len(before)}, by {by}"
+    at = [i for i, (one, other) in enumerate(zip(before, after, strict=True)) if one != other]
+    others = f" and {len(at) - _MOST_NAMED} more" if len(at) > _MOST_NAMED else ""
+    return f"{', '.join(f'parts[{i}]' for i in at[:_MOST_NAMED])}{others}: changed by {by}"
+
+
+def _parts_of(reply: dict[Any, Any], sent: dict[str, Any]) -> Any:
+    others = [name for name in reply if name != "parts" and not (name in sent and _same(reply[name], sent[name]))]
+    if others:
+        raise BadReply(f"a transform changed {_shown(others[0])}; it may change parts alone")
+    if "parts" not in reply:
+        raise BadReply("a transform returned a dict without parts")
+    return reply["parts"]
+
+
+def _same(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:  # arrays and tables don't answer that with a bool
+        return False
+
+
+def denial(reply: Any) -> str | None:
+    """Why a veto denies, "" if it doesn't say, or None if it allows.
+
+    Raises `BadReply` for anything but None, True, False and `{"deny": reason}`.
+    """
+    if reply is None or reply is True:
+        return None
+    if reply is False:
+        return ""
+    if (
+        isinstance(reply, dict)
+        and reply.keys() == {"deny"}
+        and (reply["deny"] is None or isinstance(reply["deny"], str))
+    ):
+        return said(reply["deny"] or "")
+    raise BadReply(f"a veto returned a {_type(reply)}; it may return None, True, False, or {{'deny': 'the reason'}}")
+
+
+def _type(reply: object) -> str:
+    if isinstance(reply, dict):
+        return f"dict with {', '.join(_shown(key) for key in list(reply)[:3]) or 'nothing'}"
+    return printable(type(reply).__name__, 60)
+
+
+def _shown(value: object) -> str:
+    return printable(value, 60) if isinstance(value, str) else f"<{type(value).__name__}>"

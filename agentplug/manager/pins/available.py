@@ -1,0 +1,102 @@
+"""The plugins that installed packages announce (host): listed and inspected, none of them imported or run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agentplug.contract.plugin import AGENT_POINTS
+from agentplug.contract.text import printable
+from agentplug.core.sources.entrypoints import announced
+from agentplug.errors import AgentplugError, PinMismatch
+from agentplug.manager.pins.lockfile import Lock
+from agentplug.manager.pins.verify import Proposal, propose
+from agentplug.report.consent import asked_rows, consent_card, consent_lines
+
+
+@dataclass(frozen=True, slots=True)
+class Available:
+    """One announced plugin: its entry point, the package behind it, a proposal to pin it, or why there is none."""
+
+    entry_point: str
+    value: str
+    package: str
+    proposal: Proposal | None
+    problem: str = ""
+    edited: bool = False  # it isn't even as it was installed
+
+    @property
+    def pinned(self) -> str:
+        """yes, no, changed, or unknown where it can't be read."""
+        if self.proposal is None:
+            return "changed" if self.edited else "unknown"
+        if self.proposal.before is None:
+            return "no"
+        return "changed" if self.proposal.changes else "yes"
+
+    def row(self) -> dict[str, str]:
+        """What a list of them says of it, as texts."""
+        proposal = self.proposal
+        asks = card_values(proposal)["asks"] if proposal is not None else {}
+        told = "; ".join(_in_short(asks)) or "nothing"
+        return {
+            "name": printable(self.entry_point, 100),
+            "version": printable(proposal.pin.version, 60) if proposal is not None else "",
+            "from": printable(self.package, 100),
+            "entry": printable(self.value, 200),
+            "asks for": told if proposal is not None else printable(self.problem, 300),
+            "pinned": self.pinned,
+        }
+
+
+def _in_short(asks: Mapping[str, Any]) -> list[str]:
+    """Each right that it asks for, and each kind of hook with its points."""
+    hooks = asks.get("hooks", {})
+    told = [what for what, _, _ in asked_rows({right: asks[right] for right in asks if right != "hooks"}, {}, {})]
+    for kind in dict.fromkeys(hooks.values()):
+        points = [point for point, asked in hooks.items() if asked == kind]
+        where = "all agent points" if set(points) >= set(AGENT_POINTS) else ", ".join(points)
+        told.append(printable(f"{kind} at {where}", 200))
+    return told
+
+
+async def available(lock: Lock) -> list[Available]:
+    """All plugins announced under `agentplug.plugins`, by name; how `lock` has them."""
+    found = []
+    for name, value, package in announced():
+        try:
+            found.append(Available(name, value, package, await propose(name, lock, None)))
+        except AgentplugError as error:
+            edited = isinstance(error, PinMismatch)
+            found.append(Available(name, value, package, None, str(error), edited))
+    return found
+
+
+def card_values(proposal: Proposal) -> dict[str, Any]:
+    """What a consent card shows of a proposal."""
+    pin, manifest = proposal.pin, proposal.manifest
+    asks = {**manifest.asks, "hooks": manifest.hooks} if manifest.hooks else manifest.asks
+    return {
+        "name": pin.name,
+        "version": pin.version,
+        "origin": f"{pin.spec} ({pin.distribution or pin.kind}, {pin.digest[:19]}…)",
+        "asks": asks,
+        "why": manifest.why,
+        "granted": pin.rights,
+        "changes": proposal.changes,
+        "pinned": proposal.before is not None,
+    }
+
+
+class ConsentCard:
+    """What somebody is asked to agree to before a plugin is pinned: as text, and as HTML in a notebook."""
+
+    def __init__(self, proposal: Proposal) -> None:
+        self._values = card_values(proposal)
+
+    def __repr__(self) -> str:
+        return "\n".join(consent_lines(**self._values))
+
+    def _repr_html_(self) -> str:
+        return consent_card(**self._values)

@@ -1,0 +1,199 @@
+"""One plugin's pin: what it is made of, what it says of itself, what it was granted (host).
+
+Kinds: `file` (one .py file), `cell` (a cell of a notebook), `tree` (a package or module that isn't installed, all its
+files), `distribution` (an installed one, with all that it depends on).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from agentplug.contract.options import policy_from_options
+from agentplug.contract.policy import Policy
+from agentplug.core.sources.names import quoted, shell_word
+from agentplug.errors import PolicyError, SpecError
+
+KINDS = ("file", "cell", "tree", "distribution")
+RIGHTS = ("network", "read", "write", "env", "hooks", "processes", "preload", "best_effort")
+"""The fields of a policy that are rights. Limits aren't pinned: they are a matter of the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a plugin says of itself, read and not run: name, version, the hooks it asks for, the rights it asks for,
+    and why, by right or point."""
+
+    name: str
+    version: str
+    hooks: Mapping[str, str] = field(default_factory=dict)
+    asks: Mapping[str, Any] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A plugin as it was when it was pinned, or as it is now.
+
+    `files` maps relative paths to `sha256:…`, plain digests of each file's bytes. Of a distribution `record` is the
+    digest of its RECORD, and `closure` maps each distribution that it needs to `VERSION sha256:…` of its RECORD.
+    """
+
+    name: str
+    spec: str
+    kind: str
+    entry: str
+    digest: str
+    version: str = ""
+    specifier: str = ""
+    distribution: str = ""
+    record: str = ""
+    python: str = ""
+    platform: str = ""
+    hooks: Mapping[str, str] = field(default_factory=dict)
+    asks: Mapping[str, Any] = field(default_factory=dict)
+    rights: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    closure: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def release(self) -> str:
+        """The version that a specifier is held against: a distribution's, else the plugin's own."""
+        return self.distribution.rpartition(" ")[2] or self.version
+
+    @property
+    def key(self) -> str:
+        """Its canonical name, under which the lock has it."""
+        return canonical(self.name)
+
+
+def upgrade_command(key: str) -> str:
+    """What one writes in a shell to pin the plugin under `key` anew: its name is a stranger's, so it is quoted."""
+    return f"agentplug lock --upgrade {shell_word(key)}"
+
+
+def canonical(name: str) -> str:
+    """`name` as package indices compare names: lower case, runs of `-`, `_`, `.` (and spaces) as one `-`."""
+    return str(canonicalize_name("-".join(name.split())))
+
+
+def sha256(content: bytes) -> str:
+    """`sha256:` and the hex digest of `content` alone, as sha256sum(1) has it."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def split_specifier(text: str) -> tuple[str, str]:
+    """A spec and the specifier behind it: `greeter>=1,<2` is `greeter` and `<2,>=1`. Raises `SpecError`."""
+    at = min((i for i in (text.find(sign) for sign in ("==", "~=", "!=", "<", ">")) if i > 0), default=-1)
+    if at < 0:
+        return text, ""
+    return text[:at].rstrip(), checked_specifier(text[at:])
+
+
+def checked_specifier(text: str) -> str:
+    """`text` in its normal form. Raises `SpecError` if it is no version specifier."""
+    try:
+        return ",".join(sorted(map(str, SpecifierSet(text))))
+    except InvalidSpecifier:
+        raise SpecError(f"{quoted(text)} is no version specifier; write one like '>=1.2,<2'") from None
+
+
+def allows(specifier: str, version: str) -> bool:
+    """Whether `version` is one of those that `specifier` names; no specifier names all."""
+    try:
+        return not specifier or SpecifierSet(specifier).contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return False
+
+
+def is_older(version: str, than: str) -> bool:
+    """Whether both are versions and the first comes before the other."""
+    try:
+        return Version(version) < Version(than)
+    except InvalidVersion:
+        return False
+
+
+def rights_of(policy: Policy, home: str) -> dict[str, Any]:
+    """What `policy` grants, as a lock in the folder `home` has it: with relative paths, variables without values."""
+    found: dict[str, Any] = {}
+    for name in RIGHTS:
+        value = getattr(policy, name)
+        if name in ("read", "write"):
+            value = sorted(portable(path, home) for path in value)
+        elif name == "env":
+            value = sorted(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        elif name == "hooks":
+            value = dict(sorted(value.items()))
+        if value:
+            found[name] = value
+    return found
+
+
+def rights_from_options(given: Mapping[str, Any], hooks: Iterable[str], home: str) -> dict[str, Any] | None:
+    """The rights that options ask for, as a lock in the folder `home` has them; None where none was given.
+
+    Raises `PolicyError`.
+    """
+    if not hooks and all(value is None or value == [] for value in given.values()):
+        return None
+    names = [text.partition("=") for text in hooks]
+    env = [text if "=" in text else f"{text}=" for text in given.get("env") or ()]
+    base = Policy(hooks={point: kind for point, _, kind in names}, preload=tuple(given.get("preload") or ()))
+    return rights_of(policy_from_options({**given, "env": env}, base), home)
+
+
+def checked_right(name: str, value: Any) -> Any:
+    """`value` as a lock has the right `name`: several things sorted in a list, one alone too, variables by name.
+
+    Raises `PolicyError` for what no policy grants by that name.
+    """
+    if name == "env" and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        value = dict.fromkeys(value, "")
+    if isinstance(value, (set, frozenset)):
+        raise PolicyError(f"{name}: a set has no order; write a list")
+    Policy().replace(**{name: tuple(value) if isinstance(value, list) else value})
+    if name == "hooks":
+        return dict(value)
+    return sorted(value) if isinstance(value, (list, tuple, Mapping)) else listed_right(name, value)
+
+
+def listed_right(name: str, value: Any) -> Any:
+    """A path, port or module that stands alone as a list of one, as a policy takes it; other values as they are."""
+    alone = name in ("network", "read", "write", "preload") and isinstance(value, (str, int))
+    return [value] if alone and not isinstance(value, bool) else value
+
+
+def portable(path: str, home: str) -> str:
+    """`path` from the lock's folder where it lies below it, from `~` where it lies below that, else as it is."""
+    for root, shown in ((home, "."), (os.path.realpath(os.path.expanduser("~")), "~")):
+        if root != "/" and (path == root or path.startswith(f"{root}/")):
+            return shown + path[len(root) :]
+    return path
+
+
+def exceeding(granted: Mapping[str, Any], pinned: Mapping[str, Any]) -> list[str]:
+    """The rights in `granted` that go beyond `pinned`, by name. Fewer rights than were pinned are always fine."""
+    return [name for name, value in granted.items() if not _within(value, pinned.get(name))]
+
+
+def _within(value: Any, pinned: Any) -> bool:
+    if value == pinned or pinned is True:
+        return True
+    if isinstance(value, list):
+        return isinstance(pinned, list) and set(value) <= set(pinned)
+    if isinstance(value, Mapping):
+        return isinstance(pinned, Mapping) and all(pinned.get(key) == kind for key, kind in value.items())
+    if isinstance(value, bool):
+        return not value
+    return isinstance(value, int) and isinstance(pinned, int) and value <= pinned

@@ -1,0 +1,91 @@
+"""What a PEP 751 file says of where a closure came from (host): hashes of its archives, who attested them.
+
+These can't be compared with what is installed, for an archive isn't kept. They are taken over into the lock, beside
+the digests that are compared, once the versions are found to be the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+
+from packaging.pylock import Package, Pylock, PylockValidationError
+from packaging.tags import sys_tags
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from agentplug.contract.text import printable
+from agentplug.core.sources.names import quoted_path
+from agentplug.errors import PinMismatch, SpecError
+
+_MAX_BYTES = 64 << 20
+
+
+def origins(path: str, wanted: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """`NAME FILE` and its hash, `NAME attested N` and the identity, of the distributions `wanted`, names to versions.
+
+    Of `own`, the plugin's, only if the file lists it: a lock of what it needs is enough. Raises `SpecError` for a
+    file that is none, `PinMismatch` where it has another version, or none.
+    """
+    packages = _packages(path)
+    found: dict[str, str] = {}
+    lines = []
+    listed_too = {name: version for name, version in own.items() if name in packages}
+    for name, version in sorted({**wanted, **listed_too}.items()):
+        here = [package for package in packages.get(name, ()) if str(package.version or "") == version]
+        if not here:
+            listed = ", ".join(str(package.version) for package in packages.get(name, ()))
+            lines += [*([f"- dependency {name}: {listed}"] if listed else []), f"+ dependency {name}: {version}"]
+            continue
+        found |= _of(name, here[0])
+    if lines:
+        told = printable("\n".join(lines), 4_000, lines=True)
+        raise PinMismatch(
+            f"What is installed (+) isn't what {quoted_path(path)} has (-):\n{told}\n"
+            "Remedy: install what it says, or lock anew with the tool that made it"
+        )
+    return found
+
+
+def _packages(path: str) -> dict[str, list[Package]]:
+    try:
+        with open(os.path.expanduser(path), "rb") as file:
+            data = file.read(_MAX_BYTES)
+        lock = Pylock.from_dict(tomllib.loads(data.decode("utf-8")))
+    except OSError as error:
+        raise SpecError(f"{quoted_path(path)} can't be read ({error.strerror}); check its path") from None
+    except (ValueError, RecursionError, PylockValidationError) as error:
+        raise SpecError(f"{quoted_path(path)} is no lock as PEP 751 has it: {printable(str(error), 300)}") from None
+    found: dict[str, list[Package]] = {}
+    for package in lock.packages:
+        found.setdefault(str(canonicalize_name(package.name)), []).append(package)
+    return found
+
+
+def _of(name: str, package: Package) -> dict[str, str]:
+    """The archive that fits this machine, or else the source archive; and the identities."""
+    archives = {wheel.filename: wheel.hashes for wheel in package.wheels or ()}
+    fitting = _best(archives)
+    if fitting is None and package.sdist is not None:
+        fitting = package.sdist.filename
+        archives[fitting] = package.sdist.hashes
+    found = {}
+    if fitting is not None:
+        algorithm = "sha256" if "sha256" in archives[fitting] else min(archives[fitting])
+        found[f"{name} {fitting}"] = f"{algorithm}:{archives[fitting][algorithm]}"
+    for number, identity in enumerate(package.attestation_identities or (), 1):
+        found[f"{name} attested {number}"] = json.dumps(dict(identity), sort_keys=True, ensure_ascii=False)
+    return found
+
+
+def _best(archives: Mapping[str, object]) -> str | None:
+    order = {tag: place for place, tag in enumerate(sys_tags())}
+    ranked = []
+    for name in archives:
+        try:
+            tags = parse_wheel_filename(name)[3]
+        except InvalidWheelFilename:
+            continue
+        ranked += [(order[tag], name) for tag in tags if tag in order]
+    return min(ranked)[1] if ranked else None

@@ -1,0 +1,214 @@
+"""A plugin as it is now: its source, and a pin of the very bytes in it (host)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import NamedTuple
+
+from agentplug.contract.text import printable
+from agentplug.core.sources.cell import cell_source
+from agentplug.core.sources.digest import digest_of
+from agentplug.core.sources.files import file_source, read_once
+from agentplug.core.sources.interpreter import installed_roots, is_under
+from agentplug.core.sources.modules import find_module
+from agentplug.core.sources.names import near_match, quoted, quoted_path
+from agentplug.core.sources.resolve import named_file, named_module, resolve
+from agentplug.core.sources.source import Module, Source
+from agentplug.core.sources.tree import Place
+from agentplug.errors import PluginNotFound, SpecError
+from agentplug.manager.pins.closures import HOST, owner_of, platform_tag, python_tag, verified_closure
+from agentplug.manager.pins.pin import Pin, portable, sha256
+from agentplug.manager.pins.trees import ReadTree
+
+_CELL = ".ipynb#"
+_MAGIC = "%%load_plugin"
+_MAX_TABLE = 1 << 16
+
+
+class UnpinnableSource(SpecError):
+    """What the spec names has no bytes that could be the same tomorrow."""
+
+
+class Taken(NamedTuple):
+    """What was read, once: the source to run, and its pin, of which the manifest's part is still to be filled in."""
+
+    source: Source
+    pin: Pin
+    metadata: str = ""  # a TOML text with a table [tool.agentplug], of a distribution that has one
+    announced: str = ""  # the entry point's name
+    other_ends: Mapping[str, str] = MappingProxyType({})  # digests of files as they would be with \n at line ends
+
+
+def take(spec: object, home: str) -> Taken:
+    """Read the plugin that `spec` names. Relative paths in the pin count from `home`, the lock's folder.
+
+    Raises `SpecError` and `PluginNotFound` as `resolve` does, and `SpecError` for what can't be pinned.
+    """
+    if isinstance(spec, Source):
+        return _cell(spec) if spec.kind == "cell" else take(spec.spec, home)
+    if isinstance(spec, str) and _CELL in spec:
+        return _notebook_cell(spec, home)
+    if (place := named_file(spec)) is not None:
+        return _file(*place, home)
+    if not isinstance(spec, str):
+        raise UnpinnableSource(
+            f"{resolve(spec).spec} lives in this session alone, and is pickled into other bytes in each; to pin "
+            "it, put it into a file or into a %%load_plugin cell"
+        )
+    return _module(spec)
+
+
+def refers_to(pin: Pin, taken: Taken) -> bool:
+    """Whether `pin` is the one for this spec. A cell goes by its name, whatever notebook it was pinned from."""
+    if taken.pin.kind == "cell" and pin.kind == "cell":
+        return pin.entry == taken.pin.entry
+    return pin.spec == taken.pin.spec
+
+
+def spec_of(pin: Pin, home: str) -> str:
+    """The spec to take `pin`'s plugin from again, with an absolute path where it is one."""
+    if pin.spec.startswith(("./", "~/")):
+        return os.path.join(home, pin.spec[2:]) if pin.spec[0] == "." else os.path.expanduser(pin.spec)
+    return pin.spec
+
+
+def _file(path: str, attribute: str, home: str) -> Taken:
+    shown = checked_name(portable(os.path.realpath(os.path.dirname(path)), home), os.path.basename(path))
+    spec = f"{shown}:{attribute}" if attribute else shown
+    source = file_source(path, attribute, spec)
+    read = {os.path.basename(path): source.modules[0].code}
+    files = {name: sha256(code) for name, code in read.items()}
+    return Taken(
+        source, Pin("", spec, "file", entry_of(source), source.digest, files=files), other_ends=ends_aside(read)
+    )
+
+
+def _module(spec: str) -> Taken:
+    """A module: all files of its package if it isn't installed, else its distribution."""
+    dotted, attribute, announced, shown = named_module(spec)
+    place = find_module(dotted)
+    found = Source(shown, "module", "", dotted, attribute)
+    path = place.chain[-1].path
+    roots = installed_roots()
+    if dotted.partition(".")[0] == HOST:
+        return _own(found, place.chain[-1], attribute)
+    if is_under(os.path.realpath(path), roots):
+        return _installed(found, dotted, path, attribute, announced)
+    if any(is_under(os.path.realpath(portion), roots) for portion in place.top_directories):
+        raise SpecError(
+            f"a part of the package {quoted(dotted.partition('.')[0])} is installed and another part isn't, so "
+            "neither can be pinned alone; install all of it, or name the plugin's file"
+        )
+    top, read = dotted.partition(".")[0], ReadTree()
+    if place.top_directories:
+        for portion in place.top_directories:
+            read.add_directory(portion, top)
+    else:
+        read.add_file(path, os.path.basename(path))
+    modules = read.modules()
+    if not any(module.name == dotted for module in modules):
+        raise PluginNotFound(f"the module {quoted(dotted)} is gone from {quoted_path(path)}; was it just moved?")
+    source = replace(found, entry=dotted, attribute=attribute, modules=modules, digest=read.digest)
+    pin = Pin("", found.spec, "tree", entry_of(source), read.digest, files=read.files)
+    return Taken(source, pin, announced=announced, other_ends=ends_aside(read.code))
+
+
+def _own(found: Source, place: Place, attribute: str) -> Taken:
+    """A plugin that comes with agentplug: its one module, for the rest is what workers are made of."""
+    read = ReadTree()
+    read.add_file(place.path, place.name.replace(".", "/") + ".py")
+    modules = tuple(module for module in read.modules() if module.name == place.name)
+    source = replace(found, entry=place.name, attribute=attribute, modules=modules, digest=read.digest)
+    return Taken(source, Pin("", found.spec, "tree", entry_of(source), read.digest, files=read.files))
+
+
+def _installed(found: Source, dotted: str, path: str, attribute: str, announced: str) -> Taken:
+    """A plugin in an installed distribution: that, and all that it depends on."""
+    info = owner_of(os.path.realpath(path))
+    if info is None:
+        raise UnpinnableSource(
+            f"{quoted_path(path)} is installed, but no distribution's RECORD lists it, so nobody knows what belongs "
+            "to it; install it with pip, or name its file"
+        )
+    verified = verified_closure(info)
+    root = verified.root
+    relative = os.path.relpath(os.path.realpath(path), root.site)
+    if relative not in root.content:
+        raise SpecError(f"{quoted_path(path)} is no Python file of {quoted(root.name)}; install it again")
+    closure = {key: other.closed for key, other in verified.others.items()}
+    parts = [(root.key, root.closed), *closure.items(), *sorted(root.files.items())]
+    digest = digest_of((name, text.encode()) for name, text in parts)
+    module = Module(dotted, path, root.content[relative], os.path.basename(path) == "__init__.py")
+    source = replace(
+        found, entry=dotted, attribute=attribute, modules=(module,), digest=digest, closure=verified.closure
+    )
+    pin = Pin(
+        *("", found.spec, "distribution", entry_of(source), digest),
+        distribution=f"{root.name} {root.version}",
+        record=root.record,
+        python=python_tag(),
+        platform=platform_tag(),
+        files=root.files,
+        closure=closure,
+    )
+    tables = (text for name, text in sorted(root.content.items()) if name.endswith("agentplug.toml"))
+    return Taken(source, pin, next(tables, b"").decode("utf-8", "replace")[:_MAX_TABLE], announced)
+
+
+def _cell(source: Source) -> Taken:
+    return Taken(source, Pin("", source.spec, "cell", source.entry, source.digest))
+
+
+def _notebook_cell(spec: str, home: str) -> Taken:
+    """The cell of a notebook that begins with `%%load_plugin NAME`."""
+    path, _, name = spec.rpartition("#")
+    absolute = os.path.abspath(os.path.expanduser(path))
+    shown = checked_name(portable(os.path.realpath(os.path.dirname(absolute)), home), os.path.basename(absolute))
+    texts = _plugin_cells(absolute)
+    if name not in texts:
+        known = ", ".join(map(quoted, texts)) or "none"
+        hint = near_match(name, texts) or f"; it has {known}"
+        raise PluginNotFound(f"no cell of {quoted_path(absolute)} begins with {_MAGIC} {printable(name, 80)}{hint}")
+    source = cell_source(texts[name], name)
+    return Taken(source, replace(_cell(source).pin, spec=f"{shown}#{name}"))
+
+
+def _plugin_cells(path: str) -> dict[str, str]:
+    try:
+        cells = json.loads(read_once(path))["cells"]
+        sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise SpecError(f"{quoted_path(path)} is no notebook; a notebook is JSON of format 4") from None
+    found = {}
+    for text in sources:
+        first, _, body = text.partition("\n")
+        words = first.split()
+        if len(words) > 1 and words[0] == _MAGIC:
+            found[words[1]] = body if body.endswith("\n") else f"{body}\n"  # as IPython hands it to the magic
+    return found
+
+
+def ends_aside(read: Mapping[str, bytes]) -> dict[str, str]:
+    """Digests of those files that have Windows line ends, as they would be with others."""
+    return {name: sha256(code.replace(b"\r\n", b"\n")) for name, code in read.items() if b"\r\n" in code}
+
+
+def entry_of(source: Source) -> str:
+    """`MODULE` or `MODULE:Class`."""
+    return f"{source.entry}:{source.attribute}" if source.attribute else source.entry
+
+
+def checked_name(*parts: str) -> str:
+    """The path of `parts`. Raises `SpecError` for one that isn't UTF-8, which no lock can hold."""
+    path = os.path.join(*parts)
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise SpecError(
+            f"{quoted_path(path)} has a name that is no UTF-8, which a lock can't hold; rename it"
+        ) from None
+    return path

@@ -1,0 +1,104 @@
+"""What a plugin asks for and its policy grants, as hooks (host).
+
+A plugin is asked at a point if it asks for a kind there and its policy grants that very kind. The rest isn't called,
+and tables say so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentplug.contract.grants import HOOK_KINDS, parse_grant
+from agentplug.contract.messages.plain_json import strict
+from agentplug.contract.plugin import AGENT_POINTS, HOOK_POINTS
+from agentplug.contract.policy import Policy
+from agentplug.contract.text import printable
+from agentplug.core.encode import message_request
+from agentplug.core.host.conversation import our_loop
+from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.core.trusted import TrustedPlugin
+from agentplug.errors import PluginQuarantined
+from agentplug.manager.hooks.hook import Answer, Hook, Sent
+from agentplug.manager.hooks.observers import ObserverQueue
+from agentplug.manager.hooks.records import SKIPPED
+
+
+class PluginHooks:
+    """The hooks of one registered plugin. `order` is its place among all that was registered."""
+
+    def __init__(self, plugin: SandboxedPlugin | TrustedPlugin, policy: Policy, order: int) -> None:
+        self.order = order
+        self.queue = ObserverQueue(our_loop if isinstance(plugin, SandboxedPlugin) else None)
+        self._plugin = plugin
+        self._policy = plugin.policy if isinstance(plugin, SandboxedPlugin) else policy
+        self._asked: dict[str, str] = {}
+        self._hooks: dict[str, Hook] = {}
+
+    def at(self, point: str, name: str) -> Hook | None:
+        """Its hook at `point`, if it asks for one that is granted. `name`: what it is registered under."""
+        asked = self._plugin.hooks
+        if asked != self._asked:  # its worker was replaced, or has only now said what it asks for
+            self._asked = dict(asked)
+            self._hooks = {
+                at: self._hooks.get(at) or self._hook(at, name)
+                for at in AGENT_POINTS
+                if at in asked and _why_not(at, asked[at], self._policy) is None
+            }
+        return self._hooks.get(point)
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """One a point that it asks for, granted or not: see `PluginManager.hooks_frame`."""
+        found: list[dict[str, Any]] = []
+        for point, kind in self._plugin.hooks.items():
+            hook = self.at(point, name)
+            if hook is not None:
+                found.append({**hook.row(), "granted": True, "detail": ""})
+            else:
+                told = {"hook": printable(name, 100), "point": printable(point, 40), "kind": printable(kind, 40)}
+                why = _why_not(point, kind, self._policy)
+                found.append({**told, "by": "plugin", "granted": False, "detail": why or ""})
+        return found
+
+    def summary(self) -> str:
+        """What it asks for, and what of that it doesn't get, in a line."""
+        told = []
+        for point, kind in self._plugin.hooks.items():
+            granted = _why_not(point, kind, self._policy) is None
+            told.append(f"{printable(point, 40)}: {printable(kind, 40)}{'' if granted else ' (not granted)'}")
+        return ", ".join(told)
+
+    def _hook(self, point: str, name: str) -> Hook:
+        grant = parse_grant(self._policy.hooks[point])
+        plugin = self._plugin
+
+        async def call_worker(sent: Sent) -> Answer:
+            assert isinstance(plugin, SandboxedPlugin)
+            try:
+                run = await plugin.answer(sent.encoded(grant.native, message_request))
+            except PluginQuarantined as error:  # nothing was called, so nothing failed
+                return Answer(None, SKIPPED, str(error))
+            verdict = run.verdict
+            return Answer(run.value) if verdict.kind == "completed" else Answer(None, str(verdict), run.explain())
+
+        async def call_here(sent: Sent) -> Answer:
+            assert isinstance(plugin, TrustedPlugin)
+            return Answer(await plugin.on_message(point, strict(sent.shown(grant.native), "message")))
+
+        call = call_worker if isinstance(plugin, SandboxedPlugin) else call_here
+        return Hook(name, point, grant, self.order, call, self.queue)
+
+
+def _why_not(point: str, kind: str, policy: Policy) -> str | None:
+    """Why a plugin that asks for this isn't called there; None if it is."""
+    if point not in HOOK_POINTS:
+        return f"there is no such point; the points are {', '.join(HOOK_POINTS)}"
+    if point not in AGENT_POINTS:
+        return "only callbacks of the host's own are called there"
+    if kind not in HOOK_KINDS:
+        return f"there is no such kind; the kinds are {', '.join(HOOK_KINDS)}"
+    granted = policy.hooks.get(point)
+    if granted is None:
+        return f"not granted; Policy(hooks={{{point!r}: {kind!r}}}) would"
+    if parse_grant(granted).kind != kind:
+        return f"the policy grants {parse_grant(granted).kind} there"
+    return None

@@ -1,0 +1,114 @@
+"""A proposed policy, with a reason for each right (host): a value to read, print, edit and use.
+
+Paths and addresses come from what a plugin did. In the source they are literals, in comments they go through
+`printable`: nothing in them can end a line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, NamedTuple
+
+from agentplug.contract.policy import Policy
+from agentplug.contract.text import printable
+from agentplug.report.html import QUIET, card, code, esc, line, table
+from agentplug.report.marks import WALL_COLOR
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MOST_NOTES = 40
+_MOST_ROWS = 60
+
+
+class Right(NamedTuple):
+    """One right or limit: the policy's field, its value or one item of it as Python source, and why."""
+
+    field: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, repr=False)
+class Learned:
+    """What `Policy.learn` proposes. `str()` is Python source that makes the policy, to be edited at will.
+
+    policy   the policy
+    rights   its rights and limits with their reasons; each path and port by itself
+    refused  what was tried and isn't proposed, and why
+    notes    what the runs can't tell
+    """
+
+    policy: Policy
+    rights: tuple[Right, ...]
+    refused: tuple[Right, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Each field's reasons in one text."""
+        names = dict.fromkeys(right.field for right in self.rights)
+        return {name: "; ".join(right.reason for right in self.rights if right.field == name) for name in names}
+
+    def __str__(self) -> str:
+        lines = ["Policy("]
+        for field in fields(Policy):
+            items = [right for right in self.rights if right.field == field.name]
+            if len(items) == 1 and not _is_item(items[0]):
+                lines.append(f"    {field.name}={items[0].value},  # {_remark(items[0].reason)}")
+            elif items:
+                opening, closing = "{}" if field.name in ("env", "hooks") else "()"
+                lines.append(f"    {field.name}={opening}")
+                lines += [f"        {right.value},  # {_remark(right.reason)}" for right in items]
+                lines.append(f"    {closing},")
+        lines.append(")")
+        for right in self.refused[:_MOST_NOTES]:
+            lines.append(f"# not granted: {_remark(f'{right.field} {right.value}')}: {_remark(right.reason)}")
+        if len(self.refused) > _MOST_NOTES:
+            lines.append(f"# not granted: and {len(self.refused) - _MOST_NOTES} more")
+        lines += [f"# note: {_remark(note)}" for note in self.notes]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a right: `field`, `value`, `granted`, `reason`."""
+        return learned_frame(self)
+
+    def _repr_html_(self) -> str:
+        return learned_card(self)
+
+
+def _is_item(right: Right) -> bool:
+    """It is one of several, of a tuple or a dict."""
+    return right.field in ("read", "write", "env", "hooks", "preload") or (
+        right.field == "network" and right.value != "True"
+    )
+
+
+def _remark(text: str) -> str:
+    return printable(text, 400)
+
+
+def learned_card(learned: Learned) -> str:
+    """A row for each right with its reason; below, what was tried and isn't granted, and what isn't known."""
+    rows = [[f"<b>{esc(right.field)}</b>", code(right.value), esc(right.reason)] for right in learned.rights]
+    rows += [
+        [f'<span style="{QUIET}">not granted: {esc(right.field)}</span>', code(right.value), esc(right.reason)]
+        for right in learned.refused[:_MOST_ROWS]
+    ]
+    return card(
+        WALL_COLOR,
+        line("<b>Learned policy</b>: print it for its source, take its <code>policy</code> to use it"),
+        table(["field", "value", "reason"], rows),
+        *(line(f"note: {esc(note)}", QUIET) for note in learned.notes),
+    )
+
+
+def learned_frame(learned: Learned) -> pd.DataFrame:
+    """One row a right: `field`, `value`, `granted`, `reason`."""
+    import pandas as pd
+
+    rows = [(right.field, right.value, True, right.reason) for right in learned.rights]
+    rows += [(right.field, right.value, False, right.reason) for right in learned.refused]
+    return pd.DataFrame(rows, columns=["field", "value", "granted", "reason"]).astype({"granted": bool})

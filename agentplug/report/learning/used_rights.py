@@ -1,0 +1,235 @@
+"""Which paths and ports runs used (host): two parts of what `learn` proposes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from agentplug.contract.events import Event
+from agentplug.contract.record import RunRecord
+from agentplug.contract.text import printable
+from agentplug.report.learning.proposal import Right
+
+_FILES_MAKE_A_FOLDER = 4
+_ALWAYS_THERE = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+_NAME_SERVER = 53
+
+
+def in_runs(runs: Iterable[RunRecord]) -> str:
+    """`run 0`, `runs 0, 3 and 5`, `runs 0, 1, 2 and 7 more`."""
+    numbers = sorted({run.number for run in runs})
+    if len(numbers) == 1:
+        return f"run {numbers[0]}"
+    shown, more = numbers[:4], len(numbers) - 4
+    if more > 0:
+        return f"runs {', '.join(map(str, shown))} and {more} more"
+    return f"runs {', '.join(map(str, shown[:-1]))} and {shown[-1]}" if shown else "no run"
+
+
+class _Part:
+    """Values, rights with reasons, and what isn't proposed."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.rights: list[Right] = []
+        self.refused: list[Right] = []
+        self._refusals: set[Right] = set()
+
+    def refuse(self, field: str, value: str, run: RunRecord) -> None:
+        """It was refused, and its run completed all the same."""
+        row = Right(field, value, f"was refused, and {in_runs([run])} completed without")
+        if row not in self._refusals:
+            self._refusals.add(row)
+            self.refused.append(row)
+
+
+class Files(_Part):
+    """`read` and `write`. `scratch` are the runs that wrote to their own directory."""
+
+    def __init__(self, runs: list[RunRecord], blind: list[RunRecord]) -> None:
+        super().__init__()
+        self.scratch: list[RunRecord] = []
+        # Dicts serve as sets in order: a plugin has a say in how many there are of each.
+        self._needs: dict[str, dict[str, tuple[dict[RunRecord, None], dict[str, None]]]] = {"read": {}, "write": {}}
+        for run in runs:
+            if run in blind:
+                for field in ("read", "write"):
+                    for path in getattr(run.policy, field):
+                        self._need(field, path, run, "")
+            for event in run.events:
+                if event.kind == "opened":
+                    self._opened(run, str(event.detail["path"]), str(event.detail["mode"]))
+        self._gather()
+        for field in ("read", "write"):
+            self._propose(field)
+
+    def _need(self, field: str, path: str, run: RunRecord, what: str) -> None:
+        runs, names = self._needs[field].setdefault(path, ({}, {}))
+        runs[run] = None
+        if what:
+            names[what] = None
+
+    def _opened(self, run: RunRecord, path: str, mode: str) -> None:
+        if path == "$HOME" or path.startswith("$HOME/"):
+            if mode == "write" and run not in self.scratch:
+                self.scratch.append(run)
+            return
+        if path in _ALWAYS_THERE or path.startswith("/proc/"):
+            return
+        real = os.path.realpath(path)
+        policy = run.policy
+        grants = policy.write if mode == "write" else (*policy.read, *policy.write)
+        granted = next((place for place in grants if _inside(real, place)), None)
+        if granted is None and run.verdict.kind == "completed":
+            self.refuse(mode, repr(path), run)
+            return
+        if not _utf8(real):
+            self.refused.append(Right("warning", repr(path), "no policy grants a path that isn't UTF-8"))
+            return
+        what = "opened" if granted is not None else "was refused"
+        there_anyway = real == granted or (granted is None and os.path.exists(real))
+        if mode == "read" or os.path.isdir(real) or there_anyway:
+            self._need(mode, real, run, what)
+        else:  # it may have to be made anew, and that is a right of its folder
+            folder = _existing(os.path.dirname(real))
+            if granted is not None and not _inside(folder, granted):
+                folder = granted
+            self._need(mode, folder, run, f"{what}: {os.path.basename(real)}")
+
+    def _gather(self) -> None:
+        """Many files of one granted folder become the folder; what lies in another grant needs none of its own."""
+        reads, writes = self._needs["read"], self._needs["write"]
+        folders: dict[str, list[str]] = {}
+        for path in reads:
+            folders.setdefault(os.path.dirname(path), []).append(path)
+        for folder, paths in folders.items():
+            runs = dict.fromkeys(run for path in paths for run in reads[path][0])
+            granted = all(any(_inside(folder, place) for place in (*r.policy.read, *r.policy.write)) for r in runs)
+            if len(paths) >= _FILES_MAKE_A_FOLDER and granted:
+                for run in runs:
+                    self._need("read", folder, run, f"opened {len(paths)} files in it")
+        for needs, others in ((writes, writes), (reads, {**reads, **writes})):
+            for path in list(needs):
+                if any(folder in others for folder in _around(path)) or (needs is reads and path in writes):
+                    del needs[path]
+
+    def _propose(self, field: str) -> None:
+        needs = self._needs[field]
+        if needs:
+            self.values[field] = tuple(sorted(needs))
+        for path in sorted(needs):
+            runs, names = needs[path]
+            what = printable(", ".join(list(names)[:3]), 160) or "granted"
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            self.rights.append(Right(field, repr(path), f"{what}{more} ({in_runs(runs)})"))
+
+
+class Network(_Part):
+    """`network`: the TCP ports that runs connected to; all of it where ports can't say it."""
+
+    def __init__(self, runs: list[RunRecord], blind: list[RunRecord]) -> None:
+        super().__init__()
+        self._ports: dict[int, tuple[dict[RunRecord, None], dict[str, None]]] = {}
+        self._whole: dict[str, list[RunRecord]] = {}
+        for run in runs:
+            if run in blind and run.policy.network is True:
+                self._whole.setdefault("as in the runs: not observed", []).append(run)
+            elif run in blind and isinstance(run.policy.network, tuple):
+                for port in run.policy.network:
+                    self._port(port, run, "as in the runs")
+            self._used(run)
+            self._tried(run)
+        if self._whole:
+            self.values["network"] = True
+            whys = [f"{printable(why, 160)} ({in_runs(whose)})" for why, whose in self._whole.items()]
+            more = f", and {len(whys) - 3} more" if len(whys) > 3 else ""
+            self.rights.append(Right("network", "True", "; ".join(whys[:3]) + more))
+        elif self._ports:
+            self.values["network"] = tuple(sorted(self._ports))
+            for port in sorted(self._ports):
+                users, names = self._ports[port]
+                what = printable(", ".join(list(names)[:3]), 160)
+                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+                self.rights.append(Right("network", str(port), f"{what}{more} ({in_runs(users)})"))
+
+    def _port(self, port: int, run: RunRecord, what: str) -> None:
+        users, names = self._ports.setdefault(port, ({}, {}))
+        users[run] = None
+        names[what] = None
+
+    def _used(self, run: RunRecord) -> None:
+        connected = [event for event in run.events if event.kind == "connected"]
+        by_tcp = {event.detail["address"] for event in connected if event.detail.get("protocol") == "tcp"}
+        for event in connected:
+            address, protocol = str(event.detail["address"]), str(event.detail.get("protocol", ""))
+            port = _port_of(address)
+            if protocol == "udp" and address in by_tcp:
+                continue  # the C library only asks by which way it would go there
+            if not protocol and port == _NAME_SERVER:
+                protocol = "udp"
+            if protocol not in ("", "tcp"):
+                why = f"talked to {address} by {protocol.upper()}, and ports grant TCP alone"
+                self._whole.setdefault(why, []).append(run)
+            elif port:
+                taken = "" if protocol else ", taken for TCP"
+                self._port(port, run, f"connected to {address}{taken}")
+        for event in run.events:
+            if event.kind == "bound":
+                why = f"bound {event.detail['address']}, and ports grant connecting alone"
+                self._whole.setdefault(why, []).append(run)
+
+    def _tried(self, run: RunRecord) -> None:
+        for event in run.events:
+            call = str(event.detail["syscall"]) if event.kind == "tried" else ""
+            if call not in ("connect", "sendto", "bind", "getaddrinfo", "socket"):
+                continue
+            self._one_tried(run, call, event)
+
+    def _one_tried(self, run: RunRecord, call: str, event: Event) -> None:
+        argument = str(event.detail["argument"])
+        port = _port_of(argument)
+        if argument.startswith(("unix:", "AF_")) and not argument.startswith("AF_INET"):
+            if run.verdict.kind != "completed":
+                self.refused.append(
+                    Right("warning", f"{call} {argument}", f"no policy grants this ({in_runs([run])})")
+                )
+        elif run.verdict.kind == "completed":
+            self.refuse("network", f"{call} {argument}", run)
+        elif call == "connect" and port and port != _NAME_SERVER:
+            self._port(port, run, f"was refused to connect to {argument}, taken for TCP")
+        else:
+            why = f"was refused {call} {argument}, and ports grant connecting by TCP alone"
+            if call == "socket":
+                why = f"was refused a socket ({argument}); to where isn't known"
+            self._whole.setdefault(why, []).append(run)
+
+
+def _inside(path: str, place: str) -> bool:
+    return path == place or path.startswith(f"{place.rstrip('/')}/")
+
+
+def _around(path: str) -> Iterator[str]:
+    """The folders around an absolute path, innermost first."""
+    while (folder := os.path.dirname(path)) != path:
+        yield folder
+        path = folder
+
+
+def _existing(folder: str) -> str:
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return folder
+
+
+def _utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _port_of(address: str) -> int:
+    port = address.rpartition(":")[2]
+    return int(port) if port.isascii() and port.isdigit() and 0 < int(port) < 65536 else 0
