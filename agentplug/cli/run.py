@@ -71,9 +71,10 @@ def show_run(result: Run) -> None:
     from rich.text import Text
 
     from agentplug.contract.policy import format_size
+    from agentplug.contract.record import added_memory_bytes
     from agentplug.contract.tried import tried_lines
     from agentplug.report.marks import verdict_mark
-    from agentplug.report.sentences import added_memory_bytes, format_seconds
+    from agentplug.report.sentences import format_seconds
 
     if result.verdict.kind == "completed":
         sys.stdout.write(_as_json(result.value) + "\n")

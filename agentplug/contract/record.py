@@ -244,3 +244,15 @@ class RunRecord:
     def verdict(self) -> Verdict:
         """How it ended, judged from `events`."""
         return judge(self.events)
+
+
+def memory_floor_bytes(run: RunRecord) -> int:
+    """The footprint that the memory limit counts from: `floor_bytes` of the start event, else the call's baseline."""
+    start = next((event for event in run.events if event.kind == "start"), None)
+    floor = start.detail.get("floor_bytes") if start else None
+    return int(floor) if floor else run.usage.baseline_memory_bytes
+
+
+def added_memory_bytes(run: RunRecord) -> int:
+    """What the plugin had added to its worker's footprint at the peak of this call, as its limit counts it."""
+    return max(0, run.usage.peak_memory_bytes - memory_floor_bytes(run))

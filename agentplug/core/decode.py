@@ -12,18 +12,16 @@ import msgspec
 
 from agentplug.contract.events import TOLD, Event
 from agentplug.contract.policy import Policy
-from agentplug.contract.record import ErrorText, SourceInfo
+from agentplug.contract.record import ErrorText, SourceInfo, added_memory_bytes
 from agentplug.contract.text import printable
 from agentplug.core.boundary import codec as values
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.bounds import data_allowance_bytes
 from agentplug.core.boundary.frames import Frame
 from agentplug.core.host.exchange import Exchange, Record
-from agentplug.core.host.limit_evidence import limit_behind
 from agentplug.core.host.supervisor import Worker
 from agentplug.core.run import Run
 from agentplug.errors import AgentplugError, ContractError, PluginNotFound, SpecError
-from agentplug.report.sentences import added_memory_bytes
 
 _DECIDED = frozenset(("limit", "stop", "protocol", "exit"))
 _REFUSED = {"not_found": PluginNotFound, "contract": ContractError, "syntax": SpecError}
@@ -110,6 +108,8 @@ def _decoded(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -
         misfit = wire.decode_misfit(frame.structure)
         _note(record, exchange, "unserializable", type=misfit.type, where=misfit.where)
         return None, None
+    from agentplug.core.host.limit_evidence import limit_behind
+
     failure = wire.decode_failure(frame.structure)
     detail: dict[str, Any] = {"type": failure.type}
     if limit := limit_behind(failure, exchange, worker):

@@ -13,7 +13,6 @@ from agentplug.core.boundary import codec as values
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.codec.layout import PIECE_BYTES
 from agentplug.core.host.exchange import Request
-from agentplug.core.sources.objects import pickled_by_value
 from agentplug.core.sources.source import Source
 from agentplug.errors import ContractError
 
@@ -63,6 +62,8 @@ def message_request(point: str, shown: Mapping[str, Any]) -> Request:
 
 
 def _pickled(value: Any, method: int, misfit: values.Unserializable | None) -> Request:
+    from agentplug.core.sources.objects import pickled_by_value
+
     try:
         data = pickled_by_value(value)
     except Exception as error:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from agentplug.contract.events import Event
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES, Policy
-from agentplug.contract.record import RunRecord
+from agentplug.contract.record import RunRecord, added_memory_bytes
 from agentplug.contract.text import printable
 
 DECIDING = ("limit", "stop", "protocol", "unserializable", "error", "exit", "reply")
@@ -46,18 +46,6 @@ _LIMITS = {
 def plugin_name(run: RunRecord) -> str:
     """What the plugin is called, safe to print."""
     return printable(run.source.name, 100)
-
-
-def memory_floor_bytes(run: RunRecord) -> int:
-    """The footprint that the memory limit counts from: `floor_bytes` of the start event, else the call's baseline."""
-    start = next((event for event in run.events if event.kind == "start"), None)
-    floor = start.detail.get("floor_bytes") if start else None
-    return int(floor) if floor else run.usage.baseline_memory_bytes
-
-
-def added_memory_bytes(run: RunRecord) -> int:
-    """What the plugin had added to its worker's footprint at the peak of this call, as its limit counts it."""
-    return max(0, run.usage.peak_memory_bytes - memory_floor_bytes(run))
 
 
 def format_seconds(seconds: float) -> str:

@@ -12,11 +12,11 @@ import pytest
 from jupyter_client.session import Session
 
 from agentplug import ContractError, PluginManager, PluginQuarantined, Policy, Run, SandboxedPlugin, dashboard
+from agentplug.contract.record import added_memory_bytes
 from agentplug.jupyter.dashboard import drawing, view, watch
 from agentplug.jupyter.dashboard.actions import ACTIONS, Actions
 from agentplug.jupyter.dashboard.clicks import Wire
 from agentplug.jupyter.dashboard.watch import EVENTS, Board, Events, row_of
-from agentplug.report.sentences import added_memory_bytes
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 need_confinement = pytest.mark.need("landlock", "seccomp")

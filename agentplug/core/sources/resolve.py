@@ -7,7 +7,7 @@ A spec string is read in this order:
    installed package announces one, else the top-level module of that name. `NAME:Class` always means the module.
 3. Otherwise a dotted module on `sys.path`, with an optional `:Class`.
 
-Nothing is imported, compiled or run on the way.
+Nothing of a plugin is imported, compiled or run on the way.
 """
 
 from __future__ import annotations
@@ -15,11 +15,7 @@ from __future__ import annotations
 import os
 
 from agentplug.contract.text import printable
-from agentplug.core.sources.entrypoints import entry_point_names, find_entry_point
-from agentplug.core.sources.files import file_source
-from agentplug.core.sources.modules import module_source
 from agentplug.core.sources.names import check_class_name, near_match, quoted
-from agentplug.core.sources.objects import object_source
 from agentplug.core.sources.source import Source
 from agentplug.errors import PluginNotFound, SpecError
 
@@ -40,6 +36,8 @@ def resolve(spec: object, *, base: str | None = None) -> Source:
     if isinstance(spec, os.PathLike):
         return _from_path(_checked(_text_of(spec)), base)
     if not isinstance(spec, str):
+        from agentplug.core.sources.objects import object_source
+
         return object_source(spec)
     text = _checked(spec)
     if _is_path(text):
@@ -88,6 +86,8 @@ def _is_path(text: str) -> bool:
 
 
 def _from_path(text: str, base: str | None) -> Source:
+    from agentplug.core.sources.files import file_source
+
     return file_source(*_located(text, base), _encodable(text))
 
 
@@ -121,7 +121,7 @@ def named_module(spec: str) -> tuple[str, str, str, str]:
         if not dotted:
             raise SpecError(f"spec {quoted(text)} names no module before its colon; write MODULE:Class")
         check_class_name(attribute, text)
-    elif "." not in text and (announced := find_entry_point(text)) is not None:
+    elif "." not in text and (announced := _entry_point(text)) is not None:
         return *announced, text, _encodable(text)
     if dotted.startswith("."):
         raise SpecError(f"spec {quoted(text)} is relative, and there is nothing it could be relative to; {_FORMS}")
@@ -131,21 +131,35 @@ def named_module(spec: str) -> tuple[str, str, str, str]:
     for part in parts:
         if not part.isidentifier():
             if len(parts) == 1 and not colon:
-                hint = near_match(text, entry_point_names()) or f"; {_FORMS}"
+                hint = _near_entry_point(text) or f"; {_FORMS}"
                 raise PluginNotFound(f"{quoted(text)} is no entry point, and can't be a module's name{hint}")
             raise SpecError(f"spec {quoted(text)}: {quoted(part)} can't be a module's name; {_FORMS}")
     return dotted, attribute, "", _encodable(text)
 
 
 def _from_name(text: str) -> Source:
+    from agentplug.core.sources.modules import module_source
+
     dotted, attribute, announced, shown = named_module(text)
     try:
         return module_source(dotted, attribute, shown)
     except PluginNotFound as error:
         bare = not (announced or attribute or "." in dotted)
-        if not bare or not (hint := near_match(text, entry_point_names())):
+        if not bare or not (hint := _near_entry_point(text)):
             raise
         raise PluginNotFound(f"there is no module or entry point {quoted(text)}{hint}") from error
+
+
+def _entry_point(name: str) -> tuple[str, str] | None:
+    from agentplug.core.sources.entrypoints import find_entry_point
+
+    return find_entry_point(name)
+
+
+def _near_entry_point(name: str) -> str:
+    from agentplug.core.sources.entrypoints import entry_point_names
+
+    return near_match(name, entry_point_names())
 
 
 def _encodable(text: str) -> str:

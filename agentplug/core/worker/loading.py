@@ -29,7 +29,6 @@ from agentplug.core.boundary.frames import (
     Loaded,
     ModuleBytes,
 )
-from agentplug.core.worker.pinned_imports import PinnedFinder
 
 
 class CannotLoad(Exception):
@@ -91,6 +90,8 @@ def load(request: Load, descriptors: Sequence[int] = ()) -> tuple[Any, Loaded]:
         for sent in request.modules:
             sys.modules.pop(sent.name, None)  # a preloaded module of that name isn't what was verified
         if request.pinned is not None:
+            from agentplug.core.worker.pinned_imports import PinnedFinder
+
             sys.meta_path.insert(0, PinnedFinder(request.pinned, descriptors))
         sys.meta_path.insert(0, _MemoryLoader(request.modules))
         module = importlib.import_module(request.entry)

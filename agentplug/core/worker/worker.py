@@ -18,7 +18,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
@@ -29,9 +29,11 @@ from agentplug.core.boundary.channel import FrameSource, pack, write_frame
 from agentplug.core.boundary.frames import Failure, Frame, Plan
 from agentplug.core.worker import error_text as reporting
 from agentplug.core.worker import loading
-from agentplug.core.worker.audit_hook import Confession
 from agentplug.core.worker.barriers import confine
-from agentplug.core.worker.profiling import Profiling
+
+if TYPE_CHECKING:
+    from agentplug.core.worker.audit_hook import Confession
+    from agentplug.core.worker.profiling import Profiling
 
 _METHODS = {wire.PROCESS: "process", wire.INITIALIZE: "initialize", wire.ON_MESSAGE: "on_message"}
 
@@ -41,9 +43,9 @@ def main(plan: Plan) -> None:
     reports = confine(plan)
     _clean_streams()
     sock = socket.socket(fileno=CHANNEL_FD)
+    worker = _Worker(sock, plan)  # before the greeting, from which on memory counts as the plugin's
     hello = wire.Hello(wire.PROTOCOL, reports)
     write_frame(sock, pack(wire.HELLO, 0, wire.encode_body(hello)))
-    worker = _Worker(sock, plan)
     signal.signal(signal.SIGINT, worker.on_interrupt)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the host hung up
         worker.serve()
@@ -74,7 +76,7 @@ class _Worker:
         self._sock = sock
         self._plan = plan
         self._confession: Confession | None = None
-        self._profiling = Profiling(plan) if plan.profile else None
+        self._profiling = _profiling(plan)
         self._frames = FrameSource(sock)
         self._plugin: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -145,6 +147,8 @@ class _Worker:
         try:
             request = wire.decode_load(frame.structure)
             if request.claims is not None:
+                from agentplug.core.worker.audit_hook import Confession  # where no kernel tells of refused calls
+
                 self._confession = Confession(self._plan, request.claims)
             self._plugin, loaded = loading.load(request, descriptors)
             answer = pack(wire.LOADED, frame.call, wire.encode_body(loaded))
@@ -228,6 +232,14 @@ class _Worker:
             self._loop.call_soon_threadsafe(self._main.cancel)
         else:
             raise KeyboardInterrupt
+
+
+def _profiling(plan: Plan) -> Profiling | None:
+    if not plan.profile:
+        return None
+    from agentplug.core.worker.profiling import Profiling
+
+    return Profiling(plan)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -51,6 +51,8 @@ def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
             text = f"preload: {name!r} can't be imported: {type(error).__name__}: {error}"
             control.send(msgspec.msgpack.encode(ZygoteNews("failed", status=text[:4_000])))
             return
+    if "pandas" in sys.modules:  # its workers will send tables
+        importlib.import_module("agentplug.core.boundary.codec.tables")
     environment.forget()
     gc.collect()
     gc.freeze()

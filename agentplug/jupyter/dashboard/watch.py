@@ -17,13 +17,12 @@ from IPython.core.getipython import get_ipython
 
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
-from agentplug.contract.record import Sample
+from agentplug.contract.record import Sample, added_memory_bytes, memory_floor_bytes
 from agentplug.core.host.exchange import Exchange
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.jupyter.session import session_of
 from agentplug.manager.manager import AnyPlugin, PluginManager
-from agentplug.report.sentences import added_memory_bytes, memory_floor_bytes
 
 POINTS = 60
 EVENTS = 8

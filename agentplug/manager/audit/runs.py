@@ -20,13 +20,12 @@ import msgspec
 
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
-from agentplug.contract.record import USAGE_FIELDS, ErrorText, Sample, SourceInfo, Usage
+from agentplug.contract.record import USAGE_FIELDS, ErrorText, Sample, SourceInfo, Usage, memory_floor_bytes
 from agentplug.core.boundary import codec as values
 from agentplug.core.boundary import frames as wire
 from agentplug.core.profile import Profile
 from agentplug.core.run import Run
 from agentplug.manager.audit.lines import MAX_LINE_BYTES, checked_time, digest_of, to_json
-from agentplug.report.sentences import memory_floor_bytes
 
 _MOST_ABOUT = 64
 

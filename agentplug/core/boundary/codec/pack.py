@@ -16,9 +16,7 @@ from typing import Any
 
 from msgspec.msgpack import Encoder, Ext
 
-from agentplug.core.boundary.codec import arrays
 from agentplug.core.boundary.codec import layout as wire
-from agentplug.core.boundary.codec import tables as frames
 from agentplug.core.boundary.codec.crowded_keys import crowded, key_units
 from agentplug.core.boundary.codec.layout import Unserializable, key_step, type_name
 
@@ -157,12 +155,17 @@ class Packer:
         if kind in (bytes, bytearray, memoryview):
             return self.buffer(bytes(value))
         if (numpy := sys.modules.get("numpy")) is not None:
+            from agentplug.core.boundary.codec import arrays
+
             if kind is numpy.ndarray:
                 return self.nested(wire.ARRAY, arrays.pack_array(self, value), value)
             if isinstance(value, numpy.generic):
                 return self.nested(wire.SCALAR, arrays.pack_scalar(self, value), value)
-        if "pandas" in sys.modules and (packed := frames.pack(self, value, depth)) is not None:
-            return self.nested(*packed, value)
+        if "pandas" in sys.modules:
+            from agentplug.core.boundary.codec import tables
+
+            if (packed := tables.pack(self, value, depth)) is not None:
+                return self.nested(*packed, value)
         if isinstance(value, tuple) and type(getattr(kind, "_fields", None)) is tuple:
             return self._ext(*self._tuple(value, depth), value)
         if dataclasses.is_dataclass(kind) and not isinstance(value, _CONTENT):

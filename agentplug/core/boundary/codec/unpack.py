@@ -16,10 +16,7 @@ from typing import Any
 import msgspec
 from msgspec.msgpack import Decoder, Ext
 
-from agentplug.core.boundary.codec import arrays
 from agentplug.core.boundary.codec import layout as wire
-from agentplug.core.boundary.codec import tables as frames
-from agentplug.core.boundary.codec import times as stamps
 from agentplug.core.boundary.codec.crowded_keys import crowded, key_units
 from agentplug.core.boundary.codec.layout import SCALARS, DecodeError
 from agentplug.core.boundary.codec.pieces import read, slow, table_of
@@ -174,6 +171,45 @@ def _clock(data: bytes) -> dict[str, Any]:
     return clock | {"fold": fold, "tzinfo": zone}
 
 
+# What needs numpy or pandas is imported when the first such value arrives.
+
+
+def _array(unpacker: Unpacker, data: bytes, depth: int) -> Any:
+    from agentplug.core.boundary.codec.arrays import unpack_array
+
+    return unpack_array(unpacker, unpacker.parts(data, 4))
+
+
+def _scalar(unpacker: Unpacker, data: bytes, depth: int) -> Any:
+    from agentplug.core.boundary.codec.arrays import unpack_scalar
+
+    return unpack_scalar(unpacker, unpacker.native(data))
+
+
+def _series(unpacker: Unpacker, data: bytes, depth: int) -> Any:
+    from agentplug.core.boundary.codec.tables import unpack_series
+
+    return unpack_series(unpacker, unpacker.parts(data, 4), depth)
+
+
+def _frame(unpacker: Unpacker, data: bytes, depth: int) -> Any:
+    from agentplug.core.boundary.codec.tables import unpack_frame
+
+    return unpack_frame(unpacker, unpacker.parts(data, 4), depth)
+
+
+def _index(unpacker: Unpacker, data: bytes, depth: int) -> Any:
+    from agentplug.core.boundary.codec.tables import unpack_index
+
+    return unpack_index(unpacker, unpacker.native(data), depth)
+
+
+def _stamp(unpacker: Unpacker, data: bytes, depth: int) -> Any:
+    from agentplug.core.boundary.codec.times import unpack_stamp
+
+    return unpack_stamp(unpacker, unpacker.native(data), depth)
+
+
 _UNPACK: dict[int, Callable[[Unpacker, bytes, int], Any]] = {
     wire.BLOB: lambda unpacker, data, depth: bytes(unpacker.buffer(Ext(wire.BLOB, data))),
     wire.BYTES: lambda unpacker, data, depth: data,
@@ -190,10 +226,10 @@ _UNPACK: dict[int, Callable[[Unpacker, bytes, int], Any]] = {
     wire.DATE: lambda unpacker, data, depth: date(*wire.DATE_LAYOUT.unpack(data)),
     wire.TIME: lambda unpacker, data, depth: time(**_clock(data)),
     wire.TIMEDELTA: lambda unpacker, data, depth: timedelta(*wire.SPAN_LAYOUT.unpack(data)),
-    wire.ARRAY: lambda unpacker, data, depth: arrays.unpack_array(unpacker, unpacker.parts(data, 4)),
-    wire.SCALAR: lambda unpacker, data, depth: arrays.unpack_scalar(unpacker, unpacker.native(data)),
-    wire.SERIES: lambda unpacker, data, depth: frames.unpack_series(unpacker, unpacker.parts(data, 4), depth),
-    wire.FRAME: lambda unpacker, data, depth: frames.unpack_frame(unpacker, unpacker.parts(data, 4), depth),
-    wire.INDEX: lambda unpacker, data, depth: frames.unpack_index(unpacker, unpacker.native(data), depth),
-    wire.STAMP: lambda unpacker, data, depth: stamps.unpack_stamp(unpacker, unpacker.native(data), depth),
+    wire.ARRAY: _array,
+    wire.SCALAR: _scalar,
+    wire.SERIES: _series,
+    wire.FRAME: _frame,
+    wire.INDEX: _index,
+    wire.STAMP: _stamp,
 }
