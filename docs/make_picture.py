@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from agentplug.cli.demo import TEXT, Act, play
-from agentplug.contract.record import added_memory_bytes
+from agentplug.contract.record import added_memory_bytes, plugin_name
 from agentplug.report.marks import verdict_mark
 from agentplug.report.plots import plot_cpu, plot_memory
-from agentplug.report.sentences import format_seconds, plugin_name
+from agentplug.report.sentences import format_seconds
 
 ZOO = "agentplug.zoo."
 ACTS = [

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from agentplug.contract.policy import Policy, format_size
-from agentplug.contract.record import added_memory_bytes
+from agentplug.contract.record import added_memory_bytes, plugin_name
 from agentplug.contract.text import printable
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.report.marks import verdict_mark
-from agentplug.report.sentences import explain, format_seconds, plugin_name
+from agentplug.report.sentences import explain, format_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -256,3 +256,8 @@ def memory_floor_bytes(run: RunRecord) -> int:
 def added_memory_bytes(run: RunRecord) -> int:
     """What the plugin had added to its worker's footprint at the peak of this call, as its limit counts it."""
     return max(0, run.usage.peak_memory_bytes - memory_floor_bytes(run))
+
+
+def plugin_name(run: RunRecord) -> str:
+    """What the plugin is called, safe to print."""
+    return printable(run.source.name, 100)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import RunRecord
 from agentplug.contract.text import printable
-from agentplug.contract.tried import tried_lines
-from agentplug.core.profile import Profile
 from agentplug.errors import AgentplugError, LimitExceeded, PluginError, ProtocolViolation, WorkerDied
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from agentplug.core.profile import Profile
 
 
 class Run(RunRecord):
@@ -66,6 +66,8 @@ class Run(RunRecord):
 
     def __str__(self) -> str:
         """Its repr, and a line for each thing that it tried without a right to it."""
+        from agentplug.contract.tried import tried_lines
+
         return "\n".join([repr(self), *tried_lines(self.events)])
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentplug.contract.policy import Policy, format_size
-from agentplug.contract.record import RunRecord, Verdict, added_memory_bytes
+from agentplug.contract.record import RunRecord, Verdict, added_memory_bytes, plugin_name
 from agentplug.contract.tried import tried_lines
 from agentplug.report.html import QUIET, bars, card, code, details, esc, figure, line, pill, table, tail
 from agentplug.report.marks import (
@@ -25,7 +25,7 @@ from agentplug.report.marks import (
     verdict_mark,
 )
 from agentplug.report.profiles import profile_part
-from agentplug.report.sentences import explain, format_seconds, plugin_name
+from agentplug.report.sentences import explain, format_seconds
 
 _VALUE_REPR = reprlib.Repr()
 _VALUE_REPR.maxstring = _VALUE_REPR.maxother = 200

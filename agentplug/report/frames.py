@@ -10,11 +10,10 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.record import KINDS, USAGE_FIELDS, RunRecord
+from agentplug.contract.record import KINDS, USAGE_FIELDS, RunRecord, plugin_name
 from agentplug.contract.text import printable
 from agentplug.report.machine import machine
 from agentplug.report.recorder import ROW, Identity, Recorder
-from agentplug.report.sentences import plugin_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,9 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from agentplug.contract.record import KINDS, USAGE_FIELDS, RunRecord
+from agentplug.contract.record import KINDS, USAGE_FIELDS, RunRecord, plugin_name
 from agentplug.contract.text import printable
-from agentplug.report.sentences import plugin_name
 
 BLOCK_ROWS = 1 << 10
 """A block is compressed once it is full: in a millisecond, which the caller's loop can spare."""

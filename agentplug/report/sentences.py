@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from agentplug.contract.events import Event
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES, Policy
-from agentplug.contract.record import RunRecord, added_memory_bytes
+from agentplug.contract.record import RunRecord, added_memory_bytes, plugin_name
 from agentplug.contract.text import printable
 
 DECIDING = ("limit", "stop", "protocol", "unserializable", "error", "exit", "reply")
@@ -41,11 +41,6 @@ _LIMITS = {
     "disk": _Limit("disk limit", "disk", "bytes"),
     "reply": _Limit("reply limit", "reply", "bytes"),
 }
-
-
-def plugin_name(run: RunRecord) -> str:
-    """What the plugin is called, safe to print."""
-    return printable(run.source.name, 100)
 
 
 def format_seconds(seconds: float) -> str:

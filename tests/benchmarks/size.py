@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.size`: the modules and lines that one call loads on each side, and the lines of each room.
+"""`python -m tests.benchmarks.size`: the modules and lines that one call loads on each side, and lines of each room.
 
 The host's side is a new process that makes one call of a plugin file. The worker's side is what that plugin finds in
 `sys.modules`, the zygote's imports included. Tables in Markdown, as ARCHITECTURE.md has them.

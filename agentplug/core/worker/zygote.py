@@ -35,6 +35,7 @@ from agentplug.core.worker.barriers import environment, libc, seccomp
 from agentplug.core.worker.keeper import end_children, fork_below_a_keeper
 from agentplug.core.worker.worker import main as worker_main
 
+_FOR_VALUES = ("decimal", "uuid")  # the codec needs them as soon as a value isn't plain; a worker would take 4 ms
 _LULL_MS = 30  # a spare is forked when the workers that were asked for have got going
 _SWEEP_S = 2.0  # then the rest waits for the next turn: a process deep in the kernel takes its time to die
 
@@ -44,7 +45,7 @@ def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
     keeper = fork_below_a_keeper(control_fd, scratch_root)
     control = socket.socket(fileno=control_fd)
     resolve(landlockpy.supported, seccompy.supported)
-    for name in preload:
+    for name in (*_FOR_VALUES, *preload):
         try:
             importlib.import_module(name)
         except BaseException as error:

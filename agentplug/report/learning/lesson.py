@@ -13,12 +13,12 @@ from typing import Any
 
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy, format_size, shown
-from agentplug.contract.record import RunRecord, added_memory_bytes
+from agentplug.contract.record import RunRecord, added_memory_bytes, plugin_name
 from agentplug.contract.text import printable
 from agentplug.errors import PolicyError
 from agentplug.report.learning.proposal import Learned, Right
 from agentplug.report.learning.used_rights import Files, Network, in_runs
-from agentplug.report.sentences import format_seconds, plugin_name
+from agentplug.report.sentences import format_seconds
 
 _MIB, _KIB = 1 << 20, 1 << 10
 _LEAST_MEMORY = 16 * _MIB

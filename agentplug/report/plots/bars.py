@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
-from agentplug.contract.record import RunRecord, added_memory_bytes
+from agentplug.contract.record import RunRecord, added_memory_bytes, plugin_name
 from agentplug.report.labels import SMALL, halo, plot_text
 from agentplug.report.marks import verdict_mark
 from agentplug.report.plots.canvas import (
@@ -21,7 +21,6 @@ from agentplug.report.plots.canvas import (
     top,
 )
 from agentplug.report.plots.given import runs_of
-from agentplug.report.sentences import plugin_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from agentplug.contract.record import RunRecord, added_memory_bytes, memory_floor_bytes
+from agentplug.contract.record import RunRecord, added_memory_bytes, memory_floor_bytes, plugin_name
 from agentplug.report.columns import SAMPLES_COLUMNS
 from agentplug.report.labels import mark_events, mark_phases, plot_text, width_pt
 from agentplug.report.marks import CPU_COLOR, MEMORY_COLOR, verdict_mark
@@ -28,7 +28,6 @@ from agentplug.report.plots.canvas import (
     top,
 )
 from agentplug.report.plots.given import limit_of, once, one_run
-from agentplug.report.sentences import plugin_name
 
 if TYPE_CHECKING:
     import pandas as pd

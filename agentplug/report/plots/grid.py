@@ -6,13 +6,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from agentplug.contract.record import RunRecord
+from agentplug.contract.record import RunRecord, plugin_name
 from agentplug.report.labels import halo, mark_phases, plot_text
 from agentplug.report.marks import LIMIT_COLOR, verdict_mark
 from agentplug.report.plots.canvas import amount, dress, say, several, time_unit, top
 from agentplug.report.plots.curves import run_curve
 from agentplug.report.plots.given import runs_of
-from agentplug.report.sentences import plugin_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from datetime import timedelta
+from types import GenericAlias
 from typing import Any
+
+from msgspec.msgpack import Decoder
 
 from agentplug.contract.text import printable
 
@@ -42,6 +46,21 @@ SPAN_LAYOUT = struct.Struct("<iii")
 MICROSECOND = timedelta(microseconds=1)
 
 _NAME_LENGTH = 200
+
+
+@functools.cache
+def typed(*extra: Any) -> Decoder[Any]:
+    """A decoder that takes text alone for keys, `PLAIN_DEPTH` levels deep: untyped ones build dicts of any key, in C.
+
+    It doesn't recurse further, whatever the recursion limit is; deeper structures are walked (`pieces`).
+    """
+    leaf: Any = None | bool | int | float | str
+    for kind in extra:
+        leaf = leaf | kind
+    tree = leaf
+    for _ in range(PLAIN_DEPTH):
+        tree = leaf | GenericAlias(list, (tree,)) | GenericAlias(dict, (str, tree))
+    return Decoder(tree)
 
 
 class Unserializable(Exception):

@@ -25,7 +25,6 @@ MOST_TEXTS, MOST_CONTAINERS = 100_000, 1 << 17
 """Of either what is decoded in one call, guessed by first bytes, which all but ASCII has within it too. So many lists
 take some 10 ms, and the collector 25 ms after; so many keys of one dict, the slowest of texts, 30 to 45 ms."""
 _KEYS_AT_ONCE = 1 << 14
-_FEW_BYTES, _GROWTH, _CONTAINER_BYTES = 256, 16, 232
 
 _SCALAR, _TEXT, _LIST, _MAP, _EXT, _FOREIGN = range(6)
 
@@ -72,16 +71,9 @@ def slow(data: bytes | memoryview) -> bool:
     return containers > MOST_CONTAINERS or texts / MOST_TEXTS + containers / (2 * MOST_TEXTS) > 1
 
 
-def held_bytes(data: bytes | memoryview) -> int:
-    """About how much memory the value of this takes, rather too much than too little: a guess by its bytes.
-
-    An empty set is 3 bytes here and 232 in memory, a small number 5 and 44, a Decimal 8 and 111.
-    """
-    if len(data) <= _FEW_BYTES:
-        return len(data) * _CONTAINER_BYTES // 3
-    data = bytes(data)
-    containers = len(data) - len(data.translate(None, _CONTAINERS))
-    return len(data) * _GROWTH + containers * _CONTAINER_BYTES
+def container_count(data: bytes) -> int:
+    """About how many lists and dicts these bytes hold: a guess that errs on the side of more."""
+    return len(data) - len(data.translate(None, _CONTAINERS))
 
 
 def table_of(keys: list[Any], values: list[Any]) -> dict[Any, Any]:

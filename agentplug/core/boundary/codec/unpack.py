@@ -5,36 +5,19 @@ Its methods may raise anything: `values.decode` turns that into a `DecodeError`.
 
 from __future__ import annotations
 
-import functools
 import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from types import GenericAlias
 from typing import Any
 
 import msgspec
-from msgspec.msgpack import Decoder, Ext
+from msgspec.msgpack import Ext
 
 from agentplug.core.boundary.codec import layout as wire
 from agentplug.core.boundary.codec.crowded_keys import crowded, key_units
-from agentplug.core.boundary.codec.layout import SCALARS, DecodeError
+from agentplug.core.boundary.codec.layout import SCALARS, DecodeError, typed
 from agentplug.core.boundary.codec.pieces import read, slow, table_of
-
-
-@functools.cache
-def typed(*extra: Any) -> Decoder[Any]:
-    """A decoder that takes text alone for keys, `PLAIN_DEPTH` levels deep: untyped ones build dicts of any key, in C.
-
-    It doesn't recurse further, whatever the recursion limit is; deeper structures are walked (`pieces`).
-    """
-    leaf: Any = None | bool | int | float | str
-    for kind in extra:
-        leaf = leaf | kind
-    tree = leaf
-    for _ in range(wire.PLAIN_DEPTH):
-        tree = leaf | GenericAlias(list, (tree,)) | GenericAlias(dict, (str, tree))
-    return Decoder(tree)
 
 
 class Unpacker:
