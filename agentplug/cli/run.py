@@ -72,8 +72,8 @@ def show_run(result: Run) -> None:
 
     from agentplug.contract.policy import format_size
     from agentplug.contract.record import added_memory_bytes
-    from agentplug.contract.tried import tried_lines
     from agentplug.report.marks import verdict_mark
+    from agentplug.report.refused_calls import refused_lines
     from agentplug.report.sentences import format_seconds
 
     if result.verdict.kind == "completed":
@@ -92,7 +92,7 @@ def show_run(result: Run) -> None:
     shown = Text(f"{mark.icon} {printable(str(result.verdict), 100)}", style=f"bold {mark.color}")
     shown_on.print(shown.append(f"  {' · '.join(costs)}", style="not bold default"), soft_wrap=True)
     shown_on.print(Text(result.explain()), soft_wrap=True)
-    for told in tried_lines(result.events):
+    for told in refused_lines(result.events):
         shown_on.print(Text(told), soft_wrap=True)
     if result.profile is not None:
         shown_on.print(Text(str(result.profile)), soft_wrap=True)

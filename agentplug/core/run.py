@@ -66,9 +66,9 @@ class Run(RunRecord):
 
     def __str__(self) -> str:
         """Its repr, and a line for each thing that it tried without a right to it."""
-        from agentplug.contract.tried import tried_lines
+        from agentplug.report.refused_calls import refused_lines
 
-        return "\n".join([repr(self), *tried_lines(self.events)])
+        return "\n".join([repr(self), *refused_lines(self.events)])
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """IPython's text/plain: `str()` of a run by itself, its repr within a list."""

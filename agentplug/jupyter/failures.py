@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from agentplug.contract.record import Verdict
 from agentplug.contract.text import printable
-from agentplug.contract.tried import tried_lines
 from agentplug.core.run import Run
 from agentplug.errors import AgentplugError
+from agentplug.report.refused_calls import refused_lines
 
 TRACEBACK_LINES = 30
 
@@ -34,7 +34,7 @@ def rendered(error: AgentplugError) -> list[str]:
     """The lines to show for `error`."""
     lines = [f"{type(error).__name__}: {_as_options(printable(str(error), 4_000, lines=True))}"]
     if error.run is not None:
-        lines += tried_lines(error.run.events)
+        lines += refused_lines(error.run.events)
     told = error.run.error.traceback.rstrip() if error.run is not None and error.run.error is not None else ""
     if told:
         tail = [printable(line, 500) for line in told.splitlines()]

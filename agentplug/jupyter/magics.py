@@ -14,7 +14,6 @@ from IPython.core.magic import Magics
 from IPython.display import display
 
 from agentplug.contract.record import Verdict
-from agentplug.contract.tried import tried_lines
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.core.sources.cell import cell_source
@@ -28,6 +27,7 @@ from agentplug.jupyter.live import show_dashboard
 from agentplug.jupyter.sandbox_cell import run_bound, run_cell
 from agentplug.jupyter.session import PluginList, Session
 from agentplug.manager.manager import AnyPlugin
+from agentplug.report.refused_calls import refused_lines
 
 if TYPE_CHECKING:
     from agentplug.jupyter.available import AvailableList
@@ -158,7 +158,7 @@ class AgentplugMagics(Magics):
         names.update(left)
         value = _judged(run, expected)
         if value is not run:  # a run shows them itself
-            for told in tried_lines(run.events):
+            for told in refused_lines(run.events):
                 print(told, file=sys.stderr)
             if run.profile is not None:
                 display(run.profile)  # type: ignore[no-untyped-call]

@@ -12,7 +12,6 @@ from typing import Any
 
 from agentplug.contract.policy import Policy, format_size
 from agentplug.contract.record import RunRecord, Verdict, added_memory_bytes, plugin_name
-from agentplug.contract.tried import tried_lines
 from agentplug.report.html import QUIET, bars, card, code, details, esc, figure, line, pill, table, tail
 from agentplug.report.marks import (
     CPU_COLOR,
@@ -25,6 +24,7 @@ from agentplug.report.marks import (
     verdict_mark,
 )
 from agentplug.report.profiles import profile_part
+from agentplug.report.refused_calls import refused_lines
 from agentplug.report.sentences import explain, format_seconds
 
 _VALUE_REPR = reprlib.Repr()
@@ -149,7 +149,7 @@ def _gap(row: Mapping[str, Any]) -> str:
 
 def _tried(run: RunRecord) -> str:
     """A line for each thing that it tried without a right to it."""
-    return "".join(line(code(told)) for told in tried_lines(run.events))
+    return "".join(line(code(told)) for told in refused_lines(run.events))
 
 
 def _cost_bars(run: RunRecord) -> str:

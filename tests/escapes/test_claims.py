@@ -12,10 +12,10 @@ from arena import Arena
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Verdict
-from agentplug.contract.tried import tried_lines
 from agentplug.core.host import launcher
 from agentplug.core.host.launcher import zygote_for
 from agentplug.core.run import Run
+from agentplug.report.refused_calls import refused_lines
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 
@@ -135,7 +135,7 @@ def test_what_is_tried_is_the_workers_own_report(confined: Any, tmp_path: Path) 
         ("tried", "kill", "another process SIGKILL", 1),
         ("tried", "prlimit64", "another process", 1),
     ]
-    assert tried_lines(run.events)[0] == "tried: getaddrinfo 10.0.0.1:443 ×2 (its worker's own report)"
+    assert refused_lines(run.events)[0] == "tried: getaddrinfo 10.0.0.1:443 ×2 (its worker's own report)"
 
 
 def test_what_is_used_is_reported_when_observed(confined: Any, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_meddling_with_the_report_only_makes_another_claim(confined: Any) -> Non
     run = confined(MEDDLE, policy=poor())
     assert run.value == "meddled"
     assert [detail[1] for detail in told(run)] == ["kill"]
-    line = tried_lines(run.events)[0]
+    line = refused_lines(run.events)[0]
     assert line.endswith("(its worker's own report)")
     assert "\x1b" not in line
 

@@ -14,10 +14,10 @@ from agentplug import Policy, SandboxedPlugin
 from agentplug.cli.run import show_run
 from agentplug.contract.events import Event
 from agentplug.contract.record import SourceInfo, Usage, judge
-from agentplug.contract.tried import attempts, tried_lines
 from agentplug.core.run import Run
 from agentplug.jupyter.failures import rendered
 from agentplug.report.cards import run_card
+from agentplug.report.refused_calls import refused_calls, refused_lines
 from tests.leftovers import _warmed, nothing_left  # noqa: F401
 
 
@@ -33,7 +33,7 @@ def run_of(*events: Event) -> Run:
 def test_a_line_says_what_was_tried_on_what_and_how_often() -> None:
     """One line each; a count where it was more than once."""
     run = run_of(tried("connect", "10.0.0.1:443", 3), tried("clone"))
-    assert tried_lines(run.events) == ["tried: connect 10.0.0.1:443 ×3", "tried: clone"]
+    assert refused_lines(run.events) == ["tried: connect 10.0.0.1:443 ×3", "tried: clone"]
     assert str(run) == "<Run of p: completed>\ntried: connect 10.0.0.1:443 ×3\ntried: clone"
     assert "tried: connect 10.0.0.1:443 ×3" in run_card(run)
 
@@ -41,7 +41,7 @@ def test_a_line_says_what_was_tried_on_what_and_how_often() -> None:
 def test_nothing_tried_is_no_line() -> None:
     """The text of such a run is its repr."""
     run = run_of()
-    assert (str(run), tried_lines(run.events)) == (repr(run), [])
+    assert (str(run), refused_lines(run.events)) == (repr(run), [])
     assert "tried" not in run_card(run)
 
 
@@ -56,7 +56,7 @@ def test_the_most_telling_comes_first() -> None:
     """Addresses, programs, signals, others' memory, mounts, limits, forks, and then the rest; often before rarely."""
     calls = ["keyctl", "vfork", "prlimit64", "mount", "ptrace", "kill", "execve"]
     events = [tried(call) for call in calls] + [tried("connect", "a:1"), tried("connect", "b:1", 2)]
-    assert [attempt.syscall + attempt.argument for attempt in attempts(events)] == [
+    assert [attempt.syscall + attempt.argument for attempt in refused_calls(events)] == [
         "connectb:1",
         "connecta:1",
         "execve",
@@ -72,37 +72,37 @@ def test_the_most_telling_comes_first() -> None:
 def test_the_same_thing_while_loading_and_later_is_one() -> None:
     """What was tried before the first call counts with the rest."""
     events = [tried("connect", "a:1", 2, during="load"), tried("connect", "a:1", 3)]
-    assert tried_lines(events) == ["tried: connect a:1 ×5"]
+    assert refused_lines(events) == ["tried: connect a:1 ×5"]
 
 
 def test_lines_are_bounded() -> None:
     """So many and no more, the rest is counted; and so are those beyond what the host keeps."""
     events = [tried("execve", f"/bin/{number:03}") for number in range(100)]
     events.append(Event(0.1, "dropped", {"what": "attempts", "count": 7}))
-    assert tried_lines(events, most=2) == [
+    assert refused_lines(events, most=2) == [
         "tried: execve /bin/000",
         "tried: execve /bin/001",
         "tried: and 98 more",
         "tried or used: 7 times more than is kept",
     ]
-    assert len(tried_lines([tried("execve", "x" * 100_000)])[0]) < 250
+    assert len(refused_lines([tried("execve", "x" * 100_000)])[0]) < 250
 
 
 def test_output_beyond_its_limit_was_not_tried() -> None:
     """Another kind of drop."""
-    assert tried_lines([Event(0.1, "dropped", {"what": "output", "count": 7})]) == []
+    assert refused_lines([Event(0.1, "dropped", {"what": "output", "count": 7})]) == []
 
 
 def test_a_claim_says_that_it_is_one() -> None:
     """A claim and the kernel's word on the same thing stay apart."""
     events = [tried("kill", "the host SIGKILL"), tried("kill", "the host SIGKILL", source="worker")]
-    assert tried_lines(events) == [
+    assert refused_lines(events) == [
         "tried: kill the host SIGKILL",
         "tried: kill the host SIGKILL (its worker's own report)",
     ]
 
 
-@pytest.mark.parametrize("shown", [str, run_card, pretty, lambda run: "\n".join(tried_lines(run.events))])
+@pytest.mark.parametrize("shown", [str, run_card, pretty, lambda run: "\n".join(refused_lines(run.events))])
 def test_arguments_are_harmless(shown: Any) -> None:
     """They come from a plugin: no control character, no markup in HTML, no line of their own."""
     text = shown(run_of(tried("execve", "/x\x1b[31m\n\u202e<script>alert(1)</script>")))
@@ -175,8 +175,8 @@ class TestReal:
             first, second = await plugin.run(None), await plugin.run(None)
         told = [(e.detail["during"], e.detail["count"]) for e in first.events if e.kind == "tried"]
         assert told == [("load", 1), ("initialize", 2)]
-        assert [attempt.times for attempt in attempts(first.events)] == [3]
-        assert attempts(second.events) == []
+        assert [attempt.times for attempt in refused_calls(first.events)] == [3]
+        assert refused_calls(second.events) == []
         assert [event.kind for event in second.events] == ["start", "reply"]
 
     def test_a_cell_that_fails_says_what_it_tried(self, ip: Any) -> None:

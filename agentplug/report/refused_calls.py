@@ -1,7 +1,7 @@
-"""What a run tried without a right to it, as lines to read (host).
+"""Refused calls of a run, as lines to read (host): system calls that its policy doesn't grant.
 
 The arguments come from a plugin, so every line goes through `printable`; HTML escaping is the card's business. No
-line holds a process's number, a time or an address of memory: the same attempts read the same each time.
+line holds a process's number, a time or an address of memory: the same refused calls read the same each time.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _TELLING = (
 _RANK = {name: rank for rank, names in enumerate(_TELLING) for name in names.split()}
 
 
-class Attempt(NamedTuple):
-    """A system call that wasn't granted: on what, how often, and whether the kernel says so or the worker."""
+class RefusedCall(NamedTuple):
+    """A system call that wasn't granted: on what argument, how often, and whether the kernel says so or the worker."""
 
     syscall: str
     argument: str
@@ -39,30 +39,30 @@ class Attempt(NamedTuple):
 
     def __str__(self) -> str:
         """Like `connect 10.0.0.1:443 ×3`."""
-        told = printable(f"{self.syscall} {self.argument}".strip(), _MOST_TEXT)
+        call = printable(f"{self.syscall} {self.argument}".strip(), _MOST_TEXT)
         times = f" ×{self.times}" if self.times > 1 else ""
-        return f"{told}{times}" if self.source == "kernel" else f"{told}{times} ({_OWN_REPORT})"
+        return f"{call}{times}" if self.source == "kernel" else f"{call}{times} ({_OWN_REPORT})"
 
 
-def attempts(events: Iterable[Event]) -> list[Attempt]:
-    """What these events say was tried, each thing once, the most telling first."""
+def refused_calls(events: Iterable[Event]) -> list[RefusedCall]:
+    """Count the refused calls in these events, each once, the most telling first."""
     counts: dict[tuple[str, str, str], int] = {}
     for event in events:
         if event.kind == "tried":
             detail = event.detail
             key = (str(detail["syscall"]), str(detail.get("argument", "")), str(detail.get("source", "kernel")))
             counts[key] = counts.get(key, 0) + int(detail.get("count", 1))
-    found = [Attempt(syscall, argument, count, source) for (syscall, argument, source), count in counts.items()]
-    return sorted(found, key=lambda it: (_RANK.get(it.syscall, len(_TELLING)), -it.times, it.syscall, it.argument))
+    calls = [RefusedCall(syscall, argument, count, source) for (syscall, argument, source), count in counts.items()]
+    return sorted(calls, key=lambda it: (_RANK.get(it.syscall, len(_TELLING)), -it.times, it.syscall, it.argument))
 
 
-def tried_lines(events: Iterable[Event], most: int = MOST_LINES) -> list[str]:
-    """Lines like `tried: connect 10.0.0.1:443 ×3`, at most `most` and one that counts the others."""
+def refused_lines(events: Iterable[Event], most: int = MOST_LINES) -> list[str]:
+    """Return lines like `tried: connect 10.0.0.1:443 ×3`, at most `most` and one that counts the others."""
     events = tuple(events)
-    found = attempts(events)
-    lines = [f"tried: {attempt}" for attempt in found[:most]]
-    if len(found) > most:
-        lines.append(f"tried: and {len(found) - most} more")
+    calls = refused_calls(events)
+    lines = [f"tried: {call}" for call in calls[:most]]
+    if len(calls) > most:
+        lines.append(f"tried: and {len(calls) - most} more")
     beyond = [e.detail for e in events if e.kind == "dropped" and e.detail.get("what") == "attempts"]
     if beyond:
         lines.append(f"tried or used: {sum(int(detail['count']) for detail in beyond)} times more than is kept")
