@@ -30,7 +30,7 @@ _RANK = {name: rank for rank, names in enumerate(_TELLING) for name in names.spl
 
 
 class RefusedCall(NamedTuple):
-    """A system call that wasn't granted: on what argument, how often, and whether the kernel says so or the worker."""
+    """A system call without a right to it: its argument, how often, and who says so, the kernel or the worker."""
 
     syscall: str
     argument: str
