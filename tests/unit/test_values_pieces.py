@@ -134,24 +134,24 @@ class TestWorstCases:
         assert taken == (name in TAKEN)
         most = MAX_STRUCTURE_BYTES if name == "a tuple of lists" else 3 * wire.PIECE_BYTES  # an extension is one item
         assert all(length < most for length in calls)
-        assert bool(calls) == pieces.slow(structure) or not taken
+        assert bool(calls) == wire.is_slow(structure) or not taken
 
     def test_slow_structures_are_told_by_their_bytes(self) -> None:
         """All that is slow in one call is walked: the guess may only err on the other side."""
         fast = {"small ints", "nothing"}
         for name, structure in WORST.items():
-            assert pieces.slow(structure) is (name not in fast), name
+            assert wire.is_slow(structure) is (name not in fast), name
 
     def test_short_structure_is_never_slow(self) -> None:
         """65,536 containers are within all bounds, so nearly every reply is spared the look."""
-        assert not pieces.slow(b"\xdd\0\0\xff\xfb" + b"\x90" * 65_531)
+        assert not wire.is_slow(b"\xdd\0\0\xff\xfb" + b"\x90" * 65_531)
         assert decode(b"\xdd\0\0\xff\xfb" + b"\x80" * 65_531) == [{}] * 65_531
 
     @pytest.mark.parametrize("cut", [1, 2, 9, 70_000, 900_000])
     def test_large_structure_cut_off_is_refused(self, cut: int) -> None:
         """Wherever the end is missing, and when there is more after it."""
         whole = encode([{"id": at, "name": f"n{at}", "x": at / 7} for at in range(30_000)]).structure
-        assert pieces.slow(whole)
+        assert wire.is_slow(whole)
         for structure in (whole[:-cut], whole + b"\x01" * min(cut, MAX_STRUCTURE_BYTES - len(whole))):
             with pytest.raises(DecodeError):
                 decode(structure)

@@ -34,7 +34,9 @@ from agentplug.core.boundary.codec.layout import (
     PIECE_BYTES,
     DecodeError,
     Unserializable,
+    container_count,
     container_units,
+    is_slow,
     plain,
     type_name,
     typed,
@@ -72,7 +74,7 @@ def encode(value: object, *, structure_limit: int = MAX_STRUCTURE_BYTES) -> Pack
             structure = _encode(value)
             if len(structure) <= PIECE_BYTES or len(structure) > structure_limit:  # the reader takes it by its length
                 return Packed(structure, [])
-            if not _slow(structure) or container_units(value) <= units:
+            if not is_slow(structure) or container_units(value) <= units:
                 return Packed(structure, [])
             # too many containers: the packer tells where they end
     except (OverflowError, UnicodeEncodeError):
@@ -105,7 +107,7 @@ def decode(
     if paused:
         gc.disable()
     try:
-        if not blobs and not (large and _slow(structure)):
+        if not blobs and not (large and is_slow(structure)):
             try:
                 return _decode_plain(structure)
             except msgspec.ValidationError:
@@ -137,12 +139,4 @@ def held_bytes(structure: bytes | memoryview) -> int:
     """
     if len(structure) <= _FEW_BYTES:
         return len(structure) * _CONTAINER_BYTES // 3
-    from agentplug.core.boundary.codec.pieces import container_count
-
     return len(structure) * _GROWTH + container_count(bytes(structure)) * _CONTAINER_BYTES
-
-
-def _slow(structure: bytes | memoryview) -> bool:
-    from agentplug.core.boundary.codec.pieces import slow
-
-    return slow(structure)

@@ -30,6 +30,12 @@ LIST_UNITS, MAP_UNITS = 1, 2
 """What a list and a dict cost; the collector's look at them afterwards costs more than making them."""
 PIECE_BYTES = 1 << 16
 """What is longer may be decoded in pieces of this length."""
+MOST_TEXTS, MOST_CONTAINERS = 100_000, 1 << 17
+"""The texts and containers that are decoded in one call, guessed by first bytes (other data may hold the same bytes).
+So many lists take some 10 ms, and the collector 25 ms after; so many keys of one dict, the slowest of texts, 30 to
+45 ms."""
+_TEXTS = bytes([*range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB])
+_CONTAINERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
 CALENDAR_STEPS = 1_000
 """In the frequencies of all indexes of a value."""
 MAX_KEY_INT_BYTES = 256
@@ -118,6 +124,20 @@ def container_units(value: Any) -> int:
     if not SCALARS.issuperset(map(type, items)):
         units += sum(map(container_units, items))
     return units
+
+
+def container_count(data: bytes) -> int:
+    """Guess the number of lists and dicts in `data`, rather too many than too few."""
+    return len(data) - len(data.translate(None, _CONTAINERS))
+
+
+def is_slow(data: bytes | memoryview) -> bool:
+    """True if decoding `data` in one call may take too long; a guess by its bytes, which errs on that side."""
+    if len(data) <= PIECE_BYTES:
+        return False
+    data = bytes(data)
+    texts, containers = len(data) - len(data.translate(None, _TEXTS)), container_count(data)
+    return containers > MOST_CONTAINERS or texts / MOST_TEXTS + containers / (2 * MOST_TEXTS) > 1
 
 
 def plain(value: object, depth: int) -> bool:

@@ -21,9 +21,6 @@ from agentplug.core.boundary.codec.layout import (
     DecodeError,
 )
 
-MOST_TEXTS, MOST_CONTAINERS = 100_000, 1 << 17
-"""Of either what is decoded in one call, guessed by first bytes, which all but ASCII has within it too. So many lists
-take some 10 ms, and the collector 25 ms after; so many keys of one dict, the slowest of texts, 30 to 45 ms."""
 _KEYS_AT_ONCE = 1 << 14
 
 _SCALAR, _TEXT, _LIST, _MAP, _EXT, _FOREIGN = range(6)
@@ -52,28 +49,12 @@ def _table() -> list[tuple[int, int, int]]:
 
 
 _TABLE = _table()
-_TEXTS = bytes(first for first, row in enumerate(_TABLE) if row[0] == _TEXT)
-_CONTAINERS = bytes(first for first, row in enumerate(_TABLE) if row[0] in (_LIST, _MAP))
 _FLOATS = re.compile(rb"(?s:\xcb.{8})++")
 _KEY = bytes(1 + row[2] if row[:2] == (_TEXT, 0) else 0 for row in _TABLE)
 """The length of a short text, by its first byte; of anything else nothing."""
 _LEAF = bytes(1 + row[2] if row[0] == _SCALAR and row[2] < 8 else key for row, key in zip(_TABLE, _KEY, strict=True))
 """The length of a short number or text."""
 _UNTYPED: Decoder[Any] = Decoder()
-
-
-def slow(data: bytes | memoryview) -> bool:
-    """Whether decoding all of this in one call may take too long: a guess by its bytes, which errs on that side."""
-    if len(data) <= PIECE_BYTES:
-        return False
-    data = bytes(data)
-    texts, containers = (len(data) - len(data.translate(None, among)) for among in (_TEXTS, _CONTAINERS))
-    return containers > MOST_CONTAINERS or texts / MOST_TEXTS + containers / (2 * MOST_TEXTS) > 1
-
-
-def container_count(data: bytes) -> int:
-    """About how many lists and dicts these bytes hold: a guess that errs on the side of more."""
-    return len(data) - len(data.translate(None, _CONTAINERS))
 
 
 def table_of(keys: list[Any], values: list[Any]) -> dict[Any, Any]:

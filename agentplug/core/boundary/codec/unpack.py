@@ -16,8 +16,8 @@ from msgspec.msgpack import Ext
 
 from agentplug.core.boundary.codec import layout as wire
 from agentplug.core.boundary.codec.crowded_keys import crowded, key_units
-from agentplug.core.boundary.codec.layout import SCALARS, DecodeError, typed
-from agentplug.core.boundary.codec.pieces import read, slow, table_of
+from agentplug.core.boundary.codec.layout import SCALARS, DecodeError, is_slow, typed
+from agentplug.core.boundary.codec.pieces import read, table_of
 
 
 class Unpacker:
@@ -38,7 +38,7 @@ class Unpacker:
 
     def native(self, data: bytes | memoryview) -> Any:
         """What msgpack reads, with extensions in it still packed."""
-        if not slow(data):
+        if not is_slow(data):
             try:
                 return typed(Ext).decode(data)
             except msgspec.ValidationError:
