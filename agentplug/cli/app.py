@@ -8,11 +8,13 @@ is imported inside it, so that `--help` and a typo are answered at once.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -20,7 +22,10 @@ from agentplug.cli.audit import app as audit_app
 from agentplug.cli.terminal import console as _console
 from agentplug.cli.terminal import say as _say
 from agentplug.cli.terminal import told as _told
-from agentplug.contract.options import OPTIONS, policy_from_options
+from agentplug.contract.limits import FIELDS, Field
+from agentplug.contract.options import policy_from_options
+
+F = TypeVar("F", bound=Callable[..., None])
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,7 +36,6 @@ app = typer.Typer(
 )
 app.add_typer(audit_app, name="audit")
 _RIGHTS = "Rights and limits"
-_HELP = {option.key: option for option in OPTIONS}
 
 
 def main() -> None:
@@ -77,13 +81,27 @@ def demo(
 # ---------------------------------------------------------------------- run
 
 
-def _limit(name: str) -> Any:
-    option = _HELP[name]
-    metavar = None if option.flag else option.metavar
-    return typer.Option(f"--{option.name}", metavar=metavar, help=option.help, rich_help_panel=_RIGHTS)
+def _with_options(*rows: Field) -> Callable[[F], F]:
+    """Give a command the options of these fields: they come to it as its keyword arguments."""
+
+    def decorated(command: F) -> F:
+        *parameters, _ = inspect.signature(command, eval_str=True).parameters.values()
+        for row in rows:
+            metavar = None if row.is_switch else row.kind.metavar
+            option = typer.Option(f"--{row.option}", metavar=metavar, help=row.help, rich_help_panel=_RIGHTS)
+            takes: Any = bool if row.is_switch else list[str] | None if row.kind.many else str | None
+            usual = False if row.is_switch else None
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(inspect.Parameter(row.key, kind, default=usual, annotation=Annotated[takes, option]))
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return command
+
+    return decorated
 
 
 @app.command()
+@_with_options(*FIELDS.values())
 def run(
     spec: Annotated[
         str, typer.Argument(metavar="SPEC", help="pkg.mod, pkg.mod:Class, ./file.py:Class or an entry point's name.")
@@ -91,23 +109,10 @@ def run(
     given: Annotated[str | None, typer.Argument(metavar="INPUT", help="Its input; - reads standard input.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="INPUT is JSON, and not just text.")] = False,
     config: Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object for its initialize().")] = None,
-    memory: Annotated[str | None, _limit("memory")] = None,
-    cpu: Annotated[str | None, _limit("cpu")] = None,
-    wall: Annotated[str | None, _limit("wall")] = None,
-    disk: Annotated[str | None, _limit("disk")] = None,
-    processes: Annotated[str | None, _limit("processes")] = None,
-    threads: Annotated[str | None, _limit("threads")] = None,
-    output: Annotated[str | None, _limit("output")] = None,
-    network: Annotated[str | None, _limit("network")] = None,
-    read: Annotated[list[str] | None, _limit("read")] = None,
-    write: Annotated[list[str] | None, _limit("write")] = None,
-    env: Annotated[list[str] | None, _limit("env")] = None,
-    profile: Annotated[str | None, _limit("profile")] = None,
-    best_effort: Annotated[bool, _limit("best_effort")] = False,
     locked: Annotated[bool, typer.Option("--locked", help="Only what agentplug.lock pins, as it is pinned.")] = False,
+    **limits: Any,
 ) -> None:
     """Call one plugin once. The value goes to standard output as JSON, all else to standard error."""
-    limits = {key: value for key, value in locals().items() if key in _HELP}
     with _told():
         from agentplug.cli.run import run_plugin
 
@@ -143,6 +148,7 @@ def doctor(
 
 
 @app.command()
+@_with_options(*(row for row in FIELDS.values() if row.is_right))
 def lock(
     specs: Annotated[
         list[str] | None,
@@ -161,22 +167,9 @@ def lock(
         str, typer.Option(metavar="FILE", help="A PEP 751 lock, to take over its hashes and attestations.")
     ] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Agree to what would be asked.")] = False,
-    network: Annotated[str | None, _limit("network")] = None,
-    read: Annotated[list[str] | None, _limit("read")] = None,
-    write: Annotated[list[str] | None, _limit("write")] = None,
-    env: Annotated[list[str] | None, _limit("env")] = None,
-    processes: Annotated[str | None, _limit("processes")] = None,
-    best_effort: Annotated[bool, _limit("best_effort")] = False,
-    preload: Annotated[
-        list[str] | None, typer.Option(metavar="MODULE", help="a module to preload", rich_help_panel=_RIGHTS)
-    ] = None,
-    hook: Annotated[
-        list[str] | None, typer.Option(metavar="POINT=KIND", help="a hook it may have", rich_help_panel=_RIGHTS)
-    ] = None,
+    **limits: Any,
 ) -> None:
     """Pin plugins by their bytes in agentplug.lock, or compare them with it; rights are what each may be granted."""
-    given: dict[str, Any] = {"network": network, "read": read, "write": write, "env": env, "processes": processes}
-    given |= {"preload": preload, "best_effort": best_effort or None}
     with _told():
         if (check and (specs or upgrade)) or not (check or specs or upgrade):
             _say("write agentplug lock SPEC…, or --upgrade NAME, or --check alone")
@@ -185,7 +178,7 @@ def lock(
         from agentplug.manager.pins.lockfile import lock_path
         from agentplug.manager.pins.pin import rights_from_options
 
-        rights = rights_from_options(given, hook or (), os.path.dirname(lock_path(path)))
+        rights = rights_from_options(limits, os.path.dirname(lock_path(path)))
         console = _console()
         status = (
             check_lock(console, path)

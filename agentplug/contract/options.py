@@ -1,15 +1,16 @@
 """Limits and rights as people type them (host): `--memory 64M --network 443`, to a `Policy`.
 
-The one place that knows these options; the command line and the magics make their parsers from `OPTIONS`, and read
-what they parsed with `policy_from_options`.
+The command line and the magics make their parsers from the options in `limits.FIELDS`, and read what they parsed with
+`policy_from_options`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from agentplug.contract.limits import FIELDS, Field, Kind
 from agentplug.contract.policy import Policy
 from agentplug.errors import PolicyError
 
@@ -17,64 +18,31 @@ _YES = frozenset(("", "yes", "true", "on", "all"))
 _NO = frozenset(("no", "false", "off", "none"))
 
 
-class Option(NamedTuple):
-    """`--NAME METAVAR`, which sets the policy's `field`. `many` may come more than once, a `flag` takes no value."""
-
-    name: str
-    field: str
-    metavar: str
-    help: str
-    many: bool = False
-    flag: bool = False
-
-    @property
-    def key(self) -> str:
-        """The name that parsers of arguments file it under."""
-        return self.name.replace("-", "_")
-
-
-OPTIONS: tuple[Option, ...] = (
-    Option("memory", "memory", "SIZE", "memory that it may add, like 256M"),
-    Option("cpu", "cpu_s", "SECONDS", "CPU time a call"),
-    Option("wall", "wall_s", "SECONDS", "elapsed time a call"),
-    Option("disk", "disk", "SIZE", "its private scratch directory, like 10M"),
-    Option("processes", "processes", "N", "child processes"),
-    Option("threads", "threads", "N", "threads, its first included"),
-    Option("output", "output", "SIZE", "stdout and stderr that are kept a call"),
-    Option("network", "network", "PORTS", "TCP ports that it may connect to, like 443,8080; or yes, or no"),
-    Option("read", "read", "PATH", "a path that it may read", many=True),
-    Option("write", "write", "PATH", "a path that it may read and write", many=True),
-    Option(
-        "env", "env", "NAME[=VALUE]", "a variable that it sees; without a value, the one that is set here", many=True
-    ),
-    Option("profile", "profile", "KIND", "where its memory or cpu went, as its own process says: memory or cpu"),
-    Option("best-effort", "best_effort", "", "start even where this machine can't enforce everything", flag=True),
-)
-
-
 def policy_from_options(given: Mapping[str, Any], base: Policy | None = None) -> Policy:
-    """`base` (or the default policy) with the options that were `given`, by name or key; None was not given.
+    """Change `base` (or the default policy) by the options in `given`, by their names or keys; None is no option.
 
-    Values are texts, lists of texts for options that may come more than once, and True for a flag; other names are
+    Values are texts, lists of texts for options that may come more than once, and True for a switch; other names are
     left to the caller. Raises `PolicyError`, naming the option.
     """
     policy = base or Policy()
-    for option in OPTIONS:
-        value = given.get(option.key, given.get(option.name))
-        if value is None or (option.many and not value) or (option.flag and value is False):
+    for row in FIELDS.values():
+        value = given.get(row.key, given.get(row.option))
+        if value is None or (row.kind.many and not value) or (row.is_switch and value is False):
             continue
+        if row.is_switch:
+            value = row.words[0] if row.words else True
         try:
-            policy = policy.replace(**{option.field: _READERS.get(option.name, _as_it_is)(value)})
+            policy = policy.replace(**{row.name: _READERS.get(row.kind, _as_it_is)(value)})
         except PolicyError as error:
-            raise PolicyError(_of_option(option, str(error))) from None
+            raise PolicyError(_of_option(row, str(error))) from None
     return policy
 
 
-def _of_option(option: Option, message: str) -> str:
-    """A policy's message in the words of who typed the option: `--cpu=0.0: …` for `cpu_s=0.0: …`."""
-    if message.startswith(option.field):
-        return f"--{option.name}{message.removeprefix(option.field)}"
-    return f"--{option.name}: {message}"
+def _of_option(row: Field, message: str) -> str:
+    """Put a policy's message in the words of who typed the option: `--cpu=0.0: …` for `cpu_s=0.0: …`."""
+    if message.startswith(row.name):
+        return f"--{row.option}{message.removeprefix(row.name)}"
+    return f"--{row.option}: {message}"
 
 
 def _as_it_is(value: Any) -> Any:
@@ -107,21 +75,33 @@ def _network(value: Any) -> Any:
         raise PolicyError(f"{value!r}: write TCP ports like 443,8080, or yes, or no") from None
 
 
-def _env(value: Any) -> dict[str, str]:
+def _texts(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(map(str, value))
+
+
+def _variables(value: Any) -> dict[str, str]:
     pairs = {}
-    for text in [value] if isinstance(value, str) else value:
-        name, equals, content = str(text).partition("=")
+    for text in _texts(value):
+        name, equals, content = text.partition("=")
         if not equals and name not in os.environ:
             raise PolicyError(f"{name} isn't set here; write {name}=VALUE")
         pairs[name] = content if equals else os.environ[name]
     return pairs
 
 
-_READERS: dict[str, Callable[[Any], Any]] = {
-    "cpu": _seconds,
-    "wall": _seconds,
-    "processes": _count,
-    "threads": _count,
-    "network": _network,
-    "env": _env,
+def _grants(value: Any) -> dict[str, str]:
+    return {point: grant for point, _, grant in (text.partition("=") for text in _texts(value))}
+
+
+def _modules(value: Any) -> tuple[str, ...]:
+    return tuple(name.strip() for text in _texts(value) for name in text.split(","))
+
+
+_READERS: dict[Kind, Callable[[Any], Any]] = {
+    Kind.SECONDS: _seconds,
+    Kind.COUNT: _count,
+    Kind.PORTS: _network,
+    Kind.VARIABLES: _variables,
+    Kind.GRANTS: _grants,
+    Kind.MODULES: _modules,
 }

@@ -15,13 +15,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from agentplug.contract.grants import parse_grant
+from agentplug.contract.limits import FIELDS, Field, Kind
 from agentplug.contract.plugin import HOOK_POINTS
 from agentplug.contract.text import printable
 from agentplug.errors import PolicyError
-
-PROFILES = ("memory", "cpu")
-MAX_REPLY_BYTES = 1 << 30
-MAX_STRUCTURE_BYTES = 1 << 20
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)
@@ -59,6 +56,13 @@ def format_size(size_bytes: float) -> str:
     return f"{size_bytes:.4g} TiB"
 
 
+def format_amount(row: Field, amount: float) -> str:
+    """`amount` of a limit for people: `512 MiB`, `10 s`, `64`."""
+    if row.kind is Kind.SIZE:
+        return format_size(amount)
+    return f"{amount:g} {row.kind.unit}".rstrip()
+
+
 def _keyword_errors(init: Callable[..., None]) -> Callable[..., None]:
     """Turn the TypeError of an unknown field into a PolicyError that names it and the nearest right one."""
     signature = inspect.signature(init)
@@ -78,81 +82,43 @@ def _keyword_errors(init: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
+def _of(name: str) -> Any:
+    """Make the dataclass field with the default that the table of fields has."""
+    default = FIELDS[name].default
+    return field(default_factory=dict) if isinstance(default, dict) else field(default=default)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Rights and limits of a plugin. Sizes take bytes or `"256M"`, times are seconds.
+    """Rights and limits of a plugin. Sizes take bytes or `"256M"`, times are seconds."""
 
-    memory       what the plugin may add to its worker's footprint, in bytes
-    cpu_s        CPU seconds a call
-    wall_s       elapsed seconds a call
-    processes    child processes
-    threads      threads, the worker's own included
-    open_files   open file descriptors
-    disk         bytes in its private scratch directory, wiped at the end
-    output       bytes of stdout and stderr kept a call; the rest is counted and dropped
-    reply        bytes of the largest reply
-    network      False, True, or the TCP ports it may connect to
-    read, write  paths granted beside the interpreter and its installed packages (these are read-only)
-    env          environment variables it sees beside PATH, HOME and LANG
-    hooks        granted rights, `{point: kind}`, such as `{"pre_tool_call": "veto"}`; after the kind may stand `open`
-                 (its failure lets the message pass) and `native` (it sees the framework's own dump)
-    preload      modules imported once, before confinement, and shared by forking: trusted code only
-    observe      "files": write down which files, addresses and programs it uses, for `learn`; "" for nothing more
-    profile      "memory" or "cpu": a profiler in its own process says where that went, see `Run.profile`; "" for none
-    best_effort  go on where this machine can't enforce a field, and show which
-
-    Raises `PolicyError`, naming the field.
-    """
-
-    memory: int | str = "512M"
-    cpu_s: float = 10.0
-    wall_s: float = 30.0
-    processes: int = 0
-    threads: int = 64
-    open_files: int = 64
-    disk: int | str = 0
-    output: int | str = "1M"
-    reply: int | str = "16M"
-    network: bool | tuple[int, ...] = False
-    read: tuple[str, ...] = ()
-    write: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    hooks: Mapping[str, str] = field(default_factory=dict)
-    preload: tuple[str, ...] = ()
-    observe: str = ""
-    profile: str = ""
-    best_effort: bool = False
+    memory: int | str = _of("memory")
+    cpu_s: float = _of("cpu_s")
+    wall_s: float = _of("wall_s")
+    processes: int = _of("processes")
+    threads: int = _of("threads")
+    open_files: int = _of("open_files")
+    disk: int | str = _of("disk")
+    output: int | str = _of("output")
+    reply: int | str = _of("reply")
+    network: bool | tuple[int, ...] = _of("network")
+    read: tuple[str, ...] = _of("read")
+    write: tuple[str, ...] = _of("write")
+    env: Mapping[str, str] = _of("env")
+    hooks: Mapping[str, str] = _of("hooks")
+    preload: tuple[str, ...] = _of("preload")
+    observe: str = _of("observe")
+    profile: str = _of("profile")
+    best_effort: bool = _of("best_effort")
 
     def __post_init__(self) -> None:
-        def put(name: str, value: object) -> None:
-            object.__setattr__(self, name, value)
-
-        put("memory", _size(self, "memory", least=1 << 20))
-        put("disk", _size(self, "disk", least=0))
-        put("output", _size(self, "output", least=0))
-        put("reply", _size(self, "reply", least=64, most=MAX_REPLY_BYTES))
-        put("cpu_s", _seconds(self, "cpu_s"))
-        put("wall_s", _seconds(self, "wall_s"))
-        put("processes", _count(self, "processes", least=0, most=4096))
-        put("threads", _count(self, "threads", least=1, most=4096))
-        put("open_files", _count(self, "open_files", least=16, most=65536))
-        put("network", _network(self.network))
-        put("read", _paths(self, "read"))
-        put("write", _paths(self, "write"))
-        put("env", _env(self.env))
-        put("hooks", _hooks(self.hooks))
-        put("preload", _modules(self.preload))
-        if self.observe not in ("", "files"):
-            raise PolicyError(f'observe={shown(self.observe)}: write "files", or "" for nothing')
-        if self.profile not in ("", *PROFILES):
-            raise PolicyError(f'profile={shown(self.profile)}: write "memory" or "cpu", or "" for none')
+        for row in FIELDS.values():
+            object.__setattr__(self, row.name, _CHECKS[row.kind](row, getattr(self, row.name)))
         if self.profile and self.observe:
             raise PolicyError(
                 f"profile={shown(self.profile)} with observe={shown(self.observe)}: what the profiler uses would be "
                 "taken for the plugin's own; ask for one at a time"
             )
-        if not isinstance(self.best_effort, bool):
-            raise PolicyError(f"best_effort={shown(self.best_effort)}: write True or False")
 
     def replace(self, **changes: Any) -> Policy:
         """A copy with these fields changed."""
@@ -192,62 +158,60 @@ class Policy:
         return f"Policy({', '.join(shown)})"
 
 
-def _size(policy: Policy, name: str, *, least: int, most: int = 1 << 50) -> int:
-    size = parse_size(getattr(policy, name), name)
-    if not least <= size <= most:
-        raise PolicyError(f"{name}={shown(size)}: between {format_size(least)} and {format_size(most)}, please")
+def _size(row: Field, value: object) -> int:
+    size = parse_size(value, row.name)
+    if not row.least <= size <= row.most:
+        bounds = f"between {format_size(row.least)} and {format_size(row.most)}"
+        raise PolicyError(f"{row.name}={shown(size)}: {bounds}, please")
     return size
 
 
-def _seconds(policy: Policy, name: str) -> float:
-    value = getattr(policy, name)
+def _seconds(row: Field, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise PolicyError(f"{name}={shown(value)}: write seconds as a number")
-    if not 0.001 <= value <= 10_000_000:
-        raise PolicyError(f"{name}={shown(value)}: between 0.001 and 10,000,000 seconds, please")
+        raise PolicyError(f"{row.name}={shown(value)}: write seconds as a number")
+    if not row.least <= value <= row.most:
+        raise PolicyError(f"{row.name}={shown(value)}: between {row.least:,} and {row.most:,} seconds, please")
     return float(value)
 
 
-def _count(policy: Policy, name: str, *, least: int, most: int) -> int:
-    value = getattr(policy, name)
+def _count(row: Field, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise PolicyError(f"{name}={shown(value)}: write a whole number")
-    if not least <= value <= most:
-        raise PolicyError(f"{name}={shown(value)}: between {least} and {most}, please")
+        raise PolicyError(f"{row.name}={shown(value)}: write a whole number")
+    if not row.least <= value <= row.most:
+        raise PolicyError(f"{row.name}={shown(value)}: between {row.least} and {row.most}, please")
     return value
 
 
-def _network(value: object) -> bool | tuple[int, ...]:
+def _network(row: Field, value: object) -> bool | tuple[int, ...]:
     if isinstance(value, bool):
         return value
     if isinstance(value, int):
         value = (value,)
     if not isinstance(value, (tuple, list, set, frozenset)) or not value:
-        raise PolicyError(f"network={shown(value)}: write False, True, or a tuple of TCP ports like (443,)")
+        raise PolicyError(f"{row.name}={shown(value)}: write False, True, or a tuple of TCP ports like (443,)")
     for port in value:
         if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
-            raise PolicyError(f"network: {shown(port)} isn't a TCP port (1 to 65535)")
+            raise PolicyError(f"{row.name}: {shown(port)} isn't a TCP port (1 to 65535)")
     return tuple(sorted(set(value)))
 
 
-def _paths(policy: Policy, name: str) -> tuple[str, ...]:
-    value = getattr(policy, name)
+def _paths(row: Field, value: object) -> tuple[str, ...]:
     if isinstance(value, (str, os.PathLike)):
         value = (value,)
     if not isinstance(value, (tuple, list)):
-        raise PolicyError(f"{name}={shown(value)}: write a path or a tuple of paths")
+        raise PolicyError(f"{row.name}={shown(value)}: write a path or a tuple of paths")
     paths = []
     for path in value:
         if not isinstance(path, (str, os.PathLike)) or not os.fspath(path) or "\0" in os.fsdecode(path):
-            raise PolicyError(f"{name}: {shown(path)} isn't a path")
+            raise PolicyError(f"{row.name}: {shown(path)} isn't a path")
         if not _encodable(os.fsdecode(path)):
-            raise PolicyError(f"{name}: {shown(path)} is no UTF-8, which a path has to be to be granted")
+            raise PolicyError(f"{row.name}: {shown(path)} is no UTF-8, which a path has to be to be granted")
         paths.append(os.path.realpath(os.path.expanduser(os.fsdecode(path))))
     return tuple(dict.fromkeys(paths))
 
 
 def _encodable(text: str) -> bool:
-    """Whether `text` can be sent: a name or a value that isn't UTF-8 holds lone surrogates here."""
+    """True for text that can be sent: a name or a value that isn't UTF-8 holds lone surrogates here."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -255,41 +219,75 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _env(value: object) -> dict[str, str]:
+def _env(row: Field, value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise PolicyError(f"env={shown(value)}: write a dict of names and texts")
+        raise PolicyError(f"{row.name}={shown(value)}: write a dict of names and texts")
     for key, text in value.items():
         if not isinstance(key, str) or not key or "=" in key or "\0" in key or not _encodable(key):
-            raise PolicyError(f"env: {shown(key)} isn't the name of a variable")
+            raise PolicyError(f"{row.name}: {shown(key)} isn't the name of a variable")
         if not isinstance(text, str) or "\0" in text or not _encodable(text):
-            raise PolicyError(f"env[{shown(key)}]={shown(text)}: the value of a variable is UTF-8 text without NUL")
+            raise PolicyError(
+                f"{row.name}[{shown(key)}]={shown(text)}: the value of a variable is UTF-8 text without NUL"
+            )
     return dict(value)
 
 
-def _hooks(value: object) -> dict[str, str]:
+def _hooks(row: Field, value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise PolicyError(f"hooks={shown(value)}: write a dict of hook points and kinds")
+        raise PolicyError(f"{row.name}={shown(value)}: write a dict of hook points and kinds")
     for point, kind in value.items():
         if point not in HOOK_POINTS:
-            raise PolicyError(f"hooks: unknown point {shown(point)}; the points are {', '.join(HOOK_POINTS)}")
+            raise PolicyError(f"{row.name}: unknown point {shown(point)}; the points are {', '.join(HOOK_POINTS)}")
         try:
             parse_grant(kind)
         except ValueError as error:
-            raise PolicyError(f"hooks[{shown(point)}]={shown(kind)}: {error}") from None
+            raise PolicyError(f"{row.name}[{shown(point)}]={shown(kind)}: {error}") from None
     return dict(value)
 
 
-def _modules(value: object) -> tuple[str, ...]:
+def _modules(row: Field, value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         value = (value,)
     if not isinstance(value, (tuple, list)):
-        raise PolicyError(f"preload={shown(value)}: write a tuple of module names")
+        raise PolicyError(f"{row.name}={shown(value)}: write a tuple of module names")
     for name in value:
         if not isinstance(name, str) or not _PYTHON_NAME.fullmatch(name):
-            raise PolicyError(f"preload: {shown(name)} isn't a module name")
+            raise PolicyError(f"{row.name}: {shown(name)} isn't a module name")
     return tuple(sorted(set(value)))
 
 
+def _word(row: Field, value: object) -> str:
+    if not isinstance(value, str) or value not in ("", *row.words):
+        words, nothing = " or ".join(f'"{word}"' for word in row.words), "nothing" if row.is_switch else "none"
+        raise PolicyError(f'{row.name}={shown(value)}: write {words}, or "" for {nothing}')
+    return value
+
+
+def _flag(row: Field, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise PolicyError(f"{row.name}={shown(value)}: write True or False")
+    return value
+
+
+_CHECKS: dict[Kind, Callable[[Field, object], object]] = {
+    Kind.SIZE: _size,
+    Kind.SECONDS: _seconds,
+    Kind.COUNT: _count,
+    Kind.PORTS: _network,
+    Kind.PATHS: _paths,
+    Kind.VARIABLES: _env,
+    Kind.GRANTS: _hooks,
+    Kind.MODULES: _modules,
+    Kind.WORD: _word,
+    Kind.FLAG: _flag,
+}
 _DEFAULT: dict[str, Policy] = {}
 Policy.__init__ = _keyword_errors(Policy.__init__)  # type: ignore[method-assign]
 _DEFAULT["policy"] = Policy()
+Policy.__doc__ = "\n".join(
+    [
+        f"{Policy.__doc__}\n",
+        *(f"    {row.name:<12} {row.meaning}" for row in FIELDS.values()),
+        "\n    Raises `PolicyError`, naming the field.\n    ",
+    ]
+)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from agentplug.contract.events import TOLD, Event
+from agentplug.contract.limits import LIMITS
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import ErrorText, SourceInfo, added_memory_bytes
 from agentplug.contract.text import printable
@@ -124,16 +125,12 @@ def _note(record: Record, exchange: Exchange, kind: str, **detail: Any) -> None:
 
 
 def _refusal(failure: wire.Failure, policy: Policy) -> dict[str, Any]:
-    """The bound at which the kernel refuses more, and the policy's."""
-    memory = int(policy.memory)
-    reserved = data_allowance_bytes(memory, policy.threads) if failure.type.endswith("MemoryError") else memory
-    return {
-        "memory": {"measured": reserved, "bound": memory, "unit": "bytes"},
-        "files": {"measured": policy.open_files, "bound": policy.open_files, "unit": "files"},
-        "disk": {"measured": int(policy.disk), "bound": int(policy.disk), "unit": "bytes"},
-        "processes": {"measured": policy.processes, "bound": policy.processes, "unit": "processes"},
-        "threads": {"measured": policy.threads, "bound": policy.threads, "unit": "threads"},
-    }[failure.limit]
+    """Tell the bound at which the kernel refuses more, and the policy's."""
+    row = LIMITS[failure.limit]
+    bound = measured = getattr(policy, row.name)
+    if row.name == "memory" and failure.type.endswith("MemoryError"):
+        measured = data_allowance_bytes(bound, policy.threads)
+    return {"measured": measured, "bound": bound, "unit": row.unit}
 
 
 def carried(run: Run, during: str) -> list[Event]:

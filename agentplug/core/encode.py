@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from agentplug.contract.policy import MAX_STRUCTURE_BYTES
+from agentplug.contract.limits import MAX_STRUCTURE_BYTES
 from agentplug.contract.text import printable
 from agentplug.core.boundary import codec as values
 from agentplug.core.boundary import frames as wire

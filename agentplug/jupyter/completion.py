@@ -1,4 +1,4 @@
-"""Completion behind our magics (host): their options, names of loaded plugins, kinds of verdict and of profile."""
+"""Completion behind our magics (host): options and what may follow them, names of loaded plugins, verdicts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion
 
-from agentplug.contract.policy import PROFILES
+from agentplug.contract.limits import FIELDS
 from agentplug.contract.record import KINDS
 from agentplug.jupyter import decorators
 from agentplug.jupyter.options import EXPECTED_BY, known_options
@@ -18,6 +18,7 @@ _LINE = re.compile(r"(?:^|[=(;])\s*%(load_plugin|unload_plugin|reload_plugin)\s(
 _CELL = re.compile(r"^%%(load_plugin|sandbox)\s(.*)$")
 _NAMED = ("unload_plugin", "reload_plugin")
 _TAKE_PLUGIN_NAMES = ("--plugin",)
+_WORDS = {f"--{row.option}": row.words for row in FIELDS.values() if row.words and not row.is_switch}
 
 
 def matcher(session: Session, magics: Any) -> Callable[[CompletionContext], dict[str, Any]]:
@@ -54,8 +55,8 @@ def _words(
     behind = next((earlier for earlier in reversed(before) if earlier), "")
     if word.startswith("-"):
         return known
-    if behind == "--profile":
-        return PROFILES
+    if behind in _WORDS:
+        return _WORDS[behind]
     if behind == "--expect":
         kind, colon, _ = word.partition(":")
         return EXPECTED_BY.get(kind, ()) if colon else KINDS

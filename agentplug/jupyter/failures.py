@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TypeVar
 
+from agentplug.contract.limits import FIELDS
 from agentplug.contract.record import Verdict
 from agentplug.contract.text import printable
 from agentplug.core.run import Run
@@ -63,8 +64,4 @@ def _as_options(text: str) -> str:
 
 def _options(whole: str, fields: str) -> str:
     names = re.findall(r"(\w+)=", fields)
-    return whole if _NO_OPTION & set(names) else ", ".join(f"--{_OPTION.get(name, name)}" for name in names)
-
-
-_OPTION = {"cpu_s": "cpu", "wall_s": "wall", "best_effort": "best-effort"}
-_NO_OPTION = {"open_files", "reply", "hooks", "preload"}
+    return ", ".join(f"--{FIELDS[name].option}" for name in names) if FIELDS.keys() >= set(names) else whole

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 from IPython.core.error import UsageError
 
-from agentplug.contract.options import OPTIONS, policy_from_options
+from agentplug.contract.limits import FIELDS, LIMITS
+from agentplug.contract.options import policy_from_options
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import KINDS, Verdict
 from agentplug.contract.text import printable
@@ -29,7 +30,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 EXPECTED_BY: dict[str, tuple[str, ...]] = {
     "completed": (),
     "failed": (),
-    "limited": ("memory", "cpu", "wall", "processes", "threads", "files", "disk", "reply"),
+    "limited": tuple(LIMITS),
     "died": (),
     "broken": ("protocol", "unserializable"),
     "stopped": ("interrupt", "kill", "close"),
@@ -39,15 +40,15 @@ EXPECTED_BY: dict[str, tuple[str, ...]] = {
 
 def limits(function: F) -> F:
     """Give a magic the options that make its policy."""
-    for option in reversed(OPTIONS):
-        settings: dict[str, Any] = {"help": option.help}
-        if option.flag:
+    for row in reversed(tuple(FIELDS.values())):
+        settings: dict[str, Any] = {"help": row.help}
+        if row.is_switch:
             settings["action"] = "store_true"
         else:
-            settings["metavar"] = option.metavar
-            if option.many:
+            settings["metavar"] = row.kind.metavar
+            if row.kind.many:
                 settings["action"] = "append"
-        function = argument(f"--{option.name}", **settings)(function)
+        function = argument(f"--{row.option}", **settings)(function)
     return function
 
 
@@ -79,7 +80,7 @@ def known_options(magic: Any) -> list[str]:
 
 def policy_from(options: argparse.Namespace) -> Policy | None:
     """The policy that the options ask for; None where none of them does. Raises `UsageError`."""
-    given = {option.key: getattr(options, option.key) for option in OPTIONS}
+    given = {row.key: getattr(options, row.key) for row in FIELDS.values()}
     if not any(value not in (None, False) for value in given.values()):
         return None
     try:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentplug.contract.limits import FIELDS
 from agentplug.report.columns import SAMPLES_COLUMNS, kind_of
 from agentplug.report.files import load_trace, save_trace
 from agentplug.report.limits import earlier_limits
@@ -30,7 +31,7 @@ _SHARES: dict[str, Callable[[Any], Any]] = {  # what a call used of which limit;
     "wall_s": lambda frame: frame["wall_s"] / frame["calls"],
     "threads": lambda frame: frame["threads"],
 }
-_LIMITED_BY = {"memory": "memory", "cpu": "cpu_s", "wall": "wall_s", "threads": "threads"}
+_LIMITED_BY = {FIELDS[name].by: name for name in _SHARES}
 
 
 class TraceAccessor:

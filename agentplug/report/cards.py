@@ -10,7 +10,8 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentplug.contract.policy import Policy, format_size
+from agentplug.contract.limits import FIELDS
+from agentplug.contract.policy import Policy, format_amount, format_size
 from agentplug.contract.record import RunRecord, Verdict, added_memory_bytes, plugin_name
 from agentplug.report.html import QUIET, bars, card, code, details, esc, figure, line, pill, table, tail
 from agentplug.report.marks import (
@@ -206,17 +207,8 @@ def _events(run: RunRecord) -> str:
 
 
 def _limits(policy: Policy) -> str:
-    figures = [
-        f"memory {format_size(float(policy.memory))}",
-        f"CPU {policy.cpu_s:g} s",
-        f"wall {policy.wall_s:g} s",
-        f"disk {format_size(float(policy.disk))}",
-        f"processes {policy.processes}",
-        f"threads {policy.threads}",
-        f"open files {policy.open_files}",
-        f"output {format_size(float(policy.output))}",
-        f"reply {format_size(float(policy.reply))}",
-    ]
+    rows = (row for row in FIELDS.values() if row.label)
+    figures = (f"{row.label} {format_amount(row, getattr(policy, row.name))}" for row in rows)
     return " · ".join(map(figure, figures))  # a figure stays on one line with its unit
 
 

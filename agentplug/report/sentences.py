@@ -7,10 +7,11 @@ types) goes through `printable`, so a sentence is safe in a terminal or a log; H
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from agentplug.contract.events import Event
-from agentplug.contract.policy import MAX_STRUCTURE_BYTES, Policy
+from agentplug.contract.limits import LIMITS, MAX_STRUCTURE_BYTES, Field
+from agentplug.contract.policy import Policy
 from agentplug.contract.record import RunRecord, added_memory_bytes, plugin_name
 from agentplug.contract.text import printable
 
@@ -19,28 +20,8 @@ DECIDING = ("limit", "stop", "protocol", "unserializable", "error", "exit", "rep
 
 _MIB = 1 << 20
 _MOST_DECIMALS = 6
-_BYTE_UNITS = {"": "bytes", "bytes": "bytes", "byte": "bytes", "B": "bytes", "s": "s", "seconds": "s"}
+_UNITS = {"bytes": "bytes", "byte": "bytes", "B": "bytes", "s": "s", "seconds": "s"}
 _SIGNALS_OF_NATIVE_CODE = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT")
-
-
-class _Limit(NamedTuple):
-    """How people call a limit, the policy's field for it, and its unit."""
-
-    label: str
-    field: str
-    unit: str
-
-
-_LIMITS = {
-    "memory": _Limit("memory limit", "memory", "bytes"),
-    "cpu": _Limit("CPU limit", "cpu_s", "s"),
-    "wall": _Limit("time limit", "wall_s", "s"),
-    "processes": _Limit("process limit", "processes", ""),
-    "threads": _Limit("thread limit", "threads", ""),
-    "files": _Limit("open file limit", "open_files", ""),
-    "disk": _Limit("disk limit", "disk", "bytes"),
-    "reply": _Limit("reply limit", "reply", "bytes"),
-}
 
 
 def format_seconds(seconds: float) -> str:
@@ -77,23 +58,23 @@ def explain(run: RunRecord) -> str:
 
 
 def _limited(run: RunRecord, name: str, by: str, detail: Mapping[str, Any]) -> str:
-    limit = _LIMITS.get(by)
-    if limit is None:
+    row = LIMITS.get(by)
+    if row is None:
         return f"Plugin {name} exceeded {printable(by, 60)} limit."
     measured, bound = detail.get("measured"), detail.get("bound")
     if bound is None:
-        bound = getattr(run.policy, limit.field)
+        bound = getattr(run.policy, row.name)
     if measured is None and by == "memory":
         measured = added_memory_bytes(run)
-    amounts = _amounts(by, measured, bound, _unit(detail.get("unit"), limit.unit))
-    return f"Plugin {name} exceeded {limit.label}: {amounts}; {_remedy(by, limit.field, bound, run.policy)}"
+    amounts = _amounts(by, measured, bound, _unit(detail.get("unit"), row.kind.unit))
+    return f"Plugin {name} exceeded {row.noun} limit: {amounts}; {_remedy(row, bound, run.policy)}"
 
 
 def _unit(told: object, usual: str) -> str:
-    """The unit of an event: the limit's usual one, unless the event tells of another, like `inodes`."""
+    """Choose an event's unit: the limit's usual one, unless the event tells of another, like `inodes`."""
     if not told or not usual:
         return usual
-    return _BYTE_UNITS.get(str(told), printable(str(told), 20))
+    return _UNITS.get(str(told), printable(str(told), 20))
 
 
 def _amounts(by: str, measured: float | None, bound: float, unit: str) -> str:
@@ -123,14 +104,10 @@ def _byte_scale(by: str, measured: float | None, bound: float) -> tuple[int, str
     return (1024, "KiB", 1) if size >= 1024 else (1, "bytes", 0)
 
 
-def _remedy(by: str, field: str, bound: float, policy: Policy) -> str:
-    if by == "wall":
-        return f"raise Policy({field}=…) if it may take longer."
-    if by == "reply" and bound == MAX_STRUCTURE_BYTES < int(policy.reply):
+def _remedy(row: Field, bound: float, policy: Policy) -> str:
+    if row.name == "reply" and bound == MAX_STRUCTURE_BYTES < int(policy.reply):
         return "return arrays or bytes in place of plain structure."
-    if by == "reply":
-        return f"return less, or raise Policy({field}=…)."
-    return f"raise Policy({field}=…) if it should have more."
+    return row.remedy
 
 
 def _raised(run: RunRecord, name: str, detail: Mapping[str, Any]) -> str:

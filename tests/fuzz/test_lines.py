@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 import agentplug
 from agentplug.cli import app as cli
 from agentplug.contract.events import Event
-from agentplug.contract.options import OPTIONS
+from agentplug.contract.limits import FIELDS
 from agentplug.contract.record import SourceInfo, Usage
 from agentplug.core import sandboxed
 from agentplug.core.run import Run
@@ -40,7 +40,7 @@ _VALUES = """
     {} {'a':1} {1:2} [] "quoted" 'single' "open 'open \\ \\\\ -- --- -1 -x $HOME {name} % %s ; # | é \udcff \u202e
 """.split()
 _VALUES += ["", " ", "\t", "{'a': 1}", "{'a b': [1, 2]}", "1/0", "name.nope", "{", "a" * 300, "\0", "\n", "\ud800"]
-_NAMES = [f"--{option.name}" for option in OPTIONS]
+_NAMES = [f"--{row.option}" for row in FIELDS.values()]
 _NAMES += ["--as", "--config", "-i", "-o", "--run", "--expect", "--plugin", "--live", "--locked", "-h", "--help"]
 _NAMES += [
     "--memroy",

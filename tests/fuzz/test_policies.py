@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentplug.contract.grants import HOOK_KINDS
-from agentplug.contract.options import OPTIONS, policy_from_options
+from agentplug.contract.limits import FIELDS
+from agentplug.contract.options import policy_from_options
 from agentplug.contract.plugin import HOOK_POINTS
 from agentplug.contract.policy import Policy
 from agentplug.core.boundary.frames import SpawnRequest
@@ -107,7 +108,7 @@ def test_any_policy_works_or_is_refused(given_fields: dict[str, Any]) -> None:
 _TYPED = st.one_of(
     texts, sizes, st.lists(st.integers(-1, 70_000), max_size=3).map(lambda found: ",".join(map(str, found))),
     st.sampled_from(["yes", "NO", "", "all", "1e3", "inf", "nan", "-1", "9" * 5000, "1_000", "٣"]),
-    st.sampled_from(["A=B", "=", "A=\0", "PATH"]),
+    st.sampled_from(["A=B", "=", "A=\0", "PATH", "input=veto", "json,a.b", ",", "files"]),
 )  # fmt: skip
 
 
@@ -116,8 +117,8 @@ _TYPED = st.one_of(
     st.fixed_dictionaries(
         {},
         optional={
-            option.key: st.lists(_TYPED, max_size=2) if option.many else st.booleans() if option.flag else _TYPED
-            for option in OPTIONS
+            row.key: st.lists(_TYPED, max_size=2) if row.kind.many else st.booleans() if row.is_switch else _TYPED
+            for row in FIELDS.values()
         },
     )
 )
@@ -126,6 +127,6 @@ def test_any_options_work_or_are_refused(given_options: dict[str, Any]) -> None:
     try:
         policy = policy_from_options(given_options)
     except PolicyError as error:
-        assert names_one(error, [f"--{option.name}" for option in OPTIONS]), error  # noqa: PT017
+        assert names_one(error, [f"--{row.option}" for row in FIELDS.values()]), error  # noqa: PT017
     else:
         assert works(policy)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentplug.contract.policy import MAX_STRUCTURE_BYTES
+from agentplug.contract.limits import MAX_STRUCTURE_BYTES
 from agentplug.core.boundary.codec import DecodeError, decode, encode
 from tests.fuzz.strategies import arrays, indexes, keys, same, tables, values
 

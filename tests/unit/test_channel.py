@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentplug.contract.policy import MAX_STRUCTURE_BYTES
+from agentplug.contract.limits import MAX_STRUCTURE_BYTES
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.channel import FrameReader, FrameSource, Violation, pack, write_frame
 from agentplug.core.boundary.frames import HEADER, MAGIC, Frame

@@ -19,7 +19,8 @@ from rich.console import Console
 
 from agentplug.cli import demo
 from agentplug.cli.app import app
-from agentplug.contract.options import OPTIONS, policy_from_options
+from agentplug.contract.limits import FIELDS
+from agentplug.contract.options import policy_from_options
 from agentplug.contract.policy import Policy
 from agentplug.errors import PolicyError
 
@@ -216,12 +217,12 @@ def wait_for_a_busy_child(process: psutil.Process) -> psutil.Process:
 
 
 def test_the_options_are_those_of_the_command() -> None:
-    """The one table of options and the command's own parameters name the same, so neither can drift."""
+    """Each field of a policy has an option of `agentplug run`, as the table of fields says."""
     command = next(command for command in app.registered_commands if command.callback.__name__ == "run")
     names = set(command.callback.__annotations__) - {"spec", "given", "as_json", "config", "locked", "return"}
 
-    assert names == {option.key for option in OPTIONS}
-    assert {option.field for option in OPTIONS} <= {field.name for field in fields(Policy)}
+    assert names == {row.key for row in FIELDS.values()}
+    assert list(FIELDS) == [field.name for field in fields(Policy)]
 
 
 def test_options_become_a_policy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,10 +236,14 @@ def test_options_become_a_policy(monkeypatch: pytest.MonkeyPatch) -> None:
         "processes": "1",
         "threads": "8",
         "output": "4K",
+        "reply": "1M",
         "network": "443, 80",
         "read": ["/usr/share", "/etc"],
         "write": [],
         "env": ["NAME=a=b", "FROM_HERE"],
+        "hook": ["input=veto", "output=observe native"],
+        "preload": ["json,csv", "array"],
+        "observe": True,
         "best_effort": True,
         "spec": "ignored",
     }
@@ -253,9 +258,13 @@ def test_options_become_a_policy(monkeypatch: pytest.MonkeyPatch) -> None:
         processes=1,
         threads=8,
         output="4K",
+        reply="1M",
         network=(80, 443),
         read=("/usr/share", "/etc"),
         env={"NAME": "a=b", "FROM_HERE": "yes"},
+        hooks={"input": "veto", "output": "observe native"},
+        preload=("array", "csv", "json"),
+        observe="files",
         best_effort=True,
         open_files=32,
     )
@@ -271,12 +280,12 @@ def test_network_takes_a_word_or_ports(text: str, granted: object) -> None:
 
 def test_no_option_is_the_policy_as_it_was() -> None:
     """Options that weren't given change nothing."""
-    nothing = dict.fromkeys([option.key for option in OPTIONS])
+    nothing = dict.fromkeys([row.key for row in FIELDS.values()])
 
     assert policy_from_options(nothing | {"best_effort": False, "read": []}) == Policy()
 
 
-@pytest.mark.parametrize("name", [option.name for option in OPTIONS if not option.flag and not option.many])
+@pytest.mark.parametrize("name", [row.option for row in FIELDS.values() if not row.is_switch and not row.kind.many])
 def test_an_error_names_its_option(name: str) -> None:
     """What is wrong is told under the name that was typed."""
     with pytest.raises(PolicyError, match=f"^--{name}[=:]"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 import agentplug
+from agentplug.contract.limits import FIELDS
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import KINDS
 from agentplug.core.sources.resolve import resolve
@@ -24,6 +24,7 @@ from agentplug.core.sources.resolve import resolve
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+POLICY = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
 DECISIONS = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
 UNTRACKED = re.compile(r"(^|/)(\.git|\.?venv|build|dist|__pycache__|\.[a-z_]+|[^/]+\.egg-info)/")
 
@@ -96,16 +97,20 @@ exec({questions!r})
 
 
 def test_the_policy_table_has_every_field_with_its_default() -> None:
-    """What the README promises of `Policy` is what `Policy` has."""
-    shown: dict[str, str] = {}
-    for cells in tables(README):
-        if len(cells) == 4 and cells[0].startswith("`"):
-            shown |= dict.fromkeys(re.findall(r"`(\w+)`", cells[0]), cells[1].strip("`"))
+    """What docs/policy.md promises of `Policy` is what `Policy` and the table of its fields have."""
+    written = [line for line in POLICY.splitlines() if line.startswith("| `")]
+    rows = [policy_row(field.name, field.default if field.default is not MISSING else {}) for field in fields(Policy)]
 
-    assert set(shown) == {field.name for field in fields(Policy)}
-    for field in fields(Policy):
-        default: Any = field.default if field.default is not MISSING else {}
-        assert ast.literal_eval(shown[field.name]) == default, field.name
+    assert written == rows, "docs/policy.md needs these rows:\n" + "\n".join(rows)
+
+
+def policy_row(name: str, default: Any) -> str:
+    """Write the row of a field: name, default, meaning, option, verdict when reached."""
+    row = FIELDS[name]
+    default = f'"{default}"' if isinstance(default, str) else repr(default)
+    option = f"--{row.option}" if row.is_switch else f"--{row.option} {row.kind.metavar}"
+    verdict = f"`limited:{row.by}`" if row.by else "–"
+    return f"| `{name}` | `{default}` | {row.meaning} | `{option}` | {verdict} |"
 
 
 def test_the_verdict_table_has_every_kind() -> None:

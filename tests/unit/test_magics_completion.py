@@ -10,7 +10,8 @@ import agentplug
 
 LIMITS = {
     *("--memory", "--cpu", "--wall", "--disk", "--processes", "--threads"),
-    *("--output", "--network", "--read", "--write", "--env", "--profile", "--best-effort"),
+    *("--open-files", "--output", "--reply", "--network", "--read", "--write", "--env", "--hook", "--preload"),
+    *("--observe", "--profile", "--best-effort"),
 }
 KINDS = {"completed", "failed", "limited", "died", "broken", "stopped"}
 SHY = """

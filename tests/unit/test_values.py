@@ -26,7 +26,7 @@ from hypothesis.extra import numpy as hnp
 from msgspec.msgpack import Ext
 from msgspec.msgpack import encode as msgpack
 
-from agentplug.contract.policy import MAX_STRUCTURE_BYTES
+from agentplug.contract.limits import MAX_STRUCTURE_BYTES
 from agentplug.core.boundary.codec import MAX_DEPTH, DecodeError, Unserializable, decode, encode, type_name
 from agentplug.core.boundary.codec import layout as wire
 

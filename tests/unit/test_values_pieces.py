@@ -21,7 +21,7 @@ from msgspec.msgpack import Ext
 from msgspec.msgpack import decode as unpacked
 from msgspec.msgpack import encode as msgpack
 
-from agentplug.contract.policy import MAX_STRUCTURE_BYTES
+from agentplug.contract.limits import MAX_STRUCTURE_BYTES
 from agentplug.core.boundary.codec import DecodeError, Unserializable, decode, encode, pieces
 from agentplug.core.boundary.codec import layout as wire
 

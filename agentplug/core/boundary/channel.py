@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Sequence
 
-from agentplug.contract.policy import MAX_STRUCTURE_BYTES
+from agentplug.contract.limits import MAX_STRUCTURE_BYTES
 from agentplug.core.boundary.frames import DESCRIPTORS, FROM_WORKER, HEADER, MAGIC, Frame
 
 Buffer = bytes | bytearray | memoryview

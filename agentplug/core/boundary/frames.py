@@ -12,6 +12,8 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
+from agentplug.contract.limits import REFUSALS
+
 PROTOCOL = 1
 MAGIC = 0xA6
 HEADER = struct.Struct("<BBHIII")  # magic, kind, flags, call, structure bytes, blob bytes
@@ -122,15 +124,15 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """An exception as text. `reason` is raised, not_found, contract or syntax; `limit` names the policy field that it
-    may have come from (a MemoryError: memory; EMFILE: open files; ...), or is empty. `number` is an OSError's errno,
-    else 0; `by_hand`: a raise statement made it, no call failed with it."""
+    """An exception as text. `reason` is raised, not_found, contract or syntax; `limit` names the limit that it may
+    have come from, as verdicts do (a MemoryError: memory; EMFILE: files; ...), or is empty. `number` is an OSError's
+    errno, else 0; `by_hand`: a raise statement made it, no call failed with it."""
 
     type: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_TYPE)]
     message: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_MESSAGE)]
     traceback: Annotated[str, msgspec.Meta(max_length=MAX_TRACEBACK)] = ""
     reason: Annotated[str, msgspec.Meta(pattern="^(raised|not_found|contract|syntax)$")] = "raised"
-    limit: Annotated[str, msgspec.Meta(pattern="^(|memory|files|disk|processes|threads)$")] = ""
+    limit: Annotated[str, msgspec.Meta(pattern=f"^(|{'|'.join(REFUSALS)})$")] = ""
     number: int = 0
     by_hand: bool = False
 

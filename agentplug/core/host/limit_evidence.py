@@ -24,7 +24,7 @@ _HIDDEN_MEMORY = frozenset(("memfd_create", "shmget"))
 
 
 def limit_behind(failure: Failure, exchange: Exchange, worker: Worker) -> str:
-    """The field of the policy that `failure` came from, or nothing. The worker must be idle again, or have ended."""
+    """Name the limit that `failure` came from, as verdicts do, or nothing. The worker must be idle again, or gone."""
     look = _LOOKS.get(failure.limit)
     if look is None or not failure.number:
         return failure.limit  # a MemoryError, or a thread that couldn't start

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from agentplug.contract.limits import LIMITS
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Sample
 from agentplug.core.boundary.bounds import PROFILER_THREADS, scratch_bytes, scratch_inodes
@@ -49,6 +50,12 @@ class Finding(NamedTuple):
     measured: float
     bound: float
     unit: str
+
+    @classmethod
+    def of(cls, by: str, measured: float, policy: Policy) -> Finding:
+        """Make the finding that `policy`'s limit was reached, in the unit that the table of limits has for it."""
+        row = LIMITS[by]
+        return cls(by, measured, getattr(policy, row.name), row.unit)
 
 
 class _Family:
@@ -123,12 +130,11 @@ class Limits:
         used_s = used_ns / 1e9
         if used_s > IDLE_CPU_S:
             return Finding("cpu", used_s, IDLE_CPU_S, "s between calls")
-        memory = int(self._policy.memory)
         growth = readings.footprint_bytes() + family.rss_bytes - worker.floor_bytes
-        if worker.floor_bytes and growth > memory:
-            return Finding("memory", growth, memory, "bytes")
+        if worker.floor_bytes and growth > int(self._policy.memory):
+            return Finding.of("memory", growth, self._policy)
         if family.count > self._policy.processes:
-            return Finding("processes", family.count, self._policy.processes, "processes")
+            return Finding.of("processes", family.count, self._policy)
         return self._disk(worker, now_ns)
 
     # ------------------------------------------------------------------ during a call
@@ -164,15 +170,15 @@ class Limits:
         growth, memory = rss - worker.floor_bytes, int(policy.memory)
         finding = None
         if worker.floor_bytes and growth > memory:
-            finding = Finding("memory", growth, memory, "bytes")
+            finding = Finding.of("memory", growth, policy)
         elif cpu_s > policy.cpu_s:
-            finding = Finding("cpu", cpu_s, policy.cpu_s, "s")
+            finding = Finding.of("cpu", cpu_s, policy)
         elif wall_s > policy.wall_s:
-            finding = Finding("wall", wall_s, policy.wall_s, "s")
+            finding = Finding.of("wall", wall_s, policy)
         elif threads - self._profilers > policy.threads:
-            finding = Finding("threads", threads - self._profilers, policy.threads, "threads")
+            finding = Finding.of("threads", threads - self._profilers, policy)
         elif family.count > policy.processes:
-            finding = Finding("processes", family.count, policy.processes, "processes")
+            finding = Finding.of("processes", family.count, policy)
         else:
             finding = self._slow_frame(reader, now_ns) or self._disk(worker, now_ns)
         usual_s = usual_wait_s(crowd)
@@ -210,11 +216,11 @@ class Limits:
         policy = self._policy
         if news.out_of_memory:
             growth = exchange.peak_bytes - floor_bytes if exchange is not None else 0
-            return Finding("memory", max(growth, int(policy.memory)), int(policy.memory), "bytes")
+            return Finding.of("memory", max(growth, int(policy.memory)), policy)
         before_ns = exchange.cpu0_ns if exchange is not None else 0
         used_s = news.user_s + news.system_s - before_ns / 1e9
         if news.status == "SIGXCPU" and used_s >= policy.cpu_s:  # a plugin may send it to itself
-            return Finding("cpu", used_s, policy.cpu_s, "s")
+            return Finding.of("cpu", used_s, policy)
         return None
 
     def _next(self, exchange: Exchange, rss: int, headroom: int, now_ns: int) -> float:

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from agentplug.contract.events import Event
-from agentplug.contract.policy import MAX_STRUCTURE_BYTES, Policy
+from agentplug.contract.limits import MAX_STRUCTURE_BYTES
+from agentplug.contract.policy import Policy
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.channel import MOST_DESCRIPTORS, Violation, pack
 from agentplug.core.boundary.frames import ZygoteNews
@@ -207,7 +208,7 @@ class Worker(ConfinedProcess):
         """A peak that no tick saw still counts: the kernel saw it."""
         growth = exchange.peak_bytes - self.floor_bytes
         if self.floor_bytes and growth > int(self.policy.memory):
-            exchange.emit("limit", limits.Finding("memory", growth, int(self.policy.memory), "bytes")._asdict())
+            exchange.emit("limit", limits.Finding.of("memory", growth, self.policy)._asdict())
             self.kill("memory")
 
     def ended(self, news: ZygoteNews) -> None:

@@ -6,20 +6,14 @@ Runs the plugin's own `__str__`, which may raise, lie or hang: all inside the ca
 from __future__ import annotations
 
 import asyncio
-import errno
 import traceback
 from opcode import opmap
 
+from agentplug.contract.limits import REFUSALS
 from agentplug.core.boundary.frames import MAX_ERROR_MESSAGE, MAX_ERROR_TYPE, MAX_TRACEBACK, Failure
 
-_LIMIT_OF_ERRNO = {
-    errno.ENOMEM: "memory",
-    errno.EMFILE: "files",
-    errno.ENOSPC: "disk",
-    errno.EFBIG: "disk",
-    errno.EDQUOT: "disk",
-    errno.EAGAIN: "processes",
-}
+_LIMIT_OF_ERRNO = {number: row.by for row in REFUSALS.values() for number in row.errnos}
+_LIMIT_OF_TEXT = {(row.error,): row.by for row in REFUSALS.values() if row.error}
 
 
 def failure(error: BaseException) -> Failure:
@@ -36,12 +30,12 @@ def failure(error: BaseException) -> Failure:
 
 
 def limit_of(error: BaseException) -> str:
-    """The policy field whose kernel limit refuses with such an error, or nothing."""
+    """Name the limit for which the kernel refuses with such an error, as verdicts do, or nothing."""
     if isinstance(error, MemoryError):
         return "memory"
     try:
-        if type(error) is RuntimeError and error.args == ("can't start new thread",):
-            return "threads"
+        if type(error) is RuntimeError:
+            return _LIMIT_OF_TEXT.get(error.args, "")
     except BaseException:  # arguments of its own making
         return ""
     return _LIMIT_OF_ERRNO.get(_number(error), "")

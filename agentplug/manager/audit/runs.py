@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import msgspec
 
 from agentplug.contract.events import Event
+from agentplug.contract.limits import FIELDS
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import USAGE_FIELDS, ErrorText, Sample, SourceInfo, Usage, memory_floor_bytes
 from agentplug.core.boundary import codec as values
@@ -189,13 +190,13 @@ def run_of(fields: Mapping[str, Any]) -> Run:
 
 
 def _is_profile(profile: Profile) -> bool:
-    """Whether it keeps the bounds that a worker's is held to: pictures rely on them."""
+    """Check the bounds that a worker's profile is held to: pictures rely on them."""
     deepest = max((len(stack.places) for stack in profile.stacks), default=1)
     emptiest = min((len(stack.places) for stack in profile.stacks), default=1)
     figures = [profile.dropped, *(figure for stack in profile.stacks for figure in (stack.weight, stack.times))]
     figures += [place.line for stack in profile.stacks for place in stack.places]
     return (
-        profile.kind in ("memory", "cpu")
+        profile.kind in FIELDS["profile"].words
         and len(profile.stacks) <= wire.MAX_STACKS
         and 0 < emptiest <= deepest <= wire.MAX_DEPTH
         and all(0 <= figure < 1 << 53 for figure in figures)

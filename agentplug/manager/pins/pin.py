@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +16,14 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from agentplug.contract.limits import FIELDS, Kind
 from agentplug.contract.options import policy_from_options
 from agentplug.contract.policy import Policy
 from agentplug.core.sources.names import quoted, shell_word
 from agentplug.errors import PolicyError, SpecError
 
 KINDS = ("file", "cell", "tree", "distribution")
-RIGHTS = ("network", "read", "write", "env", "hooks", "processes", "preload", "best_effort")
+RIGHTS = tuple(row.name for row in FIELDS.values() if row.is_right)
 """The fields of a policy that are rights. Limits aren't pinned: they are a matter of the machine."""
 
 
@@ -126,31 +127,29 @@ def rights_of(policy: Policy, home: str) -> dict[str, Any]:
     """What `policy` grants, as a lock in the folder `home` has it: with relative paths, variables without values."""
     found: dict[str, Any] = {}
     for name in RIGHTS:
-        value = getattr(policy, name)
-        if name in ("read", "write"):
+        value, kind = getattr(policy, name), FIELDS[name].kind
+        if kind is Kind.PATHS:
             value = sorted(portable(path, home) for path in value)
-        elif name == "env":
+        elif kind is Kind.VARIABLES:
             value = sorted(value)
         elif isinstance(value, tuple):
             value = list(value)
-        elif name == "hooks":
+        elif kind is Kind.GRANTS:
             value = dict(sorted(value.items()))
         if value:
             found[name] = value
     return found
 
 
-def rights_from_options(given: Mapping[str, Any], hooks: Iterable[str], home: str) -> dict[str, Any] | None:
-    """The rights that options ask for, as a lock in the folder `home` has them; None where none was given.
+def rights_from_options(given: Mapping[str, Any], home: str) -> dict[str, Any] | None:
+    """Read the rights that options ask for, as a lock in the folder `home` has them; None where none was given.
 
     Raises `PolicyError`.
     """
-    if not hooks and all(value is None or value == [] for value in given.values()):
+    if not any(value not in (None, False, []) for value in given.values()):
         return None
-    names = [text.partition("=") for text in hooks]
     env = [text if "=" in text else f"{text}=" for text in given.get("env") or ()]
-    base = Policy(hooks={point: kind for point, _, kind in names}, preload=tuple(given.get("preload") or ()))
-    return rights_of(policy_from_options({**given, "env": env}, base), home)
+    return rights_of(policy_from_options({**given, "env": env}), home)
 
 
 def checked_right(name: str, value: Any) -> Any:
@@ -170,8 +169,8 @@ def checked_right(name: str, value: Any) -> Any:
 
 def listed_right(name: str, value: Any) -> Any:
     """A path, port or module that stands alone as a list of one, as a policy takes it; other values as they are."""
-    alone = name in ("network", "read", "write", "preload") and isinstance(value, (str, int))
-    return [value] if alone and not isinstance(value, bool) else value
+    several = name in FIELDS and FIELDS[name].kind in (Kind.PORTS, Kind.PATHS, Kind.MODULES)
+    return [value] if several and isinstance(value, (str, int)) and not isinstance(value, bool) else value
 
 
 def portable(path: str, home: str) -> str:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from agentplug.contract.events import Event
-from agentplug.contract.policy import Policy, format_size, shown
-from agentplug.contract.record import RunRecord, added_memory_bytes, plugin_name
+from agentplug.contract.limits import FIELDS, Kind
+from agentplug.contract.policy import Policy, format_amount, format_size, shown
+from agentplug.contract.record import RunRecord, Verdict, added_memory_bytes, plugin_name
 from agentplug.contract.text import printable
 from agentplug.errors import PolicyError
 from agentplug.report.learning.proposal import Learned, Right
@@ -26,7 +27,6 @@ _LEAST_CPU_S, _LEAST_WALL_S = 0.5, 2.0
 _LEAST_TEXT = 64 * _KIB
 _SPARE_THREADS = 2
 _FORKS = frozenset(("clone", "fork", "vfork", "execve", "execveat"))
-_FIELD_OF = {"cpu": "cpu_s", "wall": "wall_s", "files": "open_files"}
 _NETWORK_CALLS = frozenset(("connect", "sendto", "bind", "getaddrinfo", "socket"))
 
 
@@ -106,7 +106,7 @@ class _Lesson:
             self._limit(field, value, f"took {format_seconds(seconds)} at most ({in_runs([run])}), {why}")
         threads, run = self._most(lambda run: run.usage.threads, "threads")
         reason = f"had {threads} ({in_runs([run])}), + {_SPARE_THREADS} for short-lived ones"
-        self._limit("threads", min(4096, threads + _SPARE_THREADS), reason)
+        self._limit("threads", threads + _SPARE_THREADS, reason)
         wide = max(run.policy.open_files for run in self.runs)
         if wide != Policy().open_files or self._stopped_by("open_files"):
             self._limit("open_files", wide, "as in the runs: how many are open at once isn't counted")
@@ -124,15 +124,13 @@ class _Lesson:
                 old = max(old, _MIB // 2)
             if 2 * old > value:
                 value = 2 * old
-                how = _amount(field, old)
+                how = format_amount(FIELDS[field], old)
                 reason = f"{how} was too little ({in_runs(stopped)}); how much is enough isn't known: twice that"
-        if field == "reply":
-            value = min(value, 1 << 30)
+        value = min(value, FIELDS[field].most)
         self.put(field, value, _literal(field, value), reason)
 
     def _stopped_by(self, field: str) -> list[RunRecord]:
-        found = [run for run in self.runs if run.verdict.kind == "limited"]
-        return [run for run in found if _FIELD_OF.get(run.verdict.by or "", run.verdict.by) == field]
+        return [run for run in self.runs if run.verdict == Verdict("limited", FIELDS[field].by)]
 
     def _most(self, of: Callable[[RunRecord], float], loaded: str) -> tuple[Any, RunRecord]:
         """The largest figure, of a call or of loading the plugin before it, and its run."""
@@ -262,15 +260,9 @@ def _up(value: float, step: int) -> int:
     return math.ceil(value / step) * step
 
 
-def _amount(field: str, value: float) -> str:
-    if field in ("memory", "disk", "output", "reply"):
-        return format_size(value)
-    return f"{value:g} s" if field in ("cpu_s", "wall_s") else f"{value:g}"
-
-
 def _literal(field: str, value: float) -> str:
-    """A limit as source, sizes as `"24M"`."""
-    if field in ("memory", "disk", "output", "reply"):
+    """Write a limit as source, sizes as `"24M"`."""
+    if FIELDS[field].kind is Kind.SIZE:
         for unit, size in (("M", _MIB), ("K", _KIB)):
             if value and value % size == 0:
                 return f'"{int(value) // size}{unit}"'

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NamedTuple
 
+from agentplug.contract.limits import FIELDS, Kind
 from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
 from agentplug.report.html import QUIET, card, code, esc, line, table
@@ -57,7 +58,7 @@ class Learned:
             if len(items) == 1 and not _is_item(items[0]):
                 lines.append(f"    {field.name}={items[0].value},  # {_remark(items[0].reason)}")
             elif items:
-                opening, closing = "{}" if field.name in ("env", "hooks") else "()"
+                opening, closing = "{}" if isinstance(FIELDS[field.name].default, dict) else "()"
                 lines.append(f"    {field.name}={opening}")
                 lines += [f"        {right.value},  # {_remark(right.reason)}" for right in items]
                 lines.append(f"    {closing},")
@@ -80,10 +81,9 @@ class Learned:
 
 
 def _is_item(right: Right) -> bool:
-    """It is one of several, of a tuple or a dict."""
-    return right.field in ("read", "write", "env", "hooks", "preload") or (
-        right.field == "network" and right.value != "True"
-    )
+    """True for one of several, of a tuple or a dict."""
+    kind = FIELDS[right.field].kind
+    return kind.many or (kind is Kind.PORTS and right.value != "True")
 
 
 def _remark(text: str) -> str:

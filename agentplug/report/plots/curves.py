@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from agentplug.contract.limits import LIMITS
 from agentplug.contract.record import RunRecord, added_memory_bytes, memory_floor_bytes, plugin_name
 from agentplug.report.columns import SAMPLES_COLUMNS
 from agentplug.report.labels import mark_events, mark_phases, plot_text, width_pt
@@ -161,7 +162,7 @@ def _samples_curve(frame: pd.DataFrame, by: By) -> Curve:
     if by == "memory" and len(values):
         values = np.maximum(values - values[0], 0.0)
     label = "Memory above the first reading" if by == "memory" else "CPU time"
-    limit = limit_of(frame.attrs, "memory" if by == "memory" else "cpu_s")
+    limit = limit_of(frame.attrs, LIMITS[by].name)
     return Curve(by, label, t_s.tolist(), values.tolist(), limit, few=len(values) < _FEW_READINGS)
 
 

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.msgpack import Encoder
 
-from agentplug.contract.policy import MAX_STRUCTURE_BYTES
+from agentplug.contract.limits import MAX_STRUCTURE_BYTES
 from agentplug.core.boundary.codec.layout import (
     BYTES_PER_UNIT,
     MAX_DEPTH,
