@@ -335,8 +335,8 @@ async def test_a_quarantine_is_written_once(path: Path, spec: str) -> None:
 async def test_a_quarantine_by_hand_is_written_at_once(path: Path, spec: str) -> None:
     async with PluginManager(audit=path) as manager:
         plugin = await manager.load(spec)
-        plugin.quarantine()
-        plugin.quarantine()
+        plugin._inside.quarantine()
+        plugin._inside.quarantine()
         assert [entry.kind for entry in read_audit(path)] == ["header", "load", "quarantine"]
 
 
@@ -346,7 +346,7 @@ async def test_what_happens_between_calls_is_written_with_the_next(path: Path, s
         plugin = await manager.load(spec)
         assert plugin.pid is not None
         os.kill(plugin.pid, signal.SIGKILL)
-        while not plugin.events:  # noqa: ASYNC110
+        while not plugin._inside.events:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await plugin.run("fine")
         await plugin.run("fine")

@@ -46,7 +46,7 @@ class RunWriter:
             "started_at": run.started_at.astimezone(UTC).isoformat(),
             "usage": run.usage._asdict(),
             "events": run.events,
-            "readings": run.readings,
+            "readings": run._inside.readings,
             "value": self._value(run),
             "stdout": self._text(run.stdout),
             "stderr": self._text(run.stderr),
