@@ -245,8 +245,7 @@ def test_a_saved_trace_has_its_accessor_once_read(tmp_path: Path) -> None:
     """In a new process, where no trace was made yet."""
     path = save_trace(calls(), tmp_path / "trace.parquet")
     code = "import agentplug, sys; assert 'pandas' not in sys.modules\n"
-    code += "from agentplug.report.accessor import read_trace\n"
-    code += f"print(read_trace({str(path)!r}).agentplug.over_limit()['run'].tolist())"
+    code += f"print(agentplug.read_trace({str(path)!r}).agentplug.over_limit()['run'].tolist())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[1]"
 
