@@ -18,13 +18,14 @@ class PolitePlugin:
         return f"Please, {text}"
 
 
-def shown(value: object) -> list[str]:
+def surface(value: object) -> list[str]:
     return [name for name in dir(value) if not name.startswith("_")]
 
 
 def test_a_plugin_shows_its_surface() -> None:
+    """It is an `AgentPlugin` too, and so has `hooks` and `on_message`."""
     plugin = SandboxedPlugin(PolitePlugin)
-    assert shown(plugin) == [
+    assert surface(plugin) == [
         "barriers",
         "close",
         "close_sync",
@@ -48,7 +49,7 @@ def test_a_plugin_shows_its_surface() -> None:
 
 
 def test_a_manager_shows_its_surface() -> None:
-    assert shown(PluginManager()) == [
+    assert surface(PluginManager()) == [
         "audit",
         "close",
         "dispatch",
@@ -67,7 +68,7 @@ def test_a_manager_shows_its_surface() -> None:
 
 
 def test_a_run_shows_its_surface() -> None:
-    assert shown(RUN) == [
+    assert surface(RUN) == [
         "barriers",
         "check",
         "error",
