@@ -35,21 +35,32 @@ if TYPE_CHECKING:
         UnknownHook,
         WorkerDied,
     )
+    from agentplug.integrations import attach, detach
     from agentplug.jupyter.dashboard import dashboard
+    from agentplug.manager.audit.log import AuditLog
+    from agentplug.manager.audit.reading import read_audit
     from agentplug.manager.manager import PluginManager
+    from agentplug.report.accessor import read_trace
+    from agentplug.report.learning.lesson import learn
 
 __version__ = "0.1.0"
 
 _HOME = {
     "AgentMessage": "agentplug.contract.messages.message",
     "AgentPlugin": "agentplug.contract.plugin",
+    "AuditLog": "agentplug.manager.audit.log",
     "Policy": "agentplug.contract.policy",
     "Run": "agentplug.core.run",
     "Usage": "agentplug.contract.record",
     "Verdict": "agentplug.contract.record",
+    "attach": "agentplug.integrations",
     "dashboard": "agentplug.jupyter.dashboard",
+    "detach": "agentplug.integrations",
     "doctor": "agentplug.doctor",
+    "learn": "agentplug.report.learning.lesson",
     "load_ipython_extension": "agentplug.jupyter",
+    "read_audit": "agentplug.manager.audit.reading",
+    "read_trace": "agentplug.report.accessor",
     "unload_ipython_extension": "agentplug.jupyter",
     "PluginManager": "agentplug.manager.manager",
     "SandboxedPlugin": "agentplug.core.sandboxed",
@@ -81,6 +92,7 @@ __all__ = [
     "AgentPlugin",
     "AgentplugError",
     "AuditError",
+    "AuditLog",
     "BarrierUnavailable",
     "ContractError",
     "DuplicatePlugin",
@@ -101,9 +113,14 @@ __all__ = [
     "Usage",
     "Verdict",
     "WorkerDied",
+    "attach",
     "dashboard",
+    "detach",
     "doctor",
+    "learn",
     "load_plugin_from_module",
+    "read_audit",
+    "read_trace",
 ]
 
 

@@ -174,13 +174,19 @@ def judge(events: tuple[Event, ...]) -> Verdict:
 _NO_BARRIERS: Mapping[str, str] = MappingProxyType({})
 
 
+class RunInside(NamedTuple):
+    """A run's one internal door: its samples as plain tuples, and about how much `value` takes in this process."""
+
+    readings: tuple[Sample, ...]
+    held_bytes: int
+
+
 class RunRecord:
     """One call of a plugin: what came back, how it ended, what it cost, and everything the host saw. Immutable.
 
-    `number` counts the plugin's calls from 0; `readings` are the samples as plain tuples; `barriers` says of each
-    barrier of its worker how it stood (enforced, partial, unavailable). `profile` says where its memory or CPU time
-    went, where the policy asked for that; None for a call that never answered: the worker takes it along.
-    `held_bytes` is about what `value` takes in this process.
+    `number` counts the plugin's calls from 0; `barriers` says of each barrier of its worker how it stood (enforced,
+    partial, unavailable). `profile` says where its memory or CPU time went, where the policy asked for that; None for
+    a call that never answered: the worker takes it along.
     """
 
     value: Any
@@ -193,10 +199,9 @@ class RunRecord:
     stdout: str
     stderr: str
     error: ErrorText | None
-    readings: tuple[Sample, ...]
     barriers: Mapping[str, str]
     profile: ProfileRecord | None
-    held_bytes: int
+    _inside: RunInside
 
     def __init__(
         self,
@@ -227,15 +232,16 @@ class RunRecord:
             stdout=stdout,
             stderr=stderr,
             error=error,
-            readings=readings,
             barriers=barriers,
             profile=profile,
-            held_bytes=held_bytes,
+            _inside=RunInside(readings, held_bytes),
         )
 
-    def replace(self, **changes: Any) -> Self:
-        """A copy of this run with some fields changed. Raises `TypeError` for a field that there isn't."""
-        return type(self)(**{**self.__dict__, **changes})
+    def __replace__(self, **changes: Any) -> Self:
+        """A copy with some fields changed, for `copy.replace`. Raises `TypeError` for an unknown field."""
+        fields = {**self.__dict__, **self._inside._asdict()}
+        del fields["_inside"]
+        return type(self)(**{**fields, **changes})
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Run can't be changed (its {name!r} was to be set)")

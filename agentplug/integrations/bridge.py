@@ -61,7 +61,7 @@ class Trail:
 
     def tell_sync(self, point: str, parts: Sequence[dict[str, Any]] = (), **fields: Any) -> Dispatch:
         """The same, for hooks that are no coroutines."""
-        return self.manager.dispatch_sync(self._message(point, parts, fields))
+        return self.manager._inside.dispatching.dispatch_sync(self._message(point, parts, fields))
 
     async def end(self, error: BaseException | None = None) -> None:
         """`agent_shutdown`, once. What hooks make of it can't undo the run, and never hides the error it ended in."""

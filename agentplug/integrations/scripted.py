@@ -12,6 +12,7 @@ denied comes back to the model as its result; any other denied message ends the 
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import re
 import time
@@ -21,7 +22,7 @@ from typing import Any
 
 from agentplug.contract.text import printable
 from agentplug.errors import ContractError
-from agentplug.integrations import unknown
+from agentplug.integrations import unattached, unknown
 from agentplug.integrations.bridge import (
     Framework,
     Trail,
@@ -67,7 +68,6 @@ class ScriptedAgent:
         name: str = "scripted",
         instructions: str = "",
         forgiving: bool = False,
-        manager: PluginManager | None = None,
     ) -> None:
         if isinstance(script, str) or not isinstance(script, Iterable):
             raise ContractError("script: write a list of texts and of lists of tool calls")
@@ -79,7 +79,8 @@ class ScriptedAgent:
         self.name = name
         self.instructions = instructions
         self.forgiving = forgiving
-        self.manager = manager
+        self.manager: PluginManager | None = None
+        self.original: ScriptedAgent | None = None
 
     async def run(self, prompt: str) -> str:
         """The agent's answer. Raises `HookDenied`, and what a tool raised."""
@@ -228,11 +229,14 @@ def attach(agent: Any, manager: PluginManager) -> ScriptedAgent:
     """
     if not isinstance(agent, ScriptedAgent):
         raise ContractError(unknown(agent))
-    return ScriptedAgent(
-        agent.script,
-        agent.tools,
-        name=agent.name,
-        instructions=agent.instructions,
-        forgiving=agent.forgiving,
-        manager=check_manager(manager),
-    )
+    attached = copy.copy(agent)
+    attached.manager = check_manager(manager)
+    attached.original = agent
+    return attached
+
+
+def detach(agent: Any) -> ScriptedAgent:
+    """The agent that was attached. Raises `ContractError` for one that isn't."""
+    if not isinstance(agent, ScriptedAgent) or agent.original is None:
+        raise unattached(agent)
+    return agent.original

@@ -53,7 +53,7 @@ def run_cell(
     if run.verdict.kind != "completed":
         return CellOutcome(run, {})
     value, left = _unwrapped(run, wanted)
-    run = run.replace(value=value)
+    run = run.__replace__(value=value)
     bind(run)
     return CellOutcome(run, left)
 

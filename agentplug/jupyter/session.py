@@ -75,7 +75,7 @@ class PluginList:
 
     def __init__(self, manager: PluginManager) -> None:
         self.manager = manager
-        self._rows = manager.rows()
+        self._rows = manager._inside.registry.rows()
 
     def __repr__(self) -> str:
         if not self._rows:

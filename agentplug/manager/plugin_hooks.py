@@ -74,7 +74,7 @@ class PluginHooks:
         async def call_worker(sent: Sent) -> Answer:
             assert isinstance(plugin, SandboxedPlugin)
             try:
-                run = await plugin.answer(sent.encoded(grant.native, message_request))
+                run = await plugin._inside.answer(sent.encoded(grant.native, message_request))
             except PluginQuarantined as error:  # nothing was called, so nothing failed
                 return Answer(None, SKIPPED, str(error))
             verdict = run.verdict

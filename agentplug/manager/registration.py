@@ -77,7 +77,7 @@ class Registration:
             "state": plugin.state,
             "runs in": "a confined worker" if confined else "the host, trusted and unconfined",
             "hooks": self.hooks.summary(),
-            "calls": str(plugin.calls) if isinstance(plugin, SandboxedPlugin) else "",
+            "calls": str(plugin._inside.calls) if isinstance(plugin, SandboxedPlugin) else "",
             "last verdict": last,
         }
 

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.core.inside import Inside
 from agentplug.report.recorder import BLOCK_ROWS, MAX_ROWS, Recorder
 
 About = dict[str, dict[str, Any]]
@@ -15,7 +15,7 @@ About = dict[str, dict[str, Any]]
 class _Part(NamedTuple):
     recorder: Recorder
     about: About
-    plugin: weakref.ref[SandboxedPlugin] | None
+    plugin: weakref.ref[Inside] | None
     """Whose recorder it is; None if it is ours."""
 
     @property
@@ -27,7 +27,7 @@ class _Part(NamedTuple):
         return plugin is None or plugin.is_over
 
 
-class Past:
+class Retired:
     """As many rows as one plugin keeps; the oldest go first, and are counted.
 
     A plugin that is reloaded again and again has one recorder here, not one for each time.
@@ -37,7 +37,7 @@ class Past:
         self._parts: list[_Part] = []
         self._forgotten = Recorder()  # without rows: what was dropped
 
-    def keep(self, plugin: SandboxedPlugin) -> None:
+    def keep(self, plugin: Inside) -> None:
         """Take over the figures of a plugin that was closed."""
         if not len(plugin.recorder):
             return

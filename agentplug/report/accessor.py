@@ -194,7 +194,8 @@ def attached(frame: pd.DataFrame) -> pd.DataFrame:
 def read_trace(path: str | Path) -> pd.DataFrame:
     """The trace that `df.agentplug.save` wrote: same values, dtypes and `attrs`.
 
-    Raises `ValueError` for any other file.
+    Columns that an older agentplug didn't write are missing. Raises `ValueError` for the file of a newer agentplug
+    whose format isn't known, and for any other file.
     """
     return attached(load_trace(path))
 

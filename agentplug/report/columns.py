@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.record import USAGE_FIELDS
 
-CALLS_COLUMNS = ("run", "plugin", "version", "digest", "verdict", "by", "started_at", *USAGE_FIELDS)
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CALL = ("run", "plugin", "version", "digest", "verdict", "by", "started_at")
+CORE_COSTS = ("wall_s", "cpu_s", "peak_memory_bytes", "baseline_memory_bytes", "calls", "threads")
+CALLS_COLUMNS = (*_CALL, *USAGE_FIELDS)
 SAMPLES_COLUMNS = ("rss_bytes", "cpu_s", "cpu_percent", "threads")
+CORE = {"calls": (*_CALL, *CORE_COSTS), "samples": ("rss_bytes", "cpu_s", "cpu_percent", "threads")}
+"""The columns that make a frame a trace. Never extend them: a file without one is no trace."""
+
+
+def dtype_of(name: str) -> Any:
+    """Return the dtype of a column of figures, some of which may be missing."""
+    return "float64" if name.endswith(("_s", "_percent")) else "Int64"
+
+
+def completed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns that the writer of a trace didn't know, in their places and missing in every row."""
+    import pandas as pd
+
+    known = CALLS_COLUMNS if kind_of(frame) == "calls" else SAMPLES_COLUMNS
+    for at, name in enumerate(known):
+        if name not in frame.columns:
+            frame.insert(min(at, frame.shape[1]), name, pd.Series(None, index=frame.index, dtype=dtype_of(name)))
+    return frame
 
 
 def kind_of(frame: Any) -> str:
     """`calls` or `samples`. Raises `AttributeError` for a frame that is no trace."""
     columns = set(getattr(frame, "columns", ()))
-    if set(CALLS_COLUMNS) <= columns:
+    if set(CORE["calls"]) <= columns:
         return "calls"
-    if set(SAMPLES_COLUMNS) <= columns and frame.index.name == "t":
+    if set(CORE["samples"]) <= columns and frame.index.name == "t":
         return "samples"
     if getattr(frame, "attrs", {}).get("frame") == "samples" or {"rss_bytes", "cpu_percent"} & columns:
-        lacking = ", ".join([name for name in SAMPLES_COLUMNS if name not in columns])
+        lacking = ", ".join([name for name in CORE["samples"] if name not in columns])
         found = f"no columns {lacking}" if lacking else "no index t; set_index('t') makes a column t one"
         raise AttributeError(f"df.agentplug needs all of `run.samples`: this samples frame has {found}")
-    lacking = ", ".join([name for name in CALLS_COLUMNS if name not in columns][:4])
+    lacking = ", ".join([name for name in CORE["calls"] if name not in columns][:4])
     raise AttributeError(
         "df.agentplug is for the trace of a run, plugin or manager (`plugin.trace`, `run.samples`); this "
         f"{type(frame).__name__} has no columns {lacking} …"

@@ -3,6 +3,10 @@
 A file says what its format would lose: `attrs`, dtypes, categories, the index. Parquet and feather do so in their
 metadata, a CSV in a first line of its own, `# agentplug {…}`; others skip it (`pandas.read_csv(path, skiprows=1)`).
 Rows keep their labels, also when only some of a trace are saved: feather and CSV have a column more for them then.
+
+The same place holds the number of the format, and the version of agentplug that wrote the file. Another column needs
+no other number, because a column that a file lacks is missing when it is read. A change that an older reader would
+misread needs one.
 """
 
 from __future__ import annotations
@@ -13,8 +17,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from agentplug.contract.formats import TRACE_FORMAT, newer_format
 from agentplug.contract.text import printable
-from agentplug.report.columns import CALLS_COLUMNS, SAMPLES_COLUMNS, is_trace, kind_of
+from agentplug.report.columns import CALLS_COLUMNS, SAMPLES_COLUMNS, completed, is_trace, kind_of
+from agentplug.report.machine import machine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +43,7 @@ def save_trace(frame: pd.DataFrame, path: str | Path) -> Path:
         raise ValueError(str(error)) from None
     if not frame.columns.is_unique:
         raise ValueError("two columns of this frame have one name: rename or drop one of them")
-    head: dict[str, Any] = {"attrs": _attrs(frame)}
+    head = {"format": TRACE_FORMAT, "agentplug": machine()["agentplug"], "attrs": _attrs(frame)}
     if target.suffix != ".parquet":  # which alone keeps any index
         frame, head["index"] = _plain(frame)
     head["dtypes"] = {str(name): str(dtype) for name, dtype in frame.dtypes.items()}
@@ -47,16 +53,37 @@ def save_trace(frame: pd.DataFrame, path: str | Path) -> Path:
 
 
 def load_trace(path: str | Path) -> pd.DataFrame:
-    """The trace that `save_trace` wrote: same values, dtypes and `attrs`. Raises `ValueError` for any other file."""
+    """Read what `save_trace` wrote: same values, dtypes and `attrs`.
+
+    Columns that an older agentplug didn't write are missing in every row. Raises `ValueError` for a newer format, and
+    for any other file.
+    """
     source = _known(path)
     try:
         frame = _restored(*(_read_csv(source) if source.suffix == ".csv" else _read_arrow(source)))
         if not is_trace(frame):
             raise ValueError("its columns are others")
+    except _NewerFormat as error:
+        raise ValueError(f"{printable(str(source), 200)} was {error}") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         what = f"{printable(str(source), 200)} is no trace that agentplug saved"
         raise ValueError(f"{what}: {printable(str(error), 200)}") from None
-    return frame
+    return completed(frame)
+
+
+class _NewerFormat(Exception):
+    """A file whose format is newer than this agentplug."""
+
+
+def _head(text: str | bytes) -> dict[str, Any]:
+    """Parse the metadata of a file. Raises `_NewerFormat`, and `ValueError` for anything else."""
+    head: dict[str, Any] = json.loads(text)
+    number = head.get("format", 0) if isinstance(head, dict) else None
+    if type(number) is not int:
+        raise ValueError("it names no format")
+    if number > TRACE_FORMAT:
+        raise _NewerFormat(newer_format(number, TRACE_FORMAT, head.get("agentplug")))
+    return head
 
 
 def _attrs(frame: pd.DataFrame) -> dict[Any, Any]:
@@ -99,6 +126,7 @@ def _kind(column: Any) -> str:
     if str(dtype) == text:
         return "texts" if all(isinstance(word, str) for word in column.dropna()) else ""
     known = isinstance(dtype, pd.DatetimeTZDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "iufmM")
+    known = known or str(dtype) == "Int64"  # whole numbers that an older agentplug didn't write in each row
     return "figures" if known and dtype == pd.api.types.pandas_dtype(str(dtype)) else ""
 
 
@@ -131,8 +159,8 @@ def _read_csv(source: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         first = file.readline()
         if not first.startswith(_HEAD):
             raise ValueError("it doesn't begin with '# agentplug'")
-        head = json.loads(first.removeprefix(_HEAD))
-        if not isinstance(head, dict) or not {"attrs", "index", "dtypes", "categories", "missing"} <= head.keys():
+        head = _head(first.removeprefix(_HEAD))
+        if not {"attrs", "index", "dtypes", "categories", "missing"} <= head.keys():
             raise ValueError("its first line is incomplete")
         return pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[head["missing"]]), head
 
@@ -151,12 +179,13 @@ def _write_arrow(frame: pd.DataFrame, head: dict[str, Any], target: Path) -> Non
 def _read_arrow(source: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     import pandas as pd
 
-    if source.suffix == ".parquet":
-        told, frame = _pyarrow(".parquet").read_schema(source).metadata, pd.read_parquet(source)
+    is_parquet = source.suffix == ".parquet"
+    if is_parquet:
+        metadata = _pyarrow(".parquet").read_schema(source).metadata
     else:
-        told = _pyarrow(".ipc").open_file(_pyarrow("").OSFile(str(source))).schema.metadata
-        frame = pd.read_feather(source)
-    return frame, json.loads((told or {}).get(b"agentplug", b"{}"))
+        metadata = _pyarrow(".ipc").open_file(_pyarrow("").OSFile(str(source))).schema.metadata
+    head = _head((metadata or {}).get(b"agentplug", b"{}"))
+    return pd.read_parquet(source) if is_parquet else pd.read_feather(source), head
 
 
 def _restored(frame: pd.DataFrame, head: dict[str, Any]) -> pd.DataFrame:

@@ -151,7 +151,7 @@ def samples_frame(run: RunRecord) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    readings = run.readings
+    readings = run._inside.readings
     t_ns = np.array([reading.t_ns for reading in readings], dtype="int64")
     cpu_ns = np.array([reading.cpu_ns for reading in readings], dtype="int64")
     percent = np.zeros(len(readings), dtype="float64")

@@ -164,7 +164,7 @@ def test_the_table_says_whose_word_it_is(arena: Arena) -> None:
 
     async def details() -> list[str]:
         async with arena.plugin("def attack(given): return given", poor()) as plugin:
-            return [row["detail"] for row in plugin.barrier_rows() if row["barrier"] == "seccomp"]
+            return [row["detail"] for row in plugin._inside.barrier_rows() if row["barrier"] == "seccomp"]
 
     assert arena.watched(details)[0].endswith("what is tried is the worker's own report")
 

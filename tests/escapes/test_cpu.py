@@ -253,6 +253,6 @@ def test_a_thread_left_spinning_ends_the_worker_between_calls(arena):
         async with arena.plugin(LEFT_SPINNING) as plugin:
             run = await plugin.run(None)
             await until(lambda: plugin.pid is None)
-            return run.verdict, plugin.state, plugin.events[0].kind, plugin.events[0].detail["by"]
+            return run.verdict, plugin.state, plugin._inside.events[0].kind, plugin._inside.events[0].detail["by"]
 
     assert arena.watched(leave) == (Verdict("completed"), "failed", "limit", "cpu")

@@ -199,7 +199,7 @@ def test_the_disk_cannot_be_filled_between_calls(arena):
                 async with asyncio.timeout(1):
                     await until(lambda: plugin.pid is None)
             if plugin.pid is None:
-                return plugin.events[0].detail["by"]
+                return plugin._inside.events[0].detail["by"]
             return "disk" if await plugin.process("ask") <= 16 else "nothing"
 
     assert arena.watched(come_back) == "disk"

@@ -275,6 +275,6 @@ def test_a_frame_between_calls_ends_the_worker(arena, data):
         async with arena.plugin(LATE) as plugin:
             first = await plugin.run(data)
             await until(lambda: plugin.state != "ready")
-            return first.verdict, plugin.state, plugin.events[0].kind, await plugin.process("x")
+            return first.verdict, plugin.state, plugin._inside.events[0].kind, await plugin.process("x")
 
     assert arena.watched(wait_for_the_end) == (Verdict("completed"), "failed", "protocol", "innocent")

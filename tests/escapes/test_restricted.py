@@ -154,7 +154,7 @@ def rows_of(arena: Arena, policy: Policy) -> tuple[dict[str, dict[str, Any]], st
             assert await plugin.process("works") == "works"
             assert list(plugin.barriers.columns) == ["barrier", "protects", "status", "detail"]
             shown = plugin.barriers.set_index("barrier")["status"]
-            rows = {row["barrier"]: row for row in plugin.barrier_rows()}
+            rows = {row["barrier"]: row for row in plugin._inside.barrier_rows()}
             assert {name: row["status"] for name, row in rows.items()} == dict(shown)
             return rows, plugin._repr_html_()
 

@@ -342,7 +342,7 @@ def test_a_loop_closed_under_a_start(faulty: Faulty, step: str) -> None:
     """The worker that was on its way ends, and the next call has one."""
     plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
     zygote = faulty.zygote
-    there = {"asked for": lambda: zygote._pending, "greeting": lambda: plugin._life.worker}[step]
+    there = {"asked for": lambda: zygote._pending, "greeting": lambda: plugin._inside.life.worker}[step]
     task = abandoned(plugin, there)
     del task
     gc.collect()
@@ -368,7 +368,7 @@ async def test_a_plugin_is_dropped_in_the_middle_of_anything(faulty: Faulty, end
     dog = watchdog.watchdog()
     plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
     assert await plugin.process("x") == "x"
-    worker = plugin._life.worker
+    worker = plugin._inside.life.worker
     assert worker is not None
     if ended:
         os.kill(worker.pid, signal.SIGKILL)

@@ -219,7 +219,7 @@ async def test_a_worker_killed_between_calls(faulty: Faulty) -> None:
         for wait in (True, False):
             assert await plugin.process(1) == 1
             assert plugin.pid is not None
-            worker = plugin._life.worker
+            worker = plugin._inside.life.worker
             assert worker is not None
             slay(plugin.pid)
             if wait:
@@ -254,7 +254,7 @@ async def test_closing_while_the_worker_has_not_said_a_word(faulty: Faulty, monk
     monkeypatch.setattr(Worker, "adopt", stopped)
     plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
     starting = asyncio.create_task(plugin.start())
-    while plugin._life.worker is None or plugin._life.worker.exchange is None:  # noqa: ASYNC110
+    while plugin._inside.life.worker is None or plugin._inside.life.worker.exchange is None:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     await asyncio.wait_for(plugin.close(), PATIENCE_S)
     with pytest.raises(WorkerDied, match="is closed"):

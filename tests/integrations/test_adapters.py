@@ -14,7 +14,7 @@ import pytest
 
 from agentplug.contract.plugin import AGENT_POINTS
 from agentplug.errors import ContractError, HookDenied
-from agentplug.integrations import attach
+from agentplug.integrations import attach, detach
 from agentplug.manager.manager import PluginManager
 from tests.integrations.drivers import DRIVERS, Driver, GoogleADK, LangChain, OpenAIAgents, PydanticAI, Scripted
 
@@ -527,6 +527,64 @@ async def test_what_is_no_agent_is_refused(thing: Any, manager: PluginManager) -
     """With the list of what can be attached to."""
     with pytest.raises(ContractError, match=r"pydantic-ai.*create_agent.*OpenAI.*ADK.*ScriptedAgent"):
         attach(thing, manager)
+    with pytest.raises(ContractError, match=r"pydantic-ai.*create_agent.*OpenAI.*ADK.*ScriptedAgent"):
+        detach(thing)
+
+
+async def test_detach_gives_back_what_was_attached(driver: type[Driver], manager: PluginManager) -> None:
+    """Once; then, and before, there is nothing to detach."""
+    agent = unattached(driver)
+    for _ in range(2):
+        attached = attach(agent, manager)
+        assert detach(attached) is agent
+        with pytest.raises(ContractError, match="no manager is attached to this"):
+            detach(agent)
+
+
+def unattached(driver: type[Driver]) -> Any:
+    """What is attached to in this framework."""
+    made: Any = driver(["Well."])
+    if driver is LangChain:
+        from langchain.agents import create_agent
+
+        return create_agent
+    if driver is GoogleADK:
+        from google.adk.apps import App
+
+        return App(name="tests", root_agent=made.agent())
+    return made.agent() if driver is OpenAIAgents else made._agent(None)
+
+
+@pytest.mark.need("google-adk")
+async def test_a_detached_runner_asks_no_hooks(manager: PluginManager) -> None:
+    """The one framework where the attached object stays the same."""
+    from google.adk.runners import InMemoryRunner
+    from google.genai import types
+
+    async def ask() -> list[str]:
+        session = await runner.session_service.create_session(app_name="tests", user_id="u")
+        message = types.Content(role="user", parts=[types.Part(text="Hi")])
+        events = runner.run_async(user_id="u", session_id=session.id, new_message=message)
+        async for _ in events:
+            pass
+        return points(await seen(manager))
+
+    runner = InMemoryRunner(agent=GoogleADK(["Well.", "Again."]).agent(), app_name="tests")  # type: ignore[attr-defined]
+    try:
+        assert detach(attach(runner, manager)) is runner
+        assert await ask() == []
+        attach(runner, manager)
+        assert (await ask())[-1] == "agent_shutdown"
+    finally:
+        await runner.close()
+
+
+@pytest.mark.need("langchain")
+async def test_an_agent_that_is_made_keeps_its_middleware(manager: PluginManager) -> None:
+    """So it can't be detached, and the error says what to do instead."""
+    agent = LangChain(["Well."])._agent(manager)
+    with pytest.raises(ContractError, match=r"make it anew with create_agent\(model"):
+        detach(agent)
 
 
 async def test_what_is_no_manager_is_refused(driver: type[Driver]) -> None:
@@ -540,7 +598,7 @@ def test_attach_imports_no_framework() -> None:
     """An unknown object is refused without a look at frameworks that nobody uses."""
     code = """
 import json, sys
-from agentplug.integrations import attach
+from agentplug.integrations import attach, detach
 from agentplug.errors import ContractError
 try:
     attach(object(), None)

@@ -119,7 +119,7 @@ async def crashes(n: int, report: Report) -> None:
                 while how == "stop" and plugin.state != "busy" and not call.done():  # noqa: ASYNC110
                     await asyncio.sleep(0.001)
                 if how == "stop":
-                    plugin.stop()
+                    plugin._inside.stop()
                 run = await call
                 report.latencies_s.append(time.perf_counter() - began)
                 if str(run.verdict) != ENDS[how]:

@@ -308,12 +308,26 @@ class TestReading:
     def test_a_newer_format_is_named(self, path: Path) -> None:
         from agentplug.manager.audit.lines import seal
 
-        fields = '{"format":"agentplug-audit","version":2,"chain":"c","part":1}'
-        path.write_bytes(seal(1, "0" * 64, "2026-01-01T00:00:00+00:00", "header", fields)[0])
-        with pytest.raises(AuditError, match="version 2 of the format"):
-            read_audit(path)
-        with pytest.raises(AuditError, match="version 2 of the format"):
-            AuditLog(path)
+        reads = "in format 2; this one reads formats up to 1: upgrade"
+        for machine, words in (
+            ('{"agentplug":"9.1"}', f"was written by agentplug 9.1 {reads} to agentplug 9.1 or later"),
+            ("null", f"was written by a newer agentplug {reads} agentplug"),
+        ):
+            fields = f'{{"format":"agentplug-audit","version":2,"chain":"c","part":1,"machine":{machine}}}'
+            path.write_bytes(seal(1, "0" * 64, "2026-01-01T00:00:00+00:00", "header", fields)[0])
+            for use in (read_audit, AuditLog, AuditLog.verify):
+                with pytest.raises(AuditError) as failure:
+                    use(path)
+                assert str(failure.value) == f"{path} {words}"
+
+    def test_a_log_without_a_format_is_none(self, path: Path) -> None:
+        from agentplug.manager.audit.lines import seal
+
+        for version in ("0", "true", '"1"', "null"):
+            fields = f'{{"format":"agentplug-audit","version":{version},"chain":"c","part":1}}'
+            path.write_bytes(seal(1, "0" * 64, "2026-01-01T00:00:00+00:00", "header", fields)[0])
+            with pytest.raises(AuditError, match="its header names no format"):
+                AuditLog(path)
 
 
 class TestWriterOfDamagedFiles:

@@ -116,6 +116,39 @@ def pixels(axes: Any) -> Any:
 # ---------------------------------------------------------------------- runs as values
 
 
+def test_figures_that_a_line_lacks_are_missing_in_the_trace(path: Path, tmp_path: Path) -> None:
+    """A newer agentplug continues the log of an older one. The older runs have the default of the figure."""
+    usage = Usage(0.5, 0.25, read_bytes=7, write_bytes=8)
+    with AuditLog(path) as log:
+        for number in range(3):
+            log.record_run(a_run(number=number, usage=usage), "hog")
+    whole = read_audit(path)
+    with AuditLog(tmp_path / "older.jsonl") as log:
+        for entry in whole.select(kind="run"):
+            fields = json.loads(json.dumps(entry.fields))
+            if fields["run"] < 2:
+                del fields["usage"]["read_bytes"], fields["usage"]["cpu_user_s"]
+            log.record("run", fields | {"usage": fields["usage"] | {"of_tomorrow": 9}})
+    older = read_audit(tmp_path / "older.jsonl")
+    assert [run.usage.read_bytes for run in older.runs()] == [0, 0, 7]
+    trace = older.trace
+    assert trace["read_bytes"].isna().tolist() == trace["cpu_user_s"].isna().tolist() == [True, True, False]
+    assert (trace["read_bytes"].dtype, trace["read_bytes"][2]) == ("Int64", 7)
+    rest = [name for name in trace if name not in ("read_bytes", "cpu_user_s")]
+    pd.testing.assert_frame_equal(trace[rest], whole.trace[rest])
+
+
+def test_a_line_without_what_makes_a_usage_tells_of_no_run(path: Path, tmp_path: Path) -> None:
+    """Only figures that came later may be unknown."""
+    with AuditLog(path) as log:
+        log.record_run(a_run())
+    (entry,) = read_audit(path).select(kind="run")
+    with AuditLog(tmp_path / "odd.jsonl") as log:
+        log.record("run", {**entry.fields, "usage": {"wall_s": 1.0}})
+    with pytest.raises(AuditError, match="its usage is none"):
+        read_audit(tmp_path / "odd.jsonl").runs()
+
+
 def test_a_run_comes_back_as_it_was(path: Path) -> None:
     """All but content, which wasn't asked for."""
     run = a_run(
@@ -335,8 +368,8 @@ async def test_a_quarantine_is_written_once(path: Path, spec: str) -> None:
 async def test_a_quarantine_by_hand_is_written_at_once(path: Path, spec: str) -> None:
     async with PluginManager(audit=path) as manager:
         plugin = await manager.load(spec)
-        plugin.quarantine()
-        plugin.quarantine()
+        plugin._inside.quarantine()
+        plugin._inside.quarantine()
         assert [entry.kind for entry in read_audit(path)] == ["header", "load", "quarantine"]
 
 
@@ -346,7 +379,7 @@ async def test_what_happens_between_calls_is_written_with_the_next(path: Path, s
         plugin = await manager.load(spec)
         assert plugin.pid is not None
         os.kill(plugin.pid, signal.SIGKILL)
-        while not plugin.events:  # noqa: ASYNC110
+        while not plugin._inside.events:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await plugin.run("fine")
         await plugin.run("fine")

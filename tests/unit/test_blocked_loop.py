@@ -93,7 +93,7 @@ async def test_a_call_that_has_answered_cannot_be_interrupted() -> None:
         call = asyncio.create_task(plugin.run(("sleep", 0.1)))
         await begun(call)
         time.sleep(0.6)  # noqa: ASYNC251
-        plugin.stop("interrupt")
+        plugin._inside.stop("interrupt")
         assert str((await call).verdict) == "completed"
 
 
@@ -116,12 +116,7 @@ async def test_what_was_answered_counts_though_the_worker_died(stopped: bool) ->
             requests = [
                 call_request(given) for given in (("sleep", nap_s), "ab", "abc", ("exit", 0.0), "never begun")
             ]
-
-            async def window(requests: Any = requests) -> list[Run]:
-                async with plugin._turn:
-                    return await plugin._answered(requests)
-
-            call = asyncio.create_task(window())
+            call = asyncio.create_task(plugin._inside.answers(requests))
             await begun(call)
             try:
                 if stopped:
@@ -132,4 +127,4 @@ async def test_what_was_answered_counts_though_the_worker_died(stopped: bool) ->
             runs = await call
             assert [str(run.verdict) for run in runs] == [*["completed"] * 3, "died:exit 3"]
             assert [run.value for run in runs[1:3]] == [2, 3]
-            plugin._life._losses.clear()
+            plugin._inside.life._losses.clear()

@@ -75,7 +75,7 @@ async def test_a_board_follows_a_call_from_its_begin_to_its_verdict(sleeper: San
     task = await busy(sleeper)
     assert board.look()
     assert (board.rows[0].state, board.rows[0].calls) == ("busy", 0)
-    sleeper.stop("interrupt")
+    sleeper._inside.stop("interrupt")
     await task
     assert board.look()
     row = board.rows[0]
@@ -105,7 +105,7 @@ async def test_a_call_whose_worker_is_gone_keeps_its_figures(sleeper: SandboxedP
     board.look()
     task = await busy(sleeper)
     board.look()
-    sleeper.stop("kill")
+    sleeper._inside.stop("kill")
     killed = await task
     board.look()
     row = board.rows[0]
@@ -148,7 +148,7 @@ async def test_a_call_of_a_plugin_loaded_since_the_last_look_is_told() -> None:
         plugin = await manager.load(SleeperPlugin, "new")
         await plugin.run("no number")
         task = await busy(plugin)
-        plugin.stop("kill")
+        plugin._inside.stop("kill")
         await task
         board.look()
         assert {told.plugin for told in board.events.latest} == {"new"}

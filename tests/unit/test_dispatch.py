@@ -429,7 +429,7 @@ async def test_only_what_is_asked_for_and_granted_is_called() -> None:
             f"there is no such point; the points are pre_process, post_process, {', '.join(AGENT_POINTS)}",
             "there is no such kind; the kinds are transform, veto, observe",
         ]
-        assert "pre_tool_call: transform (not granted)" in manager.rows()[0]["hooks"]
+        assert "pre_tool_call: transform (not granted)" in manager._inside.registry.rows()[0]["hooks"]
         assert "input: observe" in manager._repr_html_()
 
 
@@ -515,7 +515,7 @@ async def test_a_veto_that_could_not_start_is_no_missing_veto() -> None:
 async def test_a_hook_has_a_time_of_its_own() -> None:
     """What doesn't answer in time is interrupted: denied, or recorded, and the worker lives on."""
     async with PluginManager() as manager:
-        manager._dispatcher.hook_s = 0.2
+        manager._inside.dispatching.dispatcher.hook_s = 0.2
         veto = plugin(input="veto")
         await manager.register(veto)
         dispatch = await manager.dispatch(message("sleep"))
@@ -551,7 +551,7 @@ async def test_a_loop_that_was_held_up_finds_the_answer_and_no_timeout(
 
     async with PluginManager() as manager:
         manager.register_hook("input", hook, "veto")
-        manager._dispatcher.hook_s = 0.05
+        manager._inside.dispatching.dispatcher.hook_s = 0.05
         dispatching = asyncio.create_task(manager.dispatch(message()))
         await asked.wait()
         if comes:
@@ -571,12 +571,12 @@ async def test_a_loop_that_was_held_up_finds_the_answer_and_no_timeout(
 async def test_a_hook_that_wont_be_interrupted_is_killed() -> None:
     """What ignores the interrupt gets a second of grace; then its worker ends, and the next message has a new one."""
     async with PluginManager() as manager:
-        manager._dispatcher.hook_s = 0.2
+        manager._inside.dispatching.dispatcher.hook_s = 0.2
         veto = plugin(input="veto")
         await manager.register(veto)
         pid = veto.pid
         assert outcomes(await manager.dispatch(message("stubborn"))) == [("hook", "timeout")]
-        manager._dispatcher.hook_s = 60
+        manager._inside.dispatching.dispatcher.hook_s = 60
         assert (await manager.dispatch(message())).allowed
         assert veto.pid != pid
 
@@ -584,7 +584,7 @@ async def test_a_hook_that_wont_be_interrupted_is_killed() -> None:
 async def test_a_veto_that_is_busy_denies_in_time() -> None:
     """Waiting for a plugin that works on something else counts; what it works on isn't disturbed."""
     async with PluginManager() as manager:
-        manager._dispatcher.hook_s = 0.2
+        manager._inside.dispatching.dispatcher.hook_s = 0.2
         veto = plugin(input="veto")
         await manager.register(veto)
         working = asyncio.create_task(veto.run("busy"))
@@ -598,7 +598,7 @@ async def test_a_veto_that_is_quarantined_denies() -> None:
     async with PluginManager() as manager:
         veto = plugin(input="veto")
         await manager.register(veto)
-        veto.quarantine()
+        veto._inside.quarantine()
         for _ in range(FAILURES + 1):
             dispatch = await manager.dispatch(message())
             assert outcomes(dispatch) == [("hook", "skipped")]
@@ -727,7 +727,7 @@ async def test_leaving_the_manager_lets_observers_see_what_waits() -> None:
         for seq in range(20):
             await manager.dispatch(message().replace(seq=seq))
     assert seen == list(range(20))
-    assert (watch.calls, watch.state) == (20, "closed")
+    assert (watch._inside.calls, watch.state) == (20, "closed")
 
 
 def test_observers_of_a_loop_that_ended_go_on_with_the_next() -> None:
@@ -805,7 +805,7 @@ async def test_dispatch_sync_for_frameworks_without_coroutines() -> None:
     """It works inside a running loop too."""
     async with PluginManager() as manager:
         await manager.register(plugin(input="veto"))
-        assert not manager.dispatch_sync(message("no")).allowed
+        assert not manager._inside.dispatching.dispatch_sync(message("no")).allowed
 
 
 async def test_messages_and_kinds_of_the_wrong_type() -> None:

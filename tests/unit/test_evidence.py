@@ -65,8 +65,8 @@ async def test_out_of_memory_by_hand_is_no_limit() -> None:
     """Where the kernel tells what is tried, it would have told of the ways to hide memory; elsewhere it counts."""
     async with SandboxedPlugin(ErrorPlugin()) as plugin:
         run = await plugin.run(errno.ENOMEM)
-        assert plugin._life.worker is not None
-        told = plugin._life.worker.attempts is not None
+        assert plugin._inside.life.worker is not None
+        told = plugin._inside.life.worker.attempts is not None
     assert str(run.verdict) == ("failed:OSError" if told else "limited:memory")
 
 

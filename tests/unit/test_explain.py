@@ -172,7 +172,7 @@ def test_a_death_tells_its_status_and_a_likely_cause(status: str, rest: str) -> 
 def test_a_process_without_its_main_thread_is_not_blamed_on_others() -> None:
     """The host ends what it can't measure any more, and says so."""
     run = a_run("exit", {"status": "SIGKILL"})
-    run = run.replace(events=(*run.events[:-1], Event(0.2, "kill", {"reason": "gone: statm"}), run.events[-1]))
+    run = run.__replace__(events=(*run.events[:-1], Event(0.2, "kill", {"reason": "gone: statm"}), run.events[-1]))
     assert explain(run) == (
         "Plugin p's worker died: SIGKILL; it could be measured no more: its main thread had ended, or something else "
         "killed it, perhaps because the machine ran out of memory."

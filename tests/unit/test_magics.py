@@ -212,7 +212,7 @@ def test_cell_plugin_is_loaded_from_the_cell(ip: InteractiveShell) -> None:
     plugin = ip.run_cell_magic("load_plugin", "shy --memory 32M", GREETER)
     assert wait_for(plugin.process("you")) == "hello you"
     assert "GreeterPlugin" not in ip.user_ns
-    assert plugin.source.spec == "<cell shy>"
+    assert plugin._inside.source.spec == "<cell shy>"
     again = ip.run_cell_magic("load_plugin", "shy", GREETER)
     assert (plugin.state, ip.user_ns["shy"]) == ("closed", again)
 

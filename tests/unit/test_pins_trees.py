@@ -192,4 +192,4 @@ async def test_a_plain_module_is_pinned_alone(tmp_path: Path, monkeypatch: pytes
     async with PluginManager(lock=tmp_path, locked=True) as manager:
         plugin = await manager.load("greeter:GreeterPlugin")
         assert await plugin.process(None) == "good"
-        assert plugin.source.digest == read_lock(tmp_path).pins["greeter"].digest
+        assert plugin._inside.source.digest == read_lock(tmp_path).pins["greeter"].digest

@@ -319,7 +319,7 @@ async def process(self, n):
     await asyncio.sleep(n)
 """
     profiled = plugin(body, profile="memory")
-    stream_to(lambda: lambda name, text: profiled.stop("interrupt"))
+    stream_to(lambda: lambda name, text: profiled._inside.stop("interrupt"))
     try:
         run = profiled.run_sync(60)
     finally:
@@ -468,7 +468,7 @@ def test_initialize_has_no_profile(plugin: Any) -> None:
     body = FORGE.replace("def process(self, given):", "def initialize(self, given):\n    given = given['given']")
     given = [False, 0, [BODY]]
     made = plugin(body + "\ndef process(self, n):\n    return n", profile="cpu")
-    made._life.config = {"given": given}
+    made._inside.life.config = {"given": given}
     assert made.run_sync(1).verdict == Verdict("broken", "protocol")
 
 

@@ -474,7 +474,7 @@ def test_plots_take_hostile_names() -> None:
 def test_a_card_bears_both_names_of_a_plugin_that_was_given_one() -> None:
     """First the one that it was given, then what it calls itself, as text."""
     run = hostile()
-    given = run_card(run.replace(source=dataclasses.replace(run.source, known_as="guest")))
+    given = run_card(run.__replace__(source=dataclasses.replace(run.source, known_as="guest")))
     own = f"({html.escape(HOSTILE_SHOWN)})"
     assert 0 < given.index("<b>guest</b>") < given.index(own)
     assert HOSTILE not in given

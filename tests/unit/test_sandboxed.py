@@ -108,7 +108,7 @@ async def begun(plugin: SandboxedPlugin) -> None:
 async def test_a_plugin_goes_from_new_to_ready_to_closed() -> None:
     """The state, the pid, the runs and the trace of a plugin follow its life."""
     plugin = SandboxedPlugin(DoPlugin, config={"depth": 2})
-    assert (plugin.state, plugin.pid, plugin.calls, list(plugin.runs)) == ("new", None, 0, [])
+    assert (plugin.state, plugin.pid, plugin._inside.calls, list(plugin.runs)) == ("new", None, 0, [])
     await plugin.start()
     assert plugin.state == "ready"
     assert await plugin.process("pid") == plugin.pid
@@ -117,7 +117,7 @@ async def test_a_plugin_goes_from_new_to_ready_to_closed() -> None:
     assert [str(run.verdict) for run in plugin.runs] == ["completed", "completed"]
     assert [run.number for run in plugin.runs] == [0, 1]
     await plugin.close()
-    assert (plugin.state, plugin.pid, plugin.calls) == ("closed", None, 2)
+    assert (plugin.state, plugin.pid, plugin._inside.calls) == ("closed", None, 2)
     await plugin.close()
     assert plugin.state == "closed"
 
@@ -275,7 +275,7 @@ async def test_a_plugin_that_works_as_the_grace_ends_has_no_more_of_it() -> None
         call = asyncio.create_task(plugin.run("defy"))
         await begun(plugin)
         await asyncio.sleep(0.3)
-        plugin.stop("interrupt")
+        plugin._inside.stop("interrupt")
         run = await call
         stopped, killed = (next(e.t_s for e in run.events if e.kind == kind) for kind in ("stop", "kill"))
         assert 1.0 <= killed - stopped < 1.5
@@ -333,13 +333,13 @@ async def test_stop_from_another_thread_kills_the_call() -> None:
     async with SandboxedPlugin(DoPlugin) as plugin:
         call = asyncio.create_task(plugin.run("sleep"))
         await begun(plugin)
-        await asyncio.to_thread(plugin.stop)
+        await asyncio.to_thread(plugin._inside.stop)
         run = await call
         assert str(run.verdict) == "stopped:kill"
         with pytest.raises(WorkerDied, match="stopped by a kill"):
             run.check()
         assert await plugin.process("calls") == 1
-        plugin.stop()  # nothing runs: nothing to stop
+        plugin._inside.stop()  # nothing runs: nothing to stop
         assert await plugin.process("calls") == 2
 
 
@@ -424,7 +424,7 @@ async def test_run_sync_refuses_to_queue_behind_a_call_of_its_own_loop() -> None
     await asyncio.sleep(0)
     with pytest.raises(RuntimeError, match="Await run"):
         plugin.run_sync(1)
-    plugin.stop()
+    plugin._inside.stop()
     assert str((await theirs).verdict) == "stopped:kill"
     assert (await ours).value == 2
     await plugin.close()
@@ -469,7 +469,9 @@ async def test_a_worker_killed_between_calls_is_replaced() -> None:
         assert plugin.pid is not None
         os.kill(plugin.pid, signal.SIGKILL)
         assert await asyncio.to_thread(eventually, lambda: plugin.state == "failed")
-        assert [(event.kind, dict(event.detail)) for event in plugin.events] == [("exit", {"status": "SIGKILL"})]
+        assert [(event.kind, dict(event.detail)) for event in plugin._inside.events] == [
+            ("exit", {"status": "SIGKILL"})
+        ]
         assert await plugin.process("calls") == 1
 
 
@@ -492,7 +494,7 @@ async def test_a_user_who_stops_calls_never_quarantines() -> None:
         for _ in range(6):
             call = asyncio.create_task(plugin.run("sleep"))
             await begun(plugin)
-            plugin.stop()
+            plugin._inside.stop()
             assert str((await call).verdict) == "stopped:kill"
         assert await plugin.process(1) == 1
 
@@ -502,7 +504,7 @@ async def test_cpu_used_between_calls_ends_the_worker() -> None:
     async with SandboxedPlugin(DoPlugin) as plugin:
         assert str((await plugin.run(("burn later", 30))).verdict) == "completed"
         assert await asyncio.to_thread(eventually, lambda: plugin.state == "failed")
-        event = plugin.events[0]  # its exit follows
+        event = plugin._inside.events[0]  # its exit follows
         assert (event.kind, event.detail["by"], event.detail["bound"]) == ("limit", "cpu", 1.0)
         assert 1.0 < event.detail["measured"] < 1.5
         assert await plugin.process("calls") == 1
@@ -513,7 +515,7 @@ async def test_memory_grown_between_calls_ends_the_worker() -> None:
     async with SandboxedPlugin(DoPlugin, Policy(memory="64M")) as plugin:
         assert str((await plugin.run(("grow later", 4000))).verdict) == "completed"
         assert await asyncio.to_thread(eventually, lambda: plugin.state == "failed")
-        event = plugin.events[0]  # its exit follows
+        event = plugin._inside.events[0]  # its exit follows
         assert (event.kind, event.detail["by"], event.detail["bound"]) == ("limit", "memory", 64 << 20)
         assert await plugin.process("calls") == 1
 

@@ -343,10 +343,10 @@ class TestLive:
                 plugin = await manager.reload("hog")
                 assert isinstance(plugin, SandboxedPlugin)
                 await plugin.run(count)
-            assert len(list(manager._past.recorders())) == 2  # of which the first counts what was dropped
+            assert len(list(manager._inside.retired.recorders())) == 2  # of which the first counts what was dropped
             path.write_text(HOG.replace('"1"', '"2"'))
             await manager.reload("hog")
-            assert len(list(manager._past.recorders())) == 2  # of which the first counts what was dropped
+            assert len(list(manager._inside.retired.recorders())) == 2  # of which the first counts what was dropped
             frame = manager.trace
         assert frame["verdict"].tolist() == ["completed", "failed", "completed", "failed", "completed"]
         assert frame["plugin"].tolist() == ["hog"] * 5
@@ -384,7 +384,7 @@ class TestLive:
             assert [run.number for run in plugin.runs] == [1, 2]
             assert plugin.trace["verdict"].tolist() == ["completed", "failed", "completed"]
             assert plugin.trace.attrs["limits"]["memory"] == 48 * MIB
-            assert plugin.trace.attrs["digest"] == plugin.source.digest
+            assert plugin.trace.attrs["digest"] == plugin._inside.source.digest
             statuses = dict(zip(plugin.barriers["barrier"], plugin.barriers["status"], strict=True))
             assert plugin.trace.attrs["barriers"] == statuses
             assert plugin.runs[0].samples.attrs["barriers"] == statuses

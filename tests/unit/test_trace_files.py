@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,11 @@ import pandas as pd
 import pytest
 
 from agentplug.contract.events import Event
+from agentplug.contract.formats import TRACE_FORMAT
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Sample, SourceInfo, Usage
 from agentplug.core.run import Run
+from agentplug.report import columns, files
 from agentplug.report.accessor import attached, read_trace
 from agentplug.report.files import save_trace
 from agentplug.report.frames import calls_frame, samples_frame
@@ -169,7 +174,7 @@ REFUSED: dict[str, tuple[Callable[[], pd.DataFrame], tuple[str, ...], str]] = {
     "nothings": (lambda: calls().assign(x=[{}, {}, {}, {}]), (".parquet", ".csv"), "keep"),
     "complex": (lambda: calls().assign(cpu_s=1j), SUFFIXES, "keep"),
     "truths": (lambda: calls().assign(calls=True), (".csv",), "a .csv keeps no bool in calls: take .parquet"),
-    "nullable": (lambda: calls().astype({"run": "Int64"}), (".csv",), "keeps no Int64 in run"),
+    "nullable": (lambda: calls().astype({"run": "Int32"}), (".csv",), "keeps no Int32 in run"),
     "ordered": (
         lambda: calls().assign(by=lambda frame: frame["by"].cat.as_ordered()),
         (".csv",),
@@ -211,6 +216,102 @@ def test_a_damaged_first_line_says_so(head: str, tmp_path: Path) -> None:
         read_trace(tmp_path / "trace.csv")
 
 
+# ---------------------------------------------------------------------- formats
+
+
+def with_head(path: Path, **changes: Any) -> Path:
+    """The saved trace with other entries in its head; None takes one out."""
+
+    def changed(text: str | bytes) -> str:
+        return json.dumps({name: x for name, x in (json.loads(text) | changes).items() if x is not None})
+
+    if path.suffix == ".csv":
+        first, rest = path.read_text().split("\n", 1)
+        path.write_text(f"# agentplug {changed(first.removeprefix('# agentplug '))}\n{rest}")
+        return path
+    from pyarrow import feather, parquet
+
+    table = (parquet if path.suffix == ".parquet" else feather).read_table(path)
+    metadata = table.schema.metadata
+    table = table.replace_schema_metadata(metadata | {b"agentplug": changed(metadata[b"agentplug"])})
+    parquet.write_table(table, path) if path.suffix == ".parquet" else feather.write_feather(table, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_trace_of_before_formats_had_numbers_is_read(suffix: str, tmp_path: Path) -> None:
+    for frame in (calls(), samples()):
+        path = with_head(save_trace(frame, tmp_path / f"trace{suffix}"), format=None)
+        back = read_trace(path)
+        pd.testing.assert_frame_equal(back, frame, check_exact=True, check_freq=False)
+        assert back.attrs == frame.attrs
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_columns_that_a_file_knows_nothing_of_are_missing(suffix: str, tmp_path: Path) -> None:
+    """In their places, with a dtype that has a missing figure; and such a trace can be saved again."""
+    older = calls().drop(columns=["cpu_user_s", "read_bytes", "write_bytes"])
+    back = read_trace(with_head(save_trace(older, tmp_path / f"trace{suffix}"), format=None))
+    assert list(back.columns) == list(calls().columns)
+    assert back["read_bytes"].dtype == back["write_bytes"].dtype == "Int64"
+    assert back["cpu_user_s"].dtype == "float64"
+    assert back[["cpu_user_s", "read_bytes", "write_bytes"]].isna().all(axis=None)
+    pd.testing.assert_frame_equal(back[older.columns], older, check_exact=True)
+    assert back.agentplug.over_limit(0.01)["run"].tolist() == [1, 0, 2, 3]
+    back.loc[1, "read_bytes"] = (1 << 53) + 1  # as in a trace of which an older agentplug wrote a part
+    again = read_trace(save_trace(back, tmp_path / f"again{suffix}"))
+    pd.testing.assert_frame_equal(again, back, check_exact=True)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_column_more_leaves_the_files_of_before_readable(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tomorrow's agentplug reads today's trace, and today's reads tomorrow's."""
+    path = save_trace(calls(), tmp_path / f"trace{suffix}")
+    monkeypatch.setattr(columns, "CALLS_COLUMNS", (*columns.CALLS_COLUMNS, "gpu_s"))
+    monkeypatch.setattr(files, "CALLS_COLUMNS", columns.CALLS_COLUMNS)
+    assert read_trace(path)["gpu_s"].isna().all()
+    later = save_trace(calls().assign(gpu_s=1.5), tmp_path / f"later{suffix}")
+    monkeypatch.undo()
+    assert read_trace(later)["gpu_s"].tolist() == [1.5] * 4
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_without_what_makes_a_trace_is_none(suffix: str, tmp_path: Path) -> None:
+    """Of a calls frame that is what plugin ended how, when, at what cost."""
+    for name in ("plugin", "verdict", "wall_s", "peak_memory_bytes"):
+        with pytest.raises(ValueError, match=f"no columns {name}"):
+            save_trace(calls().drop(columns=name), tmp_path / f"trace{suffix}")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_newer_format_says_which_is_read(suffix: str, tmp_path: Path) -> None:
+    path = save_trace(calls(), tmp_path / f"trace{suffix}")
+    reads = "in format 2; this one reads formats up to 1: upgrade"
+    for writer, words in (
+        ("9.1", f"was written by agentplug 9.1 {reads} to agentplug 9.1 or later"),
+        (None, f"was written by a newer agentplug {reads} agentplug"),
+    ):
+        with_head(path, format=2, agentplug=writer, dtypes=None, attrs=None)
+        with pytest.raises(ValueError) as failure:
+            read_trace(path)
+        assert str(failure.value) == f"{path} {words}"
+    with pytest.raises(ValueError, match="is no trace that agentplug saved: it names no format"):
+        read_trace(with_head(path, format="2"))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_saved_trace_names_its_format_and_its_writer(suffix: str, tmp_path: Path) -> None:
+    """Also where pandas dropped `attrs`, which name the machine."""
+    frame = calls()
+    frame.attrs = {}
+    path = save_trace(frame, tmp_path / f"trace{suffix}")
+    with_head(path, format=TRACE_FORMAT + 1)
+    with pytest.raises(ValueError, match=f"by agentplug {re.escape(version('agentplug'))} in format"):
+        read_trace(path)
+
+
 def test_over_limit_leaves_rows_without_figures_out() -> None:
     frame = calls()
     figures = frame.columns[frame.columns.get_loc("started_at") + 1 :]
@@ -245,8 +346,7 @@ def test_a_saved_trace_has_its_accessor_once_read(tmp_path: Path) -> None:
     """In a new process, where no trace was made yet."""
     path = save_trace(calls(), tmp_path / "trace.parquet")
     code = "import agentplug, sys; assert 'pandas' not in sys.modules\n"
-    code += "from agentplug.report.accessor import read_trace\n"
-    code += f"print(read_trace({str(path)!r}).agentplug.over_limit()['run'].tolist())"
+    code += f"print(agentplug.read_trace({str(path)!r}).agentplug.over_limit()['run'].tolist())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[1]"
 

@@ -202,7 +202,7 @@ async def test_the_trace_has_exactly_the_columns_of_the_design(costly: Sandboxed
     assert {name: str(dtype) for name, dtype in trace.dtypes.items()} == expected
     assert list(trace.columns) == list(COLUMNS)
     assert len(trace) == 2
-    assert list(trace["digest"]) == [costly.source.digest] * 2
+    assert list(trace["digest"]) == [costly._inside.source.digest] * 2
     assert trace["version"].tolist() == ["2.1", "2.1"]
     assert trace["by"].isna().all()
     for name in Usage._fields:

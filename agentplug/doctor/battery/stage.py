@@ -90,8 +90,8 @@ class Stage:
 
     @property
     def sibling_barriers(self) -> list[dict[str, Any]]:
-        """What that worker says of its barriers, as `SandboxedPlugin.barrier_rows`."""
-        return self._sibling.barrier_rows()
+        """What that worker says of its barriers, as rows of `SandboxedPlugin.barriers` and more."""
+        return self._sibling._inside.barrier_rows()
 
     def look(self) -> None:
         """Take the files of the stage as they are now for whole."""

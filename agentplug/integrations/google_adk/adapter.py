@@ -29,7 +29,7 @@ from google.genai import types
 
 from agentplug.contract.messages.message import AgentMessage
 from agentplug.errors import ContractError
-from agentplug.integrations import unknown
+from agentplug.integrations import unattached, unknown
 from agentplug.integrations.bridge import (
     Framework,
     Trail,
@@ -64,13 +64,28 @@ def attach(agent: Any, manager: PluginManager) -> Any:
     Raises `ContractError` for another object, an agent included.
     """
     check_manager(manager)
-    plugins = agent.plugin_manager.plugins if isinstance(agent, Runner) else getattr(agent, "plugins", None)
-    if not isinstance(agent, (Runner, App)) or not isinstance(plugins, list):
-        raise ContractError(f"{unknown(agent)}; in ADK plugins belong to the Runner, so attach to that")
+    plugins = _plugins(agent)
     if any(isinstance(plugin, Asking) for plugin in plugins):
         raise ContractError("a manager is attached to this runner already")
     plugins.insert(0, Asking(manager))
     return agent
+
+
+def detach(agent: Any) -> Any:
+    """The same runner or app without the hooks. Raises `ContractError` for one that isn't attached."""
+    plugins = _plugins(agent)
+    at = next((at for at, plugin in enumerate(plugins) if isinstance(plugin, Asking)), None)
+    if at is None:
+        raise unattached(agent)
+    del plugins[at]
+    return agent
+
+
+def _plugins(agent: Any) -> list[Any]:
+    plugins = agent.plugin_manager.plugins if isinstance(agent, Runner) else getattr(agent, "plugins", None)
+    if not isinstance(agent, (Runner, App)) or not isinstance(plugins, list):
+        raise ContractError(f"{unknown(agent)}; in ADK plugins belong to the Runner, so attach to that")
+    return plugins
 
 
 def restore(message: AgentMessage) -> Any:

@@ -13,7 +13,9 @@ recalled, but nothing is done with it. A structured output and a tool's `Command
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
+from types import FunctionType
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +27,7 @@ from langgraph.config import get_config
 
 from agentplug.contract.messages.message import AgentMessage
 from agentplug.errors import ContractError
-from agentplug.integrations import unknown
+from agentplug.integrations import unattached, unknown
 from agentplug.integrations.bridge import (
     Framework,
     Trail,
@@ -35,6 +37,7 @@ from agentplug.integrations.langchain.steps import Call, Steps, Tell, begin, cal
 from agentplug.manager.manager import PluginManager
 
 _FRAMEWORK = Framework.of("langchain", "langchain")
+_attached: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
 
 
 def attach(agent: Any, manager: PluginManager) -> Callable[..., Any]:
@@ -57,7 +60,20 @@ def attach(agent: Any, manager: PluginManager) -> Callable[..., Any]:
         made = create_agent(*args, middleware=[Asking(runs), *middleware], **options)
         return made.with_config(callbacks=[runs])
 
+    _attached.add(attached)
     return attached
+
+
+def detach(agent: Any) -> Any:
+    """`create_agent` itself, for what `attach` made of it. Raises `ContractError` for another object."""
+    if isinstance(agent, FunctionType) and agent in _attached:
+        return create_agent
+    if type(agent).__module__.startswith("langgraph."):
+        raise ContractError(
+            "the middleware of a LangChain agent is fixed when it is made; "
+            "make it anew with create_agent(model, tools, ...)"
+        )
+    raise unattached(agent)
 
 
 def restore(message: AgentMessage) -> Any:

@@ -38,7 +38,7 @@ from agents import (
 
 from agentplug.contract.messages.message import AgentMessage
 from agentplug.errors import ContractError, HookDenied
-from agentplug.integrations import unknown
+from agentplug.integrations import unattached, unknown
 from agentplug.integrations.bridge import (
     Framework,
     Trail,
@@ -80,6 +80,13 @@ def attach(agent: Any, manager: PluginManager) -> AttachedAgent:
     return AttachedAgent(agent, check_manager(manager))
 
 
+def detach(agent: Any) -> Any:
+    """The agent that was attached. Raises `ContractError` for one that isn't."""
+    if not isinstance(agent, AttachedAgent):
+        raise unattached(agent)
+    return agent.original
+
+
 def restore(message: AgentMessage) -> Any:
     """The framework's own objects that a message was made of, by its `native`; None if it has none.
 
@@ -96,6 +103,7 @@ class AttachedAgent:
 
     def __init__(self, agent: Agent[Any], manager: PluginManager) -> None:
         self.manager = manager
+        self.original = agent
         self.agent = attached(agent, {})
 
     async def run(self, input: Any, **options: Any) -> Any:

@@ -27,7 +27,7 @@ from pydantic_core import to_jsonable_python
 
 from agentplug.contract.messages.message import AgentMessage
 from agentplug.errors import ContractError
-from agentplug.integrations import unknown
+from agentplug.integrations import unattached, unknown
 from agentplug.integrations.bridge import (
     Framework,
     Trail,
@@ -73,6 +73,13 @@ def attach(agent: Any, manager: PluginManager) -> AttachedAgent:
     if not isinstance(agent, AbstractAgent):
         raise ContractError(unknown(agent))
     return AttachedAgent(agent, check_manager(manager))
+
+
+def detach(agent: Any) -> Any:
+    """The agent that was attached. Raises `ContractError` for one that isn't."""
+    if not isinstance(agent, AttachedAgent):
+        raise unattached(agent)
+    return agent.wrapped
 
 
 def restore(message: AgentMessage) -> Any:

@@ -48,9 +48,9 @@ class Actions:
         elif action in ("stop", "kill"):
             if plugin.state != "busy":
                 self._tell(name, action, "it isn't busy")
-            plugin.stop("interrupt" if action == "stop" else "kill")
+            plugin._inside.stop("interrupt" if action == "stop" else "kill")
         elif action == "quarantine":
-            plugin.quarantine()
+            plugin._inside.quarantine()
             self._tell(name, action, "no more calls until a reload")
         else:
             self._reload(name, plugin)

@@ -97,15 +97,15 @@ class Watch:
         self._exchange: Exchange | None = None
         self._record = self._shown = 0
         self._peak_bytes = 0
-        self._calls = plugin.calls if isinstance(plugin, SandboxedPlugin) else 0
+        self._calls = plugin._inside.calls if isinstance(plugin, SandboxedPlugin) else 0
         self._between: Event | None = None
         self._seen: tuple[Any, ...] = ()
         self._last: Sample | None = None
         if isinstance(plugin, SandboxedPlugin):
-            self._between = plugin.events[-1] if plugin.events else None
+            self._between = plugin._inside.events[-1] if plugin._inside.events else None
             runs = [run for run in list(plugin.runs) if since is not None and run.started_at >= since]
-            self._calls = 0 if plugin.state == "closed" else plugin.calls - len(runs)
-            exchange = plugin.exchange()
+            self._calls = 0 if plugin.state == "closed" else plugin._inside.calls - len(runs)
+            exchange = plugin._inside.exchange
             if exchange is not None and exchange.done and not any(run.usage is exchange.usage for run in runs):
                 # what it told is over, or it was the loading
                 self._exchange, self._record = exchange, min(exchange.head, len(exchange.records) - 1)
@@ -117,8 +117,8 @@ class Watch:
         row.name, row.version, row.state = row.key or plugin.name, plugin.version, plugin.state
         if not isinstance(plugin, SandboxedPlugin):
             return self._differs((row.version, row.state))
-        row.policy, row.calls = plugin.policy, plugin.calls
-        exchange = plugin.exchange()
+        row.policy, row.calls = plugin.policy, plugin._inside.calls
+        exchange = plugin._inside.exchange
         if exchange is not self._exchange and self._exchange is not None:
             self._tell(self._exchange)
         self._tell_missed(plugin, exchange)
@@ -178,8 +178,8 @@ class Watch:
 
     def _tell_missed(self, plugin: SandboxedPlugin, exchange: Exchange | None) -> None:
         """Of calls that came and went between two looks: those that didn't complete."""
-        fresh = min(plugin.calls - self._calls, _RUNS_LOOKED_AT)
-        self._calls = plugin.calls
+        fresh = min(plugin._inside.calls - self._calls, _RUNS_LOOKED_AT)
+        self._calls = plugin._inside.calls
         followed = [known.usage for known in (self._exchange, exchange) if known is not None]
         for run in list(plugin.runs)[-fresh:] if fresh > 0 else ():
             if run.verdict.kind != "completed" and not any(run.usage is usage for usage in followed):
@@ -187,7 +187,7 @@ class Watch:
 
     def _tell_between(self, plugin: SandboxedPlugin) -> None:
         fresh: list[Event] = []
-        for event in reversed(plugin.events):
+        for event in reversed(plugin._inside.events):
             if event is self._between:
                 break
             fresh.append(event)
@@ -241,7 +241,7 @@ class Board:
 
     def _left(self) -> Mapping[str, AnyPlugin]:
         """What a manager had when it was closed, unless it has others by now."""
-        return self.x.last if isinstance(self.x, PluginManager) and not self.x.plugins else {}
+        return self.x._inside.registry.last if isinstance(self.x, PluginManager) and not self.x.plugins else {}
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -254,7 +254,7 @@ class Board:
         if isinstance(self.x, SandboxedPlugin) and self.x.state == "closed":
             return "The plugin is closed; this is its last state."
         left = self._left().values()
-        if left and all(getattr(plugin, "is_over", True) for plugin in left):
+        if left and all(not isinstance(plugin, SandboxedPlugin) or plugin._inside.is_over for plugin in left):
             return "The manager is closed; this is its last state."
         return ""
 
@@ -269,9 +269,9 @@ def row_of(run: Run) -> tuple[Row, Events]:
     about = run.source
     row = Row("", about.plugin or about.spec, about.version, "", run.number + 1, str(run.verdict), run.policy)
     floor_bytes = memory_floor_bytes(run)
-    step = max(1, -(-len(run.readings) // POINTS))
-    for i in range(0, len(run.readings), step):
-        some = run.readings[i : i + step]
+    step = max(1, -(-len(run._inside.readings) // POINTS))
+    for i in range(0, len(run._inside.readings), step):
+        some = run._inside.readings[i : i + step]
         highest_bytes = max(sample.rss_bytes for sample in some)
         row.points.append(Point(max(0, highest_bytes - floor_bytes), some[-1].cpu_ns / 1e9))
     row.memory_bytes, row.cpu_s = added_memory_bytes(run), run.usage.cpu_s

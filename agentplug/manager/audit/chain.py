@@ -11,7 +11,7 @@ from agentplug.contract.text import printable
 from agentplug.errors import AuditError
 from agentplug.manager.audit import lines, places
 from agentplug.manager.audit.lines import Entry, NotALine
-from agentplug.manager.audit.resuming import header_fields, header_of
+from agentplug.manager.audit.resuming import NewerFormat, header_fields, header_of
 
 _TRIES = 3
 
@@ -65,7 +65,8 @@ def verify(path: str | os.PathLike[str], head: str | None = None) -> Verificatio
 
     `head`, noted from `AuditLog.head` or an earlier verification, has to be the hash of one of its lines: else the
     log was cut off before it, or written anew. A full part (`audit.jsonl.2`) can be checked by itself; its link to
-    the part before isn't. Raises `AuditError` for a file that is missing, unreadable or no audit log.
+    the part before isn't. Raises `AuditError` for a file that is missing or unreadable, no audit log, or of a
+    newer format.
     """
     place = places.place(path)
     for attempt in range(_TRIES):
@@ -174,6 +175,8 @@ class Walk:
         if entry.line == 1:
             try:
                 told = header_fields(entry)
+            except NewerFormat:
+                raise
             except AuditError as error:
                 raise NotALine(str(error)) from None
             if told["part"] != part:

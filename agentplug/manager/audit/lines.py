@@ -29,7 +29,6 @@ from agentplug.contract.record import Verdict
 from agentplug.contract.text import printable
 
 FORMAT = "agentplug-audit"
-VERSION = 1
 MAX_LINE_BYTES = 1 << 20
 NO_HASH = "0" * 64
 _ENVELOPE_BYTES = 400

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from agentplug.contract.formats import AUDIT_FORMAT
 from agentplug.contract.policy import format_size, parse_size, shown
 from agentplug.core.run import Run
 from agentplug.errors import AuditError, PolicyError
@@ -201,7 +202,7 @@ class AuditLog:
     def _unless_begun(self) -> None:
         if self._size:
             return
-        told = {"format": lines.FORMAT, "version": lines.VERSION, "chain": self._chain, "part": self._part}
+        told = {"format": lines.FORMAT, "version": AUDIT_FORMAT, "chain": self._chain, "part": self._part}
         self._write(*self._sealed("header", lines.to_json(told | self._about())))
 
     def _about(self) -> dict[str, Any]:

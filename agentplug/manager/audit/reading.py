@@ -82,11 +82,14 @@ class Audit(Sequence[Entry]):
         Without kept content a value is None, and output and messages are empty. A run whose line had to be cut is
         left out; its entry says `truncated`. Raises `AuditError` for a line that tells of no run.
         """
-        return [run for name, run in self._runs() if plugin is None or name == plugin]
+        return [run for entry, run in self._runs() if plugin is None or entry.fields.get("plugin", "") == plugin]
 
     @property
     def trace(self) -> pd.DataFrame:
-        """The calls frame of these runs, under the names that the manager knew them by: `manager.trace` of then."""
+        """The calls frame of these runs, under the names that the manager knew them by: `manager.trace` of then.
+
+        Figures that an older agentplug didn't write are missing.
+        """
         from agentplug.manager.audit.tables import audited_trace
 
         return audited_trace(self._runs(), self._machine())
@@ -111,19 +114,19 @@ class Audit(Sequence[Entry]):
 
         return audit_html(self.entries, str(self.verification), self.verification.ok)
 
-    def _runs(self) -> list[tuple[str, Run]]:
-        found = []
+    def _runs(self) -> list[tuple[Entry, Run]]:
+        runs = []
         for entry in self.entries:
             if entry.kind != "run" or "truncated" in entry.fields:
                 continue
             try:
-                found.append((str(entry.fields.get("plugin", "")), run_of(entry.fields)))
+                runs.append((entry, run_of(entry.fields)))
             except ValueError as error:  # also PolicyError, DecodeError and msgspec's
                 raise AuditError(
                     f"Line {entry.line} of {places.shown(entry.file)} tells of no run that this agentplug knows: "
                     f"{printable(str(error), 300)}"
                 ) from None
-        return found
+        return runs
 
     def _machine(self) -> Mapping[str, Any] | None:
         """The machine that the last of these entries was written on."""

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
+from agentplug.contract.formats import AUDIT_FORMAT, newer_format
 from agentplug.contract.text import printable
 from agentplug.errors import AuditError
 from agentplug.manager.audit import lines, places
 from agentplug.manager.audit.lines import Entry, NotALine
 
 _BEGINS = b'{"n":'
+
+
+class NewerFormat(AuditError):
+    """A log whose format is newer than this agentplug: it isn't damaged."""
 
 
 class End(NamedTuple):
@@ -74,14 +79,15 @@ def header_of(first: bytes, path: str) -> dict[str, Any]:
 
 def header_fields(entry: Entry) -> dict[str, Any]:
     """The fields of an entry that has to be a header. Raises `AuditError`."""
-    path, told = entry.file, entry.fields
-    if entry.kind != "header" or told.get("format") != lines.FORMAT:
+    path, fields = entry.file, entry.fields
+    if entry.kind != "header" or fields.get("format") != lines.FORMAT:
         raise AuditError(f"{places.shown(path)} is no audit log: it has no header")
-    if told.get("version") != lines.VERSION:
-        raise AuditError(
-            f"{places.shown(path)} has version {printable(str(told.get('version')), 20)} of the format, and this "
-            f"agentplug reads version {lines.VERSION}; use the one that wrote it"
-        )
-    if not isinstance(told.get("chain"), str) or not isinstance(told.get("part"), int):
+    version = fields.get("version")
+    if type(version) is not int or version < 1:
+        raise AuditError(f"{places.shown(path)} is no audit log: its header names no format")
+    if version > AUDIT_FORMAT:
+        writer = fields["machine"].get("agentplug") if isinstance(fields.get("machine"), dict) else None
+        raise NewerFormat(f"{places.shown(path)} was {newer_format(version, AUDIT_FORMAT, writer)}")
+    if not isinstance(fields.get("chain"), str) or not isinstance(fields.get("part"), int):
         raise AuditError(f"{places.shown(path)} is no audit log: its header names no chain")
-    return told
+    return fields

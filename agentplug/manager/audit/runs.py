@@ -27,6 +27,7 @@ from agentplug.core.boundary import frames as wire
 from agentplug.core.profile import Profile
 from agentplug.core.run import Run
 from agentplug.manager.audit.lines import MAX_LINE_BYTES, checked_time, digest_of, to_json
+from agentplug.report.columns import CORE_COSTS
 
 _MOST_ABOUT = 64
 
@@ -47,7 +48,7 @@ class RunWriter:
             "started_at": run.started_at.astimezone(UTC).isoformat(),
             "usage": run.usage._asdict(),
             "events": run.events,
-            "readings": run.readings,
+            "readings": run._inside.readings,
             "value": self._value(run),
             "stdout": self._text(run.stdout),
             "stderr": self._text(run.stderr),
@@ -158,7 +159,7 @@ _Int = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
 
 
 class _Run(msgspec.Struct):
-    """The fields of a `run` line; those that a newer agentplug adds are ignored."""
+    """The fields of a `run` line; those that a newer agentplug adds are ignored, in `usage` too."""
 
     run: _Int
     started_at: datetime
@@ -179,7 +180,10 @@ class _Run(msgspec.Struct):
 
 
 def run_of(fields: Mapping[str, Any]) -> Run:
-    """The run that a `run` line tells of. Raises `ValueError` for other fields, or those of a line that was cut."""
+    """Make a run of the fields of its line. A figure that an older agentplug didn't write is `Usage`'s default.
+
+    Raises `ValueError` for other fields, or those of a line that was cut.
+    """
     try:
         run = _made(msgspec.convert(fields, _Run))
         run.verdict  # noqa: B018  (its events may be no run's)
@@ -204,16 +208,17 @@ def _is_profile(profile: Profile) -> bool:
 
 
 def _made(told: _Run) -> Run:
-    counts = [figure for name, figure in told.usage.items() if not name.endswith("_s")]
+    usage = {name: told.usage[name] for name in USAGE_FIELDS if name in told.usage}
+    counts = [figure for name, figure in usage.items() if not name.endswith("_s")]
     if told.profile is not None and not _is_profile(told.profile):
         raise ValueError("its profile is none")
-    if not set(told.usage) <= set(USAGE_FIELDS) or not all(isinstance(count, int) for count in counts):
+    if not usage.keys() >= set(CORE_COSTS) or not all(isinstance(count, int) for count in counts):
         raise ValueError("its usage is none")
     own = told.source.plugin or told.source.spec
     known_as = told.plugin if told.plugin != own else ""
     return Run(
         _kept_value(told.value),
-        Usage(**told.usage),  # type: ignore[arg-type]
+        Usage(**usage),  # type: ignore[arg-type]
         told.events,
         _policy_of(to_json(told.policy)),
         SourceInfo(told.source.spec, told.source.kind, told.digest, told.source.plugin, told.version, known_as),

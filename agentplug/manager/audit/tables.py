@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agentplug.contract.record import KINDS, RunRecord
+from agentplug.contract.record import KINDS, USAGE_FIELDS, RunRecord
 from agentplug.contract.text import printable
 from agentplug.manager.audit.lines import Entry, plugins_of, verdict_of
 from agentplug.report.accessor import attached
+from agentplug.report.columns import dtype_of
 from agentplug.report.frames import named_frame
 from agentplug.report.html import card, esc, figure, line, pill, table
 from agentplug.report.marks import Mark, verdict_mark
@@ -52,12 +53,23 @@ def audit_frame(entries: Iterable[Entry]) -> pd.DataFrame:
     return frame
 
 
-def audited_trace(runs: Sequence[tuple[str, RunRecord]], machine: Mapping[str, Any] | None) -> pd.DataFrame:
+def audited_trace(runs: Sequence[tuple[Entry, RunRecord]], machine: Mapping[str, Any] | None) -> pd.DataFrame:
     """The calls frame of a log's runs, each under its plugin's name there; `attrs` names their machine."""
-    frame = named_frame((printable(name, 100), run) for name, run in runs)
+    import numpy as np
+
+    frame = named_frame((_name(entry), run) for entry, run in runs)
+    for name in USAGE_FIELDS:  # an older agentplug didn't write all of them
+        older = {(_name(of), run.number, run.started_at) for of, run in runs if name not in of.fields["usage"]}
+        if older:
+            keys = zip(frame["plugin"].astype(str), frame["run"], frame["started_at"], strict=True)
+            frame[name] = frame[name].astype(dtype_of(name)).mask(np.array([key in older for key in keys]))
     if machine is not None:
         frame.attrs["machine"] = dict(machine)
     return attached(frame)
+
+
+def _name(entry: Entry) -> str:
+    return printable(str(entry.fields.get("plugin", "")), 100)
 
 
 def audit_table(entries: Sequence[Entry], most: int = 50) -> Table:

@@ -47,9 +47,9 @@ class Watch:
             return
         _allow(self.log, plugin.policy)
         # Weakly: a plugin that is dropped ends its worker at once, and not when the collector comes by.
-        told, recorder = weakref.ref(plugin), plugin.recorder
-        plugin.kept.on_run = lambda run: self._ran(run, recorder.known_as, told())
-        plugin.on_quarantine = lambda: self._quarantined(told())
+        face, recorder = weakref.ref(plugin), plugin._inside.recorder
+        plugin._inside.history.on_run = lambda run: self._ran(run, recorder.known_as, face())
+        plugin._inside.on_quarantine = lambda: self._quarantined(face())
 
     def loaded(self, name: str, plugin: SandboxedPlugin | TrustedPlugin, config: Mapping[str, Any] | None) -> None:
         """`plugin` is ready, under `name`."""
@@ -58,12 +58,13 @@ class Watch:
         # Of its configuration only the names: the values may be secrets.
         fields: dict[str, Any] = _identity(plugin) | {"plugin": name, "config": sorted(map(str, config or ()))}
         if _is_sandboxed(plugin):
+            source = plugin._inside.source
             fields |= {
-                "spec": plugin.source.spec,
-                "source": plugin.source.kind,
-                "pinned": plugin.source.pinned is not None,
+                "spec": source.spec,
+                "source": source.kind,
+                "pinned": source.pinned is not None,
                 "policy": policy_fields(plugin.policy),
-                "barriers": {row["barrier"]: row["status"] for row in plugin.barrier_rows()},
+                "barriers": {row["barrier"]: row["status"] for row in plugin._inside.barrier_rows()},
                 "hooks": dict(plugin.hooks),
             }
         else:
@@ -76,7 +77,7 @@ class Watch:
             return
         run = getattr(error, "run", None)
         told = {"verdict": str(run.verdict)} if isinstance(run, Run) else {}
-        spec = {"spec": plugin.source.spec} if _is_sandboxed(plugin) else {}
+        spec = {"spec": plugin._inside.source.spec} if _is_sandboxed(plugin) else {}
         self.log.record("refuse", _identity(plugin) | spec | told | {"error": type(error).__name__})
 
     def unloaded(self, plugin: SandboxedPlugin | TrustedPlugin) -> None:
@@ -117,7 +118,7 @@ class Watch:
 
     def _happened(self, log: AuditLog, plugin: SandboxedPlugin) -> None:
         """Write down what has happened to its worker while nobody called it, since the last time."""
-        events, seen = plugin.events, self._seen.get(plugin)
+        events, seen = plugin._inside.events, self._seen.get(plugin)
         if events and events[-1] is not seen:
             self._seen[plugin] = events[-1]
             known = next((at for at, event in enumerate(events, 1) if event is seen), 0)
@@ -137,8 +138,8 @@ def _allow(log: AuditLog, policy: Policy) -> None:
 def _identity(plugin: SandboxedPlugin | TrustedPlugin) -> dict[str, Any]:
     if not _is_sandboxed(plugin):
         return {"plugin": plugin.name, "version": plugin.version}
-    name = plugin.recorder.known_as or plugin.name
-    return {"plugin": name, "version": plugin.version, "digest": plugin.source.digest}
+    name = plugin._inside.recorder.known_as or plugin.name
+    return {"plugin": name, "version": plugin.version, "digest": plugin._inside.source.digest}
 
 
 def _is_sandboxed(plugin: SandboxedPlugin | TrustedPlugin) -> TypeGuard[SandboxedPlugin]:

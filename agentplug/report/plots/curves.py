@@ -132,10 +132,10 @@ def run_curve(run: RunRecord, by: By) -> Curve:
     if by == "memory":
         floor, label, limit = memory_floor_bytes(run), "Added memory", float(run.policy.memory)
         first, final = max(0, run.usage.baseline_memory_bytes - floor), float(added_memory_bytes(run))
-        readings = [(r.t_ns / 1e9, float(max(0, r.rss_bytes - floor))) for r in run.readings]
+        readings = [(r.t_ns / 1e9, float(max(0, r.rss_bytes - floor))) for r in run._inside.readings]
     else:
         label, limit, first, final = "CPU time", run.policy.cpu_s, 0, run.usage.cpu_s
-        readings = [(r.t_ns / 1e9, r.cpu_ns / 1e9) for r in run.readings]
+        readings = [(r.t_ns / 1e9, r.cpu_ns / 1e9) for r in run._inside.readings]
     few = len(readings) < _FEW_READINGS
     if few:  # too few for a line: it goes between the call's known start and end
         inside = [(t, value) for t, value in readings if 0 < t < run.usage.wall_s]

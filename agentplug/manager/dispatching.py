@@ -1,0 +1,71 @@
+"""From a message to the hooks at its point: a manager's own callbacks and its plugins' (host)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from agentplug.contract.messages.message import AgentMessage
+from agentplug.core.host.conversation import wait_for
+from agentplug.errors import ContractError
+from agentplug.manager.audit.log import AuditLog
+from agentplug.manager.hooks import Dispatch, Dispatcher, Hook, HookTable
+from agentplug.manager.registry import Registry
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Dispatching:
+    """Takes messages to the callbacks in `table` and to the plugins of `registry`; `audit` gets a line of each."""
+
+    def __init__(self, registry: Registry, audit: AuditLog | None) -> None:
+        self._registry = registry
+        self._audit = audit
+        self.table = HookTable()
+        self.dispatcher = Dispatcher()
+
+    async def dispatch(self, message: AgentMessage, *, evaluate_only: bool = False) -> Dispatch:
+        """Take a message to the hooks at its point: see `PluginManager.dispatch`."""
+        if not isinstance(message, AgentMessage):
+            raise ContractError(f"a {type(message).__name__} can't be dispatched; make an AgentMessage of it")
+        hooks = await self._hooks_at(message.point)
+        self.dispatcher.tell = self._audit.record if self._audit is not None else None
+        return await self.dispatcher.dispatch(message, hooks, evaluate_only=evaluate_only)
+
+    def dispatch_sync(self, message: AgentMessage, *, evaluate_only: bool = False) -> Dispatch:
+        """`dispatch`, for hooks of frameworks that are no coroutines; also works where a loop is running already."""
+        return wait_for(self.dispatch(message, evaluate_only=evaluate_only))
+
+    async def drain(self) -> None:
+        """Wait until observers have seen all that was dispatched."""
+        entries = self._registry.entries.values()
+        queues = {hook.queue for hook in self.table.hooks()} | {entry.hooks.queue for entry in entries}
+        await asyncio.gather(*(queue.drain() for queue in queues))
+
+    def hooks_frame(self) -> pd.DataFrame:
+        """One row a hook: see `PluginManager.hooks_frame`."""
+        from agentplug.report.hooks import hooks_frame
+
+        rows = [(hook.order, {**hook.row(), "granted": True, "detail": ""}) for hook in self.table.hooks()]
+        for name, entry in self._registry.settled().items():
+            rows += [(entry.hooks.order, row) for row in entry.hooks.rows(name)]
+        return hooks_frame(row for _, row in sorted(rows, key=lambda ordered: ordered[0]))
+
+    async def _hooks_at(self, point: str) -> list[Hook]:
+        """All hooks at `point`, in the order of registration."""
+        registry = self._registry
+        hooks = self.table.hooks(point)
+        for name, entry in list(registry.entries.items()):
+            if not entry.is_ready:
+                failure = registry.unseen_failure()
+                if failure is not None:
+                    raise failure
+                if registry.entries.get(name) is not entry:
+                    continue  # it failed, and whoever registered it knows
+                await entry
+            hook = entry.hooks.at(point, name)
+            if hook is not None:
+                hooks.append(hook)
+        hooks.sort(key=lambda hook: hook.order)
+        return hooks
