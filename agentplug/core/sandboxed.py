@@ -24,7 +24,8 @@ from agentplug.core.host.conversation import converse, on_our_loop, wait_for
 from agentplug.core.host.exchange import Exchange, Request
 from agentplug.core.host.fair_lock import Turn, WaitsForItself
 from agentplug.core.host.output import current_sink
-from agentplug.core.host.supervisor import GRACE_S, AlreadyEnded, Worker
+from agentplug.core.host.process import AlreadyEnded
+from agentplug.core.host.supervisor import GRACE_S, Worker
 from agentplug.core.lifecycle import Identity, Lifecycle
 from agentplug.core.progress import Progress
 from agentplug.core.run import Run
@@ -105,7 +106,7 @@ class SandboxedPlugin:
     def pid(self) -> int | None:
         """The worker's process id, while there is one."""
         worker = self._life.worker
-        return worker.pid if worker is not None and worker.alive else None
+        return worker.process.pid if worker is not None and not worker.process.ending else None
 
     @property
     def calls(self) -> int:
@@ -213,8 +214,8 @@ class SandboxedPlugin:
             # notebook's magic does. End the worker now; its descriptors close when that call has let go of them.
             if worker is not None:
                 worker.stop("close")
-                await asyncio.shield(asyncio.wrap_future(worker.exited))
-                await asyncio.shield(asyncio.wrap_future(worker.wiped))
+                await asyncio.shield(asyncio.wrap_future(worker.process.exited))
+                await asyncio.shield(asyncio.wrap_future(worker.process.wiped))
             on_our_loop(self._let_go())
             return
         try:
@@ -276,7 +277,7 @@ class SandboxedPlugin:
         while True:
             worker = life.worker
             try:
-                if worker is None or not life.initialized or not worker.alive:
+                if worker is None or not life.initialized or worker.process.ending:
                     worker = await life.ready()
                 return await self._exchange(worker, requests)
             except AlreadyEnded:

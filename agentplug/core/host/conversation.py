@@ -89,13 +89,14 @@ async def _let_others_in() -> None:
 
 def _at_once(worker: Worker) -> bool:
     """Look without sleeping for the reply of a worker whose calls take microseconds: to be woken costs more."""
-    ready = worker.channel_ready.poll
+    process = worker.process
+    ready = process.channel_ready.poll
     until_ns = time.perf_counter_ns() + BRISK_NS
     while True:
         if ready(0):
             if worker.pump():
                 return True
-            if worker.ending or worker.reader.eof:
+            if process.ending or process.reader.eof:
                 return False
         elif time.perf_counter_ns() > until_ns:
             return False
@@ -115,7 +116,8 @@ async def _stopped(worker: Worker, exchange: Exchange) -> None:
 async def _until_done(worker: Worker, exchange: Exchange) -> None:
     loop = asyncio.get_running_loop()
     done = loop.create_future()
-    fd = worker.sock.fileno()
+    process = worker.process
+    fd = process.sock.fileno()
     here = threading.get_ident()
 
     def finish() -> None:
@@ -132,7 +134,7 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
     def readable() -> None:
         if worker.pump():
             finish()
-        elif worker.reader.eof or worker.ending:
+        elif process.reader.eof or process.ending:
             loop.remove_reader(fd)  # its end is on its way, by the watchdog
 
     def writable() -> None:
@@ -144,7 +146,7 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
         if exchange.done:
             return
         exchange.wake = wake
-        if not worker.reader.eof:
+        if not process.reader.eof:
             loop.add_reader(fd, readable)
         if exchange.outgoing:
             loop.add_writer(fd, writable)
@@ -155,7 +157,7 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
     finally:
         sleeper.leave()
         exchange.wake = None
-        if fd == worker.sock.fileno():
+        if fd == process.sock.fileno():
             loop.remove_reader(fd)
             loop.remove_writer(fd)
 

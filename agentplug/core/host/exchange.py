@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -22,10 +23,10 @@ from agentplug.core.boundary.channel import Buffer, Violation, pack
 from agentplug.core.boundary.frames import Frame
 from agentplug.core.host.claims import claimed_events, claimed_profile
 from agentplug.core.host.readings import HARDLY_NS, HZ, Counters, Gone, Readings
+from agentplug.core.host.refused_calls.counts import RefusedCalls
 from agentplug.core.host.samples import Samples
 from agentplug.core.profile import Profile
 
-_MAX_NOTES = 500
 _WORTH_A_SAMPLE_NS = 1_000_000
 _LOOKS = 6  # of some 4 microseconds each, where asking costs another round trip
 _draw = random.SystemRandom().getrandbits  # a plugin sees these: from what went before, none may be foreseen
@@ -54,7 +55,7 @@ class Request(NamedTuple):
 class Record:
     """One call of an exchange: what the host saw of it."""
 
-    __slots__ = ("answers", "call", "events", "frame", "profile", "request_bytes")
+    __slots__ = ("answers", "call", "events", "frame", "profile", "refused_calls", "request_bytes")
 
     def __init__(self, call: int, request_bytes: int, answers: frozenset[int], start: Event) -> None:
         self.call = call
@@ -62,6 +63,7 @@ class Record:
         self.answers = answers
         self.frame: Frame | None = None
         self.profile: Profile | None = None
+        self.refused_calls: RefusedCalls | None = None
         self.events = [start]
 
 
@@ -70,36 +72,6 @@ _ANSWERS = {
     wire.LOAD: frozenset((wire.LOADED, wire.ERROR)),
 }
 _HELLO_ONLY = frozenset((wire.HELLO,))
-
-
-class Notes:
-    """What was tried, each thing once, with its count; so many and no more.
-
-    A thing that comes again adds to the count of the event that told of it first.
-    """
-
-    def __init__(self, emit: Callable[..., None], of: object = None) -> None:
-        self.of = of
-        self._emit = emit
-        self._counts: dict[tuple[Any, ...], dict[str, Any]] = {}
-        self._dropped: dict[str, Any] | None = None
-
-    def add(self, kind: str, detail: dict[str, Any]) -> None:
-        """Tell of it, or count it."""
-        key = (kind, *detail.values())
-        told = self._counts.get(key)
-        if told is None and len(self._counts) >= _MAX_NOTES:
-            told = self._dropped
-            kind, detail = "dropped", {"what": "attempts"}
-        if told is not None:
-            told["count"] += 1
-            return
-        detail["count"] = 1
-        if kind == "dropped":
-            self._dropped = detail
-        else:
-            self._counts[key] = detail
-        self._emit(kind, detail)
 
 
 class Exchange:
@@ -111,7 +83,6 @@ class Exchange:
     takes_claims = False  # nobody listens to its system calls: its own report will have to do
     takes_profile = ""  # of which kind, where the policy asks for one
     _claimed: Record | None = None
-    notes: Notes | None = None
     wake: Callable[[], None] | None = None
     grace_until_ns: int | None = None
     stdout = stderr = ""
@@ -154,13 +125,18 @@ class Exchange:
         if self.baseline_bytes:
             self.samples.append((0, self.baseline_bytes, 0, self._threads0))
 
-    def sample(self, now_ns: int, rss_bytes: int, cpu_ns: int, threads: int) -> None:
-        """Count one reading, and keep it."""
-        self.last_cpu_ns = max(self.last_cpu_ns, cpu_ns - self.children_ns)
+    def sample(self, now_ns: int, rss_bytes: int, cpu_ns: int, threads: int, children_ns: int) -> None:
+        """Count one reading, and keep it; of its CPU time, its child processes' share."""
+        self.children_ns = children_ns
+        self.last_cpu_ns = max(self.last_cpu_ns, cpu_ns - children_ns)
         self.peak_bytes = max(self.peak_bytes, rss_bytes)
         self.threads = max(self.threads, threads)
         self.samples.thin()
         self.samples.append((now_ns - self.started_ns, rss_bytes, cpu_ns - self.cpu0_ns, threads))
+
+    def raise_peak(self, rss_bytes: int) -> None:
+        """Count a footprint that a glance saw."""
+        self.peak_bytes = max(self.peak_bytes, rss_bytes)
 
     def measure_peak(self, readings: Readings) -> None:
         """Read the high-water mark, which no sample can miss. Raises `Gone`."""
@@ -183,8 +159,14 @@ class Exchange:
             used_ns = cpu_ns - self.cpu0_ns + self.children_ns
             self.samples.append((t_ns, readings.footprint_bytes(), used_ns, counters.threads))
 
-    def close_figures(self, cpu_total_s: tuple[float, float] | None = None) -> None:
-        """Make `usage`. `cpu_total_s` is a dead worker's whole user and system time, from its parent's wait4(2)."""
+    def take_output(self, stdout: str, stderr: str, output_bytes: int, dropped_bytes: int) -> None:
+        """Keep what the worker printed meanwhile."""
+        self.stdout, self.stderr, self.output_bytes = stdout, stderr, output_bytes
+        if dropped_bytes:
+            self.emit("dropped", {"what": "output", "count": dropped_bytes})
+
+    def close(self, cpu_total_s: tuple[float, float] | None = None) -> None:
+        """Make `usage`, and be done. `cpu_total_s`: a dead worker's whole user and system time, by wait4(2)."""
         if not self.ended_ns:
             self.ended_ns = time.perf_counter_ns()
         cpu_ns = self.last_cpu_ns - self.cpu0_ns + self.children_ns
@@ -218,6 +200,7 @@ class Exchange:
             max(0, write_bytes - self.output_bytes) if write_bytes else 0,
             self.threads or self._threads0,
         )
+        self.done = True
 
     # ------------------------------------------------------------------ frames and events
 
@@ -231,11 +214,12 @@ class Exchange:
         t_s = (time.perf_counter_ns() - self.started_ns) / 1e9
         self.current.events.append(Event(t_s, kind, detail))
 
-    def note(self, kind: str, detail: dict[str, Any]) -> None:
-        """Write down what was tried, for the call that is under way."""
-        if self.notes is None or self.notes.of is not self.current:
-            self.notes = Notes(self.emit, self.current)
-        self.notes.add(kind, detail)
+    def emit_counted(self, kind: str, detail: dict[str, Any]) -> None:
+        """Write down a refused call, for the call that is under way; count one that comes again."""
+        record = self.current
+        if record.refused_calls is None:
+            record.refused_calls = RefusedCalls(self.emit)
+        record.refused_calls.add(kind, detail)
 
     def take(self, frame: Frame, readings: Readings | None) -> bool:
         """Accept one frame; true if it was the last reply and has to settle. Raises `Violation`, `Gone`."""
@@ -275,6 +259,22 @@ class Exchange:
         with contextlib.suppress(Gone):  # it has ended since; the replies that it sent before still count
             self.head_cpu_ns = readings.cpu_ns()
         return False
+
+    def send(self, sock: socket.socket) -> None:
+        """Send what can be sent without waiting."""
+        while self.outgoing:
+            buffer = memoryview(self.outgoing[0])
+            try:
+                sent = sock.send(buffer)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.outgoing.clear()  # it hung up: its end is on its way
+                return
+            if sent == buffer.nbytes:
+                self.outgoing.pop(0)
+            else:
+                self.outgoing[0] = buffer.cast("B")[sent:]
 
     def settle(self, readings: Readings) -> None:
         """Take the last figures, and make sure that the worker is back in its own loop. Raises `Gone`.

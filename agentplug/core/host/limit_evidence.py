@@ -33,22 +33,25 @@ def limit_behind(failure: Failure, exchange: Exchange, worker: Worker) -> str:
 
 def _memory(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
     """A map that is too large leaves no trace, so the call that failed is believed; a raise statement isn't."""
-    if not failure.by_hand or worker.attempts is None or _tried(exchange, _HIDDEN_MEMORY):
+    if not failure.by_hand or worker.listener is None or _tried(exchange, _HIDDEN_MEMORY):
         return True
-    return exchange.peak_bytes - worker.floor_bytes >= _NEAR * int(worker.policy.memory)
+    return exchange.peak_bytes - worker.limits.floor_bytes >= _NEAR * int(worker.policy.memory)
 
 
 def _processes(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
     """Something was to be started and couldn't be; or as many run as may."""
     if worker.policy.processes:
-        return len(descendants(worker.pid)) >= worker.policy.processes
+        return len(descendants(worker.process.pid)) >= worker.policy.processes
     return _tried(exchange, _STARTS)
 
 
 def _files(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
     """What a call couldn't open may have been closed since; one made by hand has to show them."""
     try:
-        return not failure.by_hand or len(os.listdir(f"/proc/{worker.pid}/fd")) >= _NEAR * worker.policy.open_files
+        return (
+            not failure.by_hand
+            or len(os.listdir(f"/proc/{worker.process.pid}/fd")) >= _NEAR * worker.policy.open_files
+        )
     except OSError:
         return True
 
@@ -63,10 +66,11 @@ def _disk(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
     if not failure.by_hand and not policy.write:
         return True
     try:
-        if worker.tmpfs:
-            used, inodes = room_used(f"/proc/{worker.pid}/root{worker.tmpfs}")
+        pid, scratch = worker.process.pid, worker.process.scratch
+        if worker.limits.counts_scratch:
+            used, inodes = scratch_usage(scratch, (pid,), disk, most)
         else:
-            used, inodes = scratch_usage(worker.scratch, (worker.pid,), disk, most)
+            used, inodes = room_used(f"/proc/{pid}/root{scratch}")
     except OSError:
         return True
     if not policy.write:

@@ -1,29 +1,27 @@
-"""The policy's limits, during a call and between calls (host, called by the watchdog through `rounds`).
+"""The policy's limits, during a call and between calls (host, called with the worker's lock held).
 
 They are held against the kernel's readings of the worker and its children, its scratch directory, and frames that
-don't come to their end.
+don't come to their end. What is reached is returned as a `Finding`; nothing is ended here.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from agentplug.contract.policy import Policy
+from agentplug.contract.policy import MAX_STRUCTURE_BYTES, Policy
 from agentplug.contract.record import Sample
 from agentplug.core.boundary.bounds import PROFILER_THREADS, scratch_bytes, scratch_inodes
-from agentplug.core.boundary.channel import FrameReader
+from agentplug.core.boundary.channel import FrameReader, Violation
 from agentplug.core.boundary.child_processes import descendants
 from agentplug.core.boundary.frames import ZygoteNews
 from agentplug.core.host.calm import Calm
 from agentplug.core.host.exchange import Exchange
+from agentplug.core.host.process import Process
 from agentplug.core.host.readings import Gone, Readings, arm_cpu_limit, footprint_of
 from agentplug.core.host.scratch import scratch_usage
 from agentplug.core.host.watchdog import BUSY_S
-
-if TYPE_CHECKING:
-    from agentplug.core.host.supervisor import Worker
 
 IDLE_CPU_S = 1.0
 _SETTLING_NS = 1_000_000  # what the worker itself may take to get from one call to the next
@@ -49,6 +47,10 @@ class Finding(NamedTuple):
     measured: float
     bound: float
     unit: str
+
+
+def _over(by: str, measured: float, bound: float, unit: str) -> Finding | None:
+    return Finding(by, measured, bound, unit) if measured > bound else None
 
 
 class _Family:
@@ -104,7 +106,15 @@ class Limits:
         self._last_rss = 0
         self._partial_ns = 0
         self._disk_at_ns = 0
-        self.cpu_armed_ns = -1  # with so much used when a call begins, the backstop leaves room for it
+        self._cpu_armed_ns = -1  # with so much used when a call begins, the backstop leaves room for it
+        self.floor_bytes = 0  # the footprint that the plugin's memory is counted from, once there is one
+        self.counts_scratch = True  # else the kernel bounds it: a sized tmpfs
+
+    def settle(self, readings: Readings, *, counts_scratch: bool) -> None:
+        """Count the plugin's memory from the present footprint on, and its scratch directory or not."""
+        self.counts_scratch = counts_scratch
+        with contextlib.suppress(Gone):
+            self.floor_bytes = readings.footprint_bytes()
 
     # ------------------------------------------------------------------ between calls
 
@@ -113,27 +123,23 @@ class Limits:
         self._idle_from_ns = cpu_ns or None
         self._family0_ns = self._family.cpu_ns
 
-    def check_idle(self, readings: Readings, worker: Worker, now_ns: int) -> Finding | None:
+    def check_idle(self, process: Process, readings: Readings, now_ns: int) -> Finding | None:
         """CPU used, memory, processes and files grown while nobody called. Raises `Gone`."""
         if self._idle_from_ns is None:
             return None
         family = self._family
         family.read(readings)
         used_ns = self._idle_ns + readings.cpu_ns() - self._idle_from_ns + family.cpu_ns - self._family0_ns
-        used_s = used_ns / 1e9
-        if used_s > IDLE_CPU_S:
-            return Finding("cpu", used_s, IDLE_CPU_S, "s between calls")
-        memory = int(self._policy.memory)
-        growth = readings.footprint_bytes() + family.rss_bytes - worker.floor_bytes
-        if worker.floor_bytes and growth > memory:
-            return Finding("memory", growth, memory, "bytes")
-        if family.count > self._policy.processes:
-            return Finding("processes", family.count, self._policy.processes, "processes")
-        return self._disk(worker, now_ns)
+        return (
+            _over("cpu", used_ns / 1e9, IDLE_CPU_S, "s between calls")
+            or self.over_memory(readings.footprint_bytes() + family.rss_bytes)
+            or _over("processes", family.count, self._policy.processes, "processes")
+            or self._disk(process, now_ns)
+        )
 
     # ------------------------------------------------------------------ during a call
 
-    def begin(self, exchange: Exchange) -> None:
+    def begin(self, exchange: Exchange, process: Process) -> None:
         """A call has begun."""
         if self._idle_from_ns is not None:
             used_ns = exchange.cpu0_ns - self._idle_from_ns + self._family.cpu_ns - self._family0_ns
@@ -143,60 +149,58 @@ class Limits:
         self._last_tick_ns = exchange.started_ns
         self._last_rss = exchange.baseline_bytes
         self._partial_ns = 0
-
-    def arm_cpu(self, pid: int, used_ns: int) -> None:
-        """Move the kernel's own CPU limit, the backstop, ahead of what this call may use."""
-        arm_cpu_limit(pid, int(used_ns / 1e9 + self._policy.cpu_s) + 1 + _CPU_SLACK_S)
-        self.cpu_armed_ns = used_ns + _CPU_SLACK_S * 1_000_000_000
+        if exchange.cpu0_ns > self._cpu_armed_ns and not process.ending:
+            # Move the kernel's own CPU limit, the backstop, ahead of what this call may use.
+            arm_cpu_limit(process.pid, int(exchange.cpu0_ns / 1e9 + self._policy.cpu_s) + 1 + _CPU_SLACK_S)
+            self._cpu_armed_ns = exchange.cpu0_ns + _CPU_SLACK_S * 1_000_000_000
 
     def check(
-        self, exchange: Exchange, readings: Readings, reader: FrameReader, worker: Worker, now_ns: int, crowd: int
-    ) -> tuple[Finding | None, float]:
-        """Read the kernel's counters: the first limit reached, and seconds until the next check. Raises `Gone`."""
-        policy, family = self._policy, self._family
+        self, exchange: Exchange, process: Process, readings: Readings, now_ns: int, crowd: int
+    ) -> tuple[Finding | None, float, Calm | None]:
+        """Read the kernel's counters. Raises `Gone`.
+
+        Returns the first limit reached, seconds until the next check, and whether only a glance is due until then.
+        """
+        policy, family, reader = self._policy, self._family, process.reader
         family.read(readings)
-        exchange.children_ns = family.cpu_ns - self._family0_ns
-        cpu_ns = readings.cpu_ns() + exchange.children_ns
+        children_ns = family.cpu_ns - self._family0_ns
+        cpu_ns = readings.cpu_ns() + children_ns
         rss = readings.footprint_bytes() + family.rss_bytes
         threads = readings.threads() + family.threads
-        exchange.sample(now_ns, rss, cpu_ns, threads)
+        exchange.sample(now_ns, rss, cpu_ns, threads, children_ns)
         cpu_s, wall_s = (cpu_ns - exchange.head_cpu_ns) / 1e9, (now_ns - exchange.head_ns) / 1e9
-        growth, memory = rss - worker.floor_bytes, int(policy.memory)
-        finding = None
-        if worker.floor_bytes and growth > memory:
-            finding = Finding("memory", growth, memory, "bytes")
-        elif cpu_s > policy.cpu_s:
-            finding = Finding("cpu", cpu_s, policy.cpu_s, "s")
-        elif wall_s > policy.wall_s:
-            finding = Finding("wall", wall_s, policy.wall_s, "s")
-        elif threads - self._profilers > policy.threads:
-            finding = Finding("threads", threads - self._profilers, policy.threads, "threads")
-        elif family.count > policy.processes:
-            finding = Finding("processes", family.count, policy.processes, "processes")
-        else:
-            finding = self._slow_frame(reader, now_ns) or self._disk(worker, now_ns)
+        finding = (
+            self.over_memory(rss)
+            or _over("cpu", cpu_s, policy.cpu_s, "s")
+            or _over("wall", wall_s, policy.wall_s, "s")
+            or _over("threads", threads - self._profilers, policy.threads, "threads")
+            or _over("processes", family.count, policy.processes, "processes")
+            or self._slow_frame(reader, now_ns)
+            or self._disk(process, now_ns)
+        )
+        headroom = int(policy.memory) + self.floor_bytes - rss
         usual_s = usual_wait_s(crowd)
-        wait_s = self._next(exchange, rss, memory - growth, now_ns) or usual_s
+        wait_s = self._next(exchange, rss, headroom, now_ns) or usual_s
         self._last_tick_ns, self._last_rss = now_ns, rss
-        worker.calm = None
+        calm = None
         unrest = family.possible or exchange.outgoing or exchange.grace_until_ns or reader.partial or reader.eof
-        if wait_s == usual_s and not unrest and not worker.is_deaf:
+        if wait_s == usual_s and not unrest:
             last = Sample(now_ns, rss, cpu_ns, threads)
-            worker.calm = self._calm_from(last, exchange, readings, worker, memory - growth, usual_s)
-        return finding, min(wait_s, max(policy.wall_s - wall_s, 0.0), max(policy.cpu_s - cpu_s, 0.002))
+            calm = self._calm_from(last, exchange, process, readings, headroom, usual_s)
+        return finding, min(wait_s, max(policy.wall_s - wall_s, 0.0), max(policy.cpu_s - cpu_s, 0.002)), calm
 
     def _calm_from(
-        self, last: Sample, exchange: Exchange, readings: Readings, worker: Worker, headroom: int, wait_s: float
+        self, last: Sample, exchange: Exchange, process: Process, readings: Readings, headroom: int, wait_s: float
     ) -> Calm:
         """One that ends before a limit is near. Threads are what may be seen late, and few: to make one takes CPU
         time, and no more of it goes by than between two checks of a worker that is alone.
         """
         policy, wait_ns = self._policy, int(wait_s * 1e9)
-        until_ns = last.t_ns + (_DISK_EVERY_NS if worker.scratch else _CALM_NS)
+        until_ns = last.t_ns + (_DISK_EVERY_NS if self.counts_scratch else _CALM_NS)
         return Calm(
             exchange,
+            process,
             readings,
-            worker,
             last,
             wait_s,
             least_bytes=last.rss_bytes - _MIB,
@@ -205,11 +209,24 @@ class Limits:
             until_ns=min(until_ns, exchange.head_ns + int(policy.wall_s * 1e9) - wait_ns),
         )
 
-    def behind(self, news: ZygoteNews, exchange: Exchange | None, floor_bytes: int) -> Finding | None:
+    def over_memory(self, footprint_bytes: int) -> Finding | None:
+        """The memory limit, if this footprint is beyond it."""
+        growth = footprint_bytes - self.floor_bytes
+        return _over("memory", growth, int(self._policy.memory), "bytes") if self.floor_bytes else None
+
+    def violated(self, exchange: Exchange, violation: Violation) -> Finding:
+        """The reply limit, if a frame is over it that the worker can hold; else the protocol."""
+        if violation.oversize is not None and not exchange.greeting:
+            announced, allowed = violation.oversize
+            if announced <= int(self._policy.memory) + self.floor_bytes + MAX_STRUCTURE_BYTES:
+                return Finding("reply", announced, allowed, "bytes")
+        return Finding("protocol", 0, 0, str(violation))
+
+    def behind(self, news: ZygoteNews, exchange: Exchange | None) -> Finding | None:
         """The limit for which the kernel itself ended the process, if that is why."""
         policy = self._policy
         if news.out_of_memory:
-            growth = exchange.peak_bytes - floor_bytes if exchange is not None else 0
+            growth = exchange.peak_bytes - self.floor_bytes if exchange is not None else 0
             return Finding("memory", max(growth, int(policy.memory)), int(policy.memory), "bytes")
         before_ns = exchange.cpu0_ns if exchange is not None else 0
         used_s = news.user_s + news.system_s - before_ns / 1e9
@@ -237,14 +254,12 @@ class Limits:
             return Finding("protocol", 0, 0, f"a frame began {self._partial_ns / 1e9:.1f} s ago and isn't whole")
         return None
 
-    def _disk(self, worker: Worker, now_ns: int) -> Finding | None:
+    def _disk(self, process: Process, now_ns: int) -> Finding | None:
         """Count the scratch directory where no sized tmpfs bounds it."""
-        if not worker.scratch or now_ns - self._disk_at_ns < _DISK_EVERY_NS:
+        if not self.counts_scratch or now_ns - self._disk_at_ns < _DISK_EVERY_NS:
             return None
         self._disk_at_ns = now_ns
         disk = scratch_bytes(int(self._policy.disk), self._policy.profile)
         most = scratch_inodes(disk)
-        used, inodes = scratch_usage(worker.scratch, (worker.pid, *self._family.pids), disk, most)
-        if used > disk:
-            return Finding("disk", used, disk, "bytes")
-        return Finding("disk", inodes, most, "files") if inodes > most else None
+        used, inodes = scratch_usage(process.scratch, (process.pid, *self._family.pids), disk, most)
+        return _over("disk", used, disk, "bytes") or _over("disk", inodes, most, "files")
