@@ -16,10 +16,10 @@ from agentplug.core.host.readings import Gone, Readings, footprint_in
 
 
 class Calm:
-    """While a worker's readings keep within this, none of its limits can be near, and nothing else is due.
+    """Bounds on a worker's readings: within them none of its limits can be near, and nothing else is due.
 
-    `last` is what was read as it began, with a time of the host's clock and the worker's own CPU clock; the bounds
-    are of the same units. `wait_s`: how long the worker may go unread. Its lock guards it.
+    `last` was read as the calm began, with a time of the host's clock and the worker's own CPU clock; the bounds are
+    of the same units. `wait_s`: how long the worker may go unread. The worker's lock guards a calm.
     """
 
     __slots__ = (
@@ -52,7 +52,7 @@ class Calm:
         self._last_statm = b"nothing yet"
 
     def glance(self, now_ns: int) -> float:
-        """Take a sample, and tell the seconds until the next; zero once there is more to do."""
+        """Take a sample. Returns seconds until the next; zero if there is more to do."""
         if now_ns > self._until_ns or self._channel in self._dog.readable:
             return 0.0
         try:

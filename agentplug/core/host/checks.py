@@ -24,7 +24,7 @@ _EOF_NS = 250_000_000
 
 
 class Checks:
-    """One worker's, against its `limits`."""
+    """Checks of one worker against `limits`, with what the watchdog remembers between them."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -33,17 +33,17 @@ class Checks:
         self._last_active_ns = 0
 
     def look_closely(self) -> None:
-        """Have no glance do any more."""
+        """Make the next check a whole one: a glance would miss what is going on."""
         self._calm = None
 
     def end_call(self, exchange: Exchange) -> None:
-        """Go on as between calls."""
+        """Check from now on as between calls."""
         self._calm = None
         self._last_active_ns = time.perf_counter_ns()
         self._limits.enter_idle(exchange.last_cpu_ns)
 
     def tick(self, worker: Supervised, listener: Listener | None, crowd: int) -> float:
-        """Check the limits now; seconds until the next check is due (infinite once it has ended)."""
+        """Check the limits now. Returns seconds until the next check (infinite once the process has ended)."""
         now_ns = time.perf_counter_ns()  # not before the lock was had: a call may have begun meanwhile
         calm = self._calm
         try:
@@ -52,7 +52,7 @@ class Checks:
             process, exchange = worker.process, worker.exchange
             if process.status is not None or process.pid == 0:
                 return float("inf")
-            paused = listener is not None and listener.paused(now_ns)
+            paused = listener is not None and listener.stays_paused(now_ns)
             if process.ending or process.readings is None:
                 return _IDLE_TICK_S
             if exchange is None:
@@ -101,7 +101,7 @@ class Checks:
 
 
 def _look_for_stray_frames(worker: Supervised) -> None:
-    """Between calls a worker has nothing to say."""
+    """End a worker that speaks between calls: there is nothing for it to say."""
     process = worker.process
     if worker.last is None or not process.ready.poll(0):
         return  # its greeting is still to be taken; or no frame is there, and no output either

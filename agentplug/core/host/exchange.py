@@ -120,13 +120,13 @@ class Exchange:
         self._uncounted_bytes = max(0, self.baseline_bytes - counters.counted_bytes)
         self.started_ns = self.head_ns = time.perf_counter_ns()
 
-    def begun(self) -> None:
-        """The calls are on their way."""
+    def take_first_sample(self) -> None:
+        """Take the figures at the start as a sample, once the calls are on their way."""
         if self.baseline_bytes:
             self.samples.append((0, self.baseline_bytes, 0, self._threads0))
 
     def sample(self, now_ns: int, rss_bytes: int, cpu_ns: int, threads: int, children_ns: int) -> None:
-        """Count one reading, and keep it; of its CPU time, its child processes' share."""
+        """Count one reading, and keep it. `children_ns` is its child processes' share of its CPU time."""
         self.children_ns = children_ns
         self.last_cpu_ns = max(self.last_cpu_ns, cpu_ns - children_ns)
         self.peak_bytes = max(self.peak_bytes, rss_bytes)
@@ -166,7 +166,7 @@ class Exchange:
             self.emit("dropped", {"what": "output", "count": dropped_bytes})
 
     def close(self, cpu_total_s: tuple[float, float] | None = None) -> None:
-        """Make `usage`, and be done. `cpu_total_s`: a dead worker's whole user and system time, by wait4(2)."""
+        """Make `usage`, and be done. `cpu_total_s` is a dead worker's whole user and system time, from wait4(2)."""
         if not self.ended_ns:
             self.ended_ns = time.perf_counter_ns()
         cpu_ns = self.last_cpu_ns - self.cpu0_ns + self.children_ns
@@ -261,7 +261,7 @@ class Exchange:
         return False
 
     def send(self, sock: socket.socket) -> None:
-        """Send what can be sent without waiting."""
+        """Send as much of the requests as goes without waiting."""
         while self.outgoing:
             buffer = memoryview(self.outgoing[0])
             try:

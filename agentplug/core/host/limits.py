@@ -7,7 +7,6 @@ don't come to their end. What is reached is returned as a `Finding`; nothing is 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from agentplug.contract.policy import MAX_STRUCTURE_BYTES, Policy
@@ -32,12 +31,7 @@ _DISK_EVERY_NS = 50_000_000
 _CPU_SLACK_S = 10
 _CALM_NS, _CALM_CPU_NS = 1_000_000_000, 10_000_000
 _TICK_S = 0.010
-_TICK_EACH_S = 0.0025
-
-
-def usual_wait_s(crowd: int) -> float:
-    """How long a busy worker may go unread: with a `crowd` of them longer, so that reading all costs the same."""
-    return min(max(_TICK_S, crowd * _TICK_EACH_S), BUSY_S)
+_TICK_EACH_S = 0.0025  # in a crowd each may go unread for longer, so that reading all costs the same
 
 
 class Finding(NamedTuple):
@@ -54,24 +48,19 @@ def _over(by: str, measured: float, bound: float, unit: str) -> Finding | None:
 
 
 class _Family:
-    """What a worker's child processes use, those that ended included; free where there can be none."""
+    """The use of a worker's child processes, those that ended included; free where there can be none."""
 
     def __init__(self, policy: Policy) -> None:
         self.possible = policy.processes > 0 or policy.best_effort  # which goes on where nothing stops a fork
-        self._seen_ns: dict[int, int] = {}
+        self.seen_ns: dict[int, int] = {}  # CPU time of each that was there, by pid
         self._ended_ns = 0
         self.count = 0
         self.rss_bytes = 0
         self.threads = 0
         self.cpu_ns = 0  # since the worker began
 
-    @property
-    def pids(self) -> Iterable[int]:
-        """Who they are."""
-        return self._seen_ns
-
     def read(self, readings: Readings) -> None:
-        """Count what is there now. Raises `Gone`."""
+        """Count the processes that are there now. Raises `Gone`."""
         if not self.possible:
             return
         below = descendants(readings.pid)
@@ -83,10 +72,10 @@ class _Family:
                 now[pid] = footprint.cpu_ns
                 self.rss_bytes += footprint.rss_bytes
                 self.threads += footprint.threads
-        for pid, cpu_ns in self._seen_ns.items():
+        for pid, cpu_ns in self.seen_ns.items():
             if now.get(pid, -1) < cpu_ns:
                 self._ended_ns += cpu_ns
-        self._seen_ns = now
+        self.seen_ns = now
         # The kernel's own sum is exact, but empty where the worker ignores SIGCHLD.
         ended_ns = max(self._ended_ns, readings.waited_cpu_ns())
         self.cpu_ns = max(self.cpu_ns, ended_ns + sum(now.values()))
@@ -110,7 +99,7 @@ class Limits:
         self.floor_bytes = 0  # the footprint that the plugin's memory is counted from, once there is one
         self.counts_scratch = True  # else the kernel bounds it: a sized tmpfs
 
-    def settle(self, readings: Readings, *, counts_scratch: bool) -> None:
+    def start_counting(self, readings: Readings, *, counts_scratch: bool) -> None:
         """Count the plugin's memory from the present footprint on, and its scratch directory or not."""
         self.counts_scratch = counts_scratch
         with contextlib.suppress(Gone):
@@ -119,12 +108,12 @@ class Limits:
     # ------------------------------------------------------------------ between calls
 
     def enter_idle(self, cpu_ns: int) -> None:
-        """A call has ended with the worker's CPU clock at `cpu_ns`."""
+        """Count as between calls, from where the worker's CPU clock stands now."""
         self._idle_from_ns = cpu_ns or None
         self._family0_ns = self._family.cpu_ns
 
     def check_idle(self, process: Process, readings: Readings, now_ns: int) -> Finding | None:
-        """CPU used, memory, processes and files grown while nobody called. Raises `Gone`."""
+        """Find the first limit that was reached while nobody called. Raises `Gone`."""
         if self._idle_from_ns is None:
             return None
         family = self._family
@@ -140,7 +129,7 @@ class Limits:
     # ------------------------------------------------------------------ during a call
 
     def begin(self, exchange: Exchange, process: Process) -> None:
-        """A call has begun."""
+        """Count as during a call."""
         if self._idle_from_ns is not None:
             used_ns = exchange.cpu0_ns - self._idle_from_ns + self._family.cpu_ns - self._family0_ns
             self._idle_ns += used_ns if used_ns > _SETTLING_NS else 0
@@ -179,7 +168,7 @@ class Limits:
             or self._disk(process, now_ns)
         )
         headroom = int(policy.memory) + self.floor_bytes - rss
-        usual_s = usual_wait_s(crowd)
+        usual_s = min(max(_TICK_S, crowd * _TICK_EACH_S), BUSY_S)
         wait_s = self._next(exchange, rss, headroom, now_ns) or usual_s
         self._last_tick_ns, self._last_rss = now_ns, rss
         calm = None
@@ -192,7 +181,7 @@ class Limits:
     def _calm_from(
         self, last: Sample, exchange: Exchange, process: Process, readings: Readings, headroom: int, wait_s: float
     ) -> Calm:
-        """One that ends before a limit is near. Threads are what may be seen late, and few: to make one takes CPU
+        """Make a calm that ends before a limit is near. Only threads may be seen late, and few: to make one takes CPU
         time, and no more of it goes by than between two checks of a worker that is alone.
         """
         policy, wait_ns = self._policy, int(wait_s * 1e9)
@@ -210,12 +199,12 @@ class Limits:
         )
 
     def over_memory(self, footprint_bytes: int) -> Finding | None:
-        """The memory limit, if this footprint is beyond it."""
+        """Find the memory limit reached, if this footprint is beyond it."""
         growth = footprint_bytes - self.floor_bytes
         return _over("memory", growth, int(self._policy.memory), "bytes") if self.floor_bytes else None
 
-    def violated(self, exchange: Exchange, violation: Violation) -> Finding:
-        """The reply limit, if a frame is over it that the worker can hold; else the protocol."""
+    def finding_for(self, exchange: Exchange, violation: Violation) -> Finding:
+        """Name the reply limit, if a frame is over it that the worker can hold; else the protocol."""
         if violation.oversize is not None and not exchange.greeting:
             announced, allowed = violation.oversize
             if announced <= int(self._policy.memory) + self.floor_bytes + MAX_STRUCTURE_BYTES:
@@ -223,7 +212,7 @@ class Limits:
         return Finding("protocol", 0, 0, str(violation))
 
     def behind(self, news: ZygoteNews, exchange: Exchange | None) -> Finding | None:
-        """The limit for which the kernel itself ended the process, if that is why."""
+        """Find the limit for which the kernel itself ended the process, if that is why."""
         policy = self._policy
         if news.out_of_memory:
             growth = exchange.peak_bytes - self.floor_bytes if exchange is not None else 0
@@ -235,7 +224,7 @@ class Limits:
         return None
 
     def _next(self, exchange: Exchange, rss: int, headroom: int, now_ns: int) -> float:
-        """Denser at the start of a call, after a change, and most of all while memory grows towards its limit."""
+        """Check more often at the start of a call, after a change, and most of all as memory nears its limit."""
         grown = rss - self._last_rss
         if grown > _MIB and (headroom < 8 * grown or headroom < 64 * _MIB):
             return 0.001
@@ -244,7 +233,7 @@ class Limits:
         return 0.002 if now_ns - exchange.started_ns < 30_000_000 else 0.0
 
     def _slow_frame(self, reader: FrameReader, now_ns: int) -> Finding | None:
-        """A frame that has begun must come to its end; only time in which we were looking counts."""
+        """Find a frame that doesn't come to its end; only time in which we were looking counts."""
         if not reader.partial:
             self._partial_ns = 0
             return None
@@ -261,5 +250,5 @@ class Limits:
         self._disk_at_ns = now_ns
         disk = scratch_bytes(int(self._policy.disk), self._policy.profile)
         most = scratch_inodes(disk)
-        used, inodes = scratch_usage(process.scratch, (process.pid, *self._family.pids), disk, most)
+        used, inodes = scratch_usage(process.scratch, (process.pid, *self._family.seen_ns), disk, most)
         return _over("disk", used, disk, "bytes") or _over("disk", inodes, most, "files")

@@ -1,8 +1,7 @@
-"""One confined process as the host holds it (host): born of a zygote, ended by a signal, let go of at last.
+"""One confined process as the host holds it (host): some ten descriptors, and the way it ended.
 
-It is some ten descriptors: the channel, the pipes of its output, its pidfd and its readings. They stay open until
-`dispose`, which comes after the last waiter has let go of them. Its worker's lock guards it; what is said over the
-channel is the business of `supervisor`.
+They are the channel, the pipes of its output, its pidfd and its readings. They stay open until `dispose`, which comes
+after the last waiter has let go of them. The worker's lock guards a process; `supervisor` speaks over the channel.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class AlreadyEnded(Exception):
 
 
 class Process:
-    """What the host knows of a worker's process and can do to it. Made by `prepare`."""
+    """A worker's process: its descriptors, its pid and its end. Made by `prepare`, started by `Worker.spawn`."""
 
     def __init__(self, policy: Policy, sock: socket.socket, output: Output) -> None:
         self.sock = sock
@@ -56,7 +55,7 @@ class Process:
     @classmethod
     @contextlib.contextmanager
     def prepare(cls, policy: Policy) -> Iterator[tuple[Process, list[int]]]:
-        """Make a process that is still to be spawned, and the ends of channel and pipes for it, which close behind.
+        """Open channel and pipes of a process still to be spawned. Its own ends of them close with this context.
 
         Raises `BarrierUnavailable`.
         """
@@ -96,11 +95,11 @@ class Process:
 
     @property
     def has_spoken(self) -> bool:
-        """There was something to read on its channel as the watchdog began its checks."""
+        """True if its channel had something to read as the watchdog began its checks."""
         return self.sock.fileno() in self.dog.readable
 
     def has_more(self) -> bool:
-        """Behind the frame that was taken last, there is more on the channel (its end isn't)."""
+        """Return true if more follows the last frame taken off the channel (end of file doesn't count)."""
         if self.reader.partial:
             return True
         try:
@@ -109,7 +108,7 @@ class Process:
             return False
 
     def give(self, descriptors: Sequence[int]) -> None:
-        """Send copies of these, before it is sent a plugin. Raises `AlreadyEnded` if it is gone."""
+        """Send copies of these descriptors, before a plugin. Raises `AlreadyEnded` if the process is gone."""
         for start in range(0, len(descriptors), MOST_DESCRIPTORS):
             frame = pack(DESCRIPTORS, 0)
             try:
@@ -123,7 +122,7 @@ class Process:
 
     @property
     def has_ended(self) -> bool:
-        """Its process is no more, also where word of that is still on its way. For one that was spawned."""
+        """True if the process is no more, even before the zygote says so. For one that was spawned."""
         if self._pidfd < 0:
             return True
         ended = select.poll()
@@ -131,25 +130,25 @@ class Process:
         return bool(ended.poll(0))
 
     def send_signal(self, number: int) -> None:
-        """Signal it through the pidfd, which can't hit another process, if it is still there."""
+        """Signal the process, if it is still there, through the pidfd, which can't hit another one."""
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
     def kill(self) -> None:
-        """SIGKILL: it can't be caught."""
+        """Send SIGKILL, which can't be caught."""
         if self.status is None:
             self.ending = True
             self.send_signal(signal.SIGKILL)
 
     def end(self, status: str) -> None:
-        """Take the kernel's word that it has ended."""
+        """Take the kernel's word that the process has ended."""
         self.status, self.ending = status, True
 
     # ------------------------------------------------------------------ letting go
 
     def dispose(self) -> None:
-        """Close the descriptors. Only after it ended, and after every waiter has let go of `sock`."""
+        """Close the descriptors. Only after the process ended and every waiter has let go of `sock`."""
         self.dog.unfollow(self.sock.fileno())
         for fd in list(self.output.fds):
             self.dog.ignore(fd)
@@ -157,7 +156,7 @@ class Process:
         self._close()
 
     def abandon(self) -> None:
-        """In a forked child of the host: let go of our copies. The process is the parent's, and must not be ended.
+        """Let go of our copies, in a forked child of the host. The process is the parent's, and must not be ended.
 
         Nothing may touch the watchdog's epoll here: the parent waits on the same one.
         """
@@ -180,6 +179,6 @@ class Process:
 
 
 def resolve(future: Future[None]) -> None:
-    """Let those go on who wait for it. Not under the lock: they may do anything."""
+    """End the wait for `future`, if it hasn't ended. Not under the lock: the waiters may do anything."""
     if not future.done():
         future.set_result(None)

@@ -60,10 +60,10 @@ class Worker:
 
     @classmethod
     def spawn(cls, policy: Policy, zygote: Zygote, given_files: int = 0) -> tuple[Self, Future[Spawned]]:
-        """Ask `zygote` for a process that may be given so many descriptors; `adopt` what the future brings."""
+        """Ask `zygote` for a process that can take so many given files; `adopt` the outcome of the future."""
         with Process.prepare(policy) as (process, ends):
             worker = cls(policy, process)
-            return worker, zygote.spawn(plan_for(policy, given_files), ends, worker.hear)
+            return worker, zygote.spawn(plan_for(policy, given_files), ends, worker.take_news)
 
     def adopt(self, spawned: Spawned) -> None:
         """Take charge of the process that the zygote forked."""
@@ -71,26 +71,26 @@ class Worker:
         self._dog.watch(self)
 
     def accept_barriers(self, barriers: Mapping[str, str]) -> None:
-        """Let it be confined by these, each with its status. Its refused calls are answered from here on, if it sent
-        its listener, and what the plugin uses is counted.
+        """Go on with these barriers, each with its status: answer refused calls, if the worker sent a listener, and
+        count from here on what the plugin uses.
         """
         assert self.process.readings is not None
         with self.lock:
             self.barriers = barriers
             if (fd := self.process.reader.take_descriptor()) >= 0:
                 self.listener = Listener(self, fd, self.policy, self.checks.look_closely)
-            self.limits.settle(self.process.readings, counts_scratch=barriers.get("namespaces") != "enforced")
+            self.limits.start_counting(self.process.readings, counts_scratch=barriers.get("namespaces") != "enforced")
 
     def begin_next_with(self, events: Sequence[Event]) -> None:
-        """Have the next exchange tell of these first."""
+        """Begin the next exchange with these events, which came before it."""
         self._earlier = events
 
     def report_to(self, method: Callable[[Event], None] | None) -> None:
-        """Tell `method` what happens between calls, for as long as its object is there; or nobody."""
+        """Report events between calls to `method` for as long as its object lives, or to nobody."""
         self._on_event = None if method is None else weakref.WeakMethod(method)
 
-    def tell_event(self, event: Event) -> None:
-        """Tell whoever has the plugin what happened between calls."""
+    def report(self, event: Event) -> None:
+        """Report an event between calls to whoever has the plugin."""
         tell = on_event() if (on_event := self._on_event) is not None else None
         if tell is not None:
             tell(event)
@@ -103,7 +103,7 @@ class Worker:
     # ------------------------------------------------------------------ exchange
 
     def begin(self, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
-        """Send `requests` as one exchange. Raises `AlreadyEnded` if it is gone: then nothing was sent."""
+        """Send `requests` as one exchange. Raises `AlreadyEnded` if the worker is gone: then nothing was sent."""
         exchange = Exchange(requests, self.limits.floor_bytes)
         process = self.process
         with self.lock:
@@ -127,8 +127,8 @@ class Worker:
             except Gone as gone:
                 self.kill(f"gone: {gone}")
             exchange.send(process.sock)
-            # From here on the worker is at it: what isn't needed before, we do beside it.
-            exchange.begun()
+            # From here on the worker is at work: what isn't needed before, we do meanwhile.
+            exchange.take_first_sample()
             self.limits.begin(exchange, process)
         self._dog.nudge(self, BUSY_TICK_S)
         return exchange
@@ -152,7 +152,7 @@ class Worker:
                             self.exceed(exchange, finding)  # a peak that no check saw: the kernel did
                         exchange.send(process.sock)
             except Violation as violation:
-                self.exceed(exchange, self.limits.violated(exchange, violation))
+                self.exceed(exchange, self.limits.finding_for(exchange, violation))
             except Gone as gone:
                 self.kill(f"gone: {gone}")
             if exchange.done:
@@ -165,7 +165,7 @@ class Worker:
         process = self.process
         ready = process.ready.poll(0)
         if cpu_total_s is None and (ready or process.reader.partial) and process.has_more():
-            self.exceed(exchange, self.limits.violated(exchange, Violation("more frames than calls")))
+            self.exceed(exchange, self.limits.finding_for(exchange, Violation("more frames than calls")))
         if process.output.count or ready:
             exchange.take_output(*process.output.take())
         exchange.close(cpu_total_s)
@@ -178,7 +178,7 @@ class Worker:
     # ------------------------------------------------------------------ ends
 
     def exceed(self, exchange: Exchange, finding: Finding) -> None:
-        """End it, and the call, for a limit that was reached."""
+        """End the call and the worker for a limit that was reached."""
         if finding.by == "protocol":
             exchange.emit("protocol", {"reason": finding.unit})
         else:
@@ -186,12 +186,12 @@ class Worker:
         self.kill(finding.by)
 
     def lose(self, event: Event) -> None:
-        """End it for what it did while nobody called it."""
+        """End the worker for what it did between calls."""
         self.kill(event.kind)
-        self.tell_event(event)
+        self.report(event)
 
-    def hear(self, news: ZygoteNews) -> None:
-        """Take the zygote's word on how its process ended (watchdog's thread)."""
+    def take_news(self, news: ZygoteNews) -> None:
+        """Take the zygote's word on how the process ended (watchdog's thread)."""
         if news.what == "wiped":
             resolve(self.process.wiped)
             return
@@ -208,9 +208,9 @@ class Worker:
                 exchange.emit("exit", {"status": news.status})
                 self._finish(exchange, (news.user_s, news.system_s))
             elif finding is not None:
-                self.tell_event(Event(0.0, "limit", finding._asdict()))
+                self.report(Event(0.0, "limit", finding._asdict()))
             else:
-                self.tell_event(Event(0.0, "exit", {"status": news.status}))
+                self.report(Event(0.0, "exit", {"status": news.status}))
         self._dog.forget(self)
         resolve(self.process.exited)
 
@@ -227,7 +227,7 @@ class Worker:
         self._dog.nudge(self)
 
     def stop(self, by: str) -> None:
-        """End it now; a call under way ends with verdict `stopped:BY`."""
+        """End the worker now; a call under way ends with verdict `stopped:BY`."""
         with self.lock:
             if self.exchange is not None and not self.exchange.done:
                 self.exchange.emit("stop", {"by": by})
@@ -241,7 +241,7 @@ class Worker:
                 self.process.sock.send(pack(wire.CLOSE, 0)[0])
 
     def kill(self, reason: str) -> None:
-        """End it at once; a call under way says so."""
+        """End the worker at once; a call under way says so."""
         with self.lock:
             self.checks.look_closely()
             if self.process.status is None and self.exchange is not None and not self.exchange.done:
@@ -251,13 +251,13 @@ class Worker:
     # ------------------------------------------------------------------ letting go
 
     def never_started(self) -> None:
-        """No process came of it: let go of everything."""
+        """Let go of everything: no process was started."""
         resolve(self.process.exited)
         resolve(self.process.wiped)
         self.dispose()
 
     def release(self) -> None:
-        """Nobody holds its plugin any more: it ends all the same. For finalizers, in whatever thread and lock."""
+        """End the worker of a plugin that nobody holds any more. For finalizers, in whatever thread and lock."""
         self.report_to(None)
         self._dog.soon(self._end_unseen)
 
@@ -266,7 +266,7 @@ class Worker:
         self.process.exited.add_done_callback(lambda _: self.dispose())
 
     def dispose(self) -> None:
-        """Close the descriptors. Only after it ended, and after every waiter has let go of its socket."""
+        """Close the descriptors. Only after the process ended and every waiter has let go of its socket."""
         self._dog.forget(self)
         with self.lock:
             if self.listener is not None:
@@ -275,7 +275,7 @@ class Worker:
             self.process.dispose()
 
     def abandon(self) -> None:
-        """In a forked child of the host: let go of our copies, see `Process.abandon`."""
+        """Let go of our copies, in a forked child of the host: see `Process.abandon`."""
         self.lock = threading.RLock()  # whoever held it when it was forked
         self.exchange = self._on_event = None
         self.checks.look_closely()

@@ -9,7 +9,7 @@ _MOST = 500
 
 
 class RefusedCalls:
-    """Those of one call, or between two. One that comes again adds to the count of the event of the first."""
+    """Refused calls during one call, or between two. One that comes again adds to the count of the first's event."""
 
     def __init__(self, emit: Callable[[str, dict[str, Any]], None]) -> None:
         self._emit = emit

@@ -1,4 +1,4 @@
-"""Listen to the refused calls of one worker (host): each is an event of the call under way, or one between calls.
+"""Listen to the refused calls of one worker (host): each is an event of the call under way, or between calls.
 
 The worker's lock guards it. If there are very many, the listener pauses: the worker waits, not the host.
 """
@@ -22,7 +22,7 @@ _PAUSE_NS = 10_000_000
 
 
 class Listener:
-    """Of one worker, from its greeting on. `on_pause` is called when it pauses."""
+    """A listener to one worker, from its greeting on. `on_pause` is called when it pauses."""
 
     def __init__(self, worker: Supervised, fd: int, policy: Policy, on_pause: Callable[[], None]) -> None:
         self._worker = worker
@@ -36,11 +36,11 @@ class Listener:
         self._dog.listen(fd, self._answer)
 
     def begin_call(self) -> None:
-        """Count those anew that come after this call."""
+        """Begin a new count: of the refused calls that follow this call."""
         self._between_calls = None
 
-    def paused(self, now_ns: int) -> bool:
-        """Refused calls have to wait still; once they have waited long enough, it goes on."""
+    def stays_paused(self, now_ns: int) -> bool:
+        """End the pause once it was long enough; true while it goes on, and refused calls wait."""
         if self._paused_until_ns and now_ns > self._paused_until_ns:
             self._paused_until_ns = 0
             self._dog.listen(self._fd, self._answer)
@@ -52,7 +52,7 @@ class Listener:
         self.abandon()
 
     def abandon(self) -> None:
-        """In a forked child of the host: let go of our copy. The watchdog's epoll is the parent's."""
+        """Let go of our copy, in a forked child of the host. The watchdog's epoll is the parent's."""
         self._closed = True
         self._notifications.close()
 
@@ -77,4 +77,4 @@ class Listener:
         self._between_calls.add(kind, detail)
 
     def _tell_event(self, kind: str, detail: dict[str, Any]) -> None:
-        self._worker.tell_event(Event(0.0, kind, detail))
+        self._worker.report(Event(0.0, kind, detail))

@@ -13,7 +13,7 @@ import os
 import select
 import socket
 import time
-from typing import Protocol
+from collections.abc import Callable
 
 import seccompy
 from seccompy import SeccompError, syscall_name
@@ -38,16 +38,13 @@ _SECOND_NS = 1_000_000_000
 _NSCD = "unix:/var/run/nscd/socket"  # the C library asks there for every user's name
 
 
-class Tell(Protocol):
-    """Takes what was seen: an event's kind and its detail."""
-
-    def __call__(self, kind: str, **detail: object) -> None: ...
-
-
 class Notifications:
-    """What the kernel sends to the listener of one worker's filter. The worker's lock guards it."""
+    """The notifications that one worker's filter sends to its listener. The worker's lock guards them.
 
-    def __init__(self, fd: int, policy: Policy, scratch: str, tell: Tell) -> None:
+    `tell` takes the kind and the detail of an event for each.
+    """
+
+    def __init__(self, fd: int, policy: Policy, scratch: str, tell: Callable[..., None]) -> None:
         resolve(seccompy.supported)
         self._listener = Listener(fd)
         self._policy = policy
@@ -73,7 +70,7 @@ class Notifications:
 
     @property
     def too_many(self) -> bool:
-        """There are so many that answers must wait: the host has other things to do."""
+        """True if there are so many that answers must wait: the host has other things to do."""
         now_ns = time.perf_counter_ns()
         if now_ns - self._second_ns > _SECOND_NS:
             self._second_ns, self._answered = now_ns, 0
