@@ -148,10 +148,10 @@ def _exchange(case: Case) -> Exchange:
     # in the kind of its first frame.
     first = case.data[1:2] or b"\0"
     request = _LOADING if first[0] == wire.LOADED else _CALLING
-    exchange = Exchange([request] * case.calls)
+    profile = "cpu" if first[0] == wire.PROFILE else ""
+    exchange = Exchange([request] * case.calls, takes_claims=first[0] == wire.CLAIMS, profile=profile)
     for at, record in enumerate(exchange.records):
         record.call = CALL + at
-    exchange.takes_claims, exchange.takes_profile = first[0] == wire.CLAIMS, "cpu" if first[0] == wire.PROFILE else ""
     return exchange
 
 

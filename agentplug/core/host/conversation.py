@@ -27,13 +27,21 @@ _TURN_OVER_S = 0.25
 _TURN_EVERY_NS = 5_000_000
 
 
-class _Turned(threading.local):
-    """When the loop of this thread was last let turn; each loop has others to let in."""
+class _Turns(threading.local):
+    """The time at which the loop of this thread was last let turn; each loop has others to let in."""
 
-    at_ns = 0
+    _last_ns = 0
+
+    def is_due(self) -> bool:
+        """Return true, and begin to wait for the next turn, if the last one was long enough ago."""
+        now_ns = time.perf_counter_ns()
+        if now_ns - self._last_ns <= _TURN_EVERY_NS:
+            return False
+        self._last_ns = now_ns
+        return True
 
 
-_turned = _Turned()
+_turns = _Turns()
 
 
 class _Sleeper:
@@ -80,10 +88,8 @@ async def converse(worker: Worker, requests: Sequence[Request], sink: Sink | Non
 
 
 async def _let_others_in() -> None:
-    """Quick calls in a row would keep the loop from everybody else: now and then, let it turn."""
-    now_ns = time.perf_counter_ns()
-    if now_ns - _turned.at_ns > _TURN_EVERY_NS:
-        _turned.at_ns = now_ns
+    """Let the loop turn now and then: quick calls in a row would keep it from everybody else."""
+    if _turns.is_due():
         await asyncio.sleep(0)
 
 
@@ -145,7 +151,7 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
     with worker.lock:
         if exchange.done:
             return
-        exchange.wake = wake
+        exchange.wake_with(wake)
         if not process.reader.eof:
             loop.add_reader(fd, readable)
         if exchange.outgoing:
@@ -156,7 +162,7 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
         await done
     finally:
         sleeper.leave()
-        exchange.wake = None
+        exchange.wake_with(None)
         if fd == process.sock.fileno():
             loop.remove_reader(fd)
             loop.remove_writer(fd)
@@ -225,7 +231,7 @@ def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
         wait([outcome], timeout=5)
         raise
     finally:
-        held_up.loop = None
+        held_up.end()
 
 
 def _hand_over(done: asyncio.Task[T], outcome: Future[T]) -> None:

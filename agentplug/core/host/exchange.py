@@ -66,6 +66,20 @@ class Record:
         self.refused_calls: RefusedCalls | None = None
         self.events = [start]
 
+    def take_reply(self, frame: Frame) -> None:
+        """Take the worker's answer to this call."""
+        self.frame = frame
+
+    def take_profile(self, profile: Profile) -> None:
+        """Take the profile that came before the reply."""
+        self.profile = profile
+
+    def count(self, kind: str, detail: dict[str, Any], emit: Callable[[str, dict[str, Any]], None]) -> None:
+        """Emit a refused call, or count one that comes again."""
+        if self.refused_calls is None:
+            self.refused_calls = RefusedCalls(emit)
+        self.refused_calls.add(kind, detail)
+
 
 _ANSWERS = {
     wire.CALL: frozenset((wire.REPLY, wire.ERROR, wire.UNSERIALIZABLE)),
@@ -80,10 +94,8 @@ class Exchange:
     head = 0
     nonce: int | None = None
     done = False
-    takes_claims = False  # nobody listens to its system calls: its own report will have to do
-    takes_profile = ""  # of which kind, where the policy asks for one
     _claimed: Record | None = None
-    wake: Callable[[], None] | None = None
+    _wake: Callable[[], None] | None = None
     grace_until_ns: int | None = None
     stdout = stderr = ""
     output_bytes = 0
@@ -95,13 +107,24 @@ class Exchange:
     _uncounted_bytes = 0  # of the footprint at the start, what the high-water mark knew nothing of: see `Counters`
     _counters0 = _counters = Counters(0, 0, 0, 0, 0, 0, 0)
 
-    def __init__(self, requests: Sequence[Request], floor_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        floor_bytes: int = 0,
+        *,
+        earlier: Sequence[Event] = (),
+        takes_claims: bool = False,
+        profile: str = "",
+    ) -> None:
         self.greeting = not requests  # the first exchange: it only waits for what the worker says of itself
         start = Event(0.0, "start", {"floor_bytes": floor_bytes})
         if requests:
             self.records = [Record(_draw(32), r.size_bytes, _ANSWERS[r.kind], start) for r in requests]
         else:
             self.records = [Record(0, 0, _HELLO_ONLY, start)]
+        self.records[0].events.extend(earlier)
+        self._takes_claims = takes_claims  # nobody listens to its system calls: its own report will have to do
+        self._takes_profile = profile if profile and requests and requests[0].is_process else ""
         self.outgoing: list[Buffer] = []
         for request, record in zip(requests, self.records, strict=False):
             self.outgoing += pack(request.kind, record.call, request.structure, request.blobs, request.flags)
@@ -202,6 +225,19 @@ class Exchange:
         )
         self.done = True
 
+    def begin_grace(self, grace_s: float) -> None:
+        """Leave the call so much time to stop by itself."""
+        self.grace_until_ns = time.perf_counter_ns() + int(grace_s * 1e9)
+
+    def wake_with(self, wake: Callable[[], None] | None) -> None:
+        """Have `wake` called once the exchange is done, or nothing."""
+        self._wake = wake
+
+    def wake(self) -> None:
+        """Wake whoever waits for the end; a waiter may leave meanwhile."""
+        if (wake := self._wake) is not None:
+            wake()
+
     # ------------------------------------------------------------------ frames and events
 
     @property
@@ -216,10 +252,7 @@ class Exchange:
 
     def emit_counted(self, kind: str, detail: dict[str, Any]) -> None:
         """Write down a refused call, for the call that is under way; count one that comes again."""
-        record = self.current
-        if record.refused_calls is None:
-            record.refused_calls = RefusedCalls(self.emit)
-        record.refused_calls.add(kind, detail)
+        self.current.count(kind, detail, self.emit)
 
     def take(self, frame: Frame, readings: Readings | None) -> bool:
         """Accept one frame; true if it was the last reply and has to settle. Raises `Violation`, `Gone`."""
@@ -236,17 +269,17 @@ class Exchange:
             return False
         if frame.call != record.call:
             raise Violation("a reply to a call that was never made, or not yet")
-        if frame.kind == wire.CLAIMS and self.takes_claims and self._claimed is not record:
+        if frame.kind == wire.CLAIMS and self._takes_claims and self._claimed is not record:
             self._claimed = record
             for kind, detail in claimed_events(frame):
                 self.emit(kind, detail)
             return False
-        if frame.kind == wire.PROFILE and self.takes_profile and record.profile is None:
-            record.profile = claimed_profile(frame, self.takes_profile)
+        if frame.kind == wire.PROFILE and self._takes_profile and record.profile is None:
+            record.take_profile(claimed_profile(frame, self._takes_profile))
             return False
         if frame.kind not in record.answers:
             raise Violation(f"a frame of kind {frame.kind} where none belongs")
-        record.frame = frame
+        record.take_reply(frame)
         self.head += 1
         self.head_ns = time.perf_counter_ns()
         if self.greeting:

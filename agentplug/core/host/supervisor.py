@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import threading
-import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -104,17 +103,19 @@ class Worker:
 
     def begin(self, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
         """Send `requests` as one exchange. Raises `AlreadyEnded` if the worker is gone: then nothing was sent."""
-        exchange = Exchange(requests, self.limits.floor_bytes)
+        exchange = Exchange(
+            requests,
+            self.limits.floor_bytes,
+            earlier=self._earlier,
+            takes_claims=self.listener is None,
+            profile=self.policy.profile,
+        )
         process = self.process
         with self.lock:
             if self.exchange is not None:  # the loop that waited for it was closed: nobody ever takes its end
                 self.stop("close")
             if process.ending:
                 raise AlreadyEnded
-            exchange.takes_claims = self.listener is None
-            if self.policy.profile and requests and requests[0].is_process:
-                exchange.takes_profile = self.policy.profile
-            exchange.current.events.extend(self._earlier)
             self._earlier = ()
             process.output.begin(sink)
             if self.listener is not None:
@@ -172,8 +173,7 @@ class Worker:
         self.brisk = exchange.ended_ns - exchange.started_ns < 2 * BRISK_NS and exchange.head == 1
         self.exchange = None
         self.checks.end_call(exchange)
-        if exchange.wake is not None:
-            exchange.wake()
+        exchange.wake()
 
     # ------------------------------------------------------------------ ends
 
@@ -221,7 +221,7 @@ class Worker:
             if exchange is None or exchange.done or exchange.grace_until_ns is not None:
                 return
             exchange.emit("stop", {"by": "interrupt"})
-            exchange.grace_until_ns = time.perf_counter_ns() + int(GRACE_S * 1e9)
+            exchange.begin_grace(GRACE_S)
             self.checks.look_closely()
             self.process.send_signal(signal.SIGINT)
         self._dog.nudge(self)
