@@ -23,7 +23,8 @@ from agentplug.core.host.conversation import converse, on_our_loop
 from agentplug.core.host.exchange import Exchange, Request
 from agentplug.core.host.fair_lock import Turn, WaitsForItself
 from agentplug.core.host.output import current_sink
-from agentplug.core.host.supervisor import GRACE_S, AlreadyEnded, Worker
+from agentplug.core.host.process import AlreadyEnded
+from agentplug.core.host.supervisor import GRACE_S, Worker
 from agentplug.core.lifecycle import Identity, Lifecycle
 from agentplug.core.run import Run
 from agentplug.core.sources.source import Source
@@ -130,8 +131,8 @@ class Inside:
             # notebook's magic does. End the worker now; its descriptors close when that call has let go of them.
             if worker is not None:
                 worker.stop("close")
-                await asyncio.shield(asyncio.wrap_future(worker.exited))
-                await asyncio.shield(asyncio.wrap_future(worker.wiped))
+                await asyncio.shield(asyncio.wrap_future(worker.process.exited))
+                await asyncio.shield(asyncio.wrap_future(worker.process.wiped))
             on_our_loop(self._let_go())
             return
         try:
@@ -183,7 +184,7 @@ class Inside:
         while True:
             worker = life.worker
             try:
-                if worker is None or not life.initialized or not worker.alive:
+                if worker is None or not life.initialized or worker.process.ending:
                     worker = await life.ready()
                 return await self._exchange(worker, requests)
             except AlreadyEnded:

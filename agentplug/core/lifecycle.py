@@ -27,8 +27,9 @@ from agentplug.core.host.conversation import converse
 from agentplug.core.host.exchange import Exchange, Request
 from agentplug.core.host.launcher import zygote_for
 from agentplug.core.host.output import current_sink
-from agentplug.core.host.plans import places_readable_by_all, preloaded, readable_by_all
-from agentplug.core.host.supervisor import GRACE_S, AlreadyEnded, Worker
+from agentplug.core.host.plans import places_readable_by_all, preloaded
+from agentplug.core.host.process import AlreadyEnded
+from agentplug.core.host.supervisor import GRACE_S, Worker
 from agentplug.core.run import Run
 from agentplug.core.sources.source import Source
 from agentplug.errors import BarrierUnavailable, PluginQuarantined, WorkerDied
@@ -84,7 +85,7 @@ class Lifecycle:
         Raises `PluginQuarantined`, `BarrierUnavailable`, `WorkerDied` when closed, and for what the bytes hold.
         """
         await self._unless_closed()
-        if self.worker is not None and self.worker.alive and self._loaded:
+        if self.worker is not None and not self.worker.process.ending and self._loaded:
             return self.worker
         await self.drop(gently=False)
         if self.state == "quarantined" or self._banned:
@@ -123,14 +124,16 @@ class Lifecycle:
             raise
         self.worker = worker
         self.initialized = False
-        worker.on_event = weakref.WeakMethod(self._between_calls)
+        worker.report_to(self._between_calls)
         self._finalizer = weakref.finalize(self, worker.release)
         try:
             try:
                 exchange = await converse(worker, ())
             except AlreadyEnded:
                 raise await self._ended_early(worker) from None
-            if exchange.current.frame is None or (worker.readings is None and worker.has_ended):
+            with worker.lock:
+                ended_unread = worker.process.readings is None and worker.process.has_ended
+            if exchange.current.frame is None or ended_unread:
                 raise await self._ended_early(worker)
             self._take_greeting(worker, exchange)
         except BaseException:
@@ -142,14 +145,13 @@ class Lifecycle:
     def _take_greeting(self, worker: Worker, exchange: Exchange) -> None:
         frame = exchange.current.frame
         assert frame is not None
-        if worker.readings is None:
+        if worker.process.readings is None:
             raise BarrierUnavailable(
                 "No limit can be held: this process can't open a worker's files in /proc. It may have too many files "
                 "open (ulimit -n), or /proc hides them (hidepid)"
             )
         hello = _hello(frame)
         self.reports = hello.barriers
-        worker.barriers = {report.barrier: report.status for report in hello.barriers}
         lost = [report for report in hello.barriers if report.lost]
         if lost and not self._policy.best_effort:
             remedies = "; ".join(r.remedy for r in lost if r.remedy) or "see agentplug.doctor()"
@@ -157,18 +159,14 @@ class Lifecycle:
                 "; ".join(f"Barrier {r.barrier} can't protect {', '.join(r.lost)}: {r.detail}" for r in lost)
                 + f". Remedy: {remedies}, or accept it with Policy(best_effort=True)"
             )
-        worker.hear_attempts(readable_by_all)
-        tmpfs = any(r.barrier == "namespaces" and r.status == "enforced" for r in hello.barriers)
-        if tmpfs:  # the kernel bounds it: nothing for the watchdog to count
-            worker.tmpfs, worker.scratch = worker.scratch, ""
-        worker.settle_floor()
+        worker.accept_barriers({report.barrier: report.status for report in hello.barriers})
 
     def _given_files(self) -> Sequence[int]:
         return self._source.closure.descriptors if self._source.closure is not None else ()
 
     async def _load(self, worker: Worker) -> None:
         try:
-            worker.give(self._given_files())
+            worker.process.give(self._given_files())
             exchange = await converse(worker, [self._load_request(worker)], current_sink())
         except AlreadyEnded:
             raise await self._ended_early(worker) from None
@@ -183,20 +181,21 @@ class Lifecycle:
             self._source.pinned.refuse_other_claims(loaded, has_metadata=has_metadata)
         self.identity = Identity(loaded.name, loaded.version, dict(loaded.hooks))
         self.tell_identity()
-        worker.earlier = carried(runs[0], "load")
+        worker.begin_next_with(carried(runs[0], "load"))
 
     def _load_request(self, worker: Worker) -> Request:
         claims = None
-        if worker.attempts is None:  # no kernel tells: the worker's own report has to do
+        if worker.listener is None:  # no kernel tells: the worker's own report has to do
             claims = list(places_readable_by_all()) if self._policy.observe else []
         return load_request(self._source, self._policy.env, claims)
 
     async def _ended_early(self, worker: Worker) -> BarrierUnavailable:
         """The error for a worker that no plugin can have ended: none was there yet. Raises if we closed it."""
-        await asyncio.shield(asyncio.wrap_future(worker.exited))
+        process = worker.process
+        await asyncio.shield(asyncio.wrap_future(process.exited))
         await self._unless_closed()
         said = printable(worker.last.stderr.strip(), 2_000, lines=True) if worker.last is not None else ""
-        return BarrierUnavailable(f"A worker ended ({worker.status}) before it was given a plugin. {said}".rstrip())
+        return BarrierUnavailable(f"A worker ended ({process.status}) before it was given a plugin. {said}".rstrip())
 
     def tell_identity(self) -> None:
         """Have the runs that are made from now on carry what it says of itself, and what it is known as."""
@@ -209,12 +208,12 @@ class Lifecycle:
         run = runs_of(exchange, worker, self.info)[0]
         self.after(worker, [run])
         run.check()
-        worker.earlier = carried(run, "initialize")
+        worker.begin_next_with(carried(run, "initialize"))
         self.initialized = True
 
     def after(self, worker: Worker, runs: Sequence[Run]) -> None:
         """Set the state that these runs left the plugin in."""
-        if worker.alive:
+        if not worker.process.ending:
             if self.state != "closed":
                 self.state = "ready"
             return
@@ -254,18 +253,19 @@ class Lifecycle:
         worker, self.worker = self.worker, None
         if worker is None:
             return
-        worker.on_event = None
+        worker.report_to(None)
         if self._finalizer is not None:
             self._finalizer.detach()
-        if gently and worker.alive:
+        process = worker.process
+        if gently and not process.ending:
             worker.ask_to_close()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(worker.exited)), GRACE_S)
-        if worker.status is None:
+                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(process.exited)), GRACE_S)
+        if process.status is None:
             worker.stop("close")
-        worker.exited.add_done_callback(lambda _: worker.dispose())  # also if this coroutine never gets any further
-        await asyncio.shield(asyncio.wrap_future(worker.exited))
-        await asyncio.shield(asyncio.wrap_future(worker.wiped))
+        process.exited.add_done_callback(lambda _: worker.dispose())  # also if this coroutine never gets any further
+        await asyncio.shield(asyncio.wrap_future(process.exited))
+        await asyncio.shield(asyncio.wrap_future(process.wiped))
 
 
 def _hello(frame: Frame) -> Hello:

@@ -82,7 +82,7 @@ class SandboxedPlugin:
     def pid(self) -> int | None:
         """The worker's process id, while there is one."""
         worker = self._inside.life.worker
-        return worker.pid if worker is not None and worker.alive else None
+        return worker.process.pid if worker is not None and not worker.process.ending else None
 
     @property
     def barriers(self) -> pd.DataFrame:

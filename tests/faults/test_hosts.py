@@ -371,8 +371,8 @@ async def test_a_plugin_is_dropped_in_the_middle_of_anything(faulty: Faulty, end
     worker = plugin._inside.life.worker
     assert worker is not None
     if ended:
-        os.kill(worker.pid, signal.SIGKILL)
-        await asyncio.wrap_future(worker.exited)
+        os.kill(worker.process.pid, signal.SIGKILL)
+        await asyncio.wrap_future(worker.process.exited)
 
     def drop() -> None:
         nonlocal plugin
@@ -384,8 +384,8 @@ async def test_a_plugin_is_dropped_in_the_middle_of_anything(faulty: Faulty, end
     dropping.start()
     await asyncio.to_thread(dropping.join, PATIENCE_S)
     assert not dropping.is_alive(), "it waits for a lock that its own thread holds"
-    assert await asyncio.to_thread(eventually, lambda: worker.sock.fileno() == -1)
-    assert not worker.alive
+    assert await asyncio.to_thread(eventually, lambda: worker.process.sock.fileno() == -1)
+    assert worker.process.ending
 
 
 # ---------------------------------------------------------------------- callbacks that raise

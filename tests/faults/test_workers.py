@@ -41,9 +41,9 @@ class Killer:
         """Now. It has ended when this returns."""
         if self.victim is None:
             self.victim = worker
-            slay(pid or worker.pid)
+            slay(pid or worker.process.pid)
             if self._noticed:
-                worker.exited.result(PATIENCE_S)
+                worker.process.exited.result(PATIENCE_S)
 
     def before_adoption(self) -> None:
         """When the zygote has told its pid."""
@@ -79,7 +79,7 @@ class Killer:
             if self.victim is None and any(
                 r.kind == kind and (kind != wire.CALL or r.flags & wire.METHOD_MASK == method) for r in requests
             ):
-                os.kill(worker.pid, signal.SIGSTOP)
+                os.kill(worker.process.pid, signal.SIGSTOP)
                 exchange = begin(worker, requests, *rest)
                 self.strike(worker)
                 return exchange
@@ -92,9 +92,9 @@ class Killer:
         following = FrameReader.next
 
         def killed(reader: FrameReader) -> Any:
-            if self._worker is not None and reader is self._worker.reader:
+            if self._worker is not None and reader is self._worker.process.reader:
                 with contextlib.suppress(BlockingIOError):
-                    if self._worker.sock.recv(1, socket.MSG_PEEK):
+                    if self._worker.process.sock.recv(1, socket.MSG_PEEK):
                         self.strike(self._worker)
             return following(reader)
 
@@ -194,7 +194,7 @@ async def test_a_worker_killed_at_a_step(
     else:
         assert became in ("x", None)
         assert None in outcome
-        await asyncio.wrap_future(killer.victim.exited)  # or it might get the next call
+        await asyncio.wrap_future(killer.victim.process.exited)  # or it might get the next call
     assert await plugin.process("y") == "y"
     assert plugin.state == "ready"
     await plugin.close()
@@ -223,7 +223,7 @@ async def test_a_worker_killed_between_calls(faulty: Faulty) -> None:
             assert worker is not None
             slay(plugin.pid)
             if wait:
-                worker.exited.result(PATIENCE_S)
+                worker.process.exited.result(PATIENCE_S)
                 assert plugin.state == "failed"
                 assert await plugin.process("y") == "y"
             else:  # sent to a worker that had ended, unknown to the host: the call was its, and is lost

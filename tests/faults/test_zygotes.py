@@ -93,7 +93,7 @@ def _(patch: pytest.MonkeyPatch, kill: Callable[[], None]) -> None:
     load = Lifecycle._load
 
     async def killed(life: Lifecycle, worker: Worker) -> None:
-        os.kill(worker.pid, signal.SIGSTOP)  # it can't be quicker than we
+        os.kill(worker.process.pid, signal.SIGSTOP)  # it can't be quicker than we
         asyncio.get_running_loop().call_soon(kill)
         await load(life, worker)
 

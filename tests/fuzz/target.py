@@ -109,8 +109,7 @@ def play(case: Case, *, look: bool = False, sock: Any = None) -> str:
     With `look`, what a notebook would show of the runs is made as well. `sock` stands in for the case's bytes.
     """
     sock = sock or Stream(case.data, case.chunk, case.eof)
-    reader = FrameReader(sock, case.reply_bytes)
-    reader.takes_descriptor = case.calls == 0
+    reader = FrameReader(sock, case.reply_bytes, takes_descriptor=case.calls == 0)
     exchange = _exchange(case)
     readings: Any = _Readings(not case.asked)
     try:
@@ -130,7 +129,7 @@ def play(case: Case, *, look: bool = False, sock: Any = None) -> str:
         if not 0 < len(str(violation)) <= MAX_REASON:
             raise AssertionError(f"the reason of a violation has {len(str(violation))} characters") from violation
         return "violation"
-    exchange.close_figures()
+    exchange.close()
     if exchange.greeting:
         return _greeted(exchange)
     runs = runs_of(exchange, _WORKER, _SOURCE)
@@ -149,10 +148,10 @@ def _exchange(case: Case) -> Exchange:
     # in the kind of its first frame.
     first = case.data[1:2] or b"\0"
     request = _LOADING if first[0] == wire.LOADED else _CALLING
-    exchange = Exchange([request] * case.calls)
+    profile = "cpu" if first[0] == wire.PROFILE else ""
+    exchange = Exchange([request] * case.calls, takes_claims=first[0] == wire.CLAIMS, profile=profile)
     for at, record in enumerate(exchange.records):
         record.call = CALL + at
-    exchange.takes_claims, exchange.takes_profile = first[0] == wire.CLAIMS, "cpu" if first[0] == wire.PROFILE else ""
     return exchange
 
 

@@ -66,7 +66,7 @@ async def test_out_of_memory_by_hand_is_no_limit() -> None:
     async with SandboxedPlugin(ErrorPlugin()) as plugin:
         run = await plugin.run(errno.ENOMEM)
         assert plugin._inside.life.worker is not None
-        told = plugin._inside.life.worker.attempts is not None
+        told = plugin._inside.life.worker.listener is not None
     assert str(run.verdict) == ("failed:OSError" if told else "limited:memory")
 
 

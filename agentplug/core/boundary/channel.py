@@ -49,7 +49,7 @@ class FrameReader:
     whole, which the watchdog bounds in time.
     """
 
-    def __init__(self, sock: socket.socket, reply_bytes: int) -> None:
+    def __init__(self, sock: socket.socket, reply_bytes: int, *, takes_descriptor: bool = False) -> None:
         self._sock = sock
         self._reply_bytes = reply_bytes
         self._held = bytearray()
@@ -58,9 +58,8 @@ class FrameReader:
         self._head: tuple[int, int, int, int] = (0, 0, 0, 0)
         self._reads = 0
         self.eof = False
-        self.takes_descriptor = False
-        self.descriptor = -1
-        """What came while `takes_descriptor`; else the kernel closes what is sent."""
+        self._takes_descriptor = takes_descriptor  # else the kernel closes what is sent
+        self._descriptor = -1
 
     @property
     def partial(self) -> bool:
@@ -83,7 +82,7 @@ class FrameReader:
                     count = self._sock.recv_into(memoryview(self._body)[self._filled :])
                     self._filled += count
                 else:
-                    data = self._recv_with_descriptor() if self.takes_descriptor else self._sock.recv(_CHUNK)
+                    data = self._recv_with_descriptor() if self._takes_descriptor else self._sock.recv(_CHUNK)
                     count = len(data)
                     if not self._held and count >= HEADER.size:
                         frame = self._whole_at_once(data)
@@ -107,11 +106,16 @@ class FrameReader:
                 return self._whole()
         return None  # the caller has other things to do meanwhile; the socket stays readable
 
+    def take_descriptor(self) -> int:
+        """Hand over the descriptor that came, or -1; from now on none is taken any more."""
+        fd, self._descriptor, self._takes_descriptor = self._descriptor, -1, False
+        return fd
+
     def _recv_with_descriptor(self) -> bytes:
         data, descriptors, _, _ = socket.recv_fds(self._sock, _CHUNK, 1)
         for fd in descriptors:
             os.set_inheritable(fd, False)
-            self.descriptor = fd
+            self._descriptor = fd
         return data
 
     def _whole_at_once(self, data: bytes) -> Frame | None:

@@ -8,48 +8,30 @@ from __future__ import annotations
 
 from os import pread
 from time import clock_gettime_ns as clock_ns
-from typing import TYPE_CHECKING
 
 from agentplug.contract.record import Sample
 from agentplug.core.host.exchange import Exchange
+from agentplug.core.host.process import Process
 from agentplug.core.host.readings import Gone, Readings, footprint_in
-
-if TYPE_CHECKING:
-    from agentplug.core.host.supervisor import Worker
 
 
 class Calm:
-    """While a worker's readings keep within this, none of its limits can be near, and nothing else is due.
+    """Bounds on a worker's readings: within them none of its limits can be near, and nothing else is due.
 
-    `last` is what was read as it began, with a time of the host's clock and the worker's own CPU clock; the bounds
-    are of the same units. `wait_s`: how long the worker may go unread. Its lock guards it.
+    `last` was read as the calm began, with a time of the host's clock and the worker's own CPU clock; the bounds are
+    of the same units. `wait_s`: how long the worker may go unread. The worker's lock guards a calm.
     """
 
     __slots__ = (
-        "_append",
-        "_channel",
-        "_clock",
-        "_cpu0_ns",
-        "_dog",
-        "_exchange",
-        "_last_cpu_ns",
-        "_last_statm",
-        "_least_bytes",
-        "_most_bytes",
-        "_most_cpu_ns",
-        "_rss_bytes",
-        "_started_ns",
-        "_statm",
-        "_threads",
-        "_until_ns",
-        "_wait_s",
-    )
+        "_append _channel _clock _cpu0_ns _dog _exchange _last_cpu_ns _last_statm _least_bytes _most_bytes "
+        "_most_cpu_ns _rss_bytes _started_ns _statm _threads _until_ns _wait_s"
+    ).split()
 
     def __init__(
         self,
         exchange: Exchange,
+        process: Process,
         readings: Readings,
-        worker: Worker,
         last: Sample,
         wait_s: float,
         *,
@@ -60,7 +42,7 @@ class Calm:
     ) -> None:
         self._exchange = exchange
         self._clock, self._statm = readings.clock, readings.statm
-        self._channel, self._dog = worker.sock.fileno(), worker.dog
+        self._channel, self._dog = process.sock.fileno(), process.dog
         self._append = exchange.samples.append
         self._wait_s = wait_s
         self._least_bytes, self._most_bytes = least_bytes, most_bytes
@@ -70,7 +52,7 @@ class Calm:
         self._last_statm = b"nothing yet"
 
     def glance(self, now_ns: int) -> float:
-        """Take a sample, and tell the seconds until the next; zero once there is more to do."""
+        """Take a sample. Returns seconds until the next; zero if there is more to do."""
         if now_ns > self._until_ns or self._channel in self._dog.readable:
             return 0.0
         try:
@@ -84,7 +66,7 @@ class Calm:
                     if not self._least_bytes < rss_bytes < self._most_bytes:
                         return 0.0
                     self._last_statm, self._rss_bytes = statm, rss_bytes
-                    self._exchange.peak_bytes = max(self._exchange.peak_bytes, rss_bytes)
+                    self._exchange.raise_peak(rss_bytes)
                 self._last_cpu_ns = cpu_ns
         except (OSError, Gone):
             return 0.0  # it has ended: what it sent before is to be taken first

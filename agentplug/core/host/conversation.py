@@ -27,13 +27,21 @@ _TURN_OVER_S = 0.25
 _TURN_EVERY_NS = 5_000_000
 
 
-class _Turned(threading.local):
-    """When the loop of this thread was last let turn; each loop has others to let in."""
+class _Turns(threading.local):
+    """The time at which the loop of this thread was last let turn; each loop has others to let in."""
 
-    at_ns = 0
+    _last_ns = 0
+
+    def is_due(self) -> bool:
+        """Return true, and begin to wait for the next turn, if the last one was long enough ago."""
+        now_ns = time.perf_counter_ns()
+        if now_ns - self._last_ns <= _TURN_EVERY_NS:
+            return False
+        self._last_ns = now_ns
+        return True
 
 
-_turned = _Turned()
+_turns = _Turns()
 
 
 class _Sleeper:
@@ -80,22 +88,21 @@ async def converse(worker: Worker, requests: Sequence[Request], sink: Sink | Non
 
 
 async def _let_others_in() -> None:
-    """Quick calls in a row would keep the loop from everybody else: now and then, let it turn."""
-    now_ns = time.perf_counter_ns()
-    if now_ns - _turned.at_ns > _TURN_EVERY_NS:
-        _turned.at_ns = now_ns
+    """Let the loop turn now and then: quick calls in a row would keep it from everybody else."""
+    if _turns.is_due():
         await asyncio.sleep(0)
 
 
 def _at_once(worker: Worker) -> bool:
     """Look without sleeping for the reply of a worker whose calls take microseconds: to be woken costs more."""
-    ready = worker.channel_ready.poll
+    process = worker.process
+    ready = process.channel_ready.poll
     until_ns = time.perf_counter_ns() + BRISK_NS
     while True:
         if ready(0):
             if worker.pump():
                 return True
-            if worker.ending or worker.reader.eof:
+            if process.ending or process.reader.eof:
                 return False
         elif time.perf_counter_ns() > until_ns:
             return False
@@ -115,7 +122,8 @@ async def _stopped(worker: Worker, exchange: Exchange) -> None:
 async def _until_done(worker: Worker, exchange: Exchange) -> None:
     loop = asyncio.get_running_loop()
     done = loop.create_future()
-    fd = worker.sock.fileno()
+    process = worker.process
+    fd = process.sock.fileno()
     here = threading.get_ident()
 
     def finish() -> None:
@@ -132,7 +140,7 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
     def readable() -> None:
         if worker.pump():
             finish()
-        elif worker.reader.eof or worker.ending:
+        elif process.reader.eof or process.ending:
             loop.remove_reader(fd)  # its end is on its way, by the watchdog
 
     def writable() -> None:
@@ -143,8 +151,8 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
     with worker.lock:
         if exchange.done:
             return
-        exchange.wake = wake
-        if not worker.reader.eof:
+        exchange.wake_with(wake)
+        if not process.reader.eof:
             loop.add_reader(fd, readable)
         if exchange.outgoing:
             loop.add_writer(fd, writable)
@@ -154,8 +162,8 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
         await done
     finally:
         sleeper.leave()
-        exchange.wake = None
-        if fd == worker.sock.fileno():
+        exchange.wake_with(None)
+        if fd == process.sock.fileno():
             loop.remove_reader(fd)
             loop.remove_writer(fd)
 
@@ -223,7 +231,7 @@ def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
         wait([outcome], timeout=5)
         raise
     finally:
-        held_up.loop = None
+        held_up.end()
 
 
 def _hand_over(done: asyncio.Task[T], outcome: Future[T]) -> None:

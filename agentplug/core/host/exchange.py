@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -22,10 +23,10 @@ from agentplug.core.boundary.channel import Buffer, Violation, pack
 from agentplug.core.boundary.frames import Frame
 from agentplug.core.host.claims import claimed_events, claimed_profile
 from agentplug.core.host.readings import HARDLY_NS, HZ, Counters, Gone, Readings
+from agentplug.core.host.refused_calls.counts import RefusedCalls
 from agentplug.core.host.samples import Samples
 from agentplug.core.profile import Profile
 
-_MAX_NOTES = 500
 _WORTH_A_SAMPLE_NS = 1_000_000
 _LOOKS = 6  # of some 4 microseconds each, where asking costs another round trip
 _draw = random.SystemRandom().getrandbits  # a plugin sees these: from what went before, none may be foreseen
@@ -54,7 +55,7 @@ class Request(NamedTuple):
 class Record:
     """One call of an exchange: what the host saw of it."""
 
-    __slots__ = ("answers", "call", "events", "frame", "profile", "request_bytes")
+    __slots__ = ("answers", "call", "events", "frame", "profile", "refused_calls", "request_bytes")
 
     def __init__(self, call: int, request_bytes: int, answers: frozenset[int], start: Event) -> None:
         self.call = call
@@ -62,7 +63,22 @@ class Record:
         self.answers = answers
         self.frame: Frame | None = None
         self.profile: Profile | None = None
+        self.refused_calls: RefusedCalls | None = None
         self.events = [start]
+
+    def take_reply(self, frame: Frame) -> None:
+        """Take the worker's answer to this call."""
+        self.frame = frame
+
+    def take_profile(self, profile: Profile) -> None:
+        """Take the profile that came before the reply."""
+        self.profile = profile
+
+    def count(self, kind: str, detail: dict[str, Any], emit: Callable[[str, dict[str, Any]], None]) -> None:
+        """Emit a refused call, or count one that comes again."""
+        if self.refused_calls is None:
+            self.refused_calls = RefusedCalls(emit)
+        self.refused_calls.add(kind, detail)
 
 
 _ANSWERS = {
@@ -72,47 +88,14 @@ _ANSWERS = {
 _HELLO_ONLY = frozenset((wire.HELLO,))
 
 
-class Notes:
-    """What was tried, each thing once, with its count; so many and no more.
-
-    A thing that comes again adds to the count of the event that told of it first.
-    """
-
-    def __init__(self, emit: Callable[..., None], of: object = None) -> None:
-        self.of = of
-        self._emit = emit
-        self._counts: dict[tuple[Any, ...], dict[str, Any]] = {}
-        self._dropped: dict[str, Any] | None = None
-
-    def add(self, kind: str, detail: dict[str, Any]) -> None:
-        """Tell of it, or count it."""
-        key = (kind, *detail.values())
-        told = self._counts.get(key)
-        if told is None and len(self._counts) >= _MAX_NOTES:
-            told = self._dropped
-            kind, detail = "dropped", {"what": "attempts"}
-        if told is not None:
-            told["count"] += 1
-            return
-        detail["count"] = 1
-        if kind == "dropped":
-            self._dropped = detail
-        else:
-            self._counts[key] = detail
-        self._emit(kind, detail)
-
-
 class Exchange:
     """State and figures of one exchange. Its worker's lock guards it; `done` and what follows it are final."""
 
     head = 0
     nonce: int | None = None
     done = False
-    takes_claims = False  # nobody listens to its system calls: its own report will have to do
-    takes_profile = ""  # of which kind, where the policy asks for one
     _claimed: Record | None = None
-    notes: Notes | None = None
-    wake: Callable[[], None] | None = None
+    _wake: Callable[[], None] | None = None
     grace_until_ns: int | None = None
     stdout = stderr = ""
     output_bytes = 0
@@ -124,13 +107,24 @@ class Exchange:
     _uncounted_bytes = 0  # of the footprint at the start, what the high-water mark knew nothing of: see `Counters`
     _counters0 = _counters = Counters(0, 0, 0, 0, 0, 0, 0)
 
-    def __init__(self, requests: Sequence[Request], floor_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        floor_bytes: int = 0,
+        *,
+        earlier: Sequence[Event] = (),
+        takes_claims: bool = False,
+        profile: str = "",
+    ) -> None:
         self.greeting = not requests  # the first exchange: it only waits for what the worker says of itself
         start = Event(0.0, "start", {"floor_bytes": floor_bytes})
         if requests:
             self.records = [Record(_draw(32), r.size_bytes, _ANSWERS[r.kind], start) for r in requests]
         else:
             self.records = [Record(0, 0, _HELLO_ONLY, start)]
+        self.records[0].events.extend(earlier)
+        self._takes_claims = takes_claims  # nobody listens to its system calls: its own report will have to do
+        self._takes_profile = profile if profile and requests and requests[0].is_process else ""
         self.outgoing: list[Buffer] = []
         for request, record in zip(requests, self.records, strict=False):
             self.outgoing += pack(request.kind, record.call, request.structure, request.blobs, request.flags)
@@ -149,18 +143,23 @@ class Exchange:
         self._uncounted_bytes = max(0, self.baseline_bytes - counters.counted_bytes)
         self.started_ns = self.head_ns = time.perf_counter_ns()
 
-    def begun(self) -> None:
-        """The calls are on their way."""
+    def take_first_sample(self) -> None:
+        """Take the figures at the start as a sample, once the calls are on their way."""
         if self.baseline_bytes:
             self.samples.append((0, self.baseline_bytes, 0, self._threads0))
 
-    def sample(self, now_ns: int, rss_bytes: int, cpu_ns: int, threads: int) -> None:
-        """Count one reading, and keep it."""
-        self.last_cpu_ns = max(self.last_cpu_ns, cpu_ns - self.children_ns)
+    def sample(self, now_ns: int, rss_bytes: int, cpu_ns: int, threads: int, children_ns: int) -> None:
+        """Count one reading, and keep it. `children_ns` is its child processes' share of its CPU time."""
+        self.children_ns = children_ns
+        self.last_cpu_ns = max(self.last_cpu_ns, cpu_ns - children_ns)
         self.peak_bytes = max(self.peak_bytes, rss_bytes)
         self.threads = max(self.threads, threads)
         self.samples.thin()
         self.samples.append((now_ns - self.started_ns, rss_bytes, cpu_ns - self.cpu0_ns, threads))
+
+    def raise_peak(self, rss_bytes: int) -> None:
+        """Count a footprint that a glance saw."""
+        self.peak_bytes = max(self.peak_bytes, rss_bytes)
 
     def measure_peak(self, readings: Readings) -> None:
         """Read the high-water mark, which no sample can miss. Raises `Gone`."""
@@ -183,8 +182,14 @@ class Exchange:
             used_ns = cpu_ns - self.cpu0_ns + self.children_ns
             self.samples.append((t_ns, readings.footprint_bytes(), used_ns, counters.threads))
 
-    def close_figures(self, cpu_total_s: tuple[float, float] | None = None) -> None:
-        """Make `usage`. `cpu_total_s` is a dead worker's whole user and system time, from its parent's wait4(2)."""
+    def take_output(self, stdout: str, stderr: str, output_bytes: int, dropped_bytes: int) -> None:
+        """Keep what the worker printed meanwhile."""
+        self.stdout, self.stderr, self.output_bytes = stdout, stderr, output_bytes
+        if dropped_bytes:
+            self.emit("dropped", {"what": "output", "count": dropped_bytes})
+
+    def close(self, cpu_total_s: tuple[float, float] | None = None) -> None:
+        """Make `usage`, and be done. `cpu_total_s` is a dead worker's whole user and system time, from wait4(2)."""
         if not self.ended_ns:
             self.ended_ns = time.perf_counter_ns()
         cpu_ns = self.last_cpu_ns - self.cpu0_ns + self.children_ns
@@ -218,6 +223,20 @@ class Exchange:
             max(0, write_bytes - self.output_bytes) if write_bytes else 0,
             self.threads or self._threads0,
         )
+        self.done = True
+
+    def begin_grace(self, grace_s: float) -> None:
+        """Leave the call so much time to stop by itself."""
+        self.grace_until_ns = time.perf_counter_ns() + int(grace_s * 1e9)
+
+    def wake_with(self, wake: Callable[[], None] | None) -> None:
+        """Have `wake` called once the exchange is done, or nothing."""
+        self._wake = wake
+
+    def wake(self) -> None:
+        """Wake whoever waits for the end; a waiter may leave meanwhile."""
+        if (wake := self._wake) is not None:
+            wake()
 
     # ------------------------------------------------------------------ frames and events
 
@@ -231,11 +250,9 @@ class Exchange:
         t_s = (time.perf_counter_ns() - self.started_ns) / 1e9
         self.current.events.append(Event(t_s, kind, detail))
 
-    def note(self, kind: str, detail: dict[str, Any]) -> None:
-        """Write down what was tried, for the call that is under way."""
-        if self.notes is None or self.notes.of is not self.current:
-            self.notes = Notes(self.emit, self.current)
-        self.notes.add(kind, detail)
+    def emit_counted(self, kind: str, detail: dict[str, Any]) -> None:
+        """Write down a refused call, for the call that is under way; count one that comes again."""
+        self.current.count(kind, detail, self.emit)
 
     def take(self, frame: Frame, readings: Readings | None) -> bool:
         """Accept one frame; true if it was the last reply and has to settle. Raises `Violation`, `Gone`."""
@@ -252,17 +269,17 @@ class Exchange:
             return False
         if frame.call != record.call:
             raise Violation("a reply to a call that was never made, or not yet")
-        if frame.kind == wire.CLAIMS and self.takes_claims and self._claimed is not record:
+        if frame.kind == wire.CLAIMS and self._takes_claims and self._claimed is not record:
             self._claimed = record
             for kind, detail in claimed_events(frame):
                 self.emit(kind, detail)
             return False
-        if frame.kind == wire.PROFILE and self.takes_profile and record.profile is None:
-            record.profile = claimed_profile(frame, self.takes_profile)
+        if frame.kind == wire.PROFILE and self._takes_profile and record.profile is None:
+            record.take_profile(claimed_profile(frame, self._takes_profile))
             return False
         if frame.kind not in record.answers:
             raise Violation(f"a frame of kind {frame.kind} where none belongs")
-        record.frame = frame
+        record.take_reply(frame)
         self.head += 1
         self.head_ns = time.perf_counter_ns()
         if self.greeting:
@@ -275,6 +292,22 @@ class Exchange:
         with contextlib.suppress(Gone):  # it has ended since; the replies that it sent before still count
             self.head_cpu_ns = readings.cpu_ns()
         return False
+
+    def send(self, sock: socket.socket) -> None:
+        """Send as much of the requests as goes without waiting."""
+        while self.outgoing:
+            buffer = memoryview(self.outgoing[0])
+            try:
+                sent = sock.send(buffer)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.outgoing.clear()  # it hung up: its end is on its way
+                return
+            if sent == buffer.nbytes:
+                self.outgoing.pop(0)
+            else:
+                self.outgoing[0] = buffer.cast("B")[sent:]
 
     def settle(self, readings: Readings) -> None:
         """Take the last figures, and make sure that the worker is back in its own loop. Raises `Gone`.

@@ -21,6 +21,10 @@ class Standstill:
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self.loop = loop
 
+    def end(self) -> None:
+        """Forget the loop: its thread waits no more."""
+        self.loop = None
+
 
 standstill: contextvars.ContextVar[Standstill | None] = contextvars.ContextVar("standstill", default=None)
 

@@ -1,4 +1,4 @@
-"""Whether a limit stands behind an error that a plugin raised (host): what the host sees, not what the error says.
+"""Find the limit behind an error that a plugin raised (host), by what the host sees, not by what the error says.
 
 A worker tells an error's number, and whether a call failed with it or a raise statement made it up. Neither is
 enough: EAGAIN comes from a pipe too, ENOSPC from a granted path's own disk. Where the host can't look, they must do.
@@ -32,30 +32,33 @@ def limit_behind(failure: Failure, exchange: Exchange, worker: Worker) -> str:
 
 
 def _memory(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
-    """A map that is too large leaves no trace, so the call that failed is believed; a raise statement isn't."""
-    if not failure.by_hand or worker.attempts is None or _tried(exchange, _HIDDEN_MEMORY):
+    """Believe a call that failed, for a map that is too large leaves no trace; don't believe a raise statement."""
+    if not failure.by_hand or worker.listener is None or _refused(exchange, _HIDDEN_MEMORY):
         return True
-    return exchange.peak_bytes - worker.floor_bytes >= _NEAR * int(worker.policy.memory)
+    return exchange.peak_bytes - worker.limits.floor_bytes >= _NEAR * int(worker.policy.memory)
 
 
 def _processes(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
-    """Something was to be started and couldn't be; or as many run as may."""
+    """Return true if a process could not be started, or as many run as may."""
     if worker.policy.processes:
-        return len(descendants(worker.pid)) >= worker.policy.processes
-    return _tried(exchange, _STARTS)
+        return len(descendants(worker.process.pid)) >= worker.policy.processes
+    return _refused(exchange, _STARTS)
 
 
 def _files(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
-    """What a call couldn't open may have been closed since; one made by hand has to show them."""
+    """Believe a call that failed, for files may be closed since; an error made by hand has to show them."""
     try:
-        return not failure.by_hand or len(os.listdir(f"/proc/{worker.pid}/fd")) >= _NEAR * worker.policy.open_files
+        return (
+            not failure.by_hand
+            or len(os.listdir(f"/proc/{worker.process.pid}/fd")) >= _NEAR * worker.policy.open_files
+        )
     except OSError:
         return True
 
 
 def _disk(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
-    """Only the scratch directory has a limit of ours. Made by hand: something must be in it (a reservation that is
-    refused leaves no more); a call that failed elsewhere: it must be full.
+    """Look at the scratch directory: only it has a limit of ours. For an error made by hand, something must be in it
+    (a reservation that is refused leaves no more); for a call that failed elsewhere, it must be full.
     """
     policy = worker.policy
     disk = scratch_bytes(int(policy.disk), policy.profile)
@@ -63,10 +66,11 @@ def _disk(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
     if not failure.by_hand and not policy.write:
         return True
     try:
-        if worker.tmpfs:
-            used, inodes = room_used(f"/proc/{worker.pid}/root{worker.tmpfs}")
+        pid, scratch = worker.process.pid, worker.process.scratch
+        if worker.limits.counts_scratch:
+            used, inodes = scratch_usage(scratch, (pid,), disk, most)
         else:
-            used, inodes = scratch_usage(worker.scratch, (worker.pid,), disk, most)
+            used, inodes = room_used(f"/proc/{pid}/root{scratch}")
     except OSError:
         return True
     if not policy.write:
@@ -74,8 +78,10 @@ def _disk(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
     return inodes >= _NEAR * most or used >= max(1, _NEAR * disk)
 
 
-def _tried(exchange: Exchange, calls: frozenset[str]) -> bool:
-    """In this exchange; in a window, the kernel may tell a moment before the host has read the reply before."""
+def _refused(exchange: Exchange, calls: frozenset[str]) -> bool:
+    """Return true if the exchange has one. In a window, the kernel may tell a moment before the host has read the
+    reply before.
+    """
     events = (event for record in exchange.records for event in record.events if event.kind == "tried")
     return any(event.detail["syscall"] in calls and "during" not in event.detail for event in events)
 

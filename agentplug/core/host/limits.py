@@ -1,30 +1,27 @@
-"""The policy's limits, during a call and between calls (host, called by the watchdog through `rounds`).
+"""The policy's limits, during a call and between calls (host, called with the worker's lock held).
 
 They are held against the kernel's readings of the worker and its children, its scratch directory, and frames that
-don't come to their end.
+don't come to their end. What is reached is returned as a `Finding`; nothing is ended here.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from agentplug.contract.limits import LIMITS
+from agentplug.contract.limits import LIMITS, MAX_STRUCTURE_BYTES
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Sample
 from agentplug.core.boundary.bounds import PROFILER_THREADS, scratch_bytes, scratch_inodes
-from agentplug.core.boundary.channel import FrameReader
+from agentplug.core.boundary.channel import FrameReader, Violation
 from agentplug.core.boundary.child_processes import descendants
 from agentplug.core.boundary.frames import ZygoteNews
 from agentplug.core.host.calm import Calm
 from agentplug.core.host.exchange import Exchange
+from agentplug.core.host.process import Process
 from agentplug.core.host.readings import Gone, Readings, arm_cpu_limit, footprint_of
 from agentplug.core.host.scratch import scratch_usage
 from agentplug.core.host.watchdog import BUSY_S
-
-if TYPE_CHECKING:
-    from agentplug.core.host.supervisor import Worker
 
 IDLE_CPU_S = 1.0
 _SETTLING_NS = 1_000_000  # what the worker itself may take to get from one call to the next
@@ -35,12 +32,7 @@ _DISK_EVERY_NS = 50_000_000
 _CPU_SLACK_S = 10
 _CALM_NS, _CALM_CPU_NS = 1_000_000_000, 10_000_000
 _TICK_S = 0.010
-_TICK_EACH_S = 0.0025
-
-
-def usual_wait_s(crowd: int) -> float:
-    """How long a busy worker may go unread: with a `crowd` of them longer, so that reading all costs the same."""
-    return min(max(_TICK_S, crowd * _TICK_EACH_S), BUSY_S)
+_TICK_EACH_S = 0.0025  # in a crowd each may go unread for longer, so that reading all costs the same
 
 
 class Finding(NamedTuple):
@@ -58,25 +50,24 @@ class Finding(NamedTuple):
         return cls(by, measured, getattr(policy, row.name), row.unit)
 
 
+def _over(by: str, measured: float, policy: Policy) -> Finding | None:
+    return Finding.of(by, measured, policy) if measured > getattr(policy, LIMITS[by].name) else None
+
+
 class _Family:
-    """What a worker's child processes use, those that ended included; free where there can be none."""
+    """The use of a worker's child processes, those that ended included; free where there can be none."""
 
     def __init__(self, policy: Policy) -> None:
         self.possible = policy.processes > 0 or policy.best_effort  # which goes on where nothing stops a fork
-        self._seen_ns: dict[int, int] = {}
+        self.seen_ns: dict[int, int] = {}  # CPU time of each that was there, by pid
         self._ended_ns = 0
         self.count = 0
         self.rss_bytes = 0
         self.threads = 0
         self.cpu_ns = 0  # since the worker began
 
-    @property
-    def pids(self) -> Iterable[int]:
-        """Who they are."""
-        return self._seen_ns
-
     def read(self, readings: Readings) -> None:
-        """Count what is there now. Raises `Gone`."""
+        """Count the processes that are there now. Raises `Gone`."""
         if not self.possible:
             return
         below = descendants(readings.pid)
@@ -88,10 +79,10 @@ class _Family:
                 now[pid] = footprint.cpu_ns
                 self.rss_bytes += footprint.rss_bytes
                 self.threads += footprint.threads
-        for pid, cpu_ns in self._seen_ns.items():
+        for pid, cpu_ns in self.seen_ns.items():
             if now.get(pid, -1) < cpu_ns:
                 self._ended_ns += cpu_ns
-        self._seen_ns = now
+        self.seen_ns = now
         # The kernel's own sum is exact, but empty where the worker ignores SIGCHLD.
         ended_ns = max(self._ended_ns, readings.waited_cpu_ns())
         self.cpu_ns = max(self.cpu_ns, ended_ns + sum(now.values()))
@@ -111,17 +102,25 @@ class Limits:
         self._last_rss = 0
         self._partial_ns = 0
         self._disk_at_ns = 0
-        self.cpu_armed_ns = -1  # with so much used when a call begins, the backstop leaves room for it
+        self._cpu_armed_ns = -1  # with so much used when a call begins, the backstop leaves room for it
+        self.floor_bytes = 0  # the footprint that the plugin's memory is counted from, once there is one
+        self.counts_scratch = True  # else the kernel bounds it: a sized tmpfs
+
+    def start_counting(self, readings: Readings, *, counts_scratch: bool) -> None:
+        """Count the plugin's memory from the present footprint on, and its scratch directory or not."""
+        self.counts_scratch = counts_scratch
+        with contextlib.suppress(Gone):
+            self.floor_bytes = readings.footprint_bytes()
 
     # ------------------------------------------------------------------ between calls
 
     def enter_idle(self, cpu_ns: int) -> None:
-        """A call has ended with the worker's CPU clock at `cpu_ns`."""
+        """Count as between calls, from where the worker's CPU clock stands now."""
         self._idle_from_ns = cpu_ns or None
         self._family0_ns = self._family.cpu_ns
 
-    def check_idle(self, readings: Readings, worker: Worker, now_ns: int) -> Finding | None:
-        """CPU used, memory, processes and files grown while nobody called. Raises `Gone`."""
+    def check_idle(self, process: Process, readings: Readings, now_ns: int) -> Finding | None:
+        """Find the first limit that was reached while nobody called. Raises `Gone`."""
         if self._idle_from_ns is None:
             return None
         family = self._family
@@ -130,17 +129,16 @@ class Limits:
         used_s = used_ns / 1e9
         if used_s > IDLE_CPU_S:
             return Finding("cpu", used_s, IDLE_CPU_S, "s between calls")
-        growth = readings.footprint_bytes() + family.rss_bytes - worker.floor_bytes
-        if worker.floor_bytes and growth > int(self._policy.memory):
-            return Finding.of("memory", growth, self._policy)
-        if family.count > self._policy.processes:
-            return Finding.of("processes", family.count, self._policy)
-        return self._disk(worker, now_ns)
+        return (
+            self.over_memory(readings.footprint_bytes() + family.rss_bytes)
+            or _over("processes", family.count, self._policy)
+            or self._disk(process, now_ns)
+        )
 
     # ------------------------------------------------------------------ during a call
 
-    def begin(self, exchange: Exchange) -> None:
-        """A call has begun."""
+    def begin(self, exchange: Exchange, process: Process) -> None:
+        """Count as during a call."""
         if self._idle_from_ns is not None:
             used_ns = exchange.cpu0_ns - self._idle_from_ns + self._family.cpu_ns - self._family0_ns
             self._idle_ns += used_ns if used_ns > _SETTLING_NS else 0
@@ -149,60 +147,58 @@ class Limits:
         self._last_tick_ns = exchange.started_ns
         self._last_rss = exchange.baseline_bytes
         self._partial_ns = 0
-
-    def arm_cpu(self, pid: int, used_ns: int) -> None:
-        """Move the kernel's own CPU limit, the backstop, ahead of what this call may use."""
-        arm_cpu_limit(pid, int(used_ns / 1e9 + self._policy.cpu_s) + 1 + _CPU_SLACK_S)
-        self.cpu_armed_ns = used_ns + _CPU_SLACK_S * 1_000_000_000
+        if exchange.cpu0_ns > self._cpu_armed_ns and not process.ending:
+            # Move the kernel's own CPU limit, the backstop, ahead of what this call may use.
+            arm_cpu_limit(process.pid, int(exchange.cpu0_ns / 1e9 + self._policy.cpu_s) + 1 + _CPU_SLACK_S)
+            self._cpu_armed_ns = exchange.cpu0_ns + _CPU_SLACK_S * 1_000_000_000
 
     def check(
-        self, exchange: Exchange, readings: Readings, reader: FrameReader, worker: Worker, now_ns: int, crowd: int
-    ) -> tuple[Finding | None, float]:
-        """Read the kernel's counters: the first limit reached, and seconds until the next check. Raises `Gone`."""
-        policy, family = self._policy, self._family
+        self, exchange: Exchange, process: Process, readings: Readings, now_ns: int, crowd: int
+    ) -> tuple[Finding | None, float, Calm | None]:
+        """Read the kernel's counters. Raises `Gone`.
+
+        Returns the first limit reached, seconds until the next check, and whether only a glance is due until then.
+        """
+        policy, family, reader = self._policy, self._family, process.reader
         family.read(readings)
-        exchange.children_ns = family.cpu_ns - self._family0_ns
-        cpu_ns = readings.cpu_ns() + exchange.children_ns
+        children_ns = family.cpu_ns - self._family0_ns
+        cpu_ns = readings.cpu_ns() + children_ns
         rss = readings.footprint_bytes() + family.rss_bytes
         threads = readings.threads() + family.threads
-        exchange.sample(now_ns, rss, cpu_ns, threads)
+        exchange.sample(now_ns, rss, cpu_ns, threads, children_ns)
         cpu_s, wall_s = (cpu_ns - exchange.head_cpu_ns) / 1e9, (now_ns - exchange.head_ns) / 1e9
-        growth, memory = rss - worker.floor_bytes, int(policy.memory)
-        finding = None
-        if worker.floor_bytes and growth > memory:
-            finding = Finding.of("memory", growth, policy)
-        elif cpu_s > policy.cpu_s:
-            finding = Finding.of("cpu", cpu_s, policy)
-        elif wall_s > policy.wall_s:
-            finding = Finding.of("wall", wall_s, policy)
-        elif threads - self._profilers > policy.threads:
-            finding = Finding.of("threads", threads - self._profilers, policy)
-        elif family.count > policy.processes:
-            finding = Finding.of("processes", family.count, policy)
-        else:
-            finding = self._slow_frame(reader, now_ns) or self._disk(worker, now_ns)
-        usual_s = usual_wait_s(crowd)
-        wait_s = self._next(exchange, rss, memory - growth, now_ns) or usual_s
+        finding = (
+            self.over_memory(rss)
+            or _over("cpu", cpu_s, policy)
+            or _over("wall", wall_s, policy)
+            or _over("threads", threads - self._profilers, policy)
+            or _over("processes", family.count, policy)
+            or self._slow_frame(reader, now_ns)
+            or self._disk(process, now_ns)
+        )
+        headroom = int(policy.memory) + self.floor_bytes - rss
+        usual_s = min(max(_TICK_S, crowd * _TICK_EACH_S), BUSY_S)
+        wait_s = self._next(exchange, rss, headroom, now_ns) or usual_s
         self._last_tick_ns, self._last_rss = now_ns, rss
-        worker.calm = None
+        calm = None
         unrest = family.possible or exchange.outgoing or exchange.grace_until_ns or reader.partial or reader.eof
-        if wait_s == usual_s and not unrest and not worker.is_deaf:
+        if wait_s == usual_s and not unrest:
             last = Sample(now_ns, rss, cpu_ns, threads)
-            worker.calm = self._calm_from(last, exchange, readings, worker, memory - growth, usual_s)
-        return finding, min(wait_s, max(policy.wall_s - wall_s, 0.0), max(policy.cpu_s - cpu_s, 0.002))
+            calm = self._calm_from(last, exchange, process, readings, headroom, usual_s)
+        return finding, min(wait_s, max(policy.wall_s - wall_s, 0.0), max(policy.cpu_s - cpu_s, 0.002)), calm
 
     def _calm_from(
-        self, last: Sample, exchange: Exchange, readings: Readings, worker: Worker, headroom: int, wait_s: float
+        self, last: Sample, exchange: Exchange, process: Process, readings: Readings, headroom: int, wait_s: float
     ) -> Calm:
-        """One that ends before a limit is near. Threads are what may be seen late, and few: to make one takes CPU
+        """Make a calm that ends before a limit is near. Only threads may be seen late, and few: to make one takes CPU
         time, and no more of it goes by than between two checks of a worker that is alone.
         """
         policy, wait_ns = self._policy, int(wait_s * 1e9)
-        until_ns = last.t_ns + (_DISK_EVERY_NS if worker.scratch else _CALM_NS)
+        until_ns = last.t_ns + (_DISK_EVERY_NS if self.counts_scratch else _CALM_NS)
         return Calm(
             exchange,
+            process,
             readings,
-            worker,
             last,
             wait_s,
             least_bytes=last.rss_bytes - _MIB,
@@ -211,11 +207,24 @@ class Limits:
             until_ns=min(until_ns, exchange.head_ns + int(policy.wall_s * 1e9) - wait_ns),
         )
 
-    def behind(self, news: ZygoteNews, exchange: Exchange | None, floor_bytes: int) -> Finding | None:
-        """The limit for which the kernel itself ended the process, if that is why."""
+    def over_memory(self, footprint_bytes: int) -> Finding | None:
+        """Find the memory limit reached, if this footprint is beyond it."""
+        growth = footprint_bytes - self.floor_bytes
+        return _over("memory", growth, self._policy) if self.floor_bytes else None
+
+    def finding_for(self, exchange: Exchange, violation: Violation) -> Finding:
+        """Name the reply limit, if a frame is over it that the worker can hold; else the protocol."""
+        if violation.oversize is not None and not exchange.greeting:
+            announced, allowed = violation.oversize
+            if announced <= int(self._policy.memory) + self.floor_bytes + MAX_STRUCTURE_BYTES:
+                return Finding("reply", announced, allowed, "bytes")
+        return Finding("protocol", 0, 0, str(violation))
+
+    def behind(self, news: ZygoteNews, exchange: Exchange | None) -> Finding | None:
+        """Find the limit for which the kernel itself ended the process, if that is why."""
         policy = self._policy
         if news.out_of_memory:
-            growth = exchange.peak_bytes - floor_bytes if exchange is not None else 0
+            growth = exchange.peak_bytes - self.floor_bytes if exchange is not None else 0
             return Finding.of("memory", max(growth, int(policy.memory)), policy)
         before_ns = exchange.cpu0_ns if exchange is not None else 0
         used_s = news.user_s + news.system_s - before_ns / 1e9
@@ -224,7 +233,7 @@ class Limits:
         return None
 
     def _next(self, exchange: Exchange, rss: int, headroom: int, now_ns: int) -> float:
-        """Denser at the start of a call, after a change, and most of all while memory grows towards its limit."""
+        """Check more often at the start of a call, after a change, and most of all as memory nears its limit."""
         grown = rss - self._last_rss
         if grown > _MIB and (headroom < 8 * grown or headroom < 64 * _MIB):
             return 0.001
@@ -233,7 +242,7 @@ class Limits:
         return 0.002 if now_ns - exchange.started_ns < 30_000_000 else 0.0
 
     def _slow_frame(self, reader: FrameReader, now_ns: int) -> Finding | None:
-        """A frame that has begun must come to its end; only time in which we were looking counts."""
+        """Find a frame that doesn't come to its end; only time in which we were looking counts."""
         if not reader.partial:
             self._partial_ns = 0
             return None
@@ -243,14 +252,14 @@ class Limits:
             return Finding("protocol", 0, 0, f"a frame began {self._partial_ns / 1e9:.1f} s ago and isn't whole")
         return None
 
-    def _disk(self, worker: Worker, now_ns: int) -> Finding | None:
+    def _disk(self, process: Process, now_ns: int) -> Finding | None:
         """Count the scratch directory where no sized tmpfs bounds it."""
-        if not worker.scratch or now_ns - self._disk_at_ns < _DISK_EVERY_NS:
+        if not self.counts_scratch or now_ns - self._disk_at_ns < _DISK_EVERY_NS:
             return None
         self._disk_at_ns = now_ns
         disk = scratch_bytes(int(self._policy.disk), self._policy.profile)
         most = scratch_inodes(disk)
-        used, inodes = scratch_usage(worker.scratch, (worker.pid, *self._family.pids), disk, most)
+        used, inodes = scratch_usage(process.scratch, (process.pid, *self._family.seen_ns), disk, most)
         if used > disk:
             return Finding("disk", used, disk, "bytes")
         return Finding("disk", inodes, most, "files") if inodes > most else None

@@ -22,7 +22,7 @@ _RECVFROM = {"x86_64": 45, "aarch64": 207}.get(platform.machine(), -1)
 
 
 class Gone(Exception):
-    """The process ended, or its readings are hidden."""
+    """The process ended, or its readings are hidden. A worker is killed for either: none goes on unmeasured."""
 
 
 class Memory(NamedTuple):

@@ -50,6 +50,14 @@ class _Beat:
         even_s = due_s - due_s % self.wait_s
         self.due_s = even_s if even_s > now_s + _SOON_S else due_s
 
+    def join(self, watched: Watched) -> None:
+        """Add a member."""
+        self.members[watched] = None
+
+    def leave(self, watched: Watched) -> None:
+        """Remove a member."""
+        del self.members[watched]
+
 
 class Watchdog:
     """Owns the thread; all methods may be called from any thread."""
@@ -101,6 +109,13 @@ class Watchdog:
         """Have `readable` tell of `fd`: one question for all, where a poll for each would cost as much as a check."""
         self._followed.register(fd, select.EPOLLIN)
 
+    def abandon(self) -> None:
+        """Make the lock anew, in a forked child of the host: the watchdog's thread may have held it.
+
+        Workers that are let go of there still take it.
+        """
+        self._lock = threading.Lock()
+
     def unfollow(self, fd: int) -> None:
         """Stop following `fd`, which may be unknown, or closed by now (-1)."""
         with contextlib.suppress(OSError, ValueError):
@@ -135,7 +150,7 @@ class Watchdog:
     def _leave_beat(self, watched: Watched) -> bool:
         for beat in self._beats.values():
             if watched in beat.members:
-                del beat.members[watched]
+                beat.leave(watched)
                 if not beat.members:
                     del self._beats[beat.wait_s]
                 return True
@@ -203,7 +218,7 @@ class Watchdog:
                 if _ON_THE_BEAT_S < wait_s < _NEVER:
                     if wait_s not in self._beats:
                         self._beats[wait_s] = _Beat(wait_s)
-                    self._beats[wait_s].members[watched] = None
+                    self._beats[wait_s].join(watched)
                 else:
                     self._due_s[watched] = due_s
 
@@ -237,7 +252,7 @@ def watchdog() -> Watchdog:
 def _forget_in_child() -> None:
     global _instance, _lock
     if _instance is not None:
-        _instance._lock = threading.Lock()  # of workers that are let go of; the watchdog's thread may have held it
+        _instance.abandon()
     _instance, _lock = None, threading.Lock()
 
 

@@ -1,4 +1,4 @@
-"""What a worker tried, as the kernel tells it (host): seccomp_unotify(2).
+"""Answer the system calls that a worker's filter holds up, and tell of them (host): seccomp_unotify(2).
 
 Each watched system call waits until it is answered here, on the watchdog's thread. Nothing that a policy doesn't
 grant is ever let through: a refused call gets its error from us, and what is only told of goes on to the kernel's
@@ -14,7 +14,6 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 import seccompy
 from seccompy import SeccompError, syscall_name
@@ -23,7 +22,8 @@ from seccompy.notify import AddFdFlag, Listener, Notification, RespFlag
 from agentplug.contract.policy import Policy
 from agentplug.core.boundary import syscalls as watched
 from agentplug.core.boundary.find_libc import resolve
-from agentplug.core.host.attempts.syscall_text import (
+from agentplug.core.host.plans import readable_by_all
+from agentplug.core.host.refused_calls.syscall_text import (
     address_at,
     describe,
     file_at,
@@ -38,22 +38,17 @@ _SECOND_NS = 1_000_000_000
 _NSCD = "unix:/var/run/nscd/socket"  # the C library asks there for every user's name
 
 
-class Tell(Protocol):
-    """Takes what was seen: an event's kind and its detail."""
+class Notifications:
+    """The notifications that one worker's filter sends to its listener. The worker's lock guards them.
 
-    def __call__(self, kind: str, **detail: object) -> None: ...
+    `tell` takes the kind and the detail of an event for each.
+    """
 
-
-class Attempts:
-    """The listener of one worker's filter. Its owner's lock guards it."""
-
-    def __init__(self, fd: int, policy: Policy, scratch: str, readable: Callable[[str], bool], tell: Tell) -> None:
+    def __init__(self, fd: int, policy: Policy, scratch: str, tell: Callable[..., None]) -> None:
         resolve(seccompy.supported)
         self._listener = Listener(fd)
-        self.fd = fd
         self._policy = policy
         self._scratch = scratch
-        self._readable = readable
         self._tell = tell
         self._ready = select.poll()
         self._ready.register(fd, select.POLLIN)
@@ -75,7 +70,7 @@ class Attempts:
 
     @property
     def too_many(self) -> bool:
-        """So much is tried that answers must wait: the host has other things to do."""
+        """True if there are so many that answers must wait: the host has other things to do."""
         now_ns = time.perf_counter_ns()
         if now_ns - self._second_ns > _SECOND_NS:
             self._second_ns, self._answered = now_ns, 0
@@ -118,7 +113,7 @@ class Attempts:
     def _opened(self, asked: Notification, name: str) -> None:
         path = file_at(asked.pid, name, asked.args)
         writes = _writes(name, asked.args)
-        if path and self._listener.valid(asked.id) and (writes or not self._readable(path)):
+        if path and self._listener.valid(asked.id) and (writes or not readable_by_all(path)):
             if path == self._scratch or path.startswith(f"{self._scratch}/"):
                 path = "$HOME" + path[len(self._scratch) :]
             self._tell("opened", path=path, mode="write" if writes else "read")

@@ -30,7 +30,7 @@ _NAMESPACES |= {0x40000000: "network", 0x2000000: "cgroup", 0x80: "time"}
 
 
 def describe(pid: int, name: str, args: tuple[int, ...]) -> str:
-    """What the call `name` of process `pid` was about; empty where its name says it all."""
+    """Say what the call `name` of process `pid` was about; empty where its name says it all."""
     if name in ("connect", "bind"):
         return address_at(pid, args[1], args[2])
     if name == "sendto":
@@ -53,7 +53,7 @@ def describe(pid: int, name: str, args: tuple[int, ...]) -> str:
 
 
 def file_at(pid: int, name: str, args: tuple[int, ...]) -> str:
-    """The path that a call names, absolute where that can be told; empty where it can't be read."""
+    """Read the path that a call names, absolute where possible; empty where it can't be read."""
     raw = _memory(pid, args[_PATHS[name]], _MOST_PATH).split(b"\0", 1)[0]
     path = os.fsdecode(raw)
     if not path or path.startswith("/") or name not in ("open", "creat", "openat"):
@@ -66,7 +66,7 @@ def file_at(pid: int, name: str, args: tuple[int, ...]) -> str:
 
 
 def address_at(pid: int, at: int, length: int) -> str:
-    """A socket address as text: `10.0.0.1:443`, `[::1]:80`, `unix:/path`, `unix:@abstract`."""
+    """Read a socket address as text: `10.0.0.1:443`, `[::1]:80`, `unix:/path`, `unix:@abstract`."""
     raw = _memory(pid, at, min(length & 0xFFFFFFFF, _MOST_ADDRESS))
     if len(raw) < 2:
         return "?"
@@ -83,13 +83,13 @@ def address_at(pid: int, at: int, length: int) -> str:
 
 
 def port_of(address: str) -> int:
-    """The port of an address as `address_at` writes it, or 0."""
+    """Take the port from an address as `address_at` writes it, or 0."""
     _, _, port = address.rpartition(":")
     return int(port) if port.isdigit() and not address.startswith("unix:") else 0
 
 
 def protocol_of(pid: int, fd: int) -> str:
-    """`tcp`, `udp` or whatever the kernel calls the kind of socket at `fd`; empty where that can't be told."""
+    """Ask the kernel for the kind of socket at `fd`: `tcp`, `udp` or another name; empty where it doesn't say."""
     try:
         name = os.getxattr(f"/proc/{pid}/fd/{fd & 0xFFFFFFFF}", "system.sockprotoname")
     except OSError:
@@ -98,12 +98,12 @@ def protocol_of(pid: int, fd: int) -> str:
 
 
 def makes_namespace(name: str, args: tuple[int, ...]) -> bool:
-    """Whether a fork asks for namespaces of its own, as clone(2) can."""
+    """Return true if a fork asks for namespaces of its own, as clone(2) can."""
     return name == "clone" and any(args[0] & flag for flag in _NAMESPACES)
 
 
 def _process(caller: int, subject: int) -> str:
-    """Who is meant, by its part in this rather than by its number, which differs from run to run."""
+    """Name a process by its part in this rather than by its number, which differs from run to run."""
     number = subject & 0xFFFFFFFF
     if number == os.getpid():
         return "the host"
@@ -115,17 +115,17 @@ def _process(caller: int, subject: int) -> str:
 
 
 def _memory(pid: int, at: int, length: int) -> bytes:
-    """Bytes of the memory of a process, fewer where they end; nothing where it can't be read."""
-    found = b""
+    """Read the memory of a process: fewer bytes where it ends, none where it can't be read."""
+    data = b""
     with contextlib.suppress(OSError, OverflowError), open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-        while len(found) < length:
-            here = at + len(found)
-            step = min(length - len(found), 4096 - here % 4096)  # the next page may not be there
+        while len(data) < length:
+            here = at + len(data)
+            step = min(length - len(data), 4096 - here % 4096)  # the next page may not be there
             more = os.pread(memory.fileno(), step, here)
-            found += more
+            data += more
             if len(more) < step or (length > _MOST_ADDRESS and b"\0" in more):
                 break
-    return found
+    return data
 
 
 def _name(names: type, number: int) -> str:
