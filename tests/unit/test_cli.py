@@ -218,7 +218,7 @@ def wait_for_a_busy_child(process: psutil.Process) -> psutil.Process:
 def test_the_options_are_those_of_the_command() -> None:
     """The one table of options and the command's own parameters name the same, so neither can drift."""
     command = next(command for command in app.registered_commands if command.callback.__name__ == "run")
-    names = set(command.callback.__annotations__) - {"spec", "given", "as_json", "config", "locked", "return"}
+    names = set(command.callback.__annotations__) - {"spec", "argument", "as_json", "config", "locked", "return"}
 
     assert names == {option.key for option in OPTIONS}
     assert {option.field for option in OPTIONS} <= {field.name for field in fields(Policy)}
