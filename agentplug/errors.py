@@ -1,23 +1,23 @@
-"""Every error agentplug raises on purpose, in one tree (host and worker).
+"""Every error of agentplug, in one tree (host and worker).
 
     AgentplugError
-    ├── SpecError (ValueError)          a spec or a source that makes no sense
-    │   └── PluginNotFound              nothing, or more than one thing, to load
+    ├── SpecError (ValueError)          an invalid spec or source
+    │   └── PluginNotFound              no plugin there, or more than one
     ├── ContractError (TypeError)       the object isn't an agent plugin
     ├── DuplicatePlugin (ValueError)    that name is registered already
     ├── UnknownHook (ValueError)        no such hook point
-    ├── PinMismatch                     what was pinned isn't what would run
-    ├── PolicyError (ValueError)        a policy field that makes no sense
-    ├── BarrierUnavailable              this machine can't keep what the policy promises
+    ├── PinMismatch                     the plugin isn't as it was pinned
+    ├── PolicyError (ValueError)        an invalid field of a policy
+    ├── BarrierUnavailable              this machine can't enforce the policy
     ├── PluginError                     the plugin raised
     ├── LimitExceeded (RuntimeError)    a limit of the policy stopped the plugin
-    ├── WorkerDied                      its process ended, by itself or because the user stopped it
-    ├── ProtocolViolation               it broke the protocol, or its reply could not be carried
-    ├── PluginQuarantined               lost too often, or put there by hand; reload it to try again
+    ├── WorkerDied                      its worker ended, by itself or because the user stopped it
+    ├── ProtocolViolation               its worker broke the protocol, or its reply can't be sent
+    ├── PluginQuarantined               it lost too many workers, or was put there by hand; reload it
     ├── HookDenied                      a veto hook denied the message
     └── AuditError                      the audit file can't be trusted or written
 
-Messages give the fact, the limit and the remedy. An error that a run ended in carries that run as `run`.
+Messages give the fact, the limit and the remedy. The error of a run has that run as `run`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from typing import Any
 
 
 class AgentplugError(Exception):
-    """Base of all errors below; `run` is the `Run` it came from, or None."""
+    """Base of all errors below; `run` is the `Run` that raised the error, or None."""
 
     run: Any = None
 
 
 class SpecError(AgentplugError, ValueError):
-    """A spec or a source that makes no sense: wrong type, empty, unreadable, not Python."""
+    """An invalid spec or source: wrong type, empty, unreadable, not Python."""
 
 
 class PluginNotFound(SpecError):
-    """No plugin there, or more than one to choose from; the message lists what was found."""
+    """No plugin there, or more than one to choose from; the message lists them."""
 
 
 class ContractError(AgentplugError, TypeError):
@@ -52,7 +52,7 @@ class UnknownHook(AgentplugError, ValueError):
 
 
 class PinMismatch(AgentplugError):
-    """What was pinned isn't what would run."""
+    """The plugin isn't as it was pinned."""
 
 
 class PolicyError(AgentplugError, ValueError):
@@ -60,11 +60,11 @@ class PolicyError(AgentplugError, ValueError):
 
 
 class BarrierUnavailable(AgentplugError):
-    """This machine can't enforce a right or a limit of the policy: which barrier, what is missing, the remedy."""
+    """This machine can't enforce the policy; the message names the barrier, what is missing and the remedy."""
 
 
 class PluginError(AgentplugError):
-    """The plugin raised; the message holds its exception's type and text, escaped."""
+    """The plugin raised; the message has the exception's type and text, escaped."""
 
 
 class LimitExceeded(AgentplugError, RuntimeError):
@@ -76,11 +76,11 @@ class WorkerDied(AgentplugError):
 
 
 class ProtocolViolation(AgentplugError):
-    """The worker broke the protocol, or the reply can't be carried to the host."""
+    """The worker broke the protocol, or the reply can't be sent to the host."""
 
 
 class PluginQuarantined(AgentplugError):
-    """The plugin lost its worker too often, or was quarantined by hand; it stays out of use until it is reloaded."""
+    """The plugin lost its worker too often, or was quarantined by hand; reload it to use it again."""
 
 
 class HookDenied(AgentplugError):

@@ -1,8 +1,8 @@
 """The command line (host): `agentplug demo | run | doctor | audit | lock | list | lab`.
 
 Exit status 0 for the good answer (every verdict as expected, a completed run, a fit machine), 1 for the other one, 2
-for what could not be begun: a wrong option, no such plugin, a barrier that this machine lacks. What a command needs
-is imported inside it, so that `--help` and a typo are answered at once.
+if the command could not begin: a wrong option, no such plugin, a barrier that this machine lacks. Commands import
+inside their functions, so that `--help` and a typo are answered at once.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from agentplug.cli.audit import app as audit_app
-from agentplug.cli.terminal import console as _console
-from agentplug.cli.terminal import say as _say
-from agentplug.cli.terminal import told as _told
+from agentplug.cli.terminal import console, exit_with_message, say
 from agentplug.contract.limits import FIELDS, Field
 from agentplug.contract.options import policy_from_options
 
@@ -39,12 +37,12 @@ _RIGHTS = "Rights and limits"
 
 
 def main() -> None:
-    """The entry point `agentplug`."""
+    """Run the command line; the entry point `agentplug`."""
     app(prog_name="agentplug")
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(version_asked: bool) -> None:
+    if version_asked:
         from importlib.metadata import version
 
         typer.echo(f"agentplug {version('agentplug')}")
@@ -57,7 +55,7 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Options that come before a command."""
+    """Take the options that come before a command."""
 
 
 # ---------------------------------------------------------------------- demo
@@ -71,10 +69,11 @@ def demo(
     from agentplug.cli.demo import show
 
     if not output.parent.is_dir():
-        _say(f"--output {output}: there is no directory {output.parent}; make it, or name another")
+        say(f"--output {output}: there is no directory {output.parent}; make it, or name another")
         raise typer.Exit(2)
-    with _told():
-        good = show(_console(), output, _shown(_first_notebook()), f"{_command()} lab")
+    with exit_with_message():
+        notebook = min(_notebooks().glob("*quickstart*.ipynb"), default=Path("notebooks/01-quickstart.ipynb"))
+        good = show(console(), output, _relative(notebook), f"{_command()} lab")
     raise typer.Exit(0 if good else 1)
 
 
@@ -106,17 +105,19 @@ def run(
     spec: Annotated[
         str, typer.Argument(metavar="SPEC", help="pkg.mod, pkg.mod:Class, ./file.py:Class or an entry point's name.")
     ],
-    given: Annotated[str | None, typer.Argument(metavar="INPUT", help="Its input; - reads standard input.")] = None,
+    argument: Annotated[
+        str | None, typer.Argument(metavar="INPUT", help="Its input; - reads standard input.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="INPUT is JSON, and not just text.")] = False,
     config: Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object for its initialize().")] = None,
     locked: Annotated[bool, typer.Option("--locked", help="Only what agentplug.lock pins, as it is pinned.")] = False,
     **limits: Any,
 ) -> None:
     """Call one plugin once. The value goes to standard output as JSON, all else to standard error."""
-    with _told():
+    with exit_with_message():
         from agentplug.cli.run import run_plugin
 
-        status = run_plugin(spec, policy_from_options(limits), given, config, as_json=as_json, locked=locked)
+        status = run_plugin(spec, policy_from_options(limits), argument, config, as_json=as_json, locked=locked)
     raise typer.Exit(status)
 
 
@@ -135,10 +136,10 @@ def doctor(
     """Try each barrier of this machine in throwaway workers. Status 1 if one is missing or an attack got through."""
     from agentplug.doctor.console import check_place, save_matrix, show
 
-    with _told():
+    with exit_with_message():
         if save is not None:
             check_place(save, attack)
-        diagnosis = show(_console(), _console(stderr=True), attack)
+        diagnosis = show(console(), console(stderr=True), attack)
         if save is not None and diagnosis.matrix is not None:
             save_matrix(diagnosis.matrix, save)
     raise typer.Exit(0 if diagnosis.fit else 1)
@@ -170,20 +171,19 @@ def lock(
     **limits: Any,
 ) -> None:
     """Pin plugins by their bytes in agentplug.lock, or compare them with it; rights are what each may be granted."""
-    with _told():
+    with exit_with_message():
         if (check and (specs or upgrade)) or not (check or specs or upgrade):
-            _say("write agentplug lock SPEC…, or --upgrade NAME, or --check alone")
+            say("write agentplug lock SPEC…, or --upgrade NAME, or --check alone")
             raise typer.Exit(2)
         from agentplug.cli.lock import check_lock, lock_plugins
         from agentplug.manager.pins.lockfile import lock_path
         from agentplug.manager.pins.pin import rights_from_options
 
         rights = rights_from_options(limits, os.path.dirname(lock_path(path)))
-        console = _console()
         status = (
-            check_lock(console, path)
+            check_lock(console(), path)
             if check
-            else lock_plugins(console, path, specs or (), upgrade or (), rights, yes=yes, pylock=pylock)
+            else lock_plugins(console(), path, specs or (), upgrade or (), rights, yes=yes, pylock=pylock)
         )
     raise typer.Exit(status)
 
@@ -193,10 +193,10 @@ def list_plugins(
     path: Annotated[str, typer.Option("--lock", metavar="FILE", help="The lock.")] = "agentplug.lock",
 ) -> None:
     """List the plugins that installed packages announce: what they ask for, whether pinned. None is imported."""
-    with _told():
+    with exit_with_message():
         from agentplug.cli.lock import list_available
 
-        status = list_available(_console(), path)
+        status = list_available(console(), path)
     raise typer.Exit(status)
 
 
@@ -209,9 +209,7 @@ def lab(context: typer.Context) -> None:
     from importlib.util import find_spec
 
     if find_spec("jupyterlab") is None:
-        _say(
-            "JupyterLab isn't installed here; pip install 'agentplug[lab]', or in a checkout pip install -e '.[lab]'"
-        )
+        say("JupyterLab isn't installed here; pip install 'agentplug[lab]', or in a checkout pip install -e '.[lab]'")
         raise typer.Exit(2)
     command = [sys.executable, "-m", "jupyterlab", str(_notebooks()), *context.args]
     sys.stdout.flush()
@@ -219,28 +217,22 @@ def lab(context: typer.Context) -> None:
 
 
 def _notebooks() -> Path:
-    """The notebooks of the checkout that this package lies in, or of the current directory, or that directory."""
+    """Return the folder of notebooks: this checkout's, or the current directory's, or that directory itself."""
     places = [Path(__file__).resolve().parents[2] / "notebooks", Path.cwd() / "notebooks"]
     return next((place for place in places if any(place.glob("*.ipynb"))), Path.cwd())
 
 
-def _first_notebook() -> Path:
-    """The quickstart, wherever it is."""
-    found = sorted(_notebooks().glob("*.ipynb"))
-    return next((path for path in found if "quickstart" in path.name), Path("notebooks/01-quickstart.ipynb"))
-
-
 def _command() -> str:
-    """How to call this again: by name if that finds it, else by the path that it was called by."""
+    """Return the command for calling this program again: its name if that is on PATH, else its path."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
-        return f"{_shown(Path(sys.executable))} -m agentplug"
-    found = shutil.which(called.name)
-    return called.name if found and Path(found).resolve() == called.resolve() else str(_shown(called))
+        return f"{_relative(Path(sys.executable))} -m agentplug"
+    path = shutil.which(called.name)
+    return called.name if path and Path(path).resolve() == called.resolve() else str(_relative(called))
 
 
-def _shown(path: Path) -> Path:
-    """`path` as seen from the current directory, if it is below that."""
+def _relative(path: Path) -> Path:
+    """Return `path` relative to the current directory, if it is below that."""
     with contextlib.suppress(ValueError):
         return path.relative_to(Path.cwd())
     return path

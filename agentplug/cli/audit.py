@@ -1,6 +1,6 @@
 """`agentplug audit verify | show | export` (host).
 
-Status 0 for a log that can be trusted, 1 for one that can't (the first bad line is named), 2 for what is no log.
+Exit status 0 for a log that can be trusted, 1 for one that can't (the first bad line is named), 2 for no log.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from agentplug.cli.terminal import console, say, told
+from agentplug.cli.terminal import console, exit_with_message, say
 
 app = typer.Typer(no_args_is_help=True, help="Verify, show or export an audit log.")
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="The log; its full parts FILE.1, FILE.2 belong to it.")]
@@ -28,12 +28,12 @@ def verify(
     """Check every line and the links between them. Status 1 and the first bad line if something was changed."""
     from agentplug.manager.audit.chain import verify as check
 
-    with told():
-        found = check(file, head)
-    if not found.ok:
-        say(str(found))
+    with exit_with_message():
+        verification = check(file, head)
+    if not verification.ok:
+        say(str(verification))
         raise typer.Exit(1)
-    typer.echo(f"{found}\nhead {found.head}")
+    typer.echo(f"{verification}\nhead {verification.head}")
 
 
 @app.command()
@@ -49,8 +49,8 @@ def show(
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Before this time.")] = None,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="The last N lines of those.")] = 50,
 ) -> None:
-    """Show the log as a table. Lines from the first bad one on aren't shown; then the status is 1."""
-    with told():
+    """Show the log as a table, up to the first bad line; if there is one, the status is 1."""
+    with exit_with_message():
         from agentplug.manager.audit.reading import read_audit
 
         audit = read_audit(file, partial=True)
@@ -70,7 +70,7 @@ def export(
     otlp: Annotated[str, typer.Option("--otlp", metavar="URL", help="Like http://localhost:4318/v1/traces.")],
 ) -> None:
     """Send the log's runs and hooks to an OpenTelemetry collector, as spans (needs the extra `otlp`)."""
-    with told():
+    with exit_with_message():
         from agentplug.integrations.otlp import export_audit
         from agentplug.manager.audit.reading import read_audit
 

@@ -1,7 +1,7 @@
-"""The demo (host): a plugin that behaves, a row that doesn't, what became of each, and whether the host noticed.
+"""The demo (host): one well-behaved plugin, many hostile ones, the verdict of each, and the effect on the host.
 
-`play` runs the acts one after the other and shows the table as it fills; meanwhile a heartbeat in the same event loop
-measures how long that was ever held up, and the good plugin goes on being called. `draw` saves the picture.
+`play` runs the acts one after the other. Meanwhile a heartbeat in the same event loop measures the longest delay, and
+the good plugin is called again and again. `show` prints the table, `draw` saves the picture.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ _SECRET = "<the home directory with a key that the demo hid for it>"
 
 @dataclass
 class Act:
-    """One plugin's turn: what it tries, the verdict that is expected, and the run once it is over."""
+    """One plugin's turn: what it tries, the verdict that is expected, and its run in the end."""
 
     spec: str
     tries: str
     expected: str
-    given: Any = None
+    argument: Any = None
     policy: Policy = POLICY
     run: Run | None = None
 
     @property
     def as_expected(self) -> bool:
-        """It has run, and ended as it should."""
+        """True if the act has run and its verdict is the expected one."""
         return self.run is not None and str(self.run.verdict) == self.expected
 
 
 def programme() -> list[Act]:
-    """The acts, the well-behaved one first."""
+    """Return the acts, the well-behaved one first."""
     zoo = "agentplug.zoo."
     return [
         Act(GOOD, "counts the words of a text", "completed", TEXT),
@@ -81,16 +81,16 @@ def programme() -> list[Act]:
 
 @dataclass
 class Host:
-    """How the host fared: what its heartbeat and the operating system say."""
+    """The effect of the acts on the host, by its heartbeat and the operating system."""
 
     longest_gap_s: float = 0.0
     good_calls: int = 0
     grown_bytes: int = 0
-    left: list[str] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
 
 
-async def play(acts: list[Act], told: Callable[[Act], None] = lambda act: None) -> Host:
-    """Run every act, calling `told` after each. Raises what starting a plugin raises."""
+async def play(acts: list[Act], report: Callable[[Act], None] = lambda act: None) -> Host:
+    """Run every act, and call `report` after each. Raises what starting a plugin raises."""
     host = Host()
     process = psutil.Process()
     async with SandboxedPlugin(GOOD, POLICY) as good:
@@ -105,28 +105,26 @@ async def play(acts: list[Act], told: Callable[[Act], None] = lambda act: None) 
                 for act in acts:
                     plugin = SandboxedPlugin(act.spec, act.policy)
                     try:
-                        act.run = await plugin.run(home if act.given is _SECRET else act.given)
+                        act.run = await plugin.run(home if act.argument is _SECRET else act.argument)
                     finally:
                         await plugin.close()
-                    told(act)
+                    report(act)
         host.grown_bytes = process.memory_info().rss - memory_before
-        host.left = await _left_in_the_end(process, before)
+        host.leftovers = await _leftovers(process, before)
     return host
 
 
-async def _left_in_the_end(host: psutil.Process, before: list[psutil.Process]) -> list[str]:
-    """`_new_processes`, once the zygote has had a moment: a spare that was just forked has yet to get its name."""
-    left = _new_processes(host, before)
+async def _leftovers(host: psutil.Process, before: list[psutil.Process]) -> list[str]:
+    """List the new processes, after a moment: a spare that was just forked doesn't have its name yet."""
     for _ in range(_LOOKS):
-        if not left:
+        if not _new_processes(host, before):
             break
         await asyncio.sleep(0.02)
-        left = _new_processes(host, before)
-    return left
+    return _new_processes(host, before)
 
 
 def _new_processes(host: psutil.Process, before: list[psutil.Process]) -> list[str]:
-    """What runs below the host and didn't before, but for the one spare that a zygote holds for its next worker."""
+    """List the processes below the host that aren't in `before`, except the zygote's one spare worker."""
     names = []
     for child in host.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # it was on its way out
@@ -138,7 +136,7 @@ def _new_processes(host: psutil.Process, before: list[psutil.Process]) -> list[s
 
 @contextlib.asynccontextmanager
 async def _beating(host: Host, good: SandboxedPlugin) -> AsyncIterator[None]:
-    """Meanwhile: a task that measures how late this loop wakes it, and one that calls the good plugin."""
+    """Run two tasks during the block: one measures the delay of this loop, one calls the good plugin."""
 
     async def beat() -> None:
         while True:
@@ -162,7 +160,10 @@ async def _beating(host: Host, good: SandboxedPlugin) -> AsyncIterator[None]:
 
 
 def show(console: Console, output: Path, notebook: Path, lab: str) -> bool:
-    """The whole demo on `console`: the table, the picture, what to do next. True if every verdict was as expected."""
+    """Run the whole demo on `console`: the table, the picture, what to do next.
+
+    True if every verdict was the expected one and no process is left.
+    """
     acts = programme()
     console.print(
         f"\n[bold]agentplug[/] loads {len(acts)} plugins, each into a confined worker process that may add "
@@ -174,7 +175,7 @@ def show(console: Console, output: Path, notebook: Path, lab: str) -> bool:
     if not console.is_terminal:
         console.print()
     host = _play_live(console, acts) if console.is_terminal else _play_plainly(console, acts)
-    good = all(act.as_expected for act in acts) and not host.left
+    good = all(act.as_expected for act in acts) and not host.leftovers
     for line in _findings(acts, host):
         console.print(line, highlight=False, soft_wrap=not console.is_terminal)
     draw(acts, output)
@@ -196,7 +197,7 @@ def _play_live(console: Console, acts: list[Act]) -> Host:
 
 
 def _play_plainly(console: Console, acts: list[Act]) -> Host:
-    def told(act: Act) -> None:
+    def report(act: Act) -> None:
         assert act.run is not None
         mark = verdict_mark(act.run.verdict.kind)
         console.print(
@@ -207,13 +208,13 @@ def _play_plainly(console: Console, acts: list[Act]) -> Host:
             soft_wrap=True,
         )
 
-    host = asyncio.run(play(acts, told))
+    host = asyncio.run(play(acts, report))
     console.print()
     return host
 
 
 def _table(acts: list[Act], width: int) -> Table:
-    """One row an act; the ones to come are dim, and the one under way spins."""
+    """Return the table, one row an act: the next ones are dim, the one under way has a spinner."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -233,13 +234,13 @@ def _table(acts: list[Act], width: int) -> Table:
             table.add_row(name, *tries, _SPINNER if act is waiting[0] else Text("…", style="dim"))
             continue
         verdict, mark = act.run.verdict, verdict_mark(act.run.verdict.kind)
-        shown = Text(f"{mark.icon} {printable(str(verdict), 60)}", style=f"bold {mark.color}")
+        cell = Text(f"{mark.icon} {printable(str(verdict), 60)}", style=f"bold {mark.color}")
         if not act.as_expected:
-            shown.append(f" (expected {act.expected})", style="bold red")
+            cell.append(f" (expected {act.expected})", style="bold red")
         table.add_row(
             Text(plugin_name(act.run)),
             *tries,
-            shown,
+            cell,
             format_seconds(act.run.usage.wall_s),
             format_seconds(act.run.usage.cpu_s),
             f"{added_memory_bytes(act.run) / (1 << 20):.1f} MiB",
@@ -248,7 +249,9 @@ def _table(acts: list[Act], width: int) -> Table:
 
 
 def _findings(acts: list[Act], host: Host) -> list[str]:
-    """What the table and the host's own figures come to."""
+    """Sum up the table and the host's figures in lines."""
+    from rich.markup import escape
+
     right = sum(act.as_expected for act in acts)
     lines = [
         _finding(right == len(acts), f"{right} of {len(acts)} verdicts are the expected ones"),
@@ -260,23 +263,17 @@ def _findings(acts: list[Act], host: Host) -> list[str]:
             host.good_calls > 0, f"word_count, in a worker of its own, answered {host.good_calls} calls meanwhile"
         ),
         _finding(
-            not host.left,
-            f"{', '.join(host.left) + ' is' if host.left else 'no process is'} left of them, "
+            not host.leftovers,
+            f"{', '.join(host.leftovers) + ' is' if host.leftovers else 'no process is'} left of them, "
             f"and this one has grown by {max(0, host.grown_bytes) / (1 << 20):.0f} MiB",
         ),
     ]
     lines += [
-        f"[red]  {printable(act.spec, 100)}: expected {act.expected}. {_plain(explain(act.run))}[/]"
+        f"[red]  {printable(act.spec, 100)}: expected {act.expected}. {escape(explain(act.run))}[/]"
         for act in acts
         if act.run is not None and not act.as_expected
     ]
     return [*lines, ""]
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 def _finding(good: bool, words: str) -> str:
@@ -284,7 +281,7 @@ def _finding(good: bool, words: str) -> str:
 
 
 def draw(acts: list[Act], output: Path) -> None:
-    """Save a picture: the hoarder's memory over time, and what every plugin took."""
+    """Save a picture: the hoarder's memory over time, and the costs of every plugin."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -303,7 +300,7 @@ def draw(acts: list[Act], output: Path) -> None:
 
 
 class _LazySpinner:
-    """rich's spinner, made when it is first drawn and then kept, so that it goes on turning."""
+    """rich's spinner, made once when it is first drawn, since rich is imported late."""
 
     def __rich__(self) -> Any:
         from rich.spinner import Spinner

@@ -1,7 +1,8 @@
-"""What `agentplug lock` and `agentplug list` do (host): they show, ask, write, and answer with an exit status."""
+"""`agentplug lock` and `agentplug list` (host): show, ask, write, and return an exit status."""
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def check_lock(console: Console, path: str) -> int:
-    """Compare all that is pinned with what is here. 0, or 1 with a diff."""
+    """Compare all pins with the installed plugins. 0, or 1 with a diff."""
     lock = read_lock(path)
     changed = wait_for(check(lock))
     for key, lines in changed.items():
@@ -44,9 +45,9 @@ def lock_plugins(
     yes: bool,
     pylock: str = "",
 ) -> int:
-    """Pin `specs`, and pin those named in `upgrade` anew. 0, or 1 where something was left as it was.
+    """Pin `specs`, and pin the plugins named in `upgrade` anew. 0, or 1 if some plugin wasn't pinned.
 
-    `rights`, if given, is what each of them may be granted.
+    `rights` are the most that a policy may grant each of them; None: as before.
     """
     lock = read_lock(path, missing_ok=True)
     wanted = [split_specifier(text) for text in specs]
@@ -62,13 +63,13 @@ def lock_plugins(
         if not _agreed(console, lock, proposal, asked=proposal.pin.key in names, yes=yes):
             status = 1
             continue
-        lock = update_lock(lock.path, _Change(proposal).apply)
+        lock = update_lock(lock.path, functools.partial(_apply, proposal))
         remember(lock.path, proposal.pin)
     return status
 
 
 def _agreed(console: Console, lock: Lock, proposal: Proposal, *, asked: bool, yes: bool) -> bool:
-    """Show what is proposed, and ask where somebody has to agree. Whether to write it."""
+    """Show the proposal and ask if somebody has to agree. True if it may be written."""
     pin, before, changes = proposal.pin, proposal.before, proposal.changes
     _print(console, *consent_lines(**card_values(proposal)))
     if before is not None and not changes and (pin.specifier, pin.origin) == (before.specifier, before.origin):
@@ -86,38 +87,32 @@ def _agreed(console: Console, lock: Lock, proposal: Proposal, *, asked: bool, ye
     return console.input(f"Pin this in {shown_path(lock)}? [y/N] ").strip().lower() in ("y", "yes")
 
 
-class _Change:
-    """Puts one pin into the lock, if what it was compared with is still there."""
-
-    def __init__(self, proposal: Proposal) -> None:
-        self._proposal = proposal
-
-    def apply(self, pins: dict[str, Pin]) -> None:
-        """Alter `pins`. Raises `PinMismatch` where somebody else pinned that plugin meanwhile."""
-        pin, before = self._proposal.pin, self._proposal.before
-        here = pins.get(before.key if before is not None else pin.key)
-        if here not in (before, pin):
-            raise PinMismatch(f"{quoted(pin.name)} was pinned by somebody else meanwhile; look at it and try again")
-        if before is not None:
-            pins.pop(before.key, None)
-        pins[pin.key] = pin
+def _apply(proposal: Proposal, pins: dict[str, Pin]) -> None:
+    """Put the proposed pin into `pins`. Raises `PinMismatch` if somebody else pinned the plugin meanwhile."""
+    pin, before = proposal.pin, proposal.before
+    here = pins.get(before.key if before is not None else pin.key)
+    if here not in (before, pin):
+        raise PinMismatch(f"{quoted(pin.name)} was pinned by somebody else meanwhile; look at it and try again")
+    if before is not None:
+        pins.pop(before.key, None)
+    pins[pin.key] = pin
 
 
 def list_available(console: Console, path: str) -> int:
-    """List the plugins that installed packages announce. 0, or 1 where one has changed since it was pinned."""
+    """List the plugins that installed packages announce. 0, or 1 if one has changed since it was pinned."""
     from rich.table import Table
     from rich.text import Text
 
-    found = wait_for(available(read_lock(path, missing_ok=True)))
-    if not found:
+    plugins = wait_for(available(read_lock(path, missing_ok=True)))
+    if not plugins:
         _print(console, "No installed package announces a plugin (entry points of the group agentplug.plugins).")
         return 0
-    rows = [plugin.row() for plugin in found]
+    rows = [plugin.row() for plugin in plugins]
     table = Table(*rows[0], box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(text) for text in row.values()))
     console.print(table)
-    return 1 if any(plugin.pinned == "changed" for plugin in found) else 0
+    return 1 if any(plugin.pinned == "changed" for plugin in plugins) else 0
 
 
 def _print(console: Console, *lines: str) -> None:

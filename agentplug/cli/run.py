@@ -1,4 +1,4 @@
-"""What `agentplug run` does (host): one call, its value as JSON, its verdict with what it cost; an exit status."""
+"""`agentplug run` (host): one call; its value as JSON, its verdict and its costs; an exit status."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 def run_plugin(
-    spec: str, policy: Policy, given: str | None, config: str | None, *, as_json: bool, locked: bool
+    spec: str, policy: Policy, argument: str | None, config: str | None, *, as_json: bool, locked: bool
 ) -> int:
-    """Call the plugin that `spec` names with `given` (`-`: standard input) once. 0 if that completed, else 1."""
-    value = _input(given, as_json)
-    configuration = _parsed("--config", config) if config is not None else None
+    """Call the plugin `spec` once with `argument` (`-`: standard input). 0 if the call completed, else 1."""
+    value = _input(argument, as_json)
+    configuration = _parse("--config", config) if config is not None else None
     source = wait_for(HeldToLock(locked=locked).source(spec, policy))
     plugin = SandboxedPlugin(source, policy, config=configuration)
     stream_to(lambda: _show_output)
@@ -43,16 +43,16 @@ def run_plugin(
     return 0 if result.verdict.kind == "completed" else 1
 
 
-def _input(given: str | None, as_json: bool) -> Any:
+def _input(argument: str | None, as_json: bool) -> Any:
     try:
-        text = sys.stdin.read() if given == "-" else given
+        text = sys.stdin.read() if argument == "-" else argument
     except UnicodeDecodeError as error:
         say(f"standard input isn't text: {error}")
         raise typer.Exit(2) from None
-    return text if text is None or not as_json else _parsed("INPUT", text)
+    return text if text is None or not as_json else _parse("INPUT", text)
 
 
-def _parsed(what: str, text: str) -> Any:
+def _parse(what: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
@@ -61,13 +61,13 @@ def _parsed(what: str, text: str) -> Any:
 
 
 def _show_output(stream: str, text: str) -> None:
-    """What the plugin prints, as it comes, on standard error (the watchdog's thread)."""
+    """Write the plugin's output to standard error as it comes; on the watchdog's thread."""
     sys.stderr.write(printable(text, len(text), lines=True))
     sys.stderr.flush()
 
 
 def show_run(result: Run) -> None:
-    """The value on standard output; the verdict with its cost, and what happened in a sentence, on standard error."""
+    """Print the value on standard output; the verdict, the costs and an explanation on standard error."""
     from rich.text import Text
 
     from agentplug.contract.policy import format_size
@@ -79,9 +79,9 @@ def show_run(result: Run) -> None:
     if result.verdict.kind == "completed":
         sys.stdout.write(_as_json(result.value) + "\n")
         sys.stdout.flush()
-    shown_on, usage, policy = console(stderr=True), result.usage, result.policy
+    stderr, usage, policy = console(stderr=True), result.usage, result.policy
     if result.error is not None and result.error.traceback and result.verdict.kind == "failed":
-        shown_on.print(Text(printable(result.error.traceback, 20_000, lines=True), style="dim"), soft_wrap=True)
+        stderr.print(Text(printable(result.error.traceback, 20_000, lines=True), style="dim"), soft_wrap=True)
     mark = verdict_mark(result.verdict.kind)
     costs = (
         f"wall {format_seconds(usage.wall_s)} of {policy.wall_s:g} s",
@@ -89,20 +89,20 @@ def show_run(result: Run) -> None:
         f"memory {format_size(added_memory_bytes(result))} of {format_size(float(policy.memory))}",
         f"output {format_size(usage.output_bytes)}",
     )
-    shown = Text(f"{mark.icon} {printable(str(result.verdict), 100)}", style=f"bold {mark.color}")
-    shown_on.print(shown.append(f"  {' · '.join(costs)}", style="not bold default"), soft_wrap=True)
-    shown_on.print(Text(result.explain()), soft_wrap=True)
-    for told in refused_lines(result.events):
-        shown_on.print(Text(told), soft_wrap=True)
+    line = Text(f"{mark.icon} {printable(str(result.verdict), 100)}", style=f"bold {mark.color}")
+    stderr.print(line.append(f"  {' · '.join(costs)}", style="not bold default"), soft_wrap=True)
+    stderr.print(Text(result.explain()), soft_wrap=True)
+    for text in refused_lines(result.events):
+        stderr.print(Text(text), soft_wrap=True)
     if result.profile is not None:
-        shown_on.print(Text(str(result.profile)), soft_wrap=True)
+        stderr.print(Text(str(result.profile)), soft_wrap=True)
 
 
 def _as_json(value: Any) -> str:
-    """`value` as JSON, what has no place there as its repr; nothing in it can steer a terminal."""
+    """Write `value` as JSON, with the repr of what isn't JSON; no character of it steers a terminal."""
     try:
         text = json.dumps(value, ensure_ascii=False, indent=2, default=repr)
-    except (TypeError, ValueError, RecursionError):  # a key that JSON can't have
+    except (TypeError, ValueError, RecursionError):  # a key that isn't JSON
         text = json.dumps(repr(value), ensure_ascii=False)
     return "".join(
         c if c == "\n" or not unicodedata.category(c).startswith(("C", "Zl", "Zp")) else json.dumps(c)[1:-1]

@@ -1,4 +1,4 @@
-"""What the commands of the command line share (host): consoles, and errors of ours in red."""
+"""The terminal of the command line (host): consoles, and our errors in red."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """An error of ours as one red line, or as many as a diff has, without a traceback, and status 2."""
+def exit_with_message() -> Iterator[None]:
+    """Print an error of ours in red, without a traceback, and exit with status 2."""
     try:
         yield
     except AgentplugError as error:
@@ -26,14 +26,14 @@ def told() -> Iterator[None]:
 
 
 def say(text: str, *, lines: bool = False) -> None:
-    """One red line on standard error; with `lines`, those of the text."""
+    """Print `text` as one red line on standard error; with `lines`, as several."""
     from rich.text import Text
 
     console(stderr=True).print(Text(printable(text, 4_000, lines=lines), style="red"), soft_wrap=True)
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that leaves texts as they are."""
+    """Make a console that doesn't colour numbers and paths."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False)

@@ -25,7 +25,7 @@ _PAGE = """<!doctype html>
 
 
 def show(console: Console, progress: Console, attack: bool) -> Diagnosis:
-    """Examine this machine and print what was found; `progress` shows how far the attacks are."""
+    """Examine this machine and print the diagnosis; `progress` gets the progress bar of the attacks."""
     import agentplug.doctor as examined
     from agentplug.report.barriers import found_rich
 
@@ -35,14 +35,14 @@ def show(console: Console, progress: Console, attack: bool) -> Diagnosis:
         console.print(found_rich(diagnosis.rows))
     for row in diagnosis.rows:
         if row["lost"]:
-            told = f"{row['barrier']} can't protect {', '.join(row['lost'])}: {row['remedy'] or 'no remedy known'}"
-            console.print(printable(told, 1_000), markup=False, style="red", soft_wrap=True)
+            text = f"{row['barrier']} can't protect {', '.join(row['lost'])}: {row['remedy'] or 'no remedy known'}"
+            console.print(printable(text, 1_000), markup=False, style="red", soft_wrap=True)
     style = "green" if diagnosis.fit else "red"
     console.print(printable(diagnosis.summary(), 1_000), markup=False, style=style, soft_wrap=True)
     if attack:
         diagnosis = _attack(diagnosis, progress)
-        told = str(diagnosis.matrix) if diagnosis.matrix is not None else NOT_ATTACKED
-        console.print(f"\n{told}", markup=False, style="" if diagnosis.fit else "red", soft_wrap=True)
+        text = str(diagnosis.matrix) if diagnosis.matrix is not None else NOT_ATTACKED
+        console.print(f"\n{text}", markup=False, style="" if diagnosis.fit else "red", soft_wrap=True)
     return diagnosis
 
 
@@ -58,17 +58,17 @@ def _attack(diagnosis: Diagnosis, console: Console) -> Diagnosis:
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=console, transient=True, disable=not bars_are_shown()) as shown:
-        task = shown.add_task("", total=len(CATALOGUE))
+    with Progress(*columns, console=console, transient=True, disable=not bars_are_shown()) as bar:
+        task = bar.add_task("", total=len(CATALOGUE))
 
         def advance(row: Row) -> None:
-            shown.update(task, advance=1, description=f"{row.family}:{row.attack}")
+            bar.update(task, advance=1, description=f"{row.family}:{row.attack}")
 
         return entry.attacked(diagnosis, advance)
 
 
 def check_place(path: Path, attack: bool) -> None:
-    """Raises `PolicyError` where no matrix will be, or can be, written to."""
+    """Raise `PolicyError` unless there are attacks to save and `path` can take them."""
     if not attack:
         raise PolicyError("--save writes what the attacks came to: use it with --attack")
     if path.suffix not in SUFFIXES:
@@ -78,7 +78,7 @@ def check_place(path: Path, attack: bool) -> None:
 
 
 def save_matrix(matrix: Matrix, path: Path) -> None:
-    """Write it: a page, or a row an attack. Raises `PolicyError` if the file can't be written."""
+    """Write the matrix as a page, or as a row an attack. Raises `PolicyError` if the file can't be written."""
     try:
         if path.suffix == ".html":
             path.write_text(_PAGE.format(body=matrix._repr_html_()), encoding="utf-8")

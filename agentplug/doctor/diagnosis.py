@@ -1,4 +1,4 @@
-"""What the doctor found, as a frame, as text and in a notebook (host)."""
+"""The doctor's diagnosis, as a DataFrame, as text and in a notebook (host)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from agentplug.doctor.battery.matrix import Matrix
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = {"barrier": "barrier", "protects": "protects against", "status": "status"} | {
-    name: name for name in ("evidence", "remedy")
+COLUMNS = {
+    "barrier": "barrier",
+    "protects": "protects against",
+    "status": "status",
+    "evidence": "evidence",
+    "remedy": "remedy",
 }
-"""The columns of the table: key of a row, and how it is called."""
+"""The columns of the table: the key of a row, and the column's title."""
 
 OWN_ZYGOTE = ("agentplug.doctor.probe",)
-"""Nobody else preloads this, so that the zygote may be killed."""
+"""The `preload` of a zygote for the doctor alone, which may be killed."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Which barriers this machine has. `rows` are dicts of barrier, protects, status, evidence, remedy, lost.
+    """The barriers of this machine. `rows` are dicts of barrier, protects, status, evidence, remedy, lost.
 
-    `status` is enforced, partial or unavailable, by what was seen; `lost` names the promises of a policy that can't
-    be kept. `attack`: the battery was asked for; `matrix` is what it found, if it could be run.
+    `status` is enforced, partial or unavailable, by the evidence; `lost` names the promises of a policy that can't be
+    kept. `attack`: True if the battery was asked for; `matrix` is its result, None if it couldn't run.
     """
 
     machine: str
@@ -36,12 +40,12 @@ class Diagnosis:
 
     @property
     def fit(self) -> bool:
-        """Every promise of a default policy can be kept here, and no attack got through, if it was tried."""
+        """True if every promise of a default policy can be kept here, and no attack got through."""
         survived = not self.attack or (self.matrix is not None and self.matrix.survived)
         return not self.problem and not any(row["lost"] for row in self.rows) and survived
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a barrier: barrier, protects against, status, evidence, remedy."""
+        """Return a table, one row a barrier: barrier, protects against, status, evidence, remedy."""
         import pandas as pd
 
         cells = {name: [str(row[key]) for row in self.rows] for key, name in COLUMNS.items()}
@@ -58,7 +62,7 @@ class Diagnosis:
         return "\n".join(lines)
 
     def summary(self) -> str:
-        """The answer in one line."""
+        """Return the diagnosis in one line."""
         if self.problem:
             return f"Workers can't be confined here: {self.problem}"
         lost = sorted({promise for row in self.rows for promise in row["lost"]})

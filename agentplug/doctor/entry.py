@@ -1,7 +1,8 @@
-"""`doctor()` itself, which can be called on any system (host)."""
+"""`doctor()` itself, for any system (host)."""
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import sys
 from collections.abc import Callable
@@ -15,10 +16,10 @@ from agentplug.errors import AgentplugError
 
 
 def doctor(attack: bool = False, progress: Callable[[Row], None] | None = None) -> Diagnosis:
-    """Try each barrier of this machine in throwaway workers; a few seconds. Never raises for what is missing.
+    """Try each barrier of this machine in throwaway workers, in a few seconds. Never raises for a missing barrier.
 
-    `attack` also lets every plugin of the zoo loose, which takes a minute or so: the diagnosis then has a `matrix`.
-    `progress` gets each of its rows as it comes.
+    `attack` also runs every plugin of the zoo, which takes a minute or so: the diagnosis then has a `matrix`.
+    `progress` gets each row of the matrix as it comes.
     """
     machine = f"{platform.system()} {platform.release()} {platform.machine()}, Python {sys.version.split()[0]}"
     try:
@@ -32,13 +33,11 @@ def doctor(attack: bool = False, progress: Callable[[Row], None] | None = None) 
 
 
 def attacked(diagnosis: Diagnosis, progress: Callable[[Row], None] | None = None) -> Diagnosis:
-    """The diagnosis with what the battery found; without a matrix where no plugin is started by default."""
+    """Run the battery and return the diagnosis with its matrix; with none if no plugin can be started."""
     matrix: Matrix | None = None
     if not diagnosis.problem:
         from agentplug.doctor.battery.run import run_battery
 
-        try:
+        with contextlib.suppress(AgentplugError):
             matrix = wait_for(run_battery(progress=progress))
-        except AgentplugError:
-            matrix = None
     return replace(diagnosis, attack=True, matrix=matrix)

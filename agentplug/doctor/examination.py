@@ -24,14 +24,17 @@ from agentplug.doctor.trials import INVENTORY, PROTECTS, REMEDIES, TRIALS, Trial
 
 _DYING_MS = 5_000
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
-_TRIES = 3  # a busy machine may let a limit end what a refusal should have
+_TRIES = 3  # on a busy machine a limit may end a call before the refusal does
 _STATUSES = ("enforced", "partial", "unavailable")
 
 
 async def examine(preload: tuple[str, ...] = OWN_ZYGOTE) -> tuple[dict[str, Any], ...]:
-    """The rows of the table. `preload` is the key of a zygote that may be killed. Raises `AgentplugError`."""
+    """Examine this machine; return the rows of the table. Raises `AgentplugError`.
+
+    `preload` is the key of a zygote that may be killed.
+    """
     base = Policy(best_effort=True, preload=preload)
-    preload = base.preload  # in the order that it has there, which names the zygote
+    preload = base.preload  # in the policy's order, which is the zygote's key
     try:
         async with contextlib.AsyncExitStack() as stack:
             stage = await stack.enter_async_context(Stage(base))
@@ -41,8 +44,8 @@ async def examine(preload: tuple[str, ...] = OWN_ZYGOTE) -> tuple[dict[str, Any]
             findings.append(of_environment(inventory.value if inventory is not None and inventory.value else ()))
             for trial in TRIALS:
                 for _ in range(_TRIES):
-                    finding, harmed = await _tried(trial, preload, stage)
-                    if finding.held or harmed:
+                    finding, harmed = await _try(trial, preload, stage)
+                    if finding.holds or harmed:
                         break
                 findings.append(finding)
                 if harmed:
@@ -58,27 +61,27 @@ def _with(attack: Attack, preload: tuple[str, ...]) -> Attack:
     return replace(attack, policy=attack.policy.replace(best_effort=True, preload=preload))
 
 
-async def _tried(trial: Trial, preload: tuple[str, ...], stage: Stage) -> tuple[Finding, bool]:
-    """What came of one trial, by its verdict and by what the stage says; whether that has to be set anew."""
+async def _try(trial: Trial, preload: tuple[str, ...], stage: Stage) -> tuple[Finding, bool]:
+    """Run one trial; judge it by its verdict and the stage. Return the finding, and True if the stage was harmed."""
     attack = _with(trial.attack, preload)
     run, refusal = await let_loose(attack, stage, freely=True)
     harm = await stage.damage()
     seen = harm + (stage.leaks(run) if run is not None else [])
-    held = run is not None and str(run.verdict) in attack.contained and not seen
+    holds = run is not None and str(run.verdict) in attack.contained and not seen
     answer = _answer(run) if run is not None else refusal
-    told = answer if held else f"it got through ({'; '.join(seen) or answer})"
-    return Finding(trial.barrier, held, f"{trial.words}: {told}"), bool(harm)
+    outcome = answer if holds else f"it got through ({'; '.join(seen) or answer})"
+    return Finding(trial.barrier, holds, f"{trial.words}: {outcome}"), bool(harm)
 
 
 def _answer(run: Run) -> str:
-    """The kernel's answer by its short name, or the verdict."""
+    """Return the short name of the kernel's error, or the verdict."""
     number = _ERRNO.search(run.error.message) if run.error is not None else None
     known = errno.errorcode.get(int(number[1])) if number else None
     return known if known and run.verdict.kind == "failed" else str(run.verdict)
 
 
 async def _orphaned(pid: int, zygote: int) -> Finding:
-    """Kill the zygote of a worker: the worker has to end too."""
+    """Kill the zygote of a worker, and check that the worker ends too."""
     worker = os.pidfd_open(pid)
     try:
         poll = select.poll()
@@ -91,25 +94,25 @@ async def _orphaned(pid: int, zygote: int) -> Finding:
 
 
 def _rows(reports: list[dict[str, Any]], findings: list[Finding]) -> list[dict[str, Any]]:
-    """A row a barrier: those of the worker in their order, then the host's own."""
-    told = [*reports, *({"barrier": name, "protects": text} for name, text in PROTECTS.items())]
-    return [_row(report, [found for found in findings if found.barrier == report["barrier"]]) for report in told]
+    """Make a row for each barrier: the worker's in their order, then the host's own."""
+    barriers = [*reports, *({"barrier": name, "protects": text} for name, text in PROTECTS.items())]
+    return [_row(report, [one for one in findings if one.barrier == report["barrier"]]) for report in barriers]
 
 
 def _row(report: dict[str, Any], findings: list[Finding]) -> dict[str, Any]:
-    """What was seen decides; a worker's own word can make it worse, never better."""
-    held = sum(finding.held for finding in findings)
-    seen = "enforced" if held == len(findings) > 0 else "partial" if held else "unavailable"
+    """Make the row of a barrier from the findings; the worker's own report can only make the status worse."""
+    count = sum(finding.holds for finding in findings)
+    seen = "enforced" if count == len(findings) > 0 else "partial" if count else "unavailable"
     status = max(seen, str(report.get("status", "enforced")), key=_STATUSES.index)
     lost = list(report.get("lost", ()))
     extra = report["barrier"] in ("cgroup", "namespaces")
     if seen != "enforced" and not lost and not extra and report.get("status", "enforced") == "enforced":
-        lost = [report["barrier"]]  # it stands, as far as it knows, and yet something got through
+        lost = [report["barrier"]]  # the worker reports it as enforced, and yet an attack got through
     return {
         "barrier": report["barrier"],
         "protects": report["protects"],
         "status": status,
-        "evidence": "; ".join(finding.words for finding in sorted(findings, key=lambda finding: finding.held)),
+        "evidence": "; ".join(finding.words for finding in sorted(findings, key=lambda finding: finding.holds)),
         "remedy": "" if status == "enforced" else report.get("remedy") or REMEDIES.get(report["barrier"], ""),
         "lost": lost,
     }

@@ -1,7 +1,8 @@
-"""What the host sees of a worker for itself, without asking it (host): proc(5), namespaces(7), cgroups(7)."""
+"""Looks at a worker from the host, without asking it (host): proc(5), namespaces(7), cgroups(7)."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,15 +16,15 @@ _HARMLESS = ("/dev/null", "socket:", "pipe:", "anon_inode:")
 
 
 class Finding(NamedTuple):
-    """What a look or a trial showed: whether the barrier held, and the words for it."""
+    """The result of a look or a trial: `holds` is True if the barrier holds, `words` say what was seen."""
 
     barrier: str
-    held: bool
+    holds: bool
     words: str
 
 
 def look_at(pid: int, zygote: int) -> list[Finding]:
-    """All of them, at a worker of that zygote. What can't be seen isn't held."""
+    """Look at a worker of that zygote. A barrier that can't be checked counts as missing."""
     looks: tuple[Callable[[], Finding], ...] = (
         lambda: _group(pid, zygote),
         lambda: _session(pid),
@@ -32,21 +33,19 @@ def look_at(pid: int, zygote: int) -> list[Finding]:
         lambda: _directory(pid),
         lambda: _capabilities(pid),
     )
-    found = []
+    findings = []
     for look in looks:
-        try:
-            found.append(look())
-        except OSError as error:
-            found.append(Finding("", False, f"the host can't look: {error.strerror}"))
-    return [finding for finding in found if finding.barrier]
+        with contextlib.suppress(OSError):
+            findings.append(look())
+    return findings
 
 
 def of_environment(variables: Iterable[str]) -> Finding:
-    """Whether any of the host's variables is among those that a plugin found, as `NAME=value`."""
-    found = set(variables)
+    """Check that none of the host's variables is in a plugin's environment, given as `NAME=value` texts."""
+    seen = set(variables)
     ours = {f"{name}={value}" for name, value in os.environ.items() if name not in _COMMON}
-    names = ", ".join(sorted({variable.partition("=")[0] for variable in found}))
-    shared = sorted(variable.partition("=")[0] for variable in found & ours)
+    names = ", ".join(sorted({variable.partition("=")[0] for variable in seen}))
+    shared = sorted(variable.partition("=")[0] for variable in seen & ours)
     if shared:
         return Finding("environment", False, f"look for variables: found this process's {', '.join(shared)}")
     return Finding("environment", True, f"look for variables: {names}, none of this process's")
@@ -54,8 +53,8 @@ def of_environment(variables: Iterable[str]) -> Finding:
 
 def _group(pid: int, zygote: int) -> Finding:
     own = [folder for folder in cgroups.of(zygote) if str(pid) in Path(folder, "cgroup.procs").read_text().split()]
-    told = f"the host finds it in {len(own)} groups of its own" if own else "it is in no group of its own"
-    return Finding("cgroup", bool(own), told)
+    words = f"the host finds it in {len(own)} groups of its own" if own else "it is in no group of its own"
+    return Finding("cgroup", bool(own), words)
 
 
 def _session(pid: int) -> Finding:
@@ -87,6 +86,5 @@ def _capabilities(pid: int) -> Finding:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     none = all(int(status[f"Cap{kind}"], 16) == 0 for kind in ("Inh", "Prm", "Eff", "Amb"))
-    held = none and status["NoNewPrivs"] == "1"
-    told = f"{'no' if none else 'some'} capabilities, no_new_privs {status['NoNewPrivs']}"
-    return Finding("privileges", held, told)
+    words = f"{'no' if none else 'some'} capabilities, no_new_privs {status['NoNewPrivs']}"
+    return Finding("privileges", none and status["NoNewPrivs"] == "1", words)

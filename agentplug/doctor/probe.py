@@ -1,4 +1,4 @@
-"""Plugins that the doctor sends in, beside those of the zoo (worker side)."""
+"""Plugins of the doctor, beside those of the zoo (worker side)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class _Probe:
     version = "1.0"
 
     async def initialize(self, config: Mapping[str, Any]) -> None:
-        """Nothing to set up."""
+        """Set up nothing."""
 
 
 class Inventory(_Probe):
-    """Tells all that it finds in its environment: `completed`."""
+    """Returns its whole environment: `completed`."""
 
     async def process(self, input_data: Any) -> Any:
-        """Its variables as it sees them and as the kernel does, as `NAME=value`."""
+        """Return the variables of Python and of the kernel, as `NAME=value`."""
         kernels = Path("/proc/self/environ").read_bytes().decode(errors="replace").split("\0")
         return [*(f"{name}={value}" for name, value in os.environ.items()), *filter(None, kernels)]
 
@@ -29,5 +29,5 @@ class Locksmith(_Probe):
     """Opens a file that was granted but has mode 000, as only root's powers can: `failed:PermissionError`."""
 
     async def process(self, input_data: Any) -> Any:
-        """The content of the file `input_data`."""
+        """Return the content of the file `input_data`."""
         return Path(input_data).read_text()

@@ -1,8 +1,7 @@
-"""What is tried on each barrier, and what its remedy is (host).
+"""The trials of each barrier, and its remedy (host).
 
-A trial is an attack of the battery's, under a policy that goes on where a barrier is missing. It is chosen so that
-this barrier alone stands in its way, as far as there is such an attack. None harms more than the stage, should it
-get through.
+A trial is an attack of the battery's, under a policy that goes on without missing barriers. As far as there is such
+an attack, only the barrier in question stops it. An attack that gets through harms only the stage.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ _EXTRA = "an extra layer: what it protects is held without it"
 
 
 class Trial(NamedTuple):
-    """`words` says what is tried, as in `read a key: EACCES`."""
+    """An attack on one barrier. `words` describe it, as in `read a key: EACCES`."""
 
     barrier: str
     words: str
@@ -32,10 +31,10 @@ _LOCKSMITH = Attack(
     "agentplug.doctor.probe:Locksmith",
     "root's powers",
     ("failed:PermissionError",),
-    given="$locked",
+    argument="$locked",
     granted=(("read", ("$library",)),),
 )
-# Where seccomp lets it fork, Landlock still keeps it from the shell.
+# If seccomp lets it fork, Landlock still refuses the shell.
 _SHELL = replace(_NAMED["processes:ShellRunner"], contained=("limited:processes", "failed:PermissionError"))
 INVENTORY = Attack("agentplug.doctor.probe:Inventory", "secrets in environments", ("completed",))
 
@@ -45,7 +44,7 @@ TRIALS: tuple[Trial, ...] = (
     _trial("limits", "open more files", "files:Opener"),
     _trial("limits", "raise a limit", "signals:LimitRaiser"),
     Trial("privileges", "read a file of mode 000", _LOCKSMITH),
-    Trial("privileges", "become another user", replace(_NAMED["host:NameTaker"], given=65534)),
+    Trial("privileges", "become another user", replace(_NAMED["host:NameTaker"], argument=65534)),
     _trial("landlock", "read a key", "files:Snoop"),
     _trial("landlock", "list a folder", "files:Lister"),
     _trial("landlock", "write a file", "files:Planter"),
@@ -69,13 +68,13 @@ TRIALS: tuple[Trial, ...] = (
     _trial("channel", "reply and die", "protocol:Forger"),
     _trial("channel", "reply without end", "protocol:GiantReply"),
 )
-"""What is tried, in the order of the table."""
+"""All trials, in the order of the table."""
 
 PROTECTS = {
     "watchdog": "endless calls, the machine's memory and disk",
     "channel": "false replies, attacks on the host's decoder",
 }
-"""Of the host's own barriers; those in a worker say it themselves."""
+"""The purpose of the host's own barriers; a worker reports the purpose of its own."""
 
 REMEDIES = {
     "cgroup": f"{_EXTRA}; a cgroup that this user may write adds it",
@@ -83,4 +82,4 @@ REMEDIES = {
     "landlock": "use Linux 5.13 or later with Landlock on, 6.7 or later for lists of ports",
     "seccomp": "use a kernel with CONFIG_SECCOMP_FILTER, in a container that allows the seccomp system call",
 }
-"""What would help where a worker names no remedy itself."""
+"""The remedies of barriers for which a worker reports none."""

@@ -1,4 +1,4 @@
-"""What could be loaded, and what would be agreed to (host): lists and cards in a notebook; nothing is imported."""
+"""The list of installed plugins and the consent card (host), in a notebook. No plugin is imported."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from agentplug.contract.policy import Policy
 from agentplug.core.host.conversation import wait_for
 from agentplug.errors import AgentplugError
+from agentplug.jupyter.session import aligned
 from agentplug.manager.pins.available import ConsentCard, available
 from agentplug.manager.pins.lockfile import NAME, read_lock
 from agentplug.manager.pins.pin import exceeding, rights_of
@@ -17,19 +18,13 @@ _NONE = "No installed package announces a plugin (entry points of the group agen
 
 
 class AvailableList:
-    """What `%plugins --available` shows: one row a plugin that an installed package announces. `found` has them."""
+    """The value of `%plugins --available`: one row for each plugin that an installed package announces."""
 
     def __init__(self) -> None:
-        self.found = wait_for(available(read_lock(NAME, missing_ok=True)))
-        self.rows = [plugin.row() for plugin in self.found]
+        self.rows = [plugin.row() for plugin in wait_for(available(read_lock(NAME, missing_ok=True)))]
 
     def __repr__(self) -> str:
-        if not self.rows:
-            return _NONE
-        lines = [list(self.rows[0]), *(list(row.values()) for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        shown = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in lines)
-        return "\n".join(line.rstrip() for line in shown)
+        return aligned(self.rows) if self.rows else _NONE
 
     def _repr_html_(self) -> str:
         if not self.rows:
@@ -38,9 +33,9 @@ class AvailableList:
 
 
 def consent(source: object, policy: Policy | None = None) -> ConsentCard | None:
-    """The card of what would be agreed to by pinning `source`, with the rights of `policy` if it goes beyond its pin.
+    """Return the consent card for pinning `source`, with the rights of `policy` if they exceed those of its pin.
 
-    None where that can't be read, or where there is nothing to agree to: it is as it was pinned.
+    None if the lock or the source can't be read, or if the plugin is as it was pinned.
     """
     try:
         lock = read_lock(NAME, missing_ok=True)

@@ -1,7 +1,7 @@
-"""A notebook cell, run as a plugin (worker side). Never imported by the host: this file's text is sent.
+"""A notebook cell, run as a plugin (worker side). The host never imports this file; it sends its text.
 
-`sandbox_cell` appends the assignments of `CELL` (the user's text) and `WANTED` to it. The cell is compiled as it is,
-without IPython's syntax; a last expression is the value, unless a semicolon follows it.
+`sandbox_cell` appends assignments of `CELL` (the user's text) and `WANTED`. The cell is compiled as plain Python,
+without IPython's syntax. A last expression is the value, unless a semicolon follows it.
 """
 
 import ast
@@ -12,23 +12,23 @@ from types import CodeType, ModuleType
 from typing import Any
 
 CELL = ""
-SHOWN_AS = "<sandbox cell>"
+FILE_NAME = "<sandbox cell>"
 WANTED: tuple[str, ...] = ()
 
 
 class SandboxCellPlugin:
-    """Binds the variables it is called with, runs the cell, and answers with its last value and the wanted ones."""
+    """Runs the cell with the variables of its input; returns the last value and the wanted variables."""
 
     name = "sandbox cell"
     version = ""
 
     async def initialize(self, config: dict[str, Any]) -> None:
-        """Nothing to prepare."""
+        """Prepare nothing."""
 
     def process(self, variables: dict[str, Any]) -> Any:
-        """Run the cell; a coroutine for a cell that awaits, so that all others may run a loop of their own."""
-        linecache.cache[SHOWN_AS] = (len(CELL), None, CELL.splitlines(keepends=True), SHOWN_AS)
-        body, last = _compiled(CELL)
+        """Run the cell. Return a coroutine only for a cell that awaits: any other may then run a loop of its own."""
+        linecache.cache[FILE_NAME] = (len(CELL), None, CELL.splitlines(keepends=True), FILE_NAME)
+        body, last = _compile(CELL)
         module = ModuleType("__main__")
         sys.modules["__main__"] = module  # where pickle and dataclasses look for what the cell defines
         names = module.__dict__
@@ -39,28 +39,28 @@ class SandboxCellPlugin:
         return _answer(names, None if last is None else eval(last, names))
 
 
-def _compiled(cell: str) -> tuple[CodeType, CodeType | None]:
-    """The cell's statements, and its last expression if it ends in one that is to be shown."""
-    tree = compile(cell, SHOWN_AS, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True)
+def _compile(cell: str) -> tuple[CodeType, CodeType | None]:
+    """Compile the cell's statements, and its last expression if that is to be shown."""
+    tree = compile(cell, FILE_NAME, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True)
     last = None
-    if tree.body and isinstance(tree.body[-1], ast.Expr) and not _silenced(cell, tree.body[-1]):
+    if tree.body and isinstance(tree.body[-1], ast.Expr) and not _is_hidden(cell, tree.body[-1]):
         expression = tree.body.pop()
         assert isinstance(expression, ast.Expr)
-        last = compile(ast.Expression(expression.value), SHOWN_AS, "eval", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True)
-    return compile(tree, SHOWN_AS, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True), last
+        last = compile(ast.Expression(expression.value), FILE_NAME, "eval", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True)
+    return compile(tree, FILE_NAME, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True), last
 
 
-def _silenced(cell: str, last: ast.Expr) -> bool:
-    """Whether a semicolon follows: `ax.plot(…);` is how notebooks say that a value isn't meant to be shown."""
+def _is_hidden(cell: str, last: ast.Expr) -> bool:
+    """True if a semicolon follows `last`, as in `ax.plot(…);`: notebooks then hide the value."""
     lines = cell.encode().splitlines(keepends=True)
     rest = b"".join(lines[(last.end_lineno or 1) - 1 :])[last.end_col_offset or 0 :]
     return rest.lstrip(b" \t\r\n)").startswith(b";")
 
 
 async def _run_awaiting(body: CodeType, last: CodeType | None, names: dict[str, Any]) -> dict[str, Any]:
-    done = eval(body, names)
-    if inspect.isawaitable(done):
-        await done
+    result = eval(body, names)
+    if inspect.isawaitable(result):
+        await result
     value = None
     if last is not None:
         value = eval(last, names)

@@ -1,4 +1,4 @@
-"""Completion behind our magics (host): options and what may follow them, names of loaded plugins, verdicts."""
+"""Completion for our magics (host): options and their values, names of loaded plugins, kinds of verdict."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from agentplug.jupyter.session import Session
 
 _LINE = re.compile(r"(?:^|[=(;])\s*%(load_plugin|unload_plugin|reload_plugin)\s(.*)$")
 _CELL = re.compile(r"^%%(load_plugin|sandbox)\s(.*)$")
-_NAMED = ("unload_plugin", "reload_plugin")
-_TAKE_PLUGIN_NAMES = ("--plugin",)
+_TAKE_NAMES = ("unload_plugin", "reload_plugin")
 _WORDS = {f"--{row.option}": row.words for row in FIELDS.values() if row.words and not row.is_switch}
 
 
 def matcher(session: Session, magics: Any) -> Callable[[CompletionContext], dict[str, Any]]:
-    """A matcher for `ip.Completer.custom_matchers`."""
+    """Make a matcher for `ip.Completer.custom_matchers`."""
     of_line = {
         "load_plugin": known_options(magics.load_plugin),
         "unload_plugin": known_options(magics.unload_plugin),
@@ -33,8 +32,8 @@ def matcher(session: Session, magics: Any) -> Callable[[CompletionContext], dict
     @decorators.matcher
     def offered(context: CompletionContext) -> dict[str, Any]:
         words = _words(context, of_line, of_cell, session)
-        found = [SimpleCompletion(text=word, type="magic") for word in words if word.startswith(context.token)]
-        return {"completions": found, "suppress": bool(found)}
+        matches = [SimpleCompletion(text=word, type="magic") for word in words if word.startswith(context.token)]
+        return {"completions": matches, "suppress": bool(matches)}
 
     return offered
 
@@ -42,7 +41,7 @@ def matcher(session: Session, magics: Any) -> Callable[[CompletionContext], dict
 def _words(
     context: CompletionContext, of_line: dict[str, list[str]], of_cell: dict[str, list[str]], session: Session
 ) -> Iterable[str]:
-    """What may stand at the cursor, as far as it is ours to say; in place of the completer's token."""
+    """List the words that may stand at the cursor; nothing unless they are ours to know."""
     text = context.text_until_cursor
     above = "".join(context.full_text.split("\n")[: context.cursor_line]).strip()
     if not above and (cell := _CELL.match(text)):
@@ -52,14 +51,14 @@ def _words(
     else:
         return ()
     *before, word = rest.split(" ")
-    behind = next((earlier for earlier in reversed(before) if earlier), "")
+    previous = next((earlier for earlier in reversed(before) if earlier), "")
     if word.startswith("-"):
         return known
-    if behind in _WORDS:
-        return _WORDS[behind]
-    if behind == "--expect":
+    if previous in _WORDS:
+        return _WORDS[previous]
+    if previous == "--expect":
         kind, colon, _ = word.partition(":")
         return EXPECTED_BY.get(kind, ()) if colon else KINDS
-    if behind in _TAKE_PLUGIN_NAMES or magic in _NAMED:
+    if previous == "--plugin" or magic in _TAKE_NAMES:
         return tuple(session.manager.plugins)
     return ()

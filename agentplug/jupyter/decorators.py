@@ -14,32 +14,32 @@ C = TypeVar("C", bound=type[Any])
 
 
 def magics_class(cls: C) -> C:
-    """`IPython.core.magic.magics_class`."""
+    """Apply `IPython.core.magic.magics_class`."""
     return magic.magics_class(cls)
 
 
 def line_magic(name: str) -> Callable[[F], F]:
-    """`IPython.core.magic.line_magic`, by name, which gets the line as it was typed: no `$x` or `{x}` expansion."""
+    """Make a line magic of that name. It gets the line as it was typed: no `$x` or `{x}` expansion."""
     return cast("Callable[[F], F]", _exactly(magic.line_magic, name))
 
 
 def cell_magic(name: str) -> Callable[[F], F]:
-    """`IPython.core.magic.cell_magic`, by name, which gets the line as it was typed."""
+    """Make a cell magic of that name. It gets the line as it was typed."""
     return cast("Callable[[F], F]", _exactly(magic.cell_magic, name))
 
 
 def magic_arguments() -> Callable[[F], F]:
-    """`IPython.core.magic_arguments.magic_arguments`: the outermost of a magic's decorators."""
+    """Apply `IPython.core.magic_arguments.magic_arguments`, the outermost of a magic's decorators."""
     return cast("Callable[[F], F]", cast(Any, arguments.magic_arguments)())
 
 
 def argument(*names: str, **options: Any) -> Callable[[F], F]:
-    """`IPython.core.magic_arguments.argument`: what `ArgumentParser.add_argument` takes."""
+    """Add an argument to a magic; takes what `ArgumentParser.add_argument` takes."""
     return cast("Callable[[F], F]", cast(Any, arguments.argument)(*names, **options))
 
 
 def matcher(function: F) -> F:
-    """`IPython.core.completer.context_matcher`: a completer that is told the whole text and where the cursor is."""
+    """Mark a completer that gets the whole text and the cursor's place."""
     return cast("Callable[[F], F]", cast(Any, context_matcher)(identifier=f"agentplug.{function.__name__}"))(function)
 
 

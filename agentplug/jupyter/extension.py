@@ -1,4 +1,4 @@
-"""Loading and unloading (host): everything that the extension puts into a shell, and takes out again."""
+"""Loading and unloading (host): everything that the extension adds to a shell, and removes again."""
 
 from __future__ import annotations
 
@@ -18,21 +18,19 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 
-class _Loaded:
-    """What was put into one shell."""
+class _Extension:
+    """The parts of the extension in one shell: session, magics, completion, the sink of output."""
 
     def __init__(self, ip: InteractiveShell) -> None:
         self.ip = ip
         self.session = open_session(ip)
         self.magics = AgentplugMagics(ip, self.session)
         self.matcher: Callable[[Any], Any] = matcher(self.session, self.magics)
-
-    def put_in(self) -> None:
-        self.ip.register_magics(self.magics)
-        self.ip.Completer.custom_matchers.append(self.matcher)
+        ip.register_magics(self.magics)
+        ip.Completer.custom_matchers.append(self.matcher)
         stream_to(sink_maker())
 
-    def take_out(self) -> None:
+    def remove(self) -> None:
         stream_to(None)
         with contextlib.suppress(ValueError):
             self.ip.Completer.custom_matchers.remove(self.matcher)
@@ -40,33 +38,29 @@ class _Loaded:
         for kind, names in NAMES.items():
             for name in names:
                 function = manager.magics[kind].get(name)
-                if getattr(function, "__self__", None) is self.magics:  # the user may have put another there
+                if getattr(function, "__self__", None) is self.magics:  # else it is the user's
                     del manager.magics[kind][name]
         manager.registry.pop(type(self.magics).__name__, None)
         close_session(self.ip)
 
 
-_loaded: dict[int, _Loaded] = {}
+_extensions: dict[int, _Extension] = {}
 
 
-def load(ip: InteractiveShell) -> None:
-    """Put the extension into `ip`, unless it is there."""
-    if id(ip) in _loaded:
-        return
-    threading.Thread(target=_warm_up, name="agentplug-warm-up", daemon=True).start()
-    loaded = _Loaded(ip)
-    loaded.put_in()
-    _loaded[id(ip)] = loaded
+def load_ipython_extension(ip: InteractiveShell) -> None:
+    """Add the extension to `ip`, for `%load_ext agentplug`. A second call changes nothing."""
+    if id(ip) not in _extensions:
+        threading.Thread(target=_warm_up, name="agentplug-warm-up", daemon=True).start()
+        _extensions[id(ip)] = _Extension(ip)
 
 
-def unload(ip: InteractiveShell) -> None:
-    """Take it out of `ip`, and close the plugins of its session."""
-    loaded = _loaded.pop(id(ip), None)
-    if loaded is not None:
-        loaded.take_out()
+def unload_ipython_extension(ip: InteractiveShell) -> None:
+    """Remove the extension from `ip` and close the plugins of its session, for `%unload_ext agentplug`."""
+    if id(ip) in _extensions:
+        _extensions.pop(id(ip)).remove()
 
 
 def _warm_up() -> None:
-    """Start a zygote ahead of the first plugin. What goes wrong here is told when a plugin is started."""
+    """Start a zygote ahead of the first plugin. An error is raised later, when a plugin is started."""
     with contextlib.suppress(Exception):
         warm_up()

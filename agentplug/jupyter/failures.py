@@ -1,7 +1,7 @@
-"""How a verdict is raised in a notebook (host): a real exception, so that tools notice it, shown in a few lines.
+"""Verdicts as exceptions in a notebook (host): real ones, so that tools notice them, shown in a few lines.
 
-IPython asks an exception for `_render_traceback_`. The frames between a magic and a worker say nothing about what the
-plugin did; the plugin's own traceback does, and that is text, made harmless.
+IPython asks an exception for `_render_traceback_`. The stack frames between a magic and a worker say nothing about
+the plugin, so the plugin's own traceback is shown instead, as harmless text.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ E = TypeVar("E", bound=AgentplugError)
 
 
 class UnexpectedVerdict(AgentplugError, AssertionError):
-    """A cell ended otherwise than its `--expect` says; `run` is how."""
+    """A cell's verdict isn't the one of its `--expect`; `run` is the cell's run."""
 
 
 def shortened(error: E) -> E:
-    """`error`, which IPython will show as its sentence and the end of the plugin's traceback."""
+    """Return `error`, which IPython now shows as its message and the end of the plugin's traceback."""
     error._render_traceback_ = lambda: rendered(error)  # type: ignore[attr-defined]
     return error
 
 
 def rendered(error: AgentplugError) -> list[str]:
-    """The lines to show for `error`."""
+    """Return the lines that show `error`."""
     lines = [f"{type(error).__name__}: {_as_options(printable(str(error), 4_000, lines=True))}"]
     if error.run is not None:
         lines += refused_lines(error.run.events)
-    told = error.run.error.traceback.rstrip() if error.run is not None and error.run.error is not None else ""
-    if told:
-        tail = [printable(line, 500) for line in told.splitlines()]
+    traceback = error.run.error.traceback.rstrip() if error.run is not None and error.run.error is not None else ""
+    if traceback:
+        tail = [printable(line, 500) for line in traceback.splitlines()]
         if len(tail) > TRACEBACK_LINES:
             tail = ["  …", *tail[-TRACEBACK_LINES:]]
         lines += ["", *tail]
@@ -46,20 +46,20 @@ def rendered(error: AgentplugError) -> list[str]:
 
 
 def unexpected(run: Run, expected: Verdict) -> UnexpectedVerdict:
-    """The error for `run`, which didn't end as expected."""
+    """Make the error for `run`, which didn't end as expected."""
     error = UnexpectedVerdict(f"expected the verdict {expected}, got {run.verdict}: {run.explain()}")
     error.run = run
     return error
 
 
 def fits(verdict: Verdict, expected: Verdict) -> bool:
-    """Whether it is the expected one; an expectation without `by` takes any."""
+    """True if `verdict` is the expected one; an expectation without `by` fits any."""
     return verdict.kind == expected.kind and expected.by in (None, verdict.by)
 
 
 def _as_options(text: str) -> str:
-    """Remedies as a magic's user writes them: `--memory` for `Policy(memory=…)`."""
-    return re.sub(r"Policy\(((?:\w+=(?:…|True)(?:, )?)+)\)", lambda found: _options(found[0], found[1]), text)
+    """Rewrite remedies for users of magics: `--memory` for `Policy(memory=…)`."""
+    return re.sub(r"Policy\(((?:\w+=(?:…|True)(?:, )?)+)\)", lambda match: _options(match[0], match[1]), text)
 
 
 def _options(whole: str, fields: str) -> str:

@@ -1,4 +1,4 @@
-"""`--live` (host): the dashboard of a cell or a plugin, shown by a magic."""
+"""`--live` (host): the dashboard that a magic shows, of a cell or a plugin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agentplug.core.sandboxed import SandboxedPlugin
 
 
 def with_dashboard(plugin: SandboxedPlugin, value: Any) -> Run:
-    """`plugin.run(value)`, waited for under a dashboard, whose last state stays when the run has ended."""
+    """Run `plugin` on `value` under a dashboard, whose last state stays when the run has ended."""
     from agentplug.jupyter.dashboard.view import Dashboard, moving
 
     if not moving():
@@ -26,7 +26,7 @@ def with_dashboard(plugin: SandboxedPlugin, value: Any) -> Run:
 
 
 def show_dashboard(plugin: SandboxedPlugin) -> None:
-    """The dashboard of a plugin that was just loaded."""
+    """Show the dashboard of a plugin that was just loaded."""
     from agentplug.jupyter.dashboard.view import Dashboard, moving
 
     if moving():

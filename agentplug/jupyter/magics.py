@@ -1,6 +1,6 @@
-"""The magics (host). Each parses its line, asks the session, and hands back a value that a notebook can show.
+"""The magics (host). Each parses its line, asks the session, and returns a value that a notebook can show.
 
-They are plain functions: IPython has no async magics, so what must be awaited runs on a loop of agentplug's own.
+They are plain functions, since IPython has no async magics: coroutines run on a loop of agentplug's own.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NAMES = {
 
 @magics_class
 class AgentplugMagics(Magics):
-    """What `%load_ext agentplug` adds."""
+    """The magics that `%load_ext agentplug` adds."""
 
     def __init__(self, ip: InteractiveShell, session: Session) -> None:
         super().__init__(ip)
@@ -66,9 +66,9 @@ class AgentplugMagics(Magics):
         Then `await greeter.process("hello")` in any cell. A plugin loaded under a name that is taken replaces the
         one before. The kernel never imports the plugin: it reads its source, and a worker runs it.
         """
-        found = options.parse(self.load_plugin, line)
-        name = options.variable_name(found.name or options.name_for(found.spec), "--as NAME")
-        return self._load(found.spec, name, found)
+        arguments = options.parse(self.load_plugin, line)
+        name = options.variable_name(arguments.name or options.name_for(arguments.spec), "--as NAME")
+        return self._load(arguments.spec, name, arguments)
 
     @magic_arguments()
     @argument("name", metavar="NAME", help="the plugin's name, and the variable to bind")
@@ -92,18 +92,18 @@ class AgentplugMagics(Magics):
         The cell runs in the worker and nowhere else. It needs one class whose name ends in `Plugin`. Running the
         cell again replaces the plugin.
         """
-        found = options.parse(self.load_plugin_cell, line)
-        name = options.variable_name(found.name, "NAME")
+        arguments = options.parse(self.load_plugin_cell, line)
+        name = options.variable_name(arguments.name, "NAME")
         try:
             source = cell_source(cell, name)
         except AgentplugError as error:
             raise shortened(error) from None
-        return self._load(source, name, found)
+        return self._load(source, name, arguments)
 
     @magic_arguments()
     @options.limits
-    @argument("-i", dest="given", metavar="NAME", action="append", help="a variable to send in; may be repeated")
-    @argument("-o", dest="wanted", metavar="NAME", action="append", help="a variable to bring back; may be repeated")
+    @argument("-i", dest="inputs", metavar="NAME", action="append", help="a variable to send in; may be repeated")
+    @argument("-o", dest="outputs", metavar="NAME", action="append", help="a variable to bring back; may be repeated")
     @argument("--run", metavar="NAME", default="_run", help="the variable to bind the Run to (default: _run)")
     @argument("--expect", metavar="KIND[:BY]", help="the verdict that this cell must end with")
     @argument("--plugin", metavar="NAME", help="call this loaded plugin with the cell's last value")
@@ -135,31 +135,31 @@ class AgentplugMagics(Magics):
 
         --profile memory or --profile cpu also shows where that went, as the worker itself says.
         """
-        found = options.parse(self.sandbox, line)
-        expected = options.expected_verdict(found.expect)
-        bound = options.variable_name(found.run, "--run")
-        wanted = tuple(options.variable_name(name, "-o") for name in found.wanted or ())
-        given = {name: self._variable(name) for name in found.given or ()}
-        policy = options.policy_from(found)
-        target = self._confined(found.plugin) if found.plugin else None
+        arguments = options.parse(self.sandbox, line)
+        expected = options.expected_verdict(arguments.expect)
+        bound = options.variable_name(arguments.run, "--run")
+        outputs = tuple(options.variable_name(name, "-o") for name in arguments.outputs or ())
+        inputs = {name: self._variable(name) for name in arguments.inputs or ()}
+        policy = options.policy_from(arguments)
+        target = self._confined(arguments.plugin) if arguments.plugin else None
         names = self.session.names
-        names.pop(bound, None)  # so that a cell which never came to run leaves no old Run behind
+        names.pop(bound, None)  # a cell that never runs must not leave an old Run there
 
         def bind(run: Run) -> None:
             names[bound] = run
 
         try:
-            run, left = run_cell(cell, policy, given, wanted, bind, live=found.live)
+            run, left = run_cell(cell, policy, inputs, outputs, bind, live=arguments.live)
             if target is not None:
                 run.check()
-                run = run_bound(target, run.value, bind, live=found.live)
+                run = run_bound(target, run.value, bind, live=arguments.live)
         except AgentplugError as error:
             raise shortened(error) from None
         names.update(left)
-        value = _judged(run, expected)
+        value = _judge(run, expected)
         if value is not run:  # a run shows them itself
-            for told in refused_lines(run.events):
-                print(told, file=sys.stderr)
+            for text in refused_lines(run.events):
+                print(text, file=sys.stderr)
             if run.profile is not None:
                 display(run.profile)  # type: ignore[no-untyped-call]
         return value
@@ -182,7 +182,7 @@ class AgentplugMagics(Magics):
         if words := [word for word in line.split() if not word.startswith("-")]:
             raise UsageError(f"%plugins takes no arguments, got {quoted(' '.join(words))}")
         if options.parse(self.plugins, line).available:
-            from agentplug.jupyter.available import AvailableList  # what reads pins takes its time to import
+            from agentplug.jupyter.available import AvailableList  # importing the pins takes time
 
             try:
                 return AvailableList()
@@ -224,7 +224,7 @@ class AgentplugMagics(Magics):
     @argument("--attack", action="store_true", help="also let every plugin of the zoo loose: a minute or so")
     @line_magic("sandbox_doctor")
     def sandbox_doctor(self, line: str) -> Diagnosis:
-        """Say which barriers this machine has, each proved by trying it in throwaway workers.
+        """List the barriers of this machine, each proved by trying it in throwaway workers.
 
         ::
 
@@ -235,20 +235,20 @@ class AgentplugMagics(Magics):
 
     # ------------------------------------------------------------------ inside
 
-    def _load(self, source: object, name: str, found: Any) -> SandboxedPlugin:
-        policy = options.policy_from(found)
-        config = options.evaluated(found.config, self.session.names)
+    def _load(self, source: object, name: str, arguments: Any) -> SandboxedPlugin:
+        policy = options.policy_from(arguments)
+        config = options.evaluated(arguments.config, self.session.names)
         try:
-            plugin = self.session.load(source, name, policy, config, locked=found.locked)
+            plugin = self.session.load(source, name, policy, config, locked=arguments.locked)
         except PinMismatch as error:
             from agentplug.jupyter.available import consent
 
-            if found.locked and (card := consent(source, policy)) is not None:
+            if arguments.locked and (card := consent(source, policy)) is not None:
                 display(card)  # type: ignore[no-untyped-call]
             raise shortened(error) from None
         except AgentplugError as error:
             raise shortened(error) from None
-        if found.live:
+        if arguments.live:
             show_dashboard(plugin)
         return plugin
 
@@ -267,8 +267,8 @@ class AgentplugMagics(Magics):
         return plugin
 
 
-def _judged(run: Run, expected: Verdict | None) -> Any:
-    """The value of a run that ended as expected, or the run itself where it has none. Raises otherwise."""
+def _judge(run: Run, expected: Verdict | None) -> Any:
+    """Return the value of a run that completed as expected, the run if it ended otherwise as expected; else raise."""
     if expected is None or expected.kind == "completed":
         if expected is not None and not fits(run.verdict, expected):
             raise shortened(unexpected(run, expected))

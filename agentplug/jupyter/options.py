@@ -1,7 +1,7 @@
 """The command lines of the magics (host): their options, split, parsed and made into a `Policy`.
 
-A typo is a `UsageError`, which IPython shows without a traceback: it names the nearest right option. Lines are split
-as a shell would, except that the expression behind `--config` may hold spaces and quotes of its own.
+A typo is a `UsageError`, which IPython shows without a traceback; the message names the nearest right option. Lines
+are split as in a shell, except that the expression behind `--config` may hold spaces and quotes of its own.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ EXPECTED_BY: dict[str, tuple[str, ...]] = {
     "broken": ("protocol", "unserializable"),
     "stopped": ("interrupt", "kill", "close"),
 }
-"""What can follow each kind of verdict; empty where anything can, or nothing."""
+"""The words that may follow each kind of verdict; empty if any word may, or none."""
 
 
 def limits(function: F) -> F:
-    """Give a magic the options that make its policy."""
+    """Add the options for a policy to a magic."""
     for row in reversed(tuple(FIELDS.values())):
         settings: dict[str, Any] = {"help": row.help}
         if row.is_switch:
@@ -53,7 +53,7 @@ def limits(function: F) -> F:
 
 
 def parse(magic: Any, line: str) -> argparse.Namespace:
-    """The arguments in `line`, as the decorators of `magic` say. Raises `UsageError`."""
+    """Parse `line` by the decorators of `magic`. Raises `UsageError`."""
     expression = None
     known = known_options(magic)
     if "--config" in known:
@@ -67,30 +67,30 @@ def parse(magic: Any, line: str) -> argparse.Namespace:
         if name.startswith("--") and name not in known:
             hint = near_match(name, known) or f"; the options are {', '.join(known)}"
             raise UsageError(f"there is no option {quoted(name)}{hint}")
-    found: argparse.Namespace = magic.parser.parse_args(words)
+    arguments: argparse.Namespace = magic.parser.parse_args(words)
     if "--config" in known:
-        found.config = expression
-    return found
+        arguments.config = expression
+    return arguments
 
 
 def known_options(magic: Any) -> list[str]:
-    """The long and short options of a magic."""
+    """List the long and short options of a magic."""
     return [option for action in magic.parser._actions for option in action.option_strings]
 
 
 def policy_from(options: argparse.Namespace) -> Policy | None:
-    """The policy that the options ask for; None where none of them does. Raises `UsageError`."""
-    given = {row.key: getattr(options, row.key) for row in FIELDS.values()}
-    if not any(value not in (None, False) for value in given.values()):
+    """Make the policy of the options; None if no option asks for one. Raises `UsageError`."""
+    values = {row.key: getattr(options, row.key) for row in FIELDS.values()}
+    if not any(value not in (None, False) for value in values.values()):
         return None
     try:
-        return policy_from_options(given)
+        return policy_from_options(values)
     except PolicyError as error:
         raise UsageError(str(error)) from None
 
 
 def variable_name(name: str, option: str) -> str:
-    """`name`, if it can be a variable's. Raises `UsageError`."""
+    """Return `name` if a variable can have it. Raises `UsageError`."""
     if name.isidentifier() and not keyword.iskeyword(name):
         return name
     near = identifier_of(name)
@@ -99,7 +99,7 @@ def variable_name(name: str, option: str) -> str:
 
 
 def expected_verdict(text: str | None) -> Verdict | None:
-    """The verdict behind `--expect`. Raises `UsageError` for one that can't be."""
+    """Parse the verdict behind `--expect`. Raises `UsageError` for one that can't be."""
     if text is None:
         return None
     kind, colon, by = text.partition(":")
@@ -116,7 +116,7 @@ def expected_verdict(text: str | None) -> Verdict | None:
 
 
 def evaluated(expression: str | None, names: dict[str, Any]) -> dict[str, Any] | None:
-    """The dict that the user's expression behind `--config` stands for. Raises `UsageError`."""
+    """Evaluate the user's expression behind `--config` to a dict. Raises `UsageError`."""
     if expression is None:
         return None
     try:
@@ -131,9 +131,9 @@ def evaluated(expression: str | None, names: dict[str, Any]) -> dict[str, Any] |
 
 
 def name_for(spec: str) -> str:
-    """The variable that a plugin loaded from `spec` is bound to: its class, its file or its module, in snake case.
+    """Name the variable for a plugin loaded from `spec` by its class, file or module, in snake case.
 
-    The plugin's own name isn't asked: a stranger doesn't choose what it hides in the user's notebook.
+    The plugin's own name isn't used: a stranger must not choose which variable of the user it replaces.
     """
     base = spec.rpartition("/")[2]
     stem, colon, attribute = base.rpartition(":")
@@ -142,12 +142,15 @@ def name_for(spec: str) -> str:
 
 
 def _take_expression(line: str, option: str) -> tuple[str, str | None]:
-    """The line without `option` and the Python expression behind it, which ends at the first space where it can."""
-    found = re.search(rf"(?:^|\s){option}(?:=|\s+|$)", line)
-    if found is None:
+    """Split `line` into a line without `option` and the Python expression behind that.
+
+    The expression ends at the first space where it can.
+    """
+    match = re.search(rf"(?:^|\s){option}(?:=|\s+|$)", line)
+    if match is None:
         return line, None
-    rest = line[found.end() :]
-    for end in [*(match.start() for match in re.finditer(r"\s", rest)), len(rest)]:
+    rest = line[match.end() :]
+    for end in [*(space.start() for space in re.finditer(r"\s", rest)), len(rest)]:
         text = rest[:end]
         try:
             tree = ast.parse(text, mode="eval").body
@@ -155,5 +158,5 @@ def _take_expression(line: str, option: str) -> tuple[str, str | None]:
             continue
         if isinstance(tree, ast.Constant) and isinstance(tree.value, str):
             text = tree.value  # an expression in quotes, as for a shell
-        return f"{line[: found.start()]} {rest[end:]}", text
+        return f"{line[: match.start()]} {rest[end:]}", text
     raise UsageError(f"{option}: {quoted(rest)} is no Python expression; write a dict, like {option} {{'key': 1}}")

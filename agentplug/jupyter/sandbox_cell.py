@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 from agentplug.contract.policy import Policy
 from agentplug.core.host.conversation import wait_for
@@ -15,18 +15,11 @@ from agentplug.core.sources.source import Module, Source
 from agentplug.errors import ProtocolViolation, SpecError
 from agentplug.jupyter.live import with_dashboard
 
-_RUNNER_PATH = "<agentplug cell runner>"  # `reporting` leaves frames of it out of tracebacks
-
-
-class CellOutcome(NamedTuple):
-    """How a cell's run ended, and the variables it left that were asked for (of a completed run)."""
-
-    run: Run
-    left: dict[str, Any]
+_RUNNER_PATH = "<agentplug cell runner>"  # left out of tracebacks by the worker
 
 
 def cell_plugin(cell: str, wanted: Sequence[str] = ()) -> Source:
-    """The source of a plugin that runs `cell` and brings the variables `wanted` back. Raises `SpecError`."""
+    """Make the source of a plugin that runs `cell` and returns the variables `wanted`. Raises `SpecError`."""
     if not cell.strip():
         raise SpecError("the cell is empty; write what the worker should run below the line of %%sandbox")
     runner = files("agentplug.jupyter").joinpath("cell_runner.py").read_text("utf-8")
@@ -38,30 +31,33 @@ def cell_plugin(cell: str, wanted: Sequence[str] = ()) -> Source:
 def run_cell(
     cell: str,
     policy: Policy | None,
-    given: Mapping[str, Any],
+    variables: Mapping[str, Any],
     wanted: Sequence[str],
     bind: Callable[[Run], None],
     *,
     live: bool = False,
-) -> CellOutcome:
-    """Run `cell` with the variables `given`. `bind` gets the run, also that of an interrupted cell."""
+) -> tuple[Run, dict[str, Any]]:
+    """Run `cell` with `variables`; return the run and, if it completed, the variables `wanted`.
+
+    `bind` gets the run, also that of an interrupted cell.
+    """
     plugin = SandboxedPlugin(cell_plugin(cell, wanted), policy)
     try:
-        run = run_bound(plugin, dict(given), bind, live=live)
+        run = run_bound(plugin, dict(variables), bind, live=live)
     finally:
         plugin.close_sync()
     if run.verdict.kind != "completed":
-        return CellOutcome(run, {})
-    value, left = _unwrapped(run, wanted)
+        return run, {}
+    value, left = _unwrap(run, wanted)
     run = run.__replace__(value=value)
     bind(run)
-    return CellOutcome(run, left)
+    return run, left
 
 
-def _unwrapped(run: Run, wanted: Sequence[str]) -> tuple[Any, dict[str, Any]]:
-    """The cell's last value and the variables it left. The cell shares its worker with the runner: believe neither.
+def _unwrap(run: Run, wanted: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """Split the reply into the cell's last value and its variables. Raises `ProtocolViolation`.
 
-    Else what it ran could bind any name in the user's notebook. Raises `ProtocolViolation`.
+    The cell can alter the runner in its worker, so the reply is checked: no other name of the notebook may be bound.
     """
     match run.value:
         case {"last value": value, "-o": dict(left)} if len(run.value) == 2 and left.keys() == set(wanted):
@@ -74,7 +70,7 @@ def _unwrapped(run: Run, wanted: Sequence[str]) -> tuple[Any, dict[str, Any]]:
 
 
 def run_bound(plugin: SandboxedPlugin, value: Any, bind: Callable[[Run], None], *, live: bool = False) -> Run:
-    """`plugin.run(value)`, waited for; an interrupt stops it, and is raised on once `bind` has the partial run."""
+    """Run `plugin` on `value` and wait; an interrupt stops the run, and is raised again after `bind` got it."""
     before = plugin.runs[-1] if plugin.runs else None
     try:
         run = with_dashboard(plugin, value) if live else wait_for(plugin.run(value))

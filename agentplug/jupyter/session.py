@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """What the magics of one shell share."""
+    """The plugins and variables that the magics of one shell share."""
 
     def __init__(self, ip: InteractiveShell) -> None:
         self.ip = ip
@@ -30,7 +31,7 @@ class Session:
         return names
 
     def plugin(self, name: str) -> AnyPlugin:
-        """The plugin of that name. Raises `UsageError`."""
+        """Return the plugin of that name. Raises `UsageError`."""
         plugins = self.manager.plugins
         if name not in plugins:
             known = ", ".join(printable(key, 60) for key in plugins) or "none"
@@ -41,20 +42,20 @@ class Session:
     def load(
         self, source: object, name: str, policy: Any, config: dict[str, Any] | None, *, locked: bool = False
     ) -> SandboxedPlugin:
-        """Load a plugin, register and bind it; raises what `PluginManager.load` does."""
+        """Load a plugin and bind it to the variable `name`; raises what `PluginManager.load` raises."""
         plugin = wait_for(self.manager.load(source, name, policy, config, locked=locked))
         self.names[name] = plugin
         return plugin
 
     def unload(self, name: str) -> None:
-        """Close a plugin, forget it, and drop the variable if that is still the plugin."""
+        """Close a plugin and drop its variable, unless that has another value by now."""
         plugin = self.plugin(name)
         wait_for(self.manager.unregister(name))
         if self.names.get(name) is plugin:
             del self.names[name]
 
     def reload(self, name: str) -> AnyPlugin:
-        """Load a plugin anew; its variable follows if it still was the plugin."""
+        """Load a plugin again and bind its variable anew, unless that has another value by now."""
         before = self.plugin(name)
         plugin = wait_for(self.manager.reload(name))
         if self.names.get(name) is before:
@@ -71,7 +72,7 @@ class Session:
 
 
 class PluginList:
-    """What `%plugins` shows: one row a plugin, as they are now. `manager` is the session's `PluginManager`."""
+    """The value of `%plugins`: one row a plugin, as they were then. `manager` is the session's `PluginManager`."""
 
     def __init__(self, manager: PluginManager) -> None:
         self.manager = manager
@@ -80,10 +81,7 @@ class PluginList:
     def __repr__(self) -> str:
         if not self._rows:
             return "No plugin is loaded; load one with %load_plugin SPEC."
-        table = [list(self._rows[0]), *([printable(text, 60) for text in row.values()] for row in self._rows)]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in table]
-        return "\n".join(line.rstrip() for line in lines)
+        return aligned([{name: printable(text, 60) for name, text in row.items()} for row in self._rows])
 
     def _repr_html_(self) -> str:
         from agentplug.report.cards import plugins_table
@@ -91,17 +89,25 @@ class PluginList:
         return plugins_table(self._rows)
 
 
+def aligned(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return `rows` as lines of text in columns, with their keys as the first line."""
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)
+
+
 _sessions: dict[int, Session] = {}
 
 
 def open_session(ip: InteractiveShell) -> Session:
-    """Make the session of `ip`, which `session_of` finds until `close_session`."""
+    """Make the session of `ip`, which `session_of` returns until `close_session`."""
     session = _sessions[id(ip)] = Session(ip)
     return session
 
 
 def session_of(ip: InteractiveShell) -> Session | None:
-    """The session whose plugins the magics of `ip` load; None while the extension isn't loaded."""
+    """Return the session of the magics of `ip`; None while the extension isn't loaded."""
     return _sessions.get(id(ip))
 
 

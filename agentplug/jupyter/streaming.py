@@ -1,8 +1,8 @@
-"""What plugins print, written into the cell that called them (host).
+"""The output of plugins, written into the cell that called them (host).
 
 A sink is called on the watchdog's thread. It writes inside a copy of the calling cell's context, where ipykernel
-(from 6.29 on) keeps the cell's identity, so the text lands in that cell however late it comes, and nobody else's
-output moves. The kernel's streams buffer and send a few times a second; a terminal is written at once.
+(from 6.29 on) stores the cell's identity, so late text too appears below that cell. The kernel's streams buffer and
+send a few times a second; a terminal is written at once.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from agentplug.contract.text import printable
 BURST_CHARACTERS = 512 * 1024
 CHARACTERS_A_SECOND = 128 * 1024
 
-_TOLD = "\n[agentplug: more was printed than a notebook should carry; the run's stdout and stderr have it]\n"
+_CUT_NOTE = "\n[agentplug: more was printed than a notebook should carry; the run's stdout and stderr have it]\n"
 
 
 class Allowance:
-    """A bucket of characters that refills as time passes, shared by all cells of a session."""
+    """A number of characters that grows as time passes, up to `burst`; shared by all cells of a session."""
 
     def __init__(self, burst: int = BURST_CHARACTERS, a_second: int = CHARACTERS_A_SECOND) -> None:
         self._burst, self._a_second = burst, a_second
@@ -32,7 +32,7 @@ class Allowance:
         self._lock = threading.Lock()
 
     def take(self, wanted: int) -> int:
-        """How many of `wanted` characters may be written now."""
+        """Take up to `wanted` characters; return how many may be written now."""
         with self._lock:
             now_s = time.monotonic()
             self._left = min(self._burst, self._left + (now_s - self._at_s) * self._a_second)
@@ -43,7 +43,7 @@ class Allowance:
 
 
 class CellSink:
-    """Writes one call's output into the cell that was running when this was made."""
+    """Writes one call's output into the cell that was running when the sink was made."""
 
     def __init__(self, allowance: Allowance) -> None:
         self._streams: dict[str, TextIO] = {"stdout": sys.stdout, "stderr": sys.stderr}
@@ -52,32 +52,28 @@ class CellSink:
         self._cut = False
 
     def __call__(self, name: str, text: str) -> None:
-        """Write `text` to the stream `name`, made harmless; past the allowance it says so, once, and stops."""
+        """Write `text`, made harmless, to the stream `name`; at the end of the allowance write a note and stop."""
         if self._cut:
             return
         granted = self._allowance.take(len(text))
-        shown = harmless(text[:granted])
+        output = harmless(text[:granted])
         if granted < len(text):
             self._cut = True
-            shown += _TOLD
+            output += _CUT_NOTE
         try:
-            self._context.run(self._write, self._streams[name], shown)
-        except (OSError, ValueError):  # that stream was closed meanwhile: the text is in the run
+            self._context.run(self._streams[name].write, output)
+        except (OSError, ValueError):  # the stream was closed meanwhile; the run has the text
             self._cut = True
-
-    @staticmethod
-    def _write(stream: TextIO, text: str) -> None:
-        stream.write(text)
 
 
 def harmless(text: str) -> str:
-    """`text` with its lines and tabs, and everything else that steers a display made visible."""
+    """Return `text` with its line breaks and tabs, everything else that steers a display made visible."""
     return "\n".join(
         part if part.isprintable() else printable(part, len(part), lines=True) for part in text.split("\n")
     )
 
 
 def sink_maker() -> Callable[[], CellSink]:
-    """For `stream_to`: a sink for each call."""
+    """Return a function that makes a sink for each call, for `stream_to`."""
     allowance = Allowance()
     return lambda: CellSink(allowance)

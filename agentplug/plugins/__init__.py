@@ -1,1 +1,1 @@
-"""Plugins that behave, to start from (worker side). `word_count` is the model: one file, one class, all stdlib."""
+"""Well-behaved plugins as examples (worker side). `word_count` is the model: one file, one class, all stdlib."""

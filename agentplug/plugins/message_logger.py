@@ -1,4 +1,4 @@
-"""Writes every message of an agent down as a line of JSON, and changes nothing (worker side)."""
+"""Writes every message of an agent as a line of JSON, and changes nothing (worker side)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class MessageLoggerPlugin:
     """Observes all agent points. Lines go to `path`, whose folder the policy has to grant, or to standard output.
 
     Configuration: `path`; `max_bytes` (5,000,000), where the file becomes `path.1`, and `backups` (3), how many of
-    those stay; `redact_keys`, names whose values aren't written, be it in members or in texts; `redact_patterns`,
-    what else isn't (the shapes of known tokens); `max_characters` (20,000), kept of one message.
+    those stay; `redact_keys`, names whose values aren't written, in members and in texts; `redact_patterns`, other
+    texts to leave out (by default known tokens); `max_characters` (20,000), the most to write of one message.
     """
 
     name, version = "message_logger", "1.0"
@@ -40,33 +40,33 @@ class MessageLoggerPlugin:
         self._secrets = [re.compile(one) for one in (in_text, *config.get("redact_patterns", _TOKENS))]
 
     async def on_message(self, point: str, message: Mapping[str, Any]) -> None:
-        """Write down what the message says, and whether it was denied."""
-        told = {name: value for name, value in message.items() if value or name == "seq"}
-        if "dispatch" in told:  # without the original: a transform may have taken out what shouldn't be kept
-            told["dispatch"] = {name: told["dispatch"].get(name) for name in ("allowed", "denied_by", "reason")}
-        self._write({"point": point, **told})
+        """Write the message, and whether it was denied."""
+        fields = {name: value for name, value in message.items() if value or name == "seq"}
+        if "dispatch" in fields:  # without the original: a transform may have removed secrets
+            fields["dispatch"] = {name: fields["dispatch"].get(name) for name in ("allowed", "denied_by", "reason")}
+        self._write({"point": point, **fields})
 
     async def process(self, input_data: Any) -> Any:
-        """In a chain of plugins: write the data down, and pass them on."""
+        """Write the data and return them, for use in a chain of plugins."""
         self._write({"point": "process", "data": input_data})
         return input_data
 
-    def _write(self, told: Mapping[str, Any]) -> None:
+    def _write(self, fields: Mapping[str, Any]) -> None:
         self._left = self._most
-        line = json.dumps(self._plain(told, 0))  # ASCII: harmless in a terminal, whatever the message holds
-        self._out.handle(makeLogRecord({"msg": line}))  # a full disk is told on standard error, and nothing is raised
+        line = json.dumps(self._plain(fields, 0))  # ASCII: harmless in a terminal
+        self._out.handle(makeLogRecord({"msg": line}))  # prints an error, as of a full disk, and raises none
 
     def _plain(self, value: Any, depth: int) -> Any:
-        """What JSON has for `value`, while there is room for it. Runs no code of the value's but its iteration."""
+        """Convert `value` to plain JSON data, while there is room. Runs no code of the value but its iteration."""
         self._left -= 1
         if self._left <= 0 or depth > 32:
             return "…"
         if isinstance(value, str):
             text = value[: self._left + 100_000].encode(errors="replace").decode()
             for secret in self._secrets:
-                text = secret.sub(lambda found: (found.groupdict().get("kept") or "") + "[redacted]", text)
-            kept, self._left = text[: self._left], self._left - len(text)
-            return kept if self._left >= 0 else kept + "…"
+                text = secret.sub(lambda match: (match.groupdict().get("kept") or "") + "[redacted]", text)
+            text, self._left = text[: self._left], self._left - len(text)
+            return text if self._left >= 0 else text + "…"
         if value is None or (isinstance(value, (int, float)) and -(1 << 53) <= value <= 1 << 53):
             return value
         if isinstance(value, (list, tuple, set, frozenset)):

@@ -1,6 +1,6 @@
-"""Takes e-mail addresses, phone and card numbers, IBANs and IPv4 addresses out of an agent's messages (worker side).
+"""Removes e-mail addresses, phone and card numbers, IBANs and IPv4 addresses from an agent's messages (worker side).
 
-Where numbers have a checksum it is computed, so that what only looks like a card isn't taken for one.
+Checksums are verified, so that a number which only looks like a card's stays.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _WHERE = {
     "server_tool_call": ("server_tool_call",),
     "server_tool_call_response": ("server_tool_call_response",),
 }
-_LEFT_ALONE = ("blob", "uri", "file")  # data and references, which would break
+_LEFT_ALONE = ("blob", "uri", "file")  # changing data and references would break them
 
 
 class _Kind(NamedTuple):
-    """`shape` finds candidates; `size` says how many characters of one, from its beginning, are to go; 0: none."""
+    """`shape` matches candidates; `size` returns how many characters of one to remove from its start, or 0."""
 
     shape: re.Pattern[str]
     size: Callable[[str], int] = len
@@ -41,7 +41,7 @@ _IN_NUMBERS = str.maketrans({**_NUMBERS, **{letter.lower(): number for letter, n
 
 
 def _is_card(text: str) -> bool:
-    """An issuer's first digits with the length of its numbers, and Luhn's checksum (ISO/IEC 7812-1)."""
+    """True if the issuer's digits, the length and Luhn's checksum are right (ISO/IEC 7812-1)."""
     number = text.replace(" ", "").replace("-", "")
     if not _CARD.fullmatch(number):
         return False
@@ -49,7 +49,7 @@ def _is_card(text: str) -> bool:
 
 
 def _is_iban(text: str) -> bool:
-    """The check digits of ISO 13616."""
+    """True if the check digits are right (ISO 13616)."""
     compact = text.replace(" ", "")
     return 15 <= len(compact) <= 34 and int((compact[4:] + compact[:4]).translate(_IN_NUMBERS)) % 97 == 1
 
@@ -57,25 +57,26 @@ def _is_iban(text: str) -> bool:
 _GAP = re.compile("[ -]")
 
 
-def _longest(holds: Callable[[str], bool]) -> Callable[[str], int]:
-    """The size of the longest beginning that ends where a word does and for which `holds`: a number is often followed
-    by another, which the shape has no reason to leave out.
+def _longest(check: Callable[[str], bool]) -> Callable[[str], int]:
+    """Return a `size` for the longest beginning that ends at a gap and passes `check`.
+
+    A match may reach into a following number, which must stay.
     """
 
     def size(text: str) -> int:
         ends = [len(text), *(gap.start() for gap in reversed([*_GAP.finditer(text)]))]
-        return next((end for end in ends if holds(text[:end])), 0)
+        return next((end for end in ends if check(text[:end])), 0)
 
     return size
 
 
 def _email(text: str) -> int:
     top = text.rpartition(".")[2]
-    return len(text) if len(top) > 1 and not top.isdecimal() else 0  # package@1.2.10 is none
+    return len(text) if len(top) > 1 and not top.isdecimal() else 0  # package@1.2.10 is no address
 
 
 def _phone(text: str) -> int:
-    """With the 0 of its country alone a number is longer than 02110-1301, which is a place."""
+    """Require 10 digits after a national 0, since 02110-1301 is a postal code."""
     least = 10 if text.startswith(("0", "(0")) else 8
     return len(text) if least <= len(re.findall(r"\d", text)) <= 15 else 0
 
@@ -111,12 +112,12 @@ _KINDS = {
 
 
 class PiiRedactorPlugin:
-    """Transforms texts, and the arguments and results of tools; what it takes out becomes `[email]` and the like.
+    """Transforms texts, and the arguments and results of tools: an e-mail address becomes `[email]`, and so on.
 
-    JSON that stands in a text stays JSON, and a number in it that is a card's becomes text. Blobs, files, addresses
-    of resources and the names of tools are left alone. Configuration: `kinds`, which of email, iban, credit_card,
-    ipv4 and phone (all); `patterns`, more of them: `{"badge": "B-[0-9]{6}"}`. What it took out of a message is
-    counted by kind, in a line of JSON on standard output.
+    JSON in a text stays JSON; a card's number in JSON becomes a text. Blobs, files, addresses of resources and names
+    of tools stay as they are. Configuration: `kinds`, some of email, iban, credit_card, ipv4 and phone (all);
+    `patterns`, more kinds: `{"badge": "B-[0-9]{6}"}`. A line of JSON on standard output counts the removals from a
+    message by kind.
     """
 
     name, version = "pii_redactor", "1.0"
@@ -133,9 +134,9 @@ class PiiRedactorPlugin:
         self._counts: Counter[str] = Counter()
 
     async def on_message(self, point: str, message: Mapping[str, Any]) -> list[Any] | None:
-        """The message's parts without what was found; None if nothing was.
+        """Return the message's parts, redacted; None if there was nothing to redact.
 
-        Raises `ValueError` for a message that was too large to be shown whole: what isn't here would pass as it is.
+        Raises `ValueError` for a truncated message: the missing text would pass unredacted.
         """
         if message.get("truncated"):
             raise ValueError(
@@ -149,7 +150,7 @@ class PiiRedactorPlugin:
         return parts
 
     async def process(self, input_data: Any) -> Any:
-        """The data without what was found. Raises `TypeError`, `ValueError` for what can't be looked into."""
+        """Return the data, redacted. Raises `TypeError` or `ValueError` for data that can't be searched."""
         return self._value(input_data, 0)
 
     def _part(self, part: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,31 +176,31 @@ class PiiRedactorPlugin:
         raise TypeError(f"a {type(value).__name__} can't be looked into")
 
     def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[Any, Any]:
-        found: dict[Any, Any] = {}
+        redacted: dict[Any, Any] = {}
         for key, item in value.items():
             name = self._text(key) if isinstance(key, str) else key
-            while name in found:  # two addresses were keys here
-                name = f"{name} {len(found) + 1}"
-            found[name] = self._value(item, depth + 1)
-        return found
+            while name in redacted:  # two keys were addresses
+                name = f"{name} {len(redacted) + 1}"
+            redacted[name] = self._value(item, depth + 1)
+        return redacted
 
     def _json(self, text: str, depth: int) -> str:
-        """JSON as text stays JSON: arguments often come so."""
+        """Redact JSON in a text, as tools' arguments often are, to JSON."""
         try:
             before = json.loads(text)
             after = self._value(before, depth + 1)
-        except (ValueError, RecursionError):  # none, or too deep
+        except (ValueError, RecursionError):  # not JSON, or too deep
             return self._text(text)
         return text if after == before else json.dumps(after, ensure_ascii=False)
 
     def _text(self, text: str) -> str:
         for name, kind in self._kinds.items():
             pieces, done, at = [], 0, 0
-            while at <= len(text) and (found := kind.shape.search(text, at)):
-                size = kind.size(found.group())
-                at = found.start() + max(size, 1)
+            while at <= len(text) and (match := kind.shape.search(text, at)):
+                size = kind.size(match.group())
+                at = match.start() + max(size, 1)
                 if size:
-                    pieces += [text[done : found.start()], f"[{name}]"]
+                    pieces += [text[done : match.start()], f"[{name}]"]
                     done = at
                     self._counts[name] += 1
             text = "".join([*pieces, text[done:]])

@@ -1,7 +1,7 @@
 """Denies tool calls, their results and outputs that carry credentials (worker side).
 
-It knows credentials by their shape, so it is a guard against accidents: one that is encoded, split or in no known
-shape passes. Whatever it says names the kind of what it found, and never a character of it.
+It recognises credentials by their shape, so it guards against accidents: a credential that is encoded, split or in
+no known shape passes. Its messages name the kind of a credential, and never a character of it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 _MOST_DEPTH = 64
 
-# A token begins where no character of its own kind stands before it, and its repeats give nothing back (++): so no
-# text makes a search longer than a few times its length.
+# A token has no character of its own kind before it, and its repeats are possessive (++), so every search takes
+# linear time.
 _SHAPES = {
     "an AWS access key": r"(?<![A-Za-z0-9/+])A(?:KIA|SIA)[A-Z2-7]{16}(?![A-Za-z0-9/+])",
     "a GitHub token": r"(?<!\w)(?:gh[pousr]_[A-Za-z0-9]{36,}+|github_pat_\w{60,}+)",
@@ -47,53 +47,51 @@ _PLACEHOLDER = re.compile(
 class SecretGuardPlugin:
     """Vetoes at `pre_tool_call`, `post_tool_call` and `output`.
 
-    Configuration: `patterns`, more kinds: `{"a badge number": "B-[0-9]{6}"}`; `allow`, regular expressions: what one
-    of them matches from beginning to end is no secret; `allow_cut` (False): let messages pass that were too large to
-    be shown whole, if what is shown of them may.
+    Configuration: `patterns`, more kinds: `{"a badge number": "B-[0-9]{6}"}`; `allow`, regular expressions of texts
+    that are no secrets; each must match the whole text; `allow_cut` (False): let truncated messages pass, if the
+    part that is there may.
     """
 
     name, version = "secret_guard", "1.0"
     hooks = dict.fromkeys(("pre_tool_call", "post_tool_call", "output"), "veto")
 
     async def initialize(self, config: Mapping[str, Any]) -> None:
-        """Take the configuration. Raises `re.error` for what is no regular expression."""
+        """Take the configuration. Raises `re.error` for an invalid regular expression."""
         shapes = {**_SHAPES, **config.get("patterns", {})}
         self._shapes = {kind: re.compile(shape) for kind, shape in shapes.items()}
         self._allow_cut = bool(config.get("allow_cut", False))
         self._allow = [re.compile(one) for one in config.get("allow", ())]
 
     async def on_message(self, point: str, message: Mapping[str, Any]) -> dict[str, str] | None:
-        """Deny the message if it carries a credential, or if it isn't all here."""
-        found = self._found(message["parts"])
-        if found:
-            return {"deny": f"it carries {found}"}
+        """Deny the message if it carries a credential, or if it is truncated."""
+        if kinds := self._kinds(message["parts"]):
+            return {"deny": f"it carries {kinds}"}
         if message.get("truncated") and not self._allow_cut:
             return {"deny": "it is too large to be seen whole; the configuration allow_cut lets such pass"}
         return None
 
     async def process(self, input_data: Any) -> Any:
-        """In a chain of plugins: pass the data on. Raises `ValueError` if they carry a credential."""
-        found = self._found(input_data)
-        if found:
-            raise ValueError(f"the data carry {found}")
+        """Return the data, for use in a chain of plugins. Raises `ValueError` if they carry a credential."""
+        if kinds := self._kinds(input_data):
+            raise ValueError(f"the data carry {kinds}")
         return input_data
 
-    def _found(self, value: Any) -> str:
-        """The kinds of what `value` carries, in words."""
+    def _kinds(self, value: Any) -> str:
+        """Name the kinds of credentials in `value`; "" for none."""
         texts = list(_texts(value, 0))
         kinds = [kind for kind, shape in self._shapes.items() if any(self._carries(text, shape) for text in texts)]
         return " and ".join(kinds)
 
     def _carries(self, text: str, shape: re.Pattern[str]) -> bool:
         return any(
-            _is_likely(found) and not any(one.fullmatch(found.group()) for one in self._allow)
-            for found in shape.finditer(text)
+            _is_likely(match) and not any(one.fullmatch(match.group()) for one in self._allow)
+            for match in shape.finditer(text)
         )
 
 
 def _texts(value: Any, depth: int) -> Iterator[str]:
-    """All texts in `value`, each with the name that it stands under. Raises for what can't be looked into: whoever
-    says that something may pass has to have seen all of it.
+    """Yield all texts in `value`, each with its key. Raises `TypeError` or `ValueError` for a value that can't be
+    searched: only a message that was searched whole may pass.
     """
     if depth > _MOST_DEPTH:
         raise ValueError(f"nested deeper than {_MOST_DEPTH} levels")
@@ -108,7 +106,7 @@ def _texts(value: Any, depth: int) -> Iterator[str]:
             else:
                 yield from (str(key), *_texts(item, depth + 1))
         if value.get("type") == "blob" and isinstance(value.get("content"), str):
-            yield _decoded(value["content"])
+            yield _decode(value["content"])
     elif isinstance(value, (list, tuple, set, frozenset)):
         for item in value:
             yield from _texts(item, depth + 1)
@@ -116,20 +114,20 @@ def _texts(value: Any, depth: int) -> Iterator[str]:
         raise TypeError(f"a {type(value).__name__} can't be looked into")
 
 
-def _is_likely(found: re.Match[str]) -> bool:
-    """Whether what has the shape is more than that: not an example, nor a header alone, nor the name of something."""
-    parts = found.groupdict()
+def _is_likely(match: re.Match[str]) -> bool:
+    """True unless the match is an example, a header without a body, or a name."""
+    parts = match.groupdict()
     if "body" in parts:
         return _BASE64.search(parts["body"]) is not None
     if "header" in parts:
         return _is_header(parts["header"])
-    if _PLACEHOLDER.search(parts.get("random") or parts.get("word") or found.group()):
+    if _PLACEHOLDER.search(parts.get("random") or parts.get("word") or match.group()):
         return False
     return "random" not in parts or _is_random(parts["random"])
 
 
 def _is_random(word: str) -> bool:
-    """Letters and digits in a row of 16 or more, of at least 3 bits each: names and paths have shorter ones."""
+    """True for a row of 16 or more letters and digits, of at least 3 bits each; names and paths have shorter rows."""
     row = max(re.split(r"[-_./=~+]", word[:1000]), key=len)
     if len(row) < 16 or not re.search(r"\d", row) or not re.search(r"[A-Za-z]", row):
         return False
@@ -137,18 +135,18 @@ def _is_random(word: str) -> bool:
 
 
 def _is_header(text: str) -> bool:
-    """Whether this is a web token's first part: JSON that names an algorithm."""
+    """True if `text` is a web token's first part: JSON that names an algorithm."""
     if len(text) > 4000:
         return True
     try:
-        header = json.loads(_decoded(text))
+        header = json.loads(_decode(text))
     except (ValueError, RecursionError):
         return False
     return isinstance(header, dict) and "alg" in header
 
 
-def _decoded(text: str) -> str:
-    """What is encoded in base64 (of either alphabet, padded or not); `text` itself, if it isn't."""
+def _decode(text: str) -> str:
+    """Decode base64 (of either alphabet, padded or not); return `text` itself if it isn't base64."""
     try:
         data = text.encode("ascii").translate(bytes.maketrans(b"-_", b"+/"))
         return binascii.a2b_base64(data + b"==").decode("latin-1")

@@ -13,9 +13,9 @@ _WORDS_PER_MINUTE = 230
 
 
 class WordCountPlugin:
-    """Counts the words of a text, and what else tells how long and how varied it is.
+    """Counts the words and sentences of a text, and measures how varied it is.
 
-    The input is the text, or a dict that holds it under `text`. Configuration: `top`, how many of the most frequent
+    The input is the text, or a dict with the text under `text`. Configuration: `top`, how many of the most frequent
     words to report (5), and `ignore`, words that don't count as frequent.
     """
 
@@ -28,7 +28,7 @@ class WordCountPlugin:
         self._ignore = {word.casefold() for word in config.get("ignore", ())}
 
     async def process(self, input_data: Any) -> dict[str, Any]:
-        """Characters, words, sentences, distinct words, most frequent words, and minutes to read."""
+        """Count characters, words, sentences, distinct and frequent words; estimate the minutes to read."""
         text = input_data.get("text") if isinstance(input_data, Mapping) else input_data
         if not isinstance(text, str):
             raise TypeError(f"text is a {type(text).__name__}; pass a str, or a dict with a str under 'text'")

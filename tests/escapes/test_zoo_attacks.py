@@ -139,10 +139,10 @@ def test_an_attack_is_contained(name: str, rows: dict[str, Row], request: pytest
 async def freely(attack: Attack, name: str) -> tuple[Seen, list[str]]:
     """What the attack does where nothing stops it, and what that does to its stage."""
     async with Stage() as stage:
-        given = stage.fill(GIVEN.get(name, attack.given), freely=True)
+        given = stage.fill(GIVEN.get(name, attack.argument), freely=True)
         folder = os.path.join(os.path.dirname(stage.bait["project"]), "scratch")
         os.mkdir(folder)
-        stage.look()
+        stage.accept_files()
         seen = run_unconfined(
             FREELY,
             {"folder": folder, "spec": attack.spec, "given": given},

@@ -76,7 +76,7 @@ async def let_loose(way: str, attack: Attack, stage: Stage) -> tuple[Row, bool]:
     try:
         job = Job(
             attack.spec,
-            stage.fill(_GIVEN.get(name, attack.given), freely=True),
+            stage.fill(_GIVEN.get(name, attack.argument), freely=True),
             folder,
             list(granted.read),
             granted.processes,
@@ -123,7 +123,7 @@ def _unbounded(way: str, attack: Attack, seen: dict[str, Any]) -> list[str]:
 
 def got_its_way(attack: Attack, outcome: str) -> bool:
     """It ended as it meant to. One that calls a service has done so only if that was called: the stage says."""
-    calls = attack.family == "network" and str(attack.given).startswith("$")
+    calls = attack.family == "network" and str(attack.argument).startswith("$")
     refusal_due = any(verdict.startswith(("failed:", "limited:")) for verdict in attack.contained)
     return outcome == "completed" and "completed" not in attack.contained and refusal_due and not calls
 

@@ -197,23 +197,23 @@ async def test_what_is_left_behind_shows() -> None:
 
 BREACHED = {
     "network": (
-        attack("network:Caller", "completed", given="$tcp", policy=TIGHT.replace(network=True)),
+        attack("network:Caller", "completed", argument="$tcp", policy=TIGHT.replace(network=True)),
         "the tcp service was called",
     ),
     "key": (
-        attack("files:Snoop", "completed", given="$home", granted=(("read", ("$home",)),)),
+        attack("files:Snoop", "completed", argument="$home", granted=(("read", ("$home",)),)),
         "the secret key was read",
     ),
     "file": (
-        attack("scratch:Linker", "completed", given="$secret", granted=(("read", ("$project",)),)),
+        attack("scratch:Linker", "completed", argument="$secret", granted=(("read", ("$project",)),)),
         "the secret file was read",
     ),
     "content": (
-        attack("files:Vandal", "completed", given="$secret", granted=(("write", ("$project",)),)),
+        attack("files:Vandal", "completed", argument="$secret", granted=(("write", ("$project",)),)),
         "project/secret.txt was changed",
     ),
     "planted": (
-        attack("files:Planter", "completed", given=["$project"], granted=(("write", ("$project",)),)),
+        attack("files:Planter", "completed", argument=["$project"], granted=(("write", ("$project",)),)),
         "project/sitecustomize.py was changed",
     ),
     "verdict": (attack("cpu:Spinner", "completed"), "the verdict is none of completed"),

@@ -219,7 +219,7 @@ def wait_for_a_busy_child(process: psutil.Process) -> psutil.Process:
 def test_the_options_are_those_of_the_command() -> None:
     """Each field of a policy has an option of `agentplug run`, as the table of fields says."""
     command = next(command for command in app.registered_commands if command.callback.__name__ == "run")
-    names = set(command.callback.__annotations__) - {"spec", "given", "as_json", "config", "locked", "return"}
+    names = set(command.callback.__annotations__) - {"spec", "argument", "as_json", "config", "locked", "return"}
 
     assert names == {row.key for row in FIELDS.values()}
     assert list(FIELDS) == [field.name for field in fields(Policy)]

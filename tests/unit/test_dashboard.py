@@ -253,7 +253,7 @@ async def test_only_a_live_view_hides_what_is_before_it(sleeper: SandboxedPlugin
     """Its own dead widgets; before a finished run is somebody else's output."""
     run = await sleeper.run(0)
     assert "<style" not in dashboard(run)._repr_html_()
-    assert drawing.kept("x", "").count(":not(:has(*)){display:none}") == 1
+    assert drawing.saved("x", "").count(":not(:has(*)){display:none}") == 1
 
 
 async def test_each_update_counts_the_plugins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,10 +264,10 @@ async def test_each_update_counts_the_plugins_anew(monkeypatch: pytest.MonkeyPat
     async with PluginManager() as manager:
         shown = dashboard(manager)
         beside = view._View(shown._board, shown._actions, shown.__repr__)
-        beside._keep_still()
+        beside._save_still()
         await manager.register(SleeperPlugin(), trusted=True)
         beside._refresh()
-        beside._keep_still()
+        beside._save_still()
     assert sent == ["<Dashboard of 0 plugins>", "<Dashboard of 1 plugin>"]
 
 

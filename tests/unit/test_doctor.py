@@ -142,8 +142,8 @@ def test_a_variable_of_the_hosts_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("DOCTORS_KEY", "secret")
     path = f"PATH={os.environ.get('PATH', '')}"
 
-    assert of_environment([path, "HOME=/elsewhere", "DOCTORS_KEY=another"]).held
-    assert not of_environment([path, "DOCTORS_KEY=secret"]).held
+    assert of_environment([path, "HOME=/elsewhere", "DOCTORS_KEY=another"]).holds
+    assert not of_environment([path, "DOCTORS_KEY=secret"]).holds
 
 
 # ---------------------------------------------------------------------- what is shown

@@ -295,7 +295,7 @@ async def test_a_worker_finds_nothing_of_what_its_zygote_was_started_with(monkey
     finally:
         zygote_for(preload).close()
     assert sorted(variable.partition("=")[0] for variable in found) == ["HOME", "LANG", "PATH"]
-    assert of_environment(found).held
+    assert of_environment(found).holds
 
 
 async def test_a_zygote_that_dies_is_replaced() -> None:

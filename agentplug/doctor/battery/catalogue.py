@@ -1,7 +1,7 @@
-"""Every attack of the zoo, once: what it is aimed at, under which policy, and which verdicts will do (host).
+"""Every attack of the zoo, once: its target, its policy and the accepted verdicts (host).
 
-Specs are strings: nothing of the zoo is imported here. In `given` and `granted`, `$name` stands for a bait of the
-stage. Numbers bound what an attack would do if nothing else did.
+Specs are strings: nothing of the zoo is imported here. In `argument` and `granted`, `$name` stands for a bait of the
+stage. Numbers bound an attack that no barrier stops.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ PORT = TIGHT.replace(network=(9,))
 
 @dataclass(frozen=True)
 class Attack:
-    """One attack. `contained` holds the verdicts that will do, as texts; the first is the one that its class names.
+    """One attack. `contained` are the accepted verdicts as texts; the first is the one that its class names.
 
-    `given` is the template of its input, `granted` of fields of the policy, as (field, templates) pairs. It is called
-    up to `calls` times, until it returns something or doesn't complete.
+    `argument` is the template of its input; `granted` has templates for fields of the policy, as (field, templates)
+    pairs. The plugin is called up to `calls` times, until it returns something or doesn't complete.
     """
 
     spec: str
     target: str
     contained: tuple[str, ...]
     policy: Policy = TIGHT
-    given: Any = None
+    argument: Any = None
     granted: tuple[tuple[str, tuple[str, ...]], ...] = ()
     calls: int = 1
 
     @property
     def family(self) -> str:
-        """The zoo's module that it lives in."""
+        """The module of the zoo that has the attack."""
         return self.spec.partition(":")[0].rpartition(".")[2]
 
     @property
     def name(self) -> str:
-        """Its class."""
+        """The name of the attack's class."""
         return self.spec.rpartition(":")[2]
 
 
@@ -51,11 +51,11 @@ def _attack(
     target: str,
     *contained: str,
     policy: Policy = TIGHT,
-    given: Any = None,
+    argument: Any = None,
     granted: tuple[tuple[str, tuple[str, ...]], ...] = (),
     calls: int = 1,
 ) -> Attack:
-    return Attack(f"agentplug.zoo.{name}", target, contained, policy, given, granted, calls)
+    return Attack(f"agentplug.zoo.{name}", target, contained, policy, argument, granted, calls)
 
 
 _MEMORY, _CPU, _WALL, _DISK, _FILES = (f"limited:{name}" for name in ("memory", "cpu", "wall", "disk", "files"))
@@ -63,14 +63,15 @@ _FORKS, _THREADS, _REPLY = (f"limited:{name}" for name in ("processes", "threads
 _REFUSED, _ERROR, _DONE = "failed:PermissionError", "failed:OSError", "completed"
 _PROTOCOL, _MISFIT = "broken:protocol", "broken:unserializable"
 _FALLEN = ("died:exit 1", "died:exit 125")
+_READ_LIBRARY = (("read", ("$library",)),)
 
 CATALOGUE: tuple[Attack, ...] = (
-    _attack("memory:Hoarder", "memory", _MEMORY, given=512),
-    _attack("memory:SharedHoarder", "memory", _MEMORY, given=512),
-    _attack("memory:HiddenHoarder", "memory", _MEMORY, given=128),
+    _attack("memory:Hoarder", "memory", _MEMORY, argument=512),
+    _attack("memory:SharedHoarder", "memory", _MEMORY, argument=512),
+    _attack("memory:HiddenHoarder", "memory", _MEMORY, argument=128),
     _attack("memory:StubbornHoarder", "memory", _MEMORY),
     _attack("memory:Burster", "memory", _MEMORY),
-    _attack("memory:PrivateMapper", "memory", _MEMORY, given=4000),
+    _attack("memory:PrivateMapper", "memory", _MEMORY, argument=4000),
     _attack("memory:PageTableHoarder", "the kernel's memory", _MEMORY),
     _attack("memory:StackHoarder", "address space", _THREADS, _MEMORY),
     _attack("memory:LockedHoarder", "memory", _REFUSED, _MEMORY),
@@ -78,8 +79,8 @@ CATALOGUE: tuple[Attack, ...] = (
     _attack("memory:SocketHoarder", "the kernel's memory", _FILES),
     _attack("memory:Splicer", "memory", _REFUSED),
     _attack("memory:SegmentHoarder", "memory", _MEMORY),
-    _attack("memory:DevShmHoarder", "memory", _REFUSED, given="$mark"),
-    _attack("memory:PageCacheHoarder", "memory", _DISK, _FILES, policy=WORKING, given=128),
+    _attack("memory:DevShmHoarder", "memory", _REFUSED, argument="$mark"),
+    _attack("memory:PageCacheHoarder", "memory", _DISK, _FILES, policy=WORKING, argument=128),
     _attack("cpu:Spinner", "the processor", _CPU),
     _attack("cpu:CatastrophicRegex", "the processor", _CPU),
     _attack("cpu:Sleeper", "whoever waits", _WALL, policy=BRIEF),
@@ -90,7 +91,7 @@ CATALOGUE: tuple[Attack, ...] = (
     _attack("cpu:SlowStarter", "the processor", _CPU),
     _attack("cpu:LateSpinner", "the processor", _DONE),
     _attack("cpu:Revenant", "the host's readings", "died:SIGKILL"),
-    _attack("processes:ForkBomb", "the process table", _FORKS, given=6),
+    _attack("processes:ForkBomb", "the process table", _FORKS, argument=6),
     _attack("processes:Daemon", "the process table", _FORKS),
     _attack("processes:Changeling", "the machine", _REFUSED),
     _attack("processes:ShellRunner", "the machine", _FORKS),
@@ -99,80 +100,80 @@ CATALOGUE: tuple[Attack, ...] = (
     _attack("processes:Straggler", "the process table", _DONE, policy=GROWN),
     _attack("processes:ZombieKeeper", "the process table", _FORKS, policy=GROWN),
     _attack("processes:ThreadingChild", "the process table", _THREADS, _FORKS, policy=PARENTAL),
-    _attack("processes:Hopper", "the process table", _FORKS, policy=GROWN, given=3),
-    _attack("files:Snoop", "the user's keys", _REFUSED, given="$home"),
+    _attack("processes:Hopper", "the process table", _FORKS, policy=GROWN, argument=3),
+    _attack("files:Snoop", "the user's keys", _REFUSED, argument="$home"),
     _attack("files:DiskFiller", "the disk", _DISK, policy=WORKING),
-    _attack("files:Vandal", "the user's files", _REFUSED, given="$secret"),
-    _attack("files:Planter", "the host's imports", _REFUSED, given=["$project", "$library"]),
+    _attack("files:Vandal", "the user's files", _REFUSED, argument="$secret"),
+    _attack("files:Planter", "the host's imports", _REFUSED, argument=["$project", "$library"]),
     _attack("files:BytecodePlanter", "the host's imports", _REFUSED),
-    _attack("files:Walker", "the user's files", _REFUSED, given="$secret"),
-    _attack("files:Reopener", "the host's imports", _REFUSED, given="$module", granted=(("read", ("$library",)),)),
-    _attack("files:Heir", "the host's open files", _ERROR, given="$descriptor"),
-    _attack("files:Leaseholder", "the host's imports", _REFUSED, given="$module", granted=(("read", ("$library",)),)),
-    _attack("files:Flagger", "the user's files", _REFUSED, given="$module", granted=(("read", ("$library",)),)),
-    _attack("files:AttributeReader", "the user's files", _REFUSED, _ERROR, given="$secret"),
+    _attack("files:Walker", "the user's files", _REFUSED, argument="$secret"),
+    _attack("files:Reopener", "the host's imports", _REFUSED, argument="$module", granted=_READ_LIBRARY),
+    _attack("files:Heir", "the host's open files", _ERROR, argument="$descriptor"),
+    _attack("files:Leaseholder", "the host's imports", _REFUSED, argument="$module", granted=_READ_LIBRARY),
+    _attack("files:Flagger", "the user's files", _REFUSED, argument="$module", granted=_READ_LIBRARY),
+    _attack("files:AttributeReader", "the user's files", _REFUSED, _ERROR, argument="$secret"),
     _attack("files:Opener", "open files", _FILES),
-    _attack("files:Watcher", "the user's files", _REFUSED, given="$project"),
-    _attack("files:Lister", "the user's files", _REFUSED, given="$home"),
-    _attack("scratch:Linker", "the user's files", _REFUSED, given="$secret"),
-    _attack("scratch:HardLinker", "the user's files", _ERROR, _REFUSED, given="$secret"),
+    _attack("files:Watcher", "the user's files", _REFUSED, argument="$project"),
+    _attack("files:Lister", "the user's files", _REFUSED, argument="$home"),
+    _attack("scratch:Linker", "the user's files", _REFUSED, argument="$secret"),
+    _attack("scratch:HardLinker", "the user's files", _ERROR, _REFUSED, argument="$secret"),
     _attack("scratch:FifoMaker", "whoever cleans up", _REFUSED),
     _attack("scratch:DeviceMaker", "the machine", _REFUSED),
     _attack("scratch:ModeSetter", "other users", _REFUSED),
     _attack("scratch:OneFileFiller", "the disk", _DISK, policy=WORKING),
     _attack("scratch:SparseFiller", "the disk", _DISK),
-    _attack("scratch:Preallocator", "the disk", _DISK, _REFUSED, _ERROR, given=64),
+    _attack("scratch:Preallocator", "the disk", _DISK, _REFUSED, _ERROR, argument=64),
     _attack("scratch:InodeFiller", "the disk", _DISK, policy=WORKING),
     _attack("scratch:NameFiller", "the disk", _DISK, policy=WORKING),
     _attack("scratch:DeepDigger", "whoever cleans up", _DISK, policy=WORKING),
     _attack("scratch:LockedRoom", "whoever cleans up", _DONE, _DISK),
     _attack("scratch:Newliner", "whoever cleans up", _DONE),
-    _attack("network:Caller", "the network", _REFUSED, given="$tcp"),
-    _attack("network:Whisperer", "the network", _REFUSED, given="$udp"),
-    _attack("network:PortHopper", "the network", _REFUSED, policy=PORT, given="$tcp"),
-    _attack("network:FastOpener", "the network", _REFUSED, policy=PORT, given="$tcp"),
-    _attack("network:PathCaller", "this machine's services", _REFUSED, given="$path"),
-    _attack("network:AbstractCaller", "this machine's services", _REFUSED, given="$abstract"),
-    _attack("network:PairWhisperer", "this machine's services", _REFUSED, given="$datagram"),
+    _attack("network:Caller", "the network", _REFUSED, argument="$tcp"),
+    _attack("network:Whisperer", "the network", _REFUSED, argument="$udp"),
+    _attack("network:PortHopper", "the network", _REFUSED, policy=PORT, argument="$tcp"),
+    _attack("network:FastOpener", "the network", _REFUSED, policy=PORT, argument="$tcp"),
+    _attack("network:PathCaller", "this machine's services", _REFUSED, argument="$path"),
+    _attack("network:AbstractCaller", "this machine's services", _REFUSED, argument="$abstract"),
+    _attack("network:PairWhisperer", "this machine's services", _REFUSED, argument="$datagram"),
     _attack("network:Server", "the network", _REFUSED),
     _attack("network:Netlinker", "the network", _REFUSED),
     _attack("network:Eavesdropper", "this machine's services", _DONE, _REFUSED),
     _attack("network:Smuggler", "open files", _REFUSED),
-    _attack("signals:Stopper", "other processes", _REFUSED, given="$pids"),
-    _attack("signals:GroupKiller", "other processes", _REFUSED, given="$pids"),
-    _attack("signals:ThreadKiller", "other processes", _REFUSED, given="$pids"),
-    _attack("signals:QueueKiller", "other processes", _REFUSED, given="$pids"),
-    _attack("signals:HandleKiller", "other processes", _REFUSED, given="$pids"),
-    _attack("signals:OwnerKiller", "other processes", _REFUSED, given="$pids"),
+    _attack("signals:Stopper", "other processes", _REFUSED, argument="$pids"),
+    _attack("signals:GroupKiller", "other processes", _REFUSED, argument="$pids"),
+    _attack("signals:ThreadKiller", "other processes", _REFUSED, argument="$pids"),
+    _attack("signals:QueueKiller", "other processes", _REFUSED, argument="$pids"),
+    _attack("signals:HandleKiller", "other processes", _REFUSED, argument="$pids"),
+    _attack("signals:OwnerKiller", "other processes", _REFUSED, argument="$pids"),
     _attack("signals:Undying", "the host's control", _REFUSED),
     _attack("signals:Hider", "the host's readings", _REFUSED),
     _attack("signals:SelfStopper", "whoever waits", _WALL, policy=BRIEF),
     _attack("signals:Deaf", "whoever waits", _WALL, policy=BRIEF),
     _attack("signals:SelfAccuser", "the verdict", "died:SIGXCPU"),
     _attack("signals:LimitRaiser", "its own limits", _REFUSED),
-    _attack("host:HostKiller", "the host", _REFUSED, given="$pids"),
+    _attack("host:HostKiller", "the host", _REFUSED, argument="$pids"),
     _attack("host:Quitter", "the host", "died:exit 3"),
     _attack("host:Segfaulter", "the host", "died:SIGSEGV"),
     _attack("host:Aborter", "the host", "died:SIGABRT"),
-    _attack("host:Starver", "the host", _REFUSED, given="$pids"),
-    _attack("host:Renicer", "the host", _REFUSED, given="$pids"),
-    _attack("host:Idler", "the host", _REFUSED, given="$pids"),
-    _attack("host:Pinner", "the host", _REFUSED, given="$pids"),
-    _attack("host:DiskStarver", "the host", _REFUSED, given="$pids"),
-    _attack("host:Scapegoater", "the host", _REFUSED, given="$pids"),
-    _attack("host:Tracer", "the host", _REFUSED, given="$pids"),
-    _attack("host:MemoryWriter", "the host", _REFUSED, given="$places"),
+    _attack("host:Starver", "the host", _REFUSED, argument="$pids"),
+    _attack("host:Renicer", "the host", _REFUSED, argument="$pids"),
+    _attack("host:Idler", "the host", _REFUSED, argument="$pids"),
+    _attack("host:Pinner", "the host", _REFUSED, argument="$pids"),
+    _attack("host:DiskStarver", "the host", _REFUSED, argument="$pids"),
+    _attack("host:Scapegoater", "the host", _REFUSED, argument="$pids"),
+    _attack("host:Tracer", "the host", _REFUSED, argument="$pids"),
+    _attack("host:MemoryWriter", "the host", _REFUSED, argument="$places"),
     _attack("host:SelfPatcher", "its own barriers", _REFUSED),
     _attack("host:Typist", "the user's terminal", _REFUSED, _ERROR),
     _attack("host:Pesterer", "the host's memory", _DONE, _CPU, _WALL, policy=WORKING),
     _attack("host:NameTaker", "the machine", _REFUSED),
-    _attack("spying:MemoryReader", "secrets in memory", _REFUSED, given="$places"),
-    _attack("spying:MemoryFileReader", "secrets in memory", _REFUSED, given="$places"),
-    _attack("spying:EnvironmentReader", "secrets in environments", _REFUSED, given="$pids"),
-    _attack("spying:DescriptorThief", "the host's open files", _REFUSED, given="$pids"),
-    _attack("spying:RootWalker", "the user's files", _REFUSED, given="$pids"),
-    _attack("spying:Scavenger", "other plugins' secrets", _DONE, policy=WORKING, given="$keys"),
-    _attack("spying:SiblingSnoop", "other plugins' files", _REFUSED, given="$sibling"),
+    _attack("spying:MemoryReader", "secrets in memory", _REFUSED, argument="$places"),
+    _attack("spying:MemoryFileReader", "secrets in memory", _REFUSED, argument="$places"),
+    _attack("spying:EnvironmentReader", "secrets in environments", _REFUSED, argument="$pids"),
+    _attack("spying:DescriptorThief", "the host's open files", _REFUSED, argument="$pids"),
+    _attack("spying:RootWalker", "the user's files", _REFUSED, argument="$pids"),
+    _attack("spying:Scavenger", "other plugins' secrets", _DONE, policy=WORKING, argument="$keys"),
+    _attack("spying:SiblingSnoop", "other plugins' files", _REFUSED, argument="$sibling"),
     _attack("kernel:OldDoor", "the kernel", "died:SIGSYS", "failed:NotImplementedError"),
     _attack("kernel:WideDoor", "the kernel", _REFUSED, _ERROR, "died:SIGSYS"),
     _attack("kernel:MachineCode", "the kernel", _REFUSED, "failed:NotImplementedError"),
@@ -184,7 +185,7 @@ CATALOGUE: tuple[Attack, ...] = (
     _attack("kernel:Mounter", "the kernel", _REFUSED),
     _attack("kernel:Programmer", "the kernel", _REFUSED),
     _attack("kernel:Filterer", "the kernel", _REFUSED),
-    _attack("kernel:Comparer", "the kernel", _REFUSED, given="$pids"),
+    _attack("kernel:Comparer", "the kernel", _REFUSED, argument="$pids"),
     _attack("protocol:Unserializable", "the host's decoder", _MISFIT),
     _attack("protocol:Forger", "the verdict", "died:exit 0"),
     _attack("protocol:SpinningForger", "the verdict", _CPU),
@@ -199,8 +200,8 @@ CATALOGUE: tuple[Attack, ...] = (
     _attack("protocol:GarbageForger", "the host's decoder", _PROTOCOL),
     _attack("protocol:LyingArray", "the host's decoder", _PROTOCOL, policy=WORKING),
     _attack("protocol:GiantReply", "the host's memory", _REPLY),
-    _attack("replies:JustUnder", "the host's memory", _DONE, given=4 << 20),
-    _attack("replies:JustOver", "the host's memory", _REPLY, given=4 << 20),
+    _attack("replies:JustUnder", "the host's memory", _DONE, argument=4 << 20),
+    _attack("replies:JustOver", "the host's memory", _REPLY, argument=4 << 20),
     _attack("replies:Structuralist", "the host's memory", _REPLY, _MISFIT, _CPU, _WALL, policy=WORKING),
     _attack("replies:DeepReply", "the host's decoder", _MISFIT),
     _attack("replies:CyclicReply", "the host's decoder", _MISFIT),

@@ -1,4 +1,4 @@
-"""Running the battery: one attack after another, each in a worker of its own, and a look around after each (host)."""
+"""Running the battery: one attack after another, each in its own worker, and checks after each (host)."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ LONGEST_GAP_S = 0.100
 MOST_GROWTH_KB = 64 << 10
 MOST_EVENTS = 2_000
 _TRIES = 3
-# What must never stand in a text that a terminal shows, or in a page.
+# Characters and tags that must never reach a terminal or a page.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 _MARKUP = re.compile(r"<(script|svg|blink|img|iframe)", re.IGNORECASE)
 
 
 async def run_battery(attacks: Iterable[Attack] = CATALOGUE, progress: Callable[[Row], None] | None = None) -> Matrix:
-    """Run `attacks` on a stage and judge each by what can be seen afterwards.
+    """Run `attacks` on a stage and judge each by its effects.
 
-    `progress` gets each row as it comes; without it a bar shows how far they are.
+    `progress` gets each row as it comes; without it a progress bar is shown.
 
     An attack is contained if its verdict is an accepted one, the stage is unharmed, nothing of it is left, and this
-    loop was never held up for 100 ms. Only such a hold-up may be the fault of a busy machine: then it is run again,
-    up to three times in all. A policy that this machine refuses to start under counts as contained: nothing ran.
+    loop was never delayed by over 100 ms. Only such a delay may be the fault of a busy machine: then the attack runs
+    again, up to three times in all. An attack whose policy this machine can't enforce never ran, so it is contained.
 
-    Raises `BarrierUnavailable` where no worker can be confined at all. Run it with nothing else going on in this
-    process: what others start meanwhile looks like something left behind.
+    Raises `BarrierUnavailable` if no worker can be confined at all. Nothing else should run in this process
+    meanwhile: whatever it starts looks like something left behind.
     """
     rows: list[Row] = []
     attacks = list(attacks)
@@ -63,7 +63,7 @@ async def run_battery(attacks: Iterable[Attack] = CATALOGUE, progress: Callable[
 
 
 async def _once(attack: Attack, stage: Stage, pulse: Pulse) -> tuple[Row, bool]:
-    """One attack and the look around after it: its row, and whether the stage has to be set anew."""
+    """Run one attack and check its effects. Return its row, and True if the stage was harmed."""
     before = Stock.take()
     forget_peak()
     resident_kb = own_memory_kb("VmRSS")
@@ -80,21 +80,21 @@ async def _once(attack: Attack, stage: Stage, pulse: Pulse) -> tuple[Row, bool]:
     if grown_kb > MOST_GROWTH_KB:
         harm.append(f"this process grew by {grown_kb >> 10} MiB")
     verdict = str(run.verdict) if run is not None else refusal
-    found = list(harm)
+    flaws = list(harm)
     if run is None and not refusal.startswith(REFUSED):
-        found.append("it didn't end by itself")
+        flaws.append("it didn't end by itself")
     if run is not None and verdict not in attack.contained:
-        found.append(f"the verdict is none of {', '.join(attack.contained)}")
+        flaws.append(f"the verdict is none of {', '.join(attack.contained)}")
     if gap_s > LONGEST_GAP_S:
-        found.append(f"this process's loop was held up for {gap_s * 1000:.0f} ms")
+        flaws.append(f"this process's loop was held up for {gap_s * 1000:.0f} ms")
     row = Row(
         attack.name,
         attack.family,
         attack.target,
         " or ".join(attack.contained),
         verdict,
-        not found,
-        "; ".join(found) or ("nothing ran" if run is None else "the stage is unharmed, nothing is left"),
+        not flaws,
+        "; ".join(flaws) or ("nothing ran" if run is None else "the stage is unharmed, nothing is left"),
         wall_s,
         gap_s * 1000,
     )
@@ -102,16 +102,16 @@ async def _once(attack: Attack, stage: Stage, pulse: Pulse) -> tuple[Row, bool]:
 
 
 async def let_loose(attack: Attack, stage: Stage, *, freely: bool = False) -> tuple[Run | None, str]:
-    """The last run of the attack; or None and why there is none. `freely`: as in `Stage.fill`."""
+    """Run the attack. Return its last run and "", or None and the reason. `freely`: as in `Stage.fill`."""
     plugin = SandboxedPlugin(attack.spec, stage.policy(attack))
     run = None
     try:
         async with asyncio.timeout(HARD_S):
             for _ in range(attack.calls):
-                run = await plugin.run(stage.fill(attack.given, freely=freely))
+                run = await plugin.run(stage.fill(attack.argument, freely=freely))
                 if run.value is not None or run.verdict.kind != "completed":
                     break
-                await asyncio.sleep(0)  # a reply that comes at once gives nobody else a turn
+                await asyncio.sleep(0)  # an immediate reply would give no other task a turn
         return run, ""
     except TimeoutError:
         return None, f"still running after {HARD_S:g} s"
@@ -124,12 +124,12 @@ async def let_loose(attack: Attack, stage: Stage, *, freely: bool = False) -> tu
 
 
 def _steering(run: Run) -> list[str]:
-    """Where the ways in which a run is shown let something of the plugin's through that steers a display."""
-    found = []
-    for shown in (repr(run), run.explain().replace("\n", " ")):
-        if _STEERING.search(shown):
-            found.append("its text steers a terminal")
+    """List the displays of a run that have characters or tags which steer a terminal or a page."""
+    flaws = []
+    for text in (repr(run), run.explain().replace("\n", " ")):
+        if _STEERING.search(text):
+            flaws.append("its text steers a terminal")
     page = run._repr_html_()
     if _MARKUP.search(page) or _STEERING.search(page.replace("\n", " ").replace("\t", " ")):
-        found.append("its text steers a page")
-    return found
+        flaws.append("its text steers a page")
+    return flaws

@@ -1,4 +1,4 @@
-"""Services of this machine that nobody should call: sockets that note any contact (host)."""
+"""Services of this machine that no plugin may call: sockets that record any contact (host)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 
 class Services:
-    """One of each kind, on the loopback interface and without: `tcp` and `udp` are ports, `path` is a socket's in the
-    file system, `abstract` and `datagram` are names, with an @ for the zero byte."""
+    """One service of each kind: `tcp` and `udp` are ports on the loopback interface, `path` is a socket in the file
+    system, `abstract` and `datagram` are names of abstract sockets, with an @ for the zero byte."""
 
     def __init__(self, folder: Path) -> None:
         self._sockets: dict[str, socket.socket] = {}
@@ -28,27 +28,27 @@ class Services:
         self.tcp, self.udp = (int(self._sockets[kind].getsockname()[1]) for kind in ("tcp", "udp"))
 
     def _open(self, kind: str, family: int, style: int, address: str | tuple[str, int]) -> None:
-        opened = self._sockets[kind] = socket.socket(family, style)
-        opened.setblocking(False)
-        opened.bind(address)
+        service = self._sockets[kind] = socket.socket(family, style)
+        service.setblocking(False)
+        service.bind(address)
         if style == socket.SOCK_STREAM:
-            opened.listen()
+            service.listen()
 
     def contacts(self) -> list[str]:
-        """Who was called since the last time, and what was said."""
-        found = []
+        """List the contacts since the last time, with the bytes received."""
+        contacts = []
         for kind, listening in self._sockets.items():
             with contextlib.suppress(BlockingIOError):
                 if listening.type != socket.SOCK_STREAM:
-                    found.append(f"the {kind} service got {len(listening.recv(4096))} bytes")
+                    contacts.append(f"the {kind} service got {len(listening.recv(4096))} bytes")
                     continue
                 with listening.accept()[0] as connection:
                     connection.settimeout(0.2)
                     said = b""
                     with contextlib.suppress(OSError):
                         said = connection.recv(4096)
-                    found.append(f"the {kind} service was called and got {len(said)} bytes")
-        return found
+                    contacts.append(f"the {kind} service was called and got {len(said)} bytes")
+        return contacts
 
     def close(self) -> None:
         """Stop listening."""

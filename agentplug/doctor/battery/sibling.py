@@ -1,4 +1,4 @@
-"""A well-behaved plugin that others are set upon (worker side): it keeps a note in its memory and in a file."""
+"""A well-behaved plugin, the target of others (worker side); it has a note in its memory and in a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class SiblingPlugin:
-    """Answers each call with its note, as its memory and as its scratch directory have it."""
+    """Returns its note as it is in memory and in the scratch directory."""
 
     name = "sibling"
     version = "1.0"
@@ -18,12 +18,12 @@ class SiblingPlugin:
         self._note = ""
 
     async def initialize(self, config: Mapping[str, Any]) -> None:
-        """Take the note."""
+        """Store the note."""
         self._note = config["note"]
         Path("note.txt").write_text(self._note)
 
     async def process(self, input_data: Any) -> Any:
-        """Its note twice, its files, and the input."""
+        """Return the note from memory and from the file, the file names, and the input."""
         return {
             "memory": self._note,
             "file": Path("note.txt").read_text(),

@@ -1,8 +1,8 @@
-"""The stage: what attacks aim at, each of it noticing any touch (host).
+"""The stage: the targets of the attacks, each of which shows any damage (host).
 
 A victim process, secrets in memory, environments and files, services, a sibling plugin with a note, an open file to
-be inherited, and the settings of this process and its zygote. Nothing on it is of use to anybody: an attack that
-gets through harms the stage, and only the stage.
+be inherited, and the settings of this process and its zygote. Nothing on it has any value: an attack that gets
+through harms the stage, and only the stage.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _BASE = Policy()
 
 
 class Stage:
-    """An async context manager. `bait` is what templates of the catalogue are filled from.
+    """The targets, as an async context manager. `bait` has the values for the templates of the catalogue.
 
-    `base` is the policy under which the sibling lives, and whose zygote it comes from.
+    `base` is the policy of the sibling; its zygote starts the sibling.
     """
 
     def __init__(self, base: Policy = _BASE) -> None:
@@ -48,7 +48,7 @@ class Stage:
             what: f"stage-{what}-{secrets.token_hex(12)}"
             for what in ("file", "key", "note", "attribute", "victim", "environment", "host", "descriptor", "locked")
         }
-        # Tokens of many lengths, since what a heap keeps of a text depends on its length.
+        # Keys of many lengths: which part of a freed text stays in a heap depends on its length.
         self._keys = [f"stage-env-{secrets.token_hex(6 + 3 * serial)}" for serial in range(60)]
         self._memory = ctypes.create_string_buffer(self._tokens["host"].encode())
         self._open = contextlib.AsyncExitStack()
@@ -70,12 +70,12 @@ class Stage:
             policy = self._base.replace(disk="1M", env=environment)
             self._sibling = SandboxedPlugin(_SIBLING, policy, config={"note": self._tokens["note"]})
             opened.push_async_callback(self._sibling.close)
-            await self._sibling.process(bytes(1 << 17))  # a large reply: the thread that decodes those is there now
+            await self._sibling.process(bytes(1 << 17))  # a large reply starts the thread that decodes those
             self._sibling_pid = self._sibling.pid
             self._watched = {"this process": os.getpid(), "the zygote": zygote_for(self._base.preload).pid}
             self._watched["the sibling"] = self._sibling_pid or 0
             self._settings = {name: settings(pid) for name, pid in self._watched.items()}
-            self.look()
+            self.accept_files()
             self.bait = self._baits(folder, descriptor)
             self._open = opened.pop_all()
         return self
@@ -85,16 +85,16 @@ class Stage:
 
     @property
     def sibling_pid(self) -> int:
-        """The process id of the sibling's worker."""
+        """Process id of the sibling's worker."""
         return self._sibling_pid or 0
 
     @property
     def sibling_barriers(self) -> list[dict[str, Any]]:
-        """What that worker says of its barriers, as rows of `SandboxedPlugin.barriers` and more."""
+        """The sibling's own report of its barriers: rows of `SandboxedPlugin.barriers` and more."""
         return self._sibling._inside.barrier_rows()
 
-    def look(self) -> None:
-        """Take the files of the stage as they are now for whole."""
+    def accept_files(self) -> None:
+        """Take the present files of the stage as undamaged."""
         self._files = dict(_contents(self._folder))
 
     def _lay_out(self, folder: Path) -> None:
@@ -107,11 +107,11 @@ class Stage:
         (folder / "library/module.py").write_text("ANSWER = 42\n")
         (folder / "library/locked.txt").write_text(tokens["locked"])
         (folder / "library/locked.txt").chmod(0)
-        with contextlib.suppress(OSError):  # a file system without them has none to read
+        with contextlib.suppress(OSError):  # the file system may have no attributes
             os.setxattr(folder / "project/secret.txt", "user.note", tokens["attribute"].encode())
 
     def _open_bait(self, folder: Path) -> int:
-        """An open file that any child of this process would inherit."""
+        """Open a file that any child of this process would inherit."""
         fd = os.open(folder / "project/inherited.txt", os.O_RDONLY)
         bait = fcntl.fcntl(fd, fcntl.F_DUPFD, _BAIT_FD)
         os.close(fd)
@@ -143,8 +143,8 @@ class Stage:
         }
 
     def fill(self, template: Any, *, freely: bool = False) -> Any:
-        """The template with each `$name` replaced by that bait. `freely`: by no process but the victim, so that the
-        attack can be shown to work."""
+        """Replace each `$name` in the template by that bait. `freely`: leave out all processes but the victim, so
+        that the attack can run without barriers."""
         if isinstance(template, str) and template.startswith("$"):
             bait = self.bait[template[1:]]
             return bait[:1] if freely and template in ("$pids", "$places") else bait
@@ -153,31 +153,31 @@ class Stage:
         return template
 
     def policy(self, attack: Attack) -> Policy:
-        """The attack's policy, with what it was granted on this stage."""
+        """Return the attack's policy, with its grants filled in for this stage."""
         granted = {name: tuple(self.fill(list(templates))) for name, templates in attack.granted}
         return attack.policy.replace(**granted) if granted else attack.policy
 
     async def damage(self) -> list[str]:
-        """Everything that isn't as it was, and everybody who was called."""
-        found = self._victim.damage() + self._services.contacts()
+        """List all changes on the stage and all contacts of its services."""
+        harm = self._victim.damage() + self._services.contacts()
         for name, pid in self._watched.items():
-            found += [f"{name}'s {what} changed" for what in differences(self._settings[name], settings(pid))]
+            harm += [f"{name}'s {what} changed" for what in differences(self._settings[name], settings(pid))]
         if self._memory.value != self._tokens["host"].encode():
-            found.append("this process's memory was written to")
+            harm.append("this process's memory was written to")
         now = dict(_contents(self._folder))
         changed = {
             path
             for path, content in [*self._files.items(), *now.items()]
             if (self._files.get(path), now.get(path)) != (content, content)
         }
-        found += [f"{path.relative_to(self._folder)} was changed" for path in sorted(changed)]
+        harm += [f"{path.relative_to(self._folder)} was changed" for path in sorted(changed)]
         for folder in _PUBLIC:
             with contextlib.suppress(OSError):
                 for name in os.listdir(folder):
                     if self.mark in name:
-                        found.append(f"{folder}/{name} was made")
+                        harm.append(f"{folder}/{name} was made")
                         os.unlink(os.path.join(folder, name))
-        return found + await self._damage_to_sibling()
+        return harm + await self._damage_to_sibling()
 
     async def _damage_to_sibling(self) -> list[str]:
         note = self._tokens["note"]
@@ -190,25 +190,25 @@ class Stage:
         return [] if run.value == whole else ["the sibling's note was changed"]
 
     def leaks(self, run: Run) -> list[str]:
-        """What the run tells of the stage's secrets."""
+        """List the secrets of this stage that the run's texts contain."""
         texts = [run.stdout, run.stderr, *_texts(run.value)]
         if run.error is not None:
             texts += [run.error.type, run.error.message, run.error.traceback]
         return self.secrets_in("\n".join(text[:_MOST_TEXT] for text in texts))
 
     def secrets_in(self, whole: str) -> list[str]:
-        """Which secrets of this stage a text holds."""
-        found = [f"the secret {what} was read" for what, token in self._tokens.items() if token in whole]
+        """List the secrets of this stage that `whole` contains."""
+        leaks = [f"the secret {what} was read" for what, token in self._tokens.items() if token in whole]
         seen = sum(key in whole for key in self._keys)
         if seen:
-            found.append(f"{seen} keys of the sibling's environment were read")
+            leaks.append(f"{seen} keys of the sibling's environment were read")
         if any(name[1:] in whole for name in (self._services.abstract, self._services.datagram)):
-            found.append("the names of this machine's sockets were read")
-        return found
+            leaks.append("the names of this machine's sockets were read")
+        return leaks
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All text in a value of plain data."""
+    """Yield all texts in a value of plain data."""
     queue = [value]
     while queue:
         item = queue.pop()
@@ -223,10 +223,10 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _contents(folder: Path) -> Iterator[tuple[Path, tuple[object, ...]]]:
-    """All that a file system notes about what lies in a folder, but for when it was last read."""
+    """Yield each path in a folder with its content and metadata, except the time of the last access."""
     for path in sorted(folder.rglob("*")):
         seen = path.lstat()
-        noted = (
+        metadata = (
             seen.st_mode,
             seen.st_uid,
             seen.st_gid,
@@ -235,11 +235,11 @@ def _contents(folder: Path) -> Iterator[tuple[Path, tuple[object, ...]]]:
             seen.st_mtime_ns,
             seen.st_ctime_ns,
         )
-        yield path, (*noted, *_inside(path, seen.st_mode))
+        yield path, (*metadata, *_inside(path, seen.st_mode))
 
 
 def _inside(path: Path, mode: int) -> Iterator[object]:
-    """A file's content, and the flags of file or folder, as lsattr(1) shows them; nothing where it won't open."""
+    """Yield a file's content, and the flags of a file or folder as in lsattr(1); nothing if it can't be opened."""
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         return
     try:
@@ -257,7 +257,7 @@ def _inside(path: Path, mode: int) -> Iterator[object]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder, whatever modes an attack has left in it."""
+    """Remove a folder, whatever file modes an attack has set in it."""
     for parent, names, _ in os.walk(folder):
         for name in names:
             path = os.path.join(parent, name)

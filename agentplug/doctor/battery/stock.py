@@ -1,4 +1,4 @@
-"""Stock-taking: what the host and its zygotes hold, so that what an attack leaves behind shows (host)."""
+"""Stock-taking: the resources of the host and its zygotes, to show what an attack leaves behind (host)."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Stock:
 
     @classmethod
     def take(cls) -> Stock:
-        """What is there now."""
+        """Count the present resources."""
         zygote = zygote_for()
         pid = zygote.pid
-        found = below(os.getpid(), pid)
-        spares = [worker for worker, parent, name in found if parent == pid and name == SPARE_NAME]
-        kept = spares[-1:]  # the zygote keeps one ready; another of that name is an impostor
+        processes = below(os.getpid(), pid)
+        spares = [worker for worker, parent, name in processes if parent == pid and name == SPARE_NAME]
+        spares = spares[-1:]  # the zygote has one ready; another of that name is an impostor
         root = zygote.scratch_root
         return cls(
-            frozenset(f"{name} ({number})" for number, _, name in found if number not in kept),
+            frozenset(f"{name} ({number})" for number, _, name in processes if number not in spares),
             frozenset(_descriptors()),
             frozenset(f"{thread.name} ({thread.native_id})" for thread in threading.enumerate()),
             frozenset(f"{root}/{name}" for name in os.listdir(root)),
@@ -44,17 +44,17 @@ class Stock:
         )
 
     def since(self, before: Stock) -> list[str]:
-        """What is there and wasn't before."""
-        told = []
+        """List the resources that aren't in `before`, a line for each kind."""
+        lines = []
         for field in fields(self):
             more = getattr(self, field.name) - getattr(before, field.name)
             if more:
-                told.append(f"{field.name} left: {', '.join(sorted(more)[:5])}")
-        return told
+                lines.append(f"{field.name} left: {', '.join(sorted(more)[:5])}")
+        return lines
 
 
 async def left_since(before: Stock) -> list[str]:
-    """What is left, once the zygote has had its time: it reaps, wipes and names its spare a moment later."""
+    """List what is left after a short wait: the zygote reaps, wipes and names its spare a moment later."""
     until = time.monotonic() + _PATIENCE_S
     while left := Stock.take().since(before):
         if time.monotonic() > until:
@@ -64,9 +64,9 @@ async def left_since(before: Stock) -> list[str]:
 
 
 def below(*roots: int) -> list[tuple[int, int, str]]:
-    """Process id, parent and name of everything below `roots`, by what each process says of its parent.
+    """List process id, parent and name of every process below `roots`, from the parents in /proc/PID/stat.
 
-    Not by /proc/PID/task/TID/children, which may leave some out while others come and go: proc(5).
+    /proc/PID/task/TID/children may leave some out while others come and go: proc(5).
     """
     children: dict[int, list[tuple[int, str]]] = {}
     for entry in os.listdir("/proc"):
@@ -78,15 +78,15 @@ def below(*roots: int) -> list[tuple[int, int, str]]:
                 continue
             name = before.partition(b"(")[2].decode(errors="replace")
             children.setdefault(int(after.split()[1]), []).append((int(entry), name))
-    found, queue, seen = [], list(roots), set(roots)
+    processes, queue, seen = [], list(roots), set(roots)
     while queue:
         parent = queue.pop()
         for pid, name in children.get(parent, ()):
             if pid not in seen:
                 seen.add(pid)
-                found.append((pid, parent, name))
+                processes.append((pid, parent, name))
                 queue.append(pid)
-    return found
+    return processes
 
 
 def _descriptors() -> Iterator[str]:
@@ -94,7 +94,7 @@ def _descriptors() -> Iterator[str]:
         try:
             yield f"{fd}: {os.readlink(f'/proc/self/fd/{fd}')}"
         except FileNotFoundError:
-            continue  # the one that lists the folder
+            continue  # the descriptor of listdir itself
 
 
 def _groups(prefix: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Processes that attacks aim at, and what may be set for them from outside (host)."""
+"""Processes as targets of attacks, and their settings that others may change (host)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 _ANSWER_S, _DYING_S = 2.0, 0.5
 _IOPRIO_GET = {"x86_64": 252, "aarch64": 31}.get(platform.machine())
 
-# It lets itself be traced where Yama would forbid it, notes every signal, and repeats its secret when it is asked.
+# The victim allows tracing where Yama would forbid it, records every signal, and prints its secret for each line.
 _SCRIPT = """
 import ctypes, signal, sys
 ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)
@@ -47,7 +47,7 @@ class Victim:
         self._settings = settings(self.pid)
 
     def damage(self) -> list[str]:
-        """What has happened to it."""
+        """List the damage to the victim."""
         answer = self._ask("")
         if answer is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -61,7 +61,7 @@ class Victim:
         return changed + [f"the victim got {name}" for name in heard]
 
     def _ask(self, line: str) -> str | None:
-        """What it says to `line`; None if it doesn't in time."""
+        """Send `line` and return the answer; None if none comes in time."""
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -70,24 +70,22 @@ class Victim:
             process.stdin.flush()
         except OSError:
             return None
-        patience_s = _ANSWER_S if self.address_known else 10 * _ANSWER_S
+        patience_s = _ANSWER_S if hasattr(self, "address") else 10 * _ANSWER_S  # a busy machine starts Python slowly
         if not select.select([process.stdout], [], [], patience_s)[0]:
             return None
         return process.stdout.readline().decode().rstrip("\n") or None
 
-    @property
-    def address_known(self) -> bool:
-        """It has started: Python takes its time for that, on a busy machine."""
-        return hasattr(self, "address")
-
     def close(self) -> None:
-        """End it."""
+        """Kill the process."""
         self._process.kill()
         self._process.communicate()
 
 
 def settings(pid: int) -> dict[str, str]:
-    """What others may set for a process: limits, priorities, affinity, tracer. Empty once it is gone."""
+    """Read the settings of a process that others may change: limits, priorities, affinity, tracer.
+
+    Empty if the process is gone.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         status = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -97,7 +95,7 @@ def settings(pid: int) -> dict[str, str]:
         return {}
     fields = dict(line.split(":", 1) for line in status if line.startswith(("TracerPid:", "Cpus_allowed_list:")))
     return {
-        "limits": "\n".join(line for line in limits if "cpu time" not in line),  # the host itself moves that one
+        "limits": "\n".join(line for line in limits if "cpu time" not in line),  # the host itself changes that one
         "priority": f"{stat[16]} {_io_priority(pid)}",
         "scheduler": stat[38],
         "affinity": fields["Cpus_allowed_list"],
@@ -107,7 +105,7 @@ def settings(pid: int) -> dict[str, str]:
 
 
 def differences(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """The names of what has changed."""
+    """List the names of the settings that have changed."""
     return [name for name, value in before.items() if now.get(name) != value]
 
 
@@ -118,13 +116,13 @@ def _io_priority(pid: int) -> int:
 
 
 def own_memory_kb(field: str) -> int:
-    """`VmRSS` or `VmHWM` of this process, in KiB."""
+    """Read `VmRSS` or `VmHWM` of this process, in KiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
 
 
 def forget_peak() -> None:
-    """Start this process's VmHWM anew, see proc(5)."""
+    """Reset this process's VmHWM, see proc(5)."""
     fd = os.open("/proc/self/clear_refs", os.O_WRONLY)
     try:
         os.write(fd, b"5")

@@ -1,9 +1,9 @@
-"""Buttons that work while a cell is busy (host): clicks are heard where the kernel takes messages off the wire.
+"""Buttons that work while a cell is busy (host): clicks are received where the kernel reads its messages.
 
-A kernel hands a click on when its shell is free, so a button that is to stop a cell is heard when the cell has ended.
-But the click is on the wire at once. From ipykernel 7 on, a thread of its own reads there; we look at what it reads.
-ipykernel 6 reads in the main thread: while a cell awaits, its loop does; while a cell blocks, a signal makes that
-thread look. Messages are only looked at: each goes on to where it would have gone.
+A kernel handles a click only when its shell is free, so a button to stop a cell would work only after the cell. The
+click's message arrives at once, though. From ipykernel 7 on, a thread reads the messages, and we inspect them there.
+ipykernel 6 reads them in the main thread: while a cell awaits, the loop reads; while a cell blocks, we send a signal
+that makes the main thread read. Messages are only inspected: the kernel then gets each of them.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ from IPython.core.getipython import get_ipython
 Handler = Callable[[], None]
 
 _DELIMITER = b"<IDS|MSG>"
-_SIGNAL = getattr(signal, "SIGURG", None)  # ignored by whoever doesn't expect it
+_SIGNAL = getattr(signal, "SIGURG", None)  # ignored by default
 _LOOK_AFTER_S = 0.05
 _MOST_PATIENCE_S = 1.0
 
 
 def hear(button: Any, handler: Handler) -> Handler:
-    """Call `handler` at each click on `button`, on any thread and soon; it must be quick. Returns how to end that."""
+    """Call `handler` soon after each click on `button`, on any thread; it must be quick.
+
+    Returns a function that ends this.
+    """
     wire = _wire()
-    if wire is None:  # no ipykernel that we know: then at least between cells
+    if wire is None:  # no ipykernel that we know: clicks work between cells only
 
         def clicked(_: object) -> None:
             handler()
@@ -42,7 +45,7 @@ def hear(button: Any, handler: Handler) -> Handler:
 
 
 class Wire:
-    """The shell channel of one kernel. `stream` has taken messages with `onwards` until now."""
+    """The shell channel of one kernel. `onwards` is the kernel's own receiver of messages."""
 
     def __init__(self, kernel: Any, onwards: Callable[[Any], Any]) -> None:
         self._session = kernel.session
@@ -58,7 +61,7 @@ class Wire:
             self._waker = _Waker(stream)
 
     def hear(self, comm_id: str, handler: Handler) -> Handler:
-        """Call `handler` at each click that comes over the comm. Returns how to end that."""
+        """Call `handler` at each click that comes over the comm. Returns a function that ends this."""
         self._handlers[comm_id] = handler
         if self._waker is not None:
             self._waker.start()
@@ -71,36 +74,36 @@ class Wire:
         return end
 
     def take(self, frames: Sequence[Any]) -> Any:
-        """Every message of the channel comes by here."""
+        """Inspect a message of the channel, then pass it on to the kernel."""
         if self._handlers:
-            with contextlib.suppress(Exception):  # whatever is wrong with it, the kernel will say
+            with contextlib.suppress(Exception):  # the kernel reports a malformed message itself
                 handler = self._handlers.get(self._clicked([bytes(frame.buffer) for frame in frames]))
                 if handler is not None:
                     handler()
         return self._onwards(frames)
 
     def _clicked(self, frames: list[bytes]) -> str:
-        """The comm of a click, or nothing for every other message."""
+        """Return the comm of a click, or "" for any other message."""
         start = frames.index(_DELIMITER)
         signature, header, *_, content = frames[start + 1 : start + 6]
         if b"comm_msg" not in header or b"click" not in content:
             return ""
-        told = self._session.unpack(content)
-        if self._session.unpack(header)["msg_type"] != "comm_msg" or told["data"]["content"]["event"] != "click":
+        message = self._session.unpack(content)
+        if self._session.unpack(header)["msg_type"] != "comm_msg" or message["data"]["content"]["event"] != "click":
             return ""
         if self._session.auth is not None:
             ours = self._session.sign(frames[start + 2 : start + 6])
             if not hmac.compare_digest(ours, signature):
                 return ""
-        return str(told["comm_id"])
+        return str(message["comm_id"])
 
 
 class _Waker:
-    """Makes a main thread that is busy in a cell read its messages (ipykernel 6, where nobody else does).
+    """Makes a main thread that is busy in a cell read its messages (ipykernel 6, where no other thread does).
 
-    The socket's descriptor stays readable until the main thread looks at it. If that takes longer than a free loop
-    would need, a signal is sent, as for an interrupt, and its handler looks. A cell's system calls notice it as
-    little as one that Python restarts (PEP 475).
+    The socket's descriptor stays readable until the main thread reads. If that takes longer than a free loop would
+    need, the waker sends a signal, as for an interrupt, and its handler reads. Python restarts the system calls of
+    the cell (PEP 475).
     """
 
     def __init__(self, stream: Any) -> None:
@@ -114,12 +117,12 @@ class _Waker:
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin, in the main thread; elsewhere, and where the signal is somebody's, clicks wait for their turn."""
+        """Start if this is the main thread and the signal is free; otherwise clicks wait for the end of the cell."""
         if self._thread is not None or _SIGNAL is None or threading.get_ident() != self._main:
             return
         if signal.getsignal(_SIGNAL) not in (signal.SIG_DFL, signal.SIG_IGN):
             return
-        signal.signal(_SIGNAL, self._look)
+        signal.signal(_SIGNAL, self._on_signal)
         self._stopped = threading.Event()
         shell: Any = get_ipython()
         shell.events.register("pre_run_cell", self._drain)
@@ -130,7 +133,7 @@ class _Waker:
         self._thread.start()
 
     def stop(self) -> None:
-        """End; the signal's handler stays where this isn't the main thread, and does nothing then."""
+        """Stop. Outside the main thread the signal's handler stays, and does nothing."""
         self._stopped.set()
         self._thread = None
         shell: Any = get_ipython()
@@ -140,7 +143,7 @@ class _Waker:
             signal.signal(_SIGNAL, signal.SIG_DFL)
 
     def _drain(self, *_: object) -> None:
-        """Take what is there: only behind an empty queue does the descriptor tell of the next message."""
+        """Read all messages: the descriptor announces the next one only if the queue was empty."""
         self._stream.flush(self._in)
 
     def _watch(self, stopped: threading.Event) -> None:
@@ -155,23 +158,24 @@ class _Waker:
                 patience_s = _LOOK_AFTER_S
             elif not stopped.is_set() and _SIGNAL is not None and self._main is not None:
                 signal.pthread_kill(self._main, _SIGNAL)
-                stopped.wait(patience_s)  # native code may hold the thread: don't pester it
+                stopped.wait(patience_s)  # native code may block the thread: don't send signals in a row
                 patience_s = min(_MOST_PATIENCE_S, patience_s * 2)
 
-    def _look(self, _number: int, frame: FrameType | None) -> None:
-        """In the main thread, between two instructions of whatever runs there."""
-        if self._stopped.is_set() or not _in_a_cell(frame):
-            return  # its loop is running, and will read in a moment
+    def _on_signal(self, _number: int, stack_frame: FrameType | None) -> None:
+        """Read messages, in the main thread, between two instructions of the cell."""
+        if self._stopped.is_set() or not _in_a_cell(stack_frame):
+            return  # the kernel's loop is running, and reads soon
         with contextlib.suppress(Exception):
             self._drain()
 
 
-def _in_a_cell(frame: FrameType | None) -> bool:
-    """Whether a cell's code is being run, not the kernel's loop: there nothing else of the kernel's is half done."""
-    while frame is not None:
-        if frame.f_code.co_name == "run_code" and frame.f_code.co_filename.endswith("interactiveshell.py"):
+def _in_a_cell(stack_frame: FrameType | None) -> bool:
+    """True if a cell's code is running. Elsewhere the kernel may be in the middle of its own work."""
+    while stack_frame is not None:
+        code = stack_frame.f_code
+        if code.co_name == "run_code" and code.co_filename.endswith("interactiveshell.py"):
             return True
-        frame = frame.f_back
+        stack_frame = stack_frame.f_back
     return False
 
 
@@ -179,13 +183,12 @@ _wires: dict[int, Wire] = {}
 
 
 def _wire() -> Wire | None:
-    """The wire of this process's kernel; None where it isn't an ipykernel of the makes we know."""
+    """Return the wire of this process's kernel; None if it isn't an ipykernel that we know."""
     kernel = getattr(get_ipython(), "kernel", None)
     stream = getattr(kernel, "shell_stream", None)
     onwards = getattr(stream, "_recv_callback", None)
     if onwards is None:
         return None
-    found = _wires.get(id(stream))
-    if found is None:
-        found = _wires[id(stream)] = Wire(kernel, onwards)
-    return found
+    if id(stream) not in _wires:
+        _wires[id(stream)] = Wire(kernel, onwards)
+    return _wires[id(stream)]

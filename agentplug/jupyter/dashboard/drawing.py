@@ -1,7 +1,7 @@
 """A dashboard as HTML (host): a table with a small curve against each limit, and the latest events.
 
-Rows have one height, so that the buttons beside a live table stay in line with them. `still` draws what is kept in a
-saved notebook: curves as images, which also readers that strip SVG show.
+Rows have one height, so that the buttons beside a live table stay in line with them. `still` draws a
+view for saved notebooks: its curves are images, since some readers strip SVG.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from agentplug.contract.policy import format_size
-from agentplug.jupyter.dashboard.watch import Row, Told
+from agentplug.jupyter.dashboard.watch import BoardEvent, Row
 from agentplug.report.html import QUIET, esc, pill
 from agentplug.report.marks import CPU_COLOR, LIMIT_COLOR, MEMORY_COLOR, Mark, state_mark, verdict_mark
 from agentplug.report.sentences import format_seconds
@@ -36,7 +36,7 @@ _MONO = "font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size
 
 
 def table(rows: Sequence[Row], *, load: str = "%load_plugin SPEC", still: bool = False) -> str:
-    """The table of plugins; while there is none, `load` is what loads one."""
+    """Draw the table of plugins. While it is empty, it says that `load` loads one."""
     if not rows:
         return _box(f"<div style='padding:6px 0'>No plugin is loaded; <code>{esc(load)}</code> loads one.</div>")
     titles = ("plugin", "added memory", "CPU of this call", "calls · last verdict")
@@ -49,9 +49,9 @@ def table(rows: Sequence[Row], *, load: str = "%load_plugin SPEC", still: bool =
     )
 
 
-def events(told: Iterable[Told], note: str = "") -> str:
-    """The latest events, newest first, and a note below them."""
-    lines = "".join(_event(event) for event in told)
+def events(latest: Iterable[BoardEvent], note: str = "") -> str:
+    """Draw the latest events, newest first, and a note below them."""
+    lines = "".join(_event(event) for event in latest)
     head = f'<div style="{_SMALL};padding:8px 0 2px">events, newest first</div>' if lines else ""
     foot = f'<div style="padding:4px 0;{QUIET}">{esc(note, 300)}</div>' if note else ""
     return _box(f'{head}<div role="log" aria-label="events">{lines}</div>{foot}')
@@ -71,17 +71,17 @@ def _row(row: Row, still: bool) -> list[str]:
     calls = f'<div style="{_SMALL};margin-bottom:3px">{row.calls:,} call{"" if row.calls == 1 else "s"}</div>'
     last = pill(verdict_mark(row.verdict.partition(":")[0]), row.verdict) if row.verdict else ""
     if row.policy is None:
-        told = f'<div style="{_SMALL};white-space:normal">trusted: in the host, unconfined</div>'
-        return [_cell(name + state), _cell(told), _cell(""), _cell("")]
+        note = f'<div style="{_SMALL};white-space:normal">trusted: in the host, unconfined</div>'
+        return [_cell(name + state), _cell(note), _cell(""), _cell("")]
     memory, cpu = float(row.policy.memory), row.policy.cpu_s
     busy = row.state == "busy"
-    shown = f"{'' if busy else 'peak '}{_size(row.memory_bytes)} of {format_size(memory)}"
+    size = f"{'' if busy else 'peak '}{_size(row.memory_bytes)} of {format_size(memory)}"
     used = f"{format_seconds(row.cpu_s)} of {cpu:g} s"
     if busy and row.cpu_percent is not None:
         used += f" · {row.cpu_percent:.0f} %"
     added, spent = [point.memory_bytes for point in row.points], [point.cpu_s for point in row.points]
     curves = (
-        _figure(added, memory, MEMORY_COLOR, f"added memory {shown}", shown, still),
+        _figure(added, memory, MEMORY_COLOR, f"added memory {size}", size, still),
         _figure(spent, cpu, CPU_COLOR, f"CPU {used}", used, still),
     )
     return [_cell(name + state), *map(_cell, curves), _cell(calls + last)]
@@ -97,7 +97,7 @@ def _head(title: str, width_px: int) -> str:
 
 
 def _size(size_bytes: float) -> str:
-    """To a tenth of a MiB, so that figures that move stay readable."""
+    """Format a size to a tenth of a MiB, so that moving figures stay readable."""
     tenth = (1 << 20) / 10
     return format_size(round(size_bytes / tenth) * tenth if size_bytes > 1 << 20 else size_bytes)
 
@@ -108,7 +108,7 @@ def _figure(values: Sequence[float], limit: float, color: str, label: str, text:
 
 
 def curve(values: Sequence[float], limit: float, color: str, label: str, *, still: bool = False) -> str:
-    """Values as a small filled curve; the dashed line at the top is their limit."""
+    """Draw values as a small filled curve; the dashed line at the top is their limit."""
     bottom = _HEIGHT - 1
     shares = [min(1.0, value / limit) if limit else float(value > 0) for value in values] or [0.0]
     step = _WIDTH / max(20, len(shares) - 1) if len(shares) > 1 else 0.0
@@ -131,7 +131,7 @@ def curve(values: Sequence[float], limit: float, color: str, label: str, *, stil
     return f'<svg {size} {view} role="img" aria-label="{esc(label)}" style="display:block">{drawn}</svg>'
 
 
-def _event(event: Told) -> str:
+def _event(event: BoardEvent) -> str:
     when = time.strftime("%H:%M:%S", time.localtime(event.at_s))
     mark, name = _mark(event.kind), esc(_brief(event.plugin))
     count = f" ×{event.times}" if event.times > 1 else ""
@@ -165,28 +165,28 @@ def _words(kind: str, detail: Mapping[str, Any]) -> str:
     return " · ".join(values)
 
 
-def still(rows: Sequence[Row], told: Iterable[Told], note: str = "", load: str = "") -> str:
-    """The same in a box, as it is kept."""
+def still(rows: Sequence[Row], latest: Iterable[BoardEvent], note: str = "", load: str = "") -> str:
+    """Draw table and events in a box, for a saved notebook."""
     style = f"border:{_LINE};border-left:4px solid {MEMORY_COLOR};{_FRAME}"
-    return f'<div style="{style}">{table(rows, load=load, still=True)}{events(told, note)}</div>'
+    return f'<div style="{style}">{table(rows, load=load, still=True)}{events(latest, note)}</div>'
 
 
-def kept(of: str, drawn: str) -> str:
-    """What a saved notebook keeps of a live view: `drawn`, and a rule for the output before it, the view's own.
+def saved(name: str, html: str) -> str:
+    """Wrap a still view for a saved notebook, with a CSS rule that hides the dead live view above it.
 
-    That one is hidden while it holds no element: Lab's words for widgets that it looks for, or that are gone, say
-    little. Should another's live widget have come between the two, it stays.
+    The rule hides the output above only while it has no element, as where Lab has just a line on missing widgets.
+    The live widget of another cell stays visible.
     """
-    place = f".jp-OutputArea-child:has(+ .jp-OutputArea-child .{of}-still)>.jp-OutputArea-output"
+    place = f".jp-OutputArea-child:has(+ .jp-OutputArea-child .{name}-still)>.jp-OutputArea-output"
     gone = f"{place}:is(.jupyter-widgets,.lm-Panel):not(:has(*))"
-    return f'<div class="{of}-still"><style>{gone}{{display:none}}</style>{drawn}</div>'
+    return f'<div class="{name}-still"><style>{gone}{{display:none}}</style>{html}</div>'
 
 
-def styles(of: str) -> str:
-    """The rules for a live view of the class `of`, and one that hides the still one of its name while it lives."""
-    edge, mine = "var(--jp-border-color2,rgba(128,128,128,.3))", f".{of}-live"
+def styles(name: str) -> str:
+    """Return the CSS rules of the live view `name`; one hides its still view while the live one exists."""
+    edge, mine = "var(--jp-border-color2,rgba(128,128,128,.3))", f".{name}-live"
     return (
-        f"<style>.{of}-still{{display:none}}.jp-OutputArea-child:has(.{of}-still){{display:none}}"
+        f"<style>.{name}-still{{display:none}}.jp-OutputArea-child:has(.{name}-still){{display:none}}"
         f"{mine}{{border:1px solid {edge};border-left:4px solid {MEMORY_COLOR};{_FRAME}}}"
         f"{mine} .widget-html-content{{line-height:1.35}}"
         f"{mine} .agentplug-actions{{border-bottom:1px solid {edge};box-sizing:border-box}}"

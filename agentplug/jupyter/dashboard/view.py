@@ -1,8 +1,8 @@
-"""A dashboard in a notebook (host): widgets that a thread keeps up to date, and what a saved notebook keeps.
+"""A dashboard in a notebook (host): widgets that a thread updates, and HTML for the saved notebook.
 
-Widgets are gone when a notebook is opened again, so beside them stands the same table as plain HTML, hidden as long
-as they live. A dashboard rests while nobody can see it: its output was cleared, its cell was run again. Nothing that
-goes wrong here is raised in a notebook; it is said below the table.
+Widgets are gone when a notebook is opened again, so the same table stands below them as plain HTML, hidden while they
+exist. A dashboard rests while nobody can see it, since its output was cleared or its cell was run again. An error in
+a dashboard is never raised in the notebook; a note below the table reports it.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ TICK_S = 0.5
 SOON_S = 0.15
 STILL_EVERY_S = 5.0
 SHARE = 0.01
-"""Of one processor, for looking and drawing; sending takes about as much again."""
+"""The share of one processor for collecting and drawing; sending takes about as much again."""
 
 
 def moving() -> bool:
-    """Whether views may move here: in a kernel, unless `AGENTPLUG_LIVE=0` or nbval compares what is shown."""
-    checked = ".ipynb::" in os.environ.get("PYTEST_CURRENT_TEST", "")
-    return hasattr(get_ipython(), "kernel") and os.environ.get("AGENTPLUG_LIVE") != "0" and not checked
+    """True if views may be live here: in a kernel, unless `AGENTPLUG_LIVE=0` or nbval compares outputs."""
+    under_nbval = ".ipynb::" in os.environ.get("PYTEST_CURRENT_TEST", "")
+    return hasattr(get_ipython(), "kernel") and os.environ.get("AGENTPLUG_LIVE") != "0" and not under_nbval
 
 
 class _Root(widgets.VBox):  # type: ignore[misc]
-    """The outermost widget: knows how many views of it there are."""
+    """The outermost widget; its `_view_count` says how many pages show it."""
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
-        """A page that asks for everything has only just been opened, and shows nothing yet."""
+        """Return the state; with no views yet for a page that asks for all of it, which was just opened."""
         state: dict[str, Any] = super().get_state(key, drop_defaults)
         if key is None:
             state["_view_count"] = 0
@@ -56,7 +56,7 @@ class _Root(widgets.VBox):  # type: ignore[misc]
 
 
 class Dashboard:
-    """A live view. It is drawn where it is displayed, so as the last expression of a cell."""
+    """A live view. It appears where it is displayed, as the last expression of a cell."""
 
     def __init__(
         self, x: PluginManager | SandboxedPlugin, actions: Sequence[str] | None = None, title: str = ""
@@ -68,7 +68,7 @@ class Dashboard:
         self._title = title
 
     def finish(self, note: str = "") -> None:
-        """Stop, and leave the last state as it is."""
+        """Stop, and leave the last state in place."""
         if self._view is not None:
             self._view.finish(note)
 
@@ -88,7 +88,7 @@ class Dashboard:
 
 
 class StillDashboard:
-    """The same of a finished run, which doesn't move."""
+    """The still view of a finished run."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -110,7 +110,7 @@ class _View:
         self._id = f"agentplug-{uuid.uuid4().hex}"
         self._lock = threading.RLock()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._watched: bool | None = None  # not known until a page has shown it
+        self._watched: bool | None = None  # unknown until a page has opened it
         self._thread: threading.Thread | None = None
         self._context = contextvars.copy_context()
         self._note = ""
@@ -129,19 +129,19 @@ class _View:
         self._root.add_class(f"{self._id}-live")
         self._root.observe(self._views_changed, "_view_count")
 
-    # ------------------------------------------------------------------ shown and hidden
+    # ------------------------------------------------------------------ begin and end
 
     def show(self) -> None:
-        """Display it in the running cell, and begin."""
+        """Display the view in the running cell, and start its thread."""
         self._context = contextvars.copy_context()
         with self._lock:
             self._refresh()
         view = {"version_major": 2, "version_minor": 0, "model_id": self._root.model_id}
-        shown = {"application/vnd.jupyter.widget-view+json": view, "text/plain": self._text()}
-        display(shown, raw=True)  # type: ignore[no-untyped-call]
+        live = {"application/vnd.jupyter.widget-view+json": view, "text/plain": self._text()}
+        display(live, raw=True)  # type: ignore[no-untyped-call]
         self._still = self._draw_still()
-        kept = {"text/html": self._still, "text/plain": self._text()}
-        display(kept, raw=True, display_id=self._id)  # type: ignore[no-untyped-call]
+        still = {"text/html": self._still, "text/plain": self._text()}
+        display(still, raw=True, display_id=self._id)  # type: ignore[no-untyped-call]
         self._still_at_s = time.monotonic()
         if self._thread is None:
             shell: Any = get_ipython()
@@ -150,7 +150,7 @@ class _View:
             self._thread.start()
 
     def finish(self, note: str) -> None:
-        """Leave the last state as HTML alone, and let go of the widgets."""
+        """Leave the last state as HTML, and close the widgets."""
         with self._lock:
             if self.finished:
                 return
@@ -158,7 +158,7 @@ class _View:
             with contextlib.suppress(Exception):
                 self._board.look()
             self.finished = True
-            self._keep_still()
+            self._save_still()
             for buttons in self._buttons.values():
                 buttons.close()
             self._close_widgets()
@@ -179,14 +179,14 @@ class _View:
         self._watched = bool(change["new"])
         self._inbox.put(_nothing)
 
-    # ------------------------------------------------------------------ kept up to date
+    # ------------------------------------------------------------------ updates
 
     def _run(self) -> None:
         while not self.finished:
             began_s = time.thread_time()
             try:
                 self._tick()
-            except Exception as error:  # said where it is seen, not in some other cell
+            except Exception as error:  # reported in the view, not in another cell
                 self._say(f"This view couldn't be brought up to date: {type(error).__name__}: {error}")
             wait_s: float | None = max(TICK_S, (time.thread_time() - began_s) / SHARE)
             if self._watched is False:
@@ -197,7 +197,7 @@ class _View:
                     task()
                 except Exception as error:
                     self._say(f"That didn't work: {type(error).__name__}: {error}")
-                time.sleep(SOON_S)  # what was asked for has happened by then, as a rule
+                time.sleep(SOON_S)  # by then the action has usually had its effect
 
     def _tick(self) -> None:
         with self._lock:
@@ -206,17 +206,17 @@ class _View:
             if self._watched is not False:
                 self._refresh()
             if time.monotonic() - self._still_at_s > STILL_EVERY_S:
-                self._keep_still()
+                self._save_still()
         if self._board.over:
             self.finish(self._board.over)
 
     def _after_cell(self, *_: object) -> None:
-        """A cell has ended: what a saved notebook keeps is as it is now."""
+        """Update the HTML for the saved notebook at the end of a cell."""
         with contextlib.suppress(Exception), self._lock:
             if not self.finished:
                 self._context = contextvars.copy_context()
                 self._refresh()
-                self._keep_still()
+                self._save_still()
 
     def _refresh(self) -> None:
         if not self._board.look() and self._table.value:
@@ -235,16 +235,16 @@ class _View:
 
     def _draw_still(self) -> str:
         board = self._board
-        return drawing.kept(self._id, drawing.still(board.rows, board.events.latest, self._note, board.load))
+        return drawing.saved(self._id, drawing.still(board.rows, board.events.latest, self._note, board.load))
 
-    def _keep_still(self) -> None:
+    def _save_still(self) -> None:
         self._still_at_s = time.monotonic()
         still = self._draw_still()
         if still == self._still:
             return
         self._still = still
-        kept = {"text/html": still, "text/plain": self._text()}
-        self._context.copy().run(display, kept, raw=True, display_id=self._id, update=True)
+        data = {"text/html": still, "text/plain": self._text()}
+        self._context.copy().run(display, data, raw=True, display_id=self._id, update=True)
 
     # ------------------------------------------------------------------ buttons
 
@@ -268,26 +268,26 @@ class _View:
 
 
 class _Buttons:
-    """The buttons of one row. Nothing of them changes once they are shown."""
+    """The buttons of one row. They never change after they were displayed."""
 
     def __init__(self, key: str, actions: Sequence[str], ask: Callable[[str, str], None]) -> None:
         self.actions = tuple(actions)
         layout = widgets.Layout(width="auto", height="26px", margin="0 4px 0 0", padding="0 7px")
         style = widgets.ButtonStyle(font_size="12px")
         self._ends = []
-        made: list[Any] = []
+        buttons: list[Any] = []
         for action in actions:
             tooltip = f"{ACTIONS[action]} ({printable(key, 60)})" if key else ACTIONS[action]
             button = widgets.Button(description=action, tooltip=tooltip, layout=layout, style=style)
             button.add_class(f"agentplug-{action}")
             self._ends.append(hear(button, functools.partial(ask, action, key)))
-            made.append(button)
+            buttons.append(button)
         row = widgets.Layout(height=f"{drawing.ROW_PX}px", align_items="center", flex="0 0 auto")
-        self.box = widgets.HBox(made, layout=row)
+        self.box = widgets.HBox(buttons, layout=row)
         self.box.add_class("agentplug-actions")
 
     def close(self) -> None:
-        """Hear no more clicks."""
+        """Ignore clicks from now on."""
         for end in self._ends:
             end()
 
@@ -298,4 +298,4 @@ def _set(widget: Any, value: str) -> None:
 
 
 def _nothing() -> None:
-    """Only to wake the thread."""
+    """Do nothing; only wakes the thread."""

@@ -1,7 +1,7 @@
-"""What a dashboard shows, as plain data (host): a row for each plugin, and the events of all, newest first.
+"""The data of a dashboard (host): a row for each plugin, and the events of all plugins, newest first.
 
-Figures are the watchdog's own readings: what limits are held by is what is drawn, and nobody reads a process twice.
-A row moves while its plugin is at work, so that a plugin that rests costs nothing.
+Figures are the watchdog's own readings, so the dashboard draws the figures that limits are compared with, and no
+process is read twice. A row changes only while its plugin is busy, so an idle plugin costs nothing.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from agentplug.manager.manager import AnyPlugin, PluginManager
 
 POINTS = 60
 EVENTS = 8
-_RUNS_LOOKED_AT = 32  # of those that ended since the last look
+_MOST_RUNS = 32  # of those that ended since the last look
 
 
-class Told(NamedTuple):
-    """One event: when (seconds since the epoch), of whom, what; `times` the same in a row."""
+class BoardEvent(NamedTuple):
+    """One event of a plugin at `at_s` (seconds since the epoch), which came `times` times in a row."""
 
     at_s: float
     plugin: str
@@ -40,7 +40,7 @@ class Told(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Added memory and CPU time of the call under way; the highest since the point before."""
+    """Added memory of the call under way, the highest since the point before, and its CPU time."""
 
     memory_bytes: float
     cpu_s: float
@@ -48,7 +48,7 @@ class Point(NamedTuple):
 
 @dataclass
 class Row:
-    """One plugin as it is now. `key` is what it is registered as, empty for the only one."""
+    """One plugin as it is now. `key` is the name it is registered under, empty for the only plugin."""
 
     key: str
     name: str
@@ -64,7 +64,7 @@ class Row:
 
     @property
     def trusted(self) -> bool:
-        """It runs in the host, where nothing limits it."""
+        """True if the plugin runs in the host, without limits."""
         return self.policy is None
 
 
@@ -72,22 +72,22 @@ class Events:
     """The latest events of all plugins, newest first."""
 
     def __init__(self) -> None:
-        self.latest: deque[Told] = deque(maxlen=EVENTS)
+        self.latest: deque[BoardEvent] = deque(maxlen=EVENTS)
 
     def add(self, at_s: float, plugin: str, kind: str, detail: Mapping[str, Any]) -> None:
-        """Tell of one; of the same again and again, only how often."""
+        """Add an event; count one that equals the latest."""
         if self.latest:
             last = self.latest[0]
             if (last.plugin, last.kind, last.detail) == (plugin, kind, detail):
-                self.latest[0] = Told(at_s, plugin, kind, detail, last.times + 1)
+                self.latest[0] = BoardEvent(at_s, plugin, kind, detail, last.times + 1)
                 return
-        self.latest.appendleft(Told(at_s, plugin, kind, dict(detail)))
+        self.latest.appendleft(BoardEvent(at_s, plugin, kind, dict(detail)))
 
 
 class Watch:
-    """Looks at one plugin, again and again. It tells what began after `since`; None: what comes from now on.
+    """Follows one plugin by repeated looks. Reports the calls that began after `since`; None: after now.
 
-    Of a closed one nothing will come: then what its last calls came to is told.
+    For a closed plugin the first look reports its last calls.
     """
 
     def __init__(self, plugin: AnyPlugin, key: str, events: Events, since: datetime | None = None) -> None:
@@ -95,24 +95,24 @@ class Watch:
         self.row = Row(key, key or plugin.name)
         self._events = events
         self._exchange: Exchange | None = None
-        self._record = self._shown = 0
+        self._record_index = self._event_index = 0  # of the next event to report
         self._peak_bytes = 0
         self._calls = plugin._inside.calls if isinstance(plugin, SandboxedPlugin) else 0
-        self._between: Event | None = None
-        self._seen: tuple[Any, ...] = ()
+        self._idle_event: Event | None = None  # the last one reported from between calls
+        self._state: tuple[Any, ...] = ()
         self._last: Sample | None = None
         if isinstance(plugin, SandboxedPlugin):
-            self._between = plugin._inside.events[-1] if plugin._inside.events else None
+            self._idle_event = plugin._inside.events[-1] if plugin._inside.events else None
             runs = [run for run in list(plugin.runs) if since is not None and run.started_at >= since]
             self._calls = 0 if plugin.state == "closed" else plugin._inside.calls - len(runs)
             exchange = plugin._inside.exchange
             if exchange is not None and exchange.done and not any(run.usage is exchange.usage for run in runs):
-                # what it told is over, or it was the loading
-                self._exchange, self._record = exchange, min(exchange.head, len(exchange.records) - 1)
-                self._shown = len(exchange.current.events)
+                # an older call, or the loading: report none of its events
+                self._exchange, self._record_index = exchange, min(exchange.head, len(exchange.records) - 1)
+                self._event_index = len(exchange.current.events)
 
     def look(self) -> bool:
-        """Bring the row up to date; true if anything of it has changed."""
+        """Update the row; True if it has changed."""
         plugin, row = self.plugin, self.row
         row.name, row.version, row.state = row.key or plugin.name, plugin.version, plugin.state
         if not isinstance(plugin, SandboxedPlugin):
@@ -120,13 +120,14 @@ class Watch:
         row.policy, row.calls = plugin.policy, plugin._inside.calls
         exchange = plugin._inside.exchange
         if exchange is not self._exchange and self._exchange is not None:
-            self._tell(self._exchange)
-        self._tell_missed(plugin, exchange)
+            self._report(self._exchange)
+        self._report_missed(plugin, exchange)
         if exchange is not None:
             if exchange is not self._exchange:
-                self._exchange, self._record, self._shown, self._peak_bytes, self._last = exchange, 0, 0, 0, None
-            self._tell(exchange)
-        self._tell_between(plugin)
+                self._exchange, self._peak_bytes, self._last = exchange, 0, None
+                self._record_index = self._event_index = 0
+            self._report(exchange)
+        self._report_idle(plugin)
         run = plugin.runs[-1] if plugin.runs else None
         row.verdict = str(run.verdict) if run is not None else ""
         sample = exchange.samples.latest if exchange is not None else None
@@ -137,9 +138,9 @@ class Watch:
             self._conclude(run)
         return changed
 
-    def _differs(self, seen: tuple[Any, ...]) -> bool:
-        before, self._seen = self._seen, seen
-        return before != seen
+    def _differs(self, state: tuple[Any, ...]) -> bool:
+        before, self._state = self._state, state
+        return before != state
 
     def _measure(self, exchange: Exchange, sample: Sample | None) -> None:
         row = self.row
@@ -158,41 +159,42 @@ class Watch:
         row.points.append(Point(max(0, highest_bytes - floor_bytes), row.cpu_s))
 
     def _conclude(self, run: Run) -> None:
-        """Its worker is gone: what is shown is what its last call came to."""
+        """Take the figures of the last call; the worker is gone."""
         row = self.row
         row.memory_bytes, row.cpu_s, row.cpu_percent = added_memory_bytes(run), run.usage.cpu_s, None
         end = Point(row.memory_bytes, row.cpu_s)
         if not row.points or row.points[-1] != end:
             row.points.append(end)
 
-    def _tell(self, exchange: Exchange) -> None:
-        """The events of this exchange that weren't told yet."""
+    def _report(self, exchange: Exchange) -> None:
+        """Report the new events of this exchange."""
         began_s = time.time() - (time.perf_counter_ns() - exchange.started_ns) / 1e9
         while True:
-            events = exchange.records[self._record].events
-            self._add(began_s, events[self._shown :])
-            self._shown = len(events)
-            if self._record >= min(exchange.head, len(exchange.records) - 1):
+            events = exchange.records[self._record_index].events
+            self._add(began_s, events[self._event_index :])
+            self._event_index = len(events)
+            if self._record_index >= min(exchange.head, len(exchange.records) - 1):
                 return
-            self._record, self._shown = self._record + 1, 0
+            self._record_index, self._event_index = self._record_index + 1, 0
 
-    def _tell_missed(self, plugin: SandboxedPlugin, exchange: Exchange | None) -> None:
-        """Of calls that came and went between two looks: those that didn't complete."""
-        fresh = min(plugin._inside.calls - self._calls, _RUNS_LOOKED_AT)
+    def _report_missed(self, plugin: SandboxedPlugin, exchange: Exchange | None) -> None:
+        """Report the calls that began and failed between two looks."""
+        fresh = min(plugin._inside.calls - self._calls, _MOST_RUNS)
         self._calls = plugin._inside.calls
         followed = [known.usage for known in (self._exchange, exchange) if known is not None]
         for run in list(plugin.runs)[-fresh:] if fresh > 0 else ():
             if run.verdict.kind != "completed" and not any(run.usage is usage for usage in followed):
                 self._add(run.started_at.timestamp(), run.events)
 
-    def _tell_between(self, plugin: SandboxedPlugin) -> None:
+    def _report_idle(self, plugin: SandboxedPlugin) -> None:
+        """Report the events from between calls."""
         fresh: list[Event] = []
         for event in reversed(plugin._inside.events):
-            if event is self._between:
+            if event is self._idle_event:
                 break
             fresh.append(event)
         if fresh:
-            self._between = fresh[0]
+            self._idle_event = fresh[0]
             self._add(time.time(), fresh[::-1])
 
     def _add(self, began_s: float, events: Iterable[Event]) -> None:
@@ -202,14 +204,14 @@ class Watch:
 
 
 def session_manager() -> PluginManager | None:
-    """What the magics of this shell load into; None while the extension isn't loaded."""
+    """Return the manager of this shell's magics; None while the extension isn't loaded."""
     shell = get_ipython()
     session = session_of(shell) if shell is not None else None
     return session.manager if session is not None else None
 
 
 class Board:
-    """The rows and events of what is watched: a manager, whose plugins come and go, or one plugin."""
+    """The rows and events of `x`: a manager, whose plugins come and go, or one plugin."""
 
     def __init__(self, x: PluginManager | SandboxedPlugin) -> None:
         self.x = x
@@ -218,54 +220,54 @@ class Board:
         self._looked_at: datetime | None = None
 
     def look(self) -> bool:
-        """Bring everything up to date; true if anything has changed."""
-        told = self.events.latest[0] if self.events.latest else None
+        """Update all rows and events; True if anything has changed."""
+        newest = self.events.latest[0] if self.events.latest else None
         plugins = self.plugins()
         since, self._looked_at = self._looked_at, datetime.now(UTC)
         changed = list(plugins) != list(self._watches)
-        kept = {}
+        watches = {}
         for key, plugin in plugins.items():
             watch = self._watches.get(key)
             if watch is None or watch.plugin is not plugin:
                 watch = Watch(plugin, key, self.events, since)
-            kept[key] = watch
-        self._watches = kept
-        looks = [watch.look() for watch in kept.values()]  # every one of them
-        return changed or any(looks) or told is not (self.events.latest[0] if self.events.latest else None)
+            watches[key] = watch
+        self._watches = watches
+        looks = [watch.look() for watch in watches.values()]  # a list: any() would skip some
+        return changed or any(looks) or newest is not (self.events.latest[0] if self.events.latest else None)
 
     def plugins(self) -> Mapping[str, AnyPlugin]:
-        """The plugins by the keys of their rows; of a manager that was closed those that it had."""
+        """Return the plugins by the keys of their rows; of a closed manager, those from before it closed."""
         if not isinstance(self.x, PluginManager):
             return {"": self.x}
-        return self._left() or self.x.plugins
+        return self._last_plugins() or self.x.plugins
 
-    def _left(self) -> Mapping[str, AnyPlugin]:
-        """What a manager had when it was closed, unless it has others by now."""
+    def _last_plugins(self) -> Mapping[str, AnyPlugin]:
+        """Return the plugins of a closed manager from before it closed, unless it has new ones."""
         return self.x._inside.registry.last if isinstance(self.x, PluginManager) and not self.x.plugins else {}
 
     @property
     def rows(self) -> Sequence[Row]:
-        """A row for each."""
+        """The rows of all plugins."""
         return [watch.row for watch in self._watches.values()]
 
     @property
     def over(self) -> str:
-        """Why there will be nothing more to see, or nothing."""
+        """The reason why the view ends, or ""."""
         if isinstance(self.x, SandboxedPlugin) and self.x.state == "closed":
             return "The plugin is closed; this is its last state."
-        left = self._left().values()
-        if left and all(not isinstance(plugin, SandboxedPlugin) or plugin._inside.is_over for plugin in left):
+        last = self._last_plugins().values()
+        if last and all(not isinstance(plugin, SandboxedPlugin) or plugin._inside.is_over for plugin in last):
             return "The manager is closed; this is its last state."
         return ""
 
     @property
     def load(self) -> str:
-        """What loads a plugin here."""
+        """The command that loads a plugin here."""
         return "%load_plugin SPEC" if self.x is session_manager() else "await manager.load(SPEC)"
 
 
 def row_of(run: Run) -> tuple[Row, Events]:
-    """A finished run as a row, its readings thinned, and its last events."""
+    """Make a row of a finished run, with every few of its readings, and its last events."""
     about = run.source
     row = Row("", about.plugin or about.spec, about.version, "", run.number + 1, str(run.verdict), run.policy)
     floor_bytes = memory_floor_bytes(run)
