@@ -26,16 +26,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SUITES = ("unit", "escapes", "faults", "fuzz", "integrations", "notebooks", "longruns", "browser")
+SUITES = ("unit", "workers", "escapes", "faults", "fuzz", "integrations", "notebooks", "longruns", "browser")
 ALONE = ("longruns", "browser")  # they count what is on the machine, or fill it by themselves
-QUICK_SUITES = ("unit", "escapes")
+QUICK_SUITES = ("unit", "workers", "escapes")
 CONFINED_SUITES = (  # what depends on who runs it and where
     "unit/test_audit.py",
-    "unit/test_chapter.py",
-    "unit/test_manager.py",
-    "unit/test_sandboxed.py",
+    "workers/test_chapter.py",
+    "workers/test_manager.py",
+    "workers/test_sandboxed.py",
     "unit/test_sources_files.py",
-    "unit/test_usage.py",
+    "workers/test_usage.py",
     "escapes",
 )
 CONTAINED_SUITES = (*CONFINED_SUITES, "faults")
@@ -350,7 +350,7 @@ def everything(checks: Checks, quick: bool) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests", description="Run every check of the project.")
     parser.add_argument(
-        "--quick", action="store_true", help="only the linters, and tests/unit and tests/escapes here"
+        "--quick", action="store_true", help="only the linters, and tests/unit, tests/workers and tests/escapes here"
     )
     options = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="ap-tests-", dir="/tmp" if os.geteuid() == 0 else None))
