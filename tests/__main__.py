@@ -41,10 +41,9 @@ CONFINED_SUITES = (  # what depends on who runs it and where
 CONTAINED_SUITES = (*CONFINED_SUITES, "faults")
 # What it simulates, poorer kernels, is the same for uid 1000 in the container as outside of it.
 POORER_KERNELS = "tests/escapes/test_restricted.py"
-AGAIN = ("--reruns", "1")  # a rerun is printed with its reason, and stays a bug to understand
 FRAMES = 1_000_000
 NO_TESTS = 5  # pytest's exit status where it found none
-TIMEOUT_S = 1800
+TIMEOUT_S = 900  # of a check; each test has a shorter one of its own (pyproject.toml)
 WIDTH = 118
 
 # Exits with 1 where uid 1000 can't import what the tests need, or can't read a file of the tree it was started in.
@@ -245,9 +244,7 @@ def suites(checks: Checks, place: Place, names: Sequence[str], *more: str) -> No
         for some, options in ((together, ("-n", "3", "--dist", "loadfile")), (alone, ())):
             if some:
                 told = ", ".join(dict.fromkeys(folder.split("/")[1] for folder in some))
-                checks.pytest(
-                    f"{place.name}: {told}", place, "--hypothesis-profile=ci", *AGAIN, *options, *more, *some
-                )
+                checks.pytest(f"{place.name}: {told}", place, "--hypothesis-profile=ci", *options, *more, *some)
     else:
         checks.leave_out(f"{place.name}: tests", "no tests there yet")
 

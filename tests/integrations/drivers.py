@@ -60,7 +60,7 @@ class Driver(ABC):
     @classmethod
     def restore(cls, message: Any) -> Any:
         """As the adapter's."""
-        adapter = importlib.import_module(f"agentplug.integrations.{cls.name.replace('-', '_')}")
+        adapter = importlib.import_module(f"agentplug.integrations.{cls.name.replace('-', '_')}.adapter")
         return adapter.restore(message)
 
 
