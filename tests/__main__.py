@@ -26,25 +26,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SUITES = ("unit", "escapes", "faults", "fuzz", "integrations", "notebooks", "longruns", "browser")
+SUITES = ("unit", "workers", "escapes", "faults", "fuzz", "integrations", "notebooks", "longruns", "browser")
 ALONE = ("longruns", "browser")  # they count what is on the machine, or fill it by themselves
-QUICK_SUITES = ("unit", "escapes")
+QUICK_SUITES = ("unit", "workers", "escapes")
 CONFINED_SUITES = (  # what depends on who runs it and where
     "unit/test_audit.py",
-    "unit/test_chapter.py",
-    "unit/test_manager.py",
-    "unit/test_sandboxed.py",
+    "workers/test_chapter.py",
+    "workers/test_manager.py",
+    "workers/test_sandboxed.py",
     "unit/test_sources_files.py",
-    "unit/test_usage.py",
+    "workers/test_usage.py",
     "escapes",
 )
 CONTAINED_SUITES = (*CONFINED_SUITES, "faults")
 # What it simulates, poorer kernels, is the same for uid 1000 in the container as outside of it.
 POORER_KERNELS = "tests/escapes/test_restricted.py"
-AGAIN = ("--reruns", "1")  # a rerun is printed with its reason, and stays a bug to understand
 FRAMES = 1_000_000
 NO_TESTS = 5  # pytest's exit status where it found none
-TIMEOUT_S = 1800
+TIMEOUT_S = 900  # of a check; each test has a shorter one of its own (pyproject.toml)
 WIDTH = 118
 
 # Exits with 1 where uid 1000 can't import what the tests need, or can't read a file of the tree it was started in.
@@ -245,9 +244,7 @@ def suites(checks: Checks, place: Place, names: Sequence[str], *more: str) -> No
         for some, options in ((together, ("-n", "3", "--dist", "loadfile")), (alone, ())):
             if some:
                 told = ", ".join(dict.fromkeys(folder.split("/")[1] for folder in some))
-                checks.pytest(
-                    f"{place.name}: {told}", place, "--hypothesis-profile=ci", *AGAIN, *options, *more, *some
-                )
+                checks.pytest(f"{place.name}: {told}", place, "--hypothesis-profile=ci", *options, *more, *some)
     else:
         checks.leave_out(f"{place.name}: tests", "no tests there yet")
 
@@ -350,7 +347,7 @@ def everything(checks: Checks, quick: bool) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests", description="Run every check of the project.")
     parser.add_argument(
-        "--quick", action="store_true", help="only the linters, and tests/unit and tests/escapes here"
+        "--quick", action="store_true", help="only the linters, and tests/unit, tests/workers and tests/escapes here"
     )
     options = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="ap-tests-", dir="/tmp" if os.geteuid() == 0 else None))

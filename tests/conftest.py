@@ -148,13 +148,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"need(*features): skip unless the machine has these of {', '.join(PROBES)}")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What failed and was run again, with its reason: it stays a bug to understand."""
-    for report in terminalreporter.stats.get("rerun", []):
-        terminalreporter.section(f"run again: {report.nodeid}", "_")
-        terminalreporter.write_line(report.longreprtext[-4_000:])
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     demand(*(feature for mark in item.iter_markers("need") for feature in mark.args))
 

@@ -174,6 +174,7 @@ class Lifecycle:
         runs = runs_of(exchange, worker, self.info)
         if frame is None or frame.kind != wire.LOADED or runs[0].verdict.kind != "completed":
             self.after(worker, runs)
+            await self._unless_closed()
             raise load_error(frame, runs[0])
         loaded = wire.decode_loaded(frame.structure)
         if self._source.pinned is not None:

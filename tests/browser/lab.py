@@ -46,6 +46,10 @@ START_OVER = """async cells => {
         cell.model.clearExecution();
     });
 }"""
+SOON = """([code, given, patience_ms]) => Promise.race([
+    eval(code)(given),
+    new Promise((_, refuse) => setTimeout(() => refuse(new Error(`no end of this: ${code}`)), patience_ms)),
+])"""
 IDLE = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
 
 
@@ -84,8 +88,12 @@ class Page:
     def start_over(self, cells: Sequence[str]) -> None:
         """Its cells as they were written, without outputs, and a new kernel."""
         self.page.keyboard.press("Escape")
-        self.page.evaluate(START_OVER, list(cells))
+        self.settle(START_OVER, list(cells))
         self.page.wait_for_function(IDLE, timeout=PATIENCE_S * 1e3)
+
+    def settle(self, promise: str, given: object = None) -> None:
+        """Wait until the page keeps a promise, but not for ever: JupyterLab forgets one now and then."""
+        self.page.evaluate(SOON, [promise, given, PATIENCE_S * 1e3])
 
     def run(self, cell: int) -> None:
         """Begin to run one cell."""
@@ -135,7 +143,7 @@ class Page:
     def dark(self, dark: bool = True) -> None:
         """Change the theme."""
         name = "JupyterLab Dark" if dark else "JupyterLab Light"
-        self.page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
+        self.settle("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
         self.page.wait_for_selector(f"body[data-jp-theme-light={'false' if dark else 'true'}]", state="attached")
         self.page.wait_for_selector("#jupyterlab-splash", state="detached")
 
@@ -156,9 +164,10 @@ def opened(browser: Any, address: str, *, height: int = 1000) -> Iterator[Page]:
         page.wait_for_function(
             "() => window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=PATIENCE_S * 1e3
         )
-        page.evaluate(READY)
+        book = Page(page)
+        book.settle(READY)
         page.wait_for_function(IDLE, timeout=PATIENCE_S * 1e3)
-        yield Page(page)
+        yield book
     finally:
         page.close()
 

@@ -128,7 +128,7 @@ def test_a_kernel_restart_leaves_no_orphan(book: Page) -> None:
     assert below
     book.run(2)
     shows(book, "busy")
-    book.page.evaluate("async () => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    book.settle("async () => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     assert all(process.ended() for process in below)
     book.finish(0)
     assert book.finish(4) == "1"
@@ -188,8 +188,8 @@ def test_a_saved_notebook_keeps_the_last_state(lab: Server, browser: Any, tmp_pa
         assert page.page.locator(".jp-OutputArea img").count() == 2  # the still one's curves, out of sight
         assert not page.page.locator(".jp-OutputArea img").first.is_visible()
         assert page.page.title() != "1"
-        page.page.evaluate("async () => window.jupyterapp.shell.currentWidget.context.save()")
-        page.page.evaluate("async () => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        page.settle("async () => window.jupyterapp.shell.currentWidget.context.save()")
+        page.settle("async () => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     assert "widgets" not in json.loads((lab.folder / name).read_text())["metadata"]
     with opened(browser, f"{lab.address}/lab/tree/{name}") as page:
         still = page.page.locator(".jp-OutputArea table")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -78,13 +77,16 @@ HALF_A_FRAME_QUIETLY = """
     ],
 )
 def test_limits_hold_after_a_calm(confined: Callable[..., Run], then: str, verdict: str) -> None:
-    """Each limit, and well before the next one: within what a glance may leave out."""
-    policy = Policy(memory="32M", cpu_s=0.5, wall_s=3.0, threads=16)
-    began_s = time.monotonic()
+    """Each limit, and well before the next one: within what a glance may leave out.
+
+    CPU time is measured as such, and other waits by the share that they take of a long one: so a busy machine, where
+    a worker waits for its turn, breaks no bound.
+    """
+    kind, _, by = verdict.partition(":")
+    policy = Policy(memory="32M", cpu_s=0.5, wall_s=3.0 if by == "wall" else 20.0, threads=16)
 
     run = confined(CALM + then, policy=policy)
 
-    kind, _, by = verdict.partition(":")
     assert run.verdict == Verdict(kind, by)
-    assert run.usage.wall_s < {"wall": 3.3, "protocol": 2.0}.get(by, 2.5)
-    assert time.monotonic() - began_s < 10
+    assert run.usage.cpu_s < 1.4 * policy.cpu_s
+    assert run.usage.wall_s < {"wall": 1.1, "cpu": 1.0}.get(by, 0.1) * policy.wall_s

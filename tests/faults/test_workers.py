@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -255,6 +256,19 @@ async def test_closing_while_the_worker_has_not_said_a_word(faulty: Faulty, monk
     plugin = SandboxedPlugin(FaultyPlugin, faulty.policy)
     starting = asyncio.create_task(plugin.start())
     while plugin._inside.life.worker is None or plugin._inside.life.worker.exchange is None:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    await asyncio.wait_for(plugin.close(), PATIENCE_S)
+    with pytest.raises(WorkerDied, match="is closed"):
+        await starting
+
+
+async def test_closing_while_the_plugin_is_loaded(faulty: Faulty, tmp_path: Path) -> None:
+    """The start that was under way says the same, however far it has come."""
+    file = tmp_path / "slow.py"
+    file.write_text("import time\ntime.sleep(60)\nclass SlowPlugin: ...\n")
+    plugin = SandboxedPlugin(file, faulty.policy)
+    starting = asyncio.create_task(plugin.start())
+    while (life := plugin._life).worker is None or (said := life.worker.exchange) is None or said.greeting:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     await asyncio.wait_for(plugin.close(), PATIENCE_S)
     with pytest.raises(WorkerDied, match="is closed"):

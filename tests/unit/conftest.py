@@ -1,46 +1,52 @@
-"""A shell for tests of the notebook side."""
+"""Unit tests start no process: this file sees to it, so that they stay a matter of seconds."""
 
 from __future__ import annotations
 
-import atexit
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Generator
+from typing import Any, NoReturn
 
+import matplotlib.font_manager  # noqa: F401  the first import of all asks fc-list for fonts, before any test
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
-from traitlets.config import Config
 
-import agentplug
+from agentplug.core.host.launcher import Zygote
+from tests.shells import ip, shell, state_home  # noqa: F401
 
-
-@pytest.fixture(autouse=True)
-def _state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is remembered of locks goes to a place of the test run's own."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+STARTS = {"os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
+watching = False
 
 
-@pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
-    """A shell without history, in a folder of its own."""
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.chdir(tmp_path)
-    hooks = sys.displayhook, sys.excepthook
-    InteractiveShell.clear_instance()
-    config = Config()
-    config.HistoryManager.enabled = False
-    config.HistoryManager.hist_file = ":memory:"
-    ip = InteractiveShell.instance(config=config)
-    yield ip
-    agentplug.unload_ipython_extension(ip)
-    ip.atexit_operations()
-    atexit.unregister(ip.atexit_operations)
-    InteractiveShell.clear_instance()
-    sys.displayhook, sys.excepthook = hooks
+def refuse(what: str) -> NoReturn:
+    """Fail the test with an exception that `except Exception` doesn't catch."""
+    pytest.fail(f"a unit test starts no process, and this one did ({what}): move it to tests/workers", pytrace=False)
 
 
-@pytest.fixture
-def ip(shell: InteractiveShell) -> InteractiveShell:
-    """A shell with the extension loaded."""
-    agentplug.load_ipython_extension(shell)
-    return shell
+def watch(event: str, _: object) -> None:
+    """Refuse whatever starts a process, as the interpreter announces it."""
+    if watching and event in STARTS:
+        refuse(event)
+
+
+sys.addaudithook(watch)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, Any, Any]:
+    return (yield from guarded())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, Any, Any]:
+    return (yield from guarded())
+
+
+def guarded() -> Generator[None, Any, Any]:
+    """Refuse processes until the test's own part is over. A zygote may run already, for tests of other folders."""
+    global watching
+    watching = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Zygote, "spawn", lambda *_: refuse("Zygote.spawn"))
+        try:
+            return (yield)
+        finally:
+            watching = False

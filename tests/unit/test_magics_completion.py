@@ -14,13 +14,6 @@ LIMITS = {
     *("--observe", "--profile", "--best-effort"),
 }
 KINDS = {"completed", "failed", "limited", "died", "broken", "stopped"}
-SHY = """
-class ShyPlugin:
-    name = "shy"
-    version = "1"
-    async def initialize(self, config): ...
-    async def process(self, x): ...
-"""
 
 
 def offered(ip: InteractiveShell, text: str, at: int | None = None) -> set[str]:
@@ -69,17 +62,6 @@ def test_a_cells_body_is_none_of_our_business(ip: InteractiveShell) -> None:
     assert options(ip, "%%sandbox --memory 3M\nx = 1 --") == set()
     assert options(ip, "x --") == set()
     assert options(ip, "%timeit --") == set()
-
-
-def test_plugin_names_are_offered(ip: InteractiveShell) -> None:
-    """`%unload_plugin`, `%reload_plugin` and --plugin offer the plugins that are loaded."""
-    for name in ("shy", "shyer", "bold"):
-        ip.run_cell_magic("load_plugin", name, SHY)
-    assert offered(ip, "%unload_plugin ") == {"shy", "shyer", "bold"}
-    assert offered(ip, "%reload_plugin sh") == {"shy", "shyer"}
-    assert offered(ip, "%%sandbox --plugin b") == {"bold"}
-    ip.run_line_magic("unload_plugin", "bold")
-    assert "bold" not in offered(ip, "%unload_plugin ")
 
 
 def test_verdicts_are_offered(ip: InteractiveShell) -> None:

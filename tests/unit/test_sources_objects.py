@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import importlib
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -38,13 +37,6 @@ class Greeter:
         return shout(input_data) + localhelp.MARK
 """
 
-WORKER = """
-import asyncio, cloudpickle, sys
-found = cloudpickle.load(sys.stdin.buffer)
-plugin = found() if isinstance(found, type) else found
-print(plugin.name, asyncio.run(plugin.process("hello")))
-"""
-
 
 class Greeter:
     """A plugin to ship; `state` is what an instance carries."""
@@ -59,14 +51,6 @@ class Greeter:
 
     async def process(self, input_data: object) -> object:
         return [input_data, self.state]
-
-
-def run_in_worker(pickled: bytes) -> str:
-    """What the plugin answers in a process that can't import anything of the tests."""
-    command = [sys.executable, "-I", "-c", WORKER]
-    done = subprocess.run(command, input=pickled, capture_output=True, cwd="/", timeout=60, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode().strip()
 
 
 @pytest.fixture
@@ -88,28 +72,6 @@ def test_class_and_instance_are_sources(of: Callable[[object], Any]) -> None:
         source = of(obj)
         assert (source.spec, source.kind, source.entry, source.modules) == (spec, "object", "", ())
         assert source.digest == digest_of([("pickled", source.pickled)])
-
-
-def test_code_of_a_test_module_travels_by_value() -> None:
-    """A class of a module that a worker can't import works there, with the state of an instance."""
-    assert run_in_worker(object_source(Greeter).pickled) == "greeter ['hello', None]"
-    assert run_in_worker(object_source(Greeter({"a": 1})).pickled) == "greeter ['hello', {'a': 1}]"
-
-
-def test_modules_around_the_class_travel_too(local_module: ModuleType) -> None:
-    """What the class uses of other modules of the user's, by name or as a module, comes along."""
-    assert run_in_worker(object_source(local_module.Greeter).pickled) == "greeter HELLO!"
-
-
-def test_class_of_the_notebook_itself(tmp_path: Path) -> None:
-    """A class defined in `__main__`, as in a notebook cell, is by value."""
-    root = str(Path(objects.__file__).parents[2])
-    script = f"import sys\nsys.path.insert(0, {root!r})\nshout = str.title\nclass localhelp: MARK = '?'\n{CODE}\n"
-    script += (
-        "from agentplug.core.sources.resolve import resolve\nsys.stdout.buffer.write(resolve(Greeter()).pickled)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=tmp_path, timeout=60, check=True)
-    assert run_in_worker(done.stdout) == "greeter Hello?"
 
 
 def test_installed_classes_go_by_reference() -> None:
@@ -253,25 +215,6 @@ def test_object_that_is_no_plugin(obj: object, lacking: str) -> None:
     assert str(caught.value).endswith(
         "A plugin has name and version (text), initialize(config) and process(input_data)"
     )
-
-
-def test_class_may_set_its_name_when_it_is_made() -> None:
-    """Of a class only the methods are checked: `__init__` may set name and version."""
-
-    class Late:
-        name: str
-        version: str
-
-        def __init__(self) -> None:
-            self.name, self.version = "late", "1"
-
-        def initialize(self, config: object) -> None: ...
-
-        async def process(self, input_data: str) -> str:
-            return input_data
-
-    assert run_in_worker(object_source(Late).pickled) == "late hello"
-    assert run_in_worker(object_source(Late()).pickled) == "late hello"
 
 
 class _Library:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -340,15 +339,6 @@ def test_a_part_of_a_samples_frame_says_what_it_lacks() -> None:
             AttributeError, match=r"all of `run\.samples`: .* has no columns cpu_s, cpu_percent, threads"
         ):
             _ = frame.agentplug
-
-
-def test_a_saved_trace_has_its_accessor_once_read(tmp_path: Path) -> None:
-    """In a new process, where no trace was made yet."""
-    path = save_trace(calls(), tmp_path / "trace.parquet")
-    code = "import agentplug, sys; assert 'pandas' not in sys.modules\n"
-    code += f"print(agentplug.read_trace({str(path)!r}).agentplug.over_limit()['run'].tolist())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "[1]"
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES[:2])

@@ -22,7 +22,10 @@ from agentplug.core.worker import loading
 from agentplug.core.worker.barriers import landlock, libc, limits, seccomp
 from agentplug.core.worker.barriers.lifetime import die_with_parent
 
+TAKEN = b"1"
+
 _MAX_MESSAGE = 1 << 19
+_PATIENCE_S = 2.0
 
 
 def wait(sock: socket.socket) -> tuple[bytes, list[int]]:
@@ -32,10 +35,25 @@ def wait(sock: socket.socket) -> tuple[bytes, list[int]]:
         _rehearse()
     libc.trim_heap()
     message, fds, _, _ = socket.recv_fds(sock, _MAX_MESSAGE, 3)
-    sock.close()
     if not message:
         os._exit(0)
+    sock.send(TAKEN)
+    sock.close()
     return message, fds
+
+
+def hand_over(sock: socket.socket, message: bytes, fds: list[int]) -> bool:
+    """Give the spare at the other end of `sock` its request (in the zygote). True if the spare took it.
+
+    A spare that was killed may be there for a while yet, on a busy machine, and leave unread what it was sent: only
+    its answer tells.
+    """
+    sock.settimeout(_PATIENCE_S)
+    try:
+        socket.send_fds(sock, [message], fds)
+        return sock.recv(len(TAKEN)) == TAKEN
+    except OSError:
+        return False
 
 
 def _rehearse() -> None:

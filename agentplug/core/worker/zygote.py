@@ -150,11 +150,11 @@ class _Zygote:
             return 0
         (pid, sock), self._spare = self._spare, None
         with sock:
-            try:
-                socket.send_fds(sock, [msgspec.msgpack.encode((message, cgroup))], fds)
-            except OSError:
-                return 0  # somebody killed it
-        return pid
+            if spare.hand_over(sock, msgspec.msgpack.encode((message, cgroup)), fds):
+                return pid
+        with contextlib.suppress(ProcessLookupError):  # somebody killed it, or stopped it
+            os.kill(pid, signal.SIGKILL)
+        return 0
 
     def _dismiss_spare(self) -> None:
         if self._spare is not None:

@@ -25,7 +25,13 @@ from agentplug.core.worker.barriers.filters import Rights, base_filter, guard_fi
 NAME = "seccomp"
 PROTECTS = "other processes and the kernel: fork, exec, sockets, ptrace, prlimit, mounts, namespaces, memfd, …"
 
-_PATIENCE_S = 1.0
+_NO_SECCOMP = "use a kernel with CONFIG_SECCOMP_FILTER, in a container that allows the seccomp system call"
+_CROWDED = (
+    "this user's processes are passing each other more descriptors than a worker may have open (open_files): "
+    "start it again, start fewer at once, or close other plugins"
+)
+_REHEARSAL_PATIENCE_S = 1.0
+_PATIENCE_S = 10.0  # what was just possible is so again soon: as soon as a busy host has taken what is on its way
 _NO_PID = 0x7E57ABCD  # above the most that pid_max allows (2**22), and no other number in the filter
 
 
@@ -36,14 +42,9 @@ def apply(plan: Plan) -> BarrierReport:
         listening = _install_guard(rights)
         _base(rights).load()
     except OSError as error:
-        return BarrierReport(
-            NAME,
-            PROTECTS,
-            "unavailable",
-            f"{error.strerror or error}",
-            ["host", "network", "processes"],
-            "use a kernel with CONFIG_SECCOMP_FILTER, in a container that allows the seccomp system call",
-        )
+        remedy = _CROWDED if error.errno == errno.ETOOMANYREFS else _NO_SECCOMP
+        reason = error.strerror or str(error)
+        return BarrierReport(NAME, PROTECTS, "unavailable", reason, ["host", "network", "processes"], remedy)
     told = "the kernel tells what is tried" if listening else "what is tried is the worker's own report"
     return BarrierReport(NAME, PROTECTS, "enforced", f"a list of allowed system calls, arguments checked; {told}")
 
@@ -60,24 +61,24 @@ def _install_guard(rights: Rights) -> bool:
         libc.install_filter(guard_program(os.getpid(), silent))
         return False
     with socket.socket(fileno=os.dup(CHANNEL_FD)) as channel:
-        if not _handed_over(channel, wire.HEADER.pack(wire.MAGIC, wire.LISTENER, 0, 0, 0, 0), listener):
+        if not _handed_over(channel, wire.HEADER.pack(wire.MAGIC, wire.LISTENER, 0, 0, 0, 0), listener, _PATIENCE_S):
             raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
     os.close(listener)
     return True
 
 
 def _rehearsed() -> bool:
-    """Whether this process may hand a descriptor over at all: a listener that reaches nobody can't be taken back."""
+    """Try to hand a descriptor over: a listener that reaches nobody can't be taken back."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        return _handed_over(ours, b"0", CHANNEL_FD)
+        return _handed_over(ours, b"0", CHANNEL_FD, _REHEARSAL_PATIENCE_S)
 
 
-def _handed_over(sock: socket.socket, message: bytes, fd: int) -> bool:
+def _handed_over(sock: socket.socket, message: bytes, fd: int, patience_s: float) -> bool:
     """Send `fd`. Where more of the user's descriptors are on their way than this process may have itself, the kernel
     takes none until some have come: soon in a crowd of starting workers, never if another plugin keeps its own there.
     """
-    until_s = time.monotonic() + _PATIENCE_S
+    until_s = time.monotonic() + patience_s
     while True:
         try:
             socket.send_fds(sock, [message], [fd])

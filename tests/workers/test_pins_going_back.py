@@ -20,7 +20,7 @@ from agentplug.manager.pins.pylock import origins
 from agentplug.manager.pins.taking import take
 from agentplug.manager.pins.verify import propose
 from tests.installed_site import install, use_site
-from tests.unit.test_pins import GREETER, answer, pin
+from tests.workers.test_pins import GREETER, answer, pin
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 

@@ -14,7 +14,7 @@ from agentplug.manager.manager import PluginManager
 from agentplug.manager.pins.lockfile import read_lock
 from agentplug.manager.pins.pin import sha256
 from agentplug.manager.pins.taking import take
-from tests.unit.test_pins import EVIL, GREETER, answer, imported, pin, stale_pyc
+from tests.workers.test_pins import EVIL, GREETER, answer, imported, pin, stale_pyc
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 

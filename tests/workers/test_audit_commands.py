@@ -9,7 +9,7 @@ import pytest
 
 from agentplug.manager.audit import AuditLog, verify
 from tests.unit.test_audit_runs import a_run
-from tests.unit.test_cli import agentplug
+from tests.workers.test_cli import agentplug
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from agentplug.manager.pins.pin import sha256
 from agentplug.manager.pins.taking import take
 from agentplug.manager.pins.verify import verified
 from tests.installed_site import install, pip_install, use_site, write_record
-from tests.unit.test_pins import GREETER, answer, imported, pin, stale_pyc
+from tests.workers.test_pins import GREETER, answer, imported, pin, stale_pyc
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 

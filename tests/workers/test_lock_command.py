@@ -21,7 +21,7 @@ from agentplug.manager.pins.available import available
 from agentplug.manager.pins.lockfile import read_lock
 from agentplug.report.consent import consent_card, consent_lines
 from tests.installed_site import install, use_site
-from tests.unit.test_pins import GREETER, pin
+from tests.workers.test_pins import GREETER, pin
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 
