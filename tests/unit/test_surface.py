@@ -87,12 +87,3 @@ def test_a_run_shows_its_surface() -> None:
         "value",
         "verdict",
     ]
-
-
-async def test_a_plugin_can_be_given_again_with_another_policy() -> None:
-    """The same bytes in another worker: what came from a cell has no other name to be called by."""
-    first = SandboxedPlugin(PolitePlugin)
-    async with SandboxedPlugin(first, first.policy.replace(memory="100M")) as second:
-        assert await second.process("sit") == "Please, sit"
-        assert (second.name, second.policy.memory, first.state) == ("polite", 100 << 20, "new")
-        assert second.trace.attrs["digest"] == first.trace.attrs["digest"]

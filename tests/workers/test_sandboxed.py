@@ -21,6 +21,7 @@ from agentplug.contract.plugin import AgentPlugin
 from agentplug.core.run import Run
 from agentplug.errors import ContractError, PluginError, PluginQuarantined, WorkerDied
 from tests.leftovers import _warmed, eventually, nothing_left, workers  # noqa: F401
+from tests.unit.test_surface import PolitePlugin
 
 
 class DoPlugin:
@@ -595,3 +596,12 @@ def test_public_names_are_all_there() -> None:
     assert all(getattr(agentplug, name) is not None for name in agentplug.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Plugin'"):
         _ = agentplug.Plugin
+
+
+async def test_a_plugin_can_be_given_again_with_another_policy() -> None:
+    """The same bytes in another worker: what came from a cell has no other name to be called by."""
+    first = SandboxedPlugin(PolitePlugin)
+    async with SandboxedPlugin(first, first.policy.replace(memory="100M")) as second:
+        assert await second.process("sit") == "Please, sit"
+        assert (second.name, second.policy.memory, first.state) == ("polite", 100 << 20, "new")
+        assert second.trace.attrs["digest"] == first.trace.attrs["digest"]
