@@ -257,7 +257,7 @@ async def test_a_clock_that_jumps(faulty: Faulty, monkeypatch: pytest.MonkeyPatc
         call = asyncio.create_task(plugin.run("hang"))
         await asyncio.sleep(0)
         monkeypatch.setattr(time, "time", lambda: now() + jump.total_seconds())
-        monkeypatch.setattr("agentplug.core.sandboxed.datetime", Jumped)
+        monkeypatch.setattr("agentplug.core.inside.datetime", Jumped)
         run = await call
         assert str(run.verdict) == "limited:wall"
         assert 0.6 <= run.usage.wall_s < 5

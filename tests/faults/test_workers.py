@@ -268,7 +268,7 @@ async def test_closing_while_the_plugin_is_loaded(faulty: Faulty, tmp_path: Path
     file.write_text("import time\ntime.sleep(60)\nclass SlowPlugin: ...\n")
     plugin = SandboxedPlugin(file, faulty.policy)
     starting = asyncio.create_task(plugin.start())
-    while (life := plugin._life).worker is None or (said := life.worker.exchange) is None or said.greeting:  # noqa: ASYNC110
+    while (life := plugin._inside.life).worker is None or (said := life.worker.exchange) is None or said.greeting:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     await asyncio.wait_for(plugin.close(), PATIENCE_S)
     with pytest.raises(WorkerDied, match="is closed"):
