@@ -127,7 +127,7 @@ class Eavesdropper(ZooPlugin):
     """Lists all sockets of its network: who listens, and who is connected to whom.
 
     Stopped by a network namespace of its own, in which the lists are empty: `completed`. Where the machine has none,
-    the lists can't be opened: `failed:PermissionError`.
+    Landlock doesn't open the lists.
     """
 
     async def process(self, input_data: Any) -> Any:

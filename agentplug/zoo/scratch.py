@@ -65,7 +65,7 @@ class DeviceMaker(ZooPlugin):
 class ModeSetter(ZooPlugin):
     """Makes a set-user-id program, which another user could be made to call.
 
-    Stopped by seccomp, which refuses `chmod` to such modes: `failed:PermissionError`.
+    Stopped by seccomp, which refuses `chmod`: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
