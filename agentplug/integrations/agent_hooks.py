@@ -1,9 +1,9 @@
-"""AGENT-HOOKS 0.1 (host): our hooks as interceptors of its emitter, and its interceptors in workers of ours.
+"""An adapter to AGENT-HOOKS 0.1 (host): a manager's hooks as an interceptor, and interceptors in workers.
 
-The specification says how an agent's host asks interceptors and what it does with their verdicts, and defines no
-isolation. `Interceptor` serves the vetoes and transforms of a `PluginManager` to any host that speaks it; in
-`ConfinedInterceptor` the code of one interceptor lives in a worker. Both speak its wire form, so nothing of
-`agent-hooks-sdk` is imported here. What fails raises, and the specification has such a host deny (section 6.3).
+The specification defines how an agent's host calls interceptors and uses their verdicts; it defines no isolation.
+`Interceptor` offers the vetoes and transforms of a `PluginManager` to any such host. `ConfinedInterceptor` runs the
+code of one interceptor in a worker. Both use the wire form (plain JSON), so `agent-hooks-sdk` isn't imported. After
+an exception the host must deny (section 6.3).
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class Interceptor:
         self.manager = manager
 
     async def intercept(self, context: Mapping[str, Any], /) -> dict[str, Any]:
-        """The verdict on one agent context, as wire JSON. Raises `ContractError` for a context that is none, and for
-        a change that can't be carried over to it.
+        """Return the verdict on one agent context, as wire JSON.
+
+        Raises `ContractError` for an invalid context, and for a change that doesn't fit the context.
         """
         message = message_of(context)
         dispatch = await self.manager.dispatch(message)
@@ -53,15 +54,15 @@ class Interceptor:
 class ConfinedInterceptor:
     """One interceptor whose code lives in the worker of `plugin`: `on_message(point, context)` returns the verdict.
 
-    The verdict comes back as it is, for the emitter to check. The plugin is asked whatever its policy's `hooks` say:
-    it is no hook of a manager's.
+    The verdict is returned unchecked; the emitter checks it. The plugin is called whatever its policy's `hooks` say,
+    because no manager is involved.
     """
 
     def __init__(self, plugin: SandboxedPlugin) -> None:
         self.plugin = plugin
 
     async def intercept(self, context: Mapping[str, Any], /) -> Any:
-        """What the plugin returns for one agent context. Raises what `SandboxedPlugin.process` raises."""
+        """Return the plugin's verdict on one agent context. Raises what `SandboxedPlugin.process` raises."""
         return await self.plugin.on_message(str(context.get("interception_point", "")), dict(context))
 
 
@@ -69,7 +70,7 @@ class ConfinedInterceptor:
 
 
 def message_of(context: Mapping[str, Any]) -> AgentMessage:
-    """An agent context as a message; its `target` becomes the parts. Raises `ContractError` for an unknown point."""
+    """Return an agent context as a message: its `target` as parts. Raises `ContractError` for an unknown point."""
     if not isinstance(context, Mapping):
         raise ContractError(f"a {type(context).__name__} is no agent context; give the dict that an interceptor gets")
     point = context.get("interception_point")
@@ -94,8 +95,8 @@ def message_of(context: Mapping[str, Any]) -> AgentMessage:
         "duration_ms": result.get("duration_ms"),
         "native": {"framework": FRAMEWORK, "data": dict(context)},
     }
-    given = {name: value for name, value in fields.items() if value is not None}
-    return AgentMessage.coerced(point=point, parts=_parts_of(point, context), **given)
+    fields = {name: value for name, value in fields.items() if value is not None}
+    return AgentMessage.coerced(point=point, parts=_parts_of(point, context), **fields)
 
 
 def _parts_of(point: object, context: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -120,15 +121,15 @@ def _parts_of(point: object, context: Mapping[str, Any]) -> list[dict[str, Any]]
 
 
 def target_of(message: AgentMessage, target: Any) -> Any:
-    """What the context's `target` is to become, by the parts of a changed `message`.
+    """Return the context's new `target`, made from the parts of a changed `message`.
 
-    Raises `ContractError` for parts that have no place in a target of this kind.
+    Raises `ContractError` for parts that don't fit into a target of this kind.
     """
     parts, point = message.parts, message.point
     match point:
-        case "pre_tool_call" if _are(parts, "tool_call"):
+        case "pre_tool_call" if _is_one(parts, "tool_call"):
             return parts[0].get("arguments")
-        case "post_tool_call" if _are(parts, "tool_call_response"):
+        case "post_tool_call" if _is_one(parts, "tool_call_response"):
             return parts[0]["response"]
         case "input" | "output" if isinstance(target, Mapping) and len(parts) == 1 and "content" in parts[0]:
             return {**target, "content": parts[0]["content"]}
@@ -144,22 +145,22 @@ def target_of(message: AgentMessage, target: Any) -> Any:
                 ]
                 bare = [{key: item for key, item in call.items() if item is not None} for call in calls]
                 return {**target, "content": said[0]["content"] if said else None, "tool_calls": bare}
-        case "agent_startup" | "agent_shutdown" if _are(parts, "generic"):
+        case "agent_startup" | "agent_shutdown" if _is_one(parts, "generic"):
             return parts[0].get("content")
     kinds = ", ".join(printable(part["type"], 40) for part in parts[:5]) or "nothing"
     raise ContractError(f"a transform at {point} left {kinds}, which has no place in the target there")
 
 
 def _messages(parts: list[dict[str, Any]], target: list[Any]) -> list[Any]:
-    """The messages anew; one that is still in its place keeps what else the host put into it."""
-    found = []
+    """Return new messages. If none was added or removed, they keep the host's other fields."""
+    messages = []
     for at, part in enumerate(parts):
         before = target[at] if len(parts) == len(target) and isinstance(target[at], Mapping) else {}
-        found.append({**before, "role": part.get("role") or "user", "content": part["content"]})
-    return found
+        messages.append({**before, "role": part.get("role") or "user", "content": part["content"]})
+    return messages
 
 
-def _are(parts: list[dict[str, Any]], kind: str) -> bool:
+def _is_one(parts: list[dict[str, Any]], kind: str) -> bool:
     return len(parts) == 1 and parts[0]["type"] == kind
 
 
@@ -174,5 +175,5 @@ def _role(point: object, context: Mapping[str, Any]) -> Any:
 
 
 def _dict(context: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = context.get(name)
-    return found if isinstance(found, Mapping) else {}
+    value = context.get(name)
+    return value if isinstance(value, Mapping) else {}

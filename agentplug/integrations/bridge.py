@@ -1,11 +1,11 @@
-"""What all adapters share (host): one run of an agent as messages in order, and the parts that those are made of."""
+"""Helpers that all adapters share (host): the messages of one agent run, and constructors of message parts."""
 
 from __future__ import annotations
 
 import json
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
@@ -17,14 +17,14 @@ from agentplug.manager.manager import PluginManager
 
 
 class Framework(NamedTuple):
-    """A framework's name, as messages have it, and its version."""
+    """A framework's name and version, as messages show them."""
 
     name: str
     version: str | None
 
     @classmethod
     def of(cls, name: str, distribution: str) -> Framework:
-        """By the distribution that it comes from."""
+        """Read the version of an installed distribution."""
         try:
             return cls(name, version(distribution))
         except PackageNotFoundError:
@@ -32,9 +32,9 @@ class Framework(NamedTuple):
 
 
 class Trail:
-    """The messages of one run of an agent: numbered, and told to the hooks of `manager`.
+    """Dispatches the messages of one agent run to the hooks of `manager`, and numbers them.
 
-    `turn` counts the model's calls. Those of a turn that run at the same time share a `group`.
+    `turn` counts the model's calls. The tool calls of one turn share a `group`.
     """
 
     def __init__(
@@ -52,55 +52,55 @@ class Trail:
         self.session_id = session_id or self.run_id
         self.turn = 0
         self.ended = False
-        self.asked: dict[str, str | None] = {}  # ids of the calls that the model asked for last, by tool
+        self.call_ids: dict[str, str | None] = {}  # by tool: the id of the model's latest call
         self._seq = 0
 
-    async def tell(self, point: str, parts: Sequence[dict[str, Any]] = (), **fields: Any) -> Dispatch:
+    async def dispatch(self, point: str, parts: Sequence[dict[str, Any]] = (), **fields: Any) -> Dispatch:
         """Dispatch a message at `point`. `native` may be a function that dumps the framework's own objects."""
         return await self.manager.dispatch(self._message(point, parts, fields))
 
-    def tell_sync(self, point: str, parts: Sequence[dict[str, Any]] = (), **fields: Any) -> Dispatch:
-        """The same, for hooks that are no coroutines."""
+    def dispatch_sync(self, point: str, parts: Sequence[dict[str, Any]] = (), **fields: Any) -> Dispatch:
+        """Do the same as `dispatch`, from code that can't await."""
         return self.manager._inside.dispatching.dispatch_sync(self._message(point, parts, fields))
 
     async def end(self, error: BaseException | None = None) -> None:
-        """`agent_shutdown`, once. What hooks make of it can't undo the run, and never hides the error it ended in."""
+        """Dispatch `agent_shutdown`, once. A hook's error never hides `error`, in which the run ended."""
         if not self.ended:
             self.ended = True
             try:
-                await self.tell("agent_shutdown", error=error_of(error))
+                await self.dispatch("agent_shutdown", error=error_of(error))
             except AgentplugError:
                 if error is None:
                     raise
 
     def end_sync(self, error: BaseException | None = None) -> None:
-        """The same, for hooks that are no coroutines."""
+        """Do the same as `end`, from code that can't await."""
         if not self.ended:
             self.ended = True
             try:
-                self.tell_sync("agent_shutdown", error=error_of(error))
+                self.dispatch_sync("agent_shutdown", error=error_of(error))
             except AgentplugError:
                 if error is None:
                     raise
 
-    def call(self, call_id: str | None, name: str, **more: Any) -> dict[str, Any]:
-        """The fields that both messages of a tool's call have."""
+    def call_fields(self, call_id: str | None, name: str, **more: Any) -> dict[str, Any]:
+        """Return the fields that both messages of a tool call share."""
         return {"name": name, "request_id": call_id, "group": f"{self.run_id}:{self.turn}", **more}
 
     def _message(self, point: str, parts: Sequence[dict[str, Any]], fields: dict[str, Any]) -> AgentMessage:
         self._seq += 1
-        notes = []
+        redactions = []
         if callable(native := fields.pop("native", None)):
             try:
                 native = {"framework": self.framework.name, "data": native()}
             except Exception as error:  # an object without a dump: the run goes on, and the message says so
-                notes.append(f"native: left out, {type(error).__name__}")
+                redactions.append(f"native: left out, {type(error).__name__}")
                 native = None
         return AgentMessage.coerced(
             point=point,
             parts=list(parts),
             native=native,
-            redactions=notes,
+            redactions=redactions,
             seq=self._seq,
             turn=self.turn,
             run_id=self.run_id,
@@ -118,27 +118,27 @@ class Trail:
 
 
 def text(content: str, **more: Any) -> dict[str, Any]:
-    """A text part."""
+    """Return a text part."""
     return {"type": "text", "content": content, **more}
 
 
 def tool_call(call_id: str | None, name: str, arguments: Any, **more: Any) -> dict[str, Any]:
-    """A call that the model asks for; arguments that are JSON as text are read."""
-    return {"type": "tool_call", "id": call_id, "name": name, "arguments": read(arguments), **more}
+    """Return the part for a call that the model requests. Arguments may be JSON text."""
+    return {"type": "tool_call", "id": call_id, "name": name, "arguments": parsed_arguments(arguments), **more}
 
 
 def tool_response(call_id: str | None, response: Any, **more: Any) -> dict[str, Any]:
-    """What a tool's call came to."""
+    """Return the part for the result of a tool call."""
     return {"type": "tool_call_response", "id": call_id, "response": response, **more}
 
 
-def anything(value: Any) -> dict[str, Any]:
-    """An output: text as text, all else as a generic part."""
+def output_part(value: Any) -> dict[str, Any]:
+    """Return the part for an output: a text part for text, else a generic part."""
     return text(value) if isinstance(value, str) else {"type": "generic", "content": value}
 
 
-def read(arguments: Any) -> Any:
-    """Arguments as they are meant: JSON text read, if it is any."""
+def parsed_arguments(arguments: Any) -> Any:
+    """Return arguments parsed, if they are JSON text; other arguments stay as they are."""
     if not isinstance(arguments, str):
         return arguments
     try:
@@ -148,15 +148,15 @@ def read(arguments: Any) -> Any:
 
 
 def error_of(error: BaseException | None) -> dict[str, str] | None:
-    """The field `error` for an exception."""
+    """Return the field `error` for an exception."""
     return None if error is None else {"type": type(error).__name__}
 
 
-# ---------------------------------------------------------------------- besides
+# ---------------------------------------------------------------------- other helpers
 
 
-def denial(dispatch: Dispatch) -> str | None:
-    """Why a message is denied, for the model or the user to read; None if it isn't."""
+def denial_of(dispatch: Dispatch) -> str | None:
+    """Return the reason of a denial, for the model or the user to read; None if the message is allowed."""
     try:
         dispatch.check()
     except HookDenied as denied:
@@ -165,18 +165,12 @@ def denial(dispatch: Dispatch) -> str | None:
 
 
 def check_manager(manager: object) -> PluginManager:
-    """Raises `ContractError` for what is no manager."""
+    """Return `manager`. Raises `ContractError` for another object."""
     if not isinstance(manager, PluginManager):
         raise ContractError(f"manager is a {printable(type(manager).__name__, 100)}; pass a PluginManager")
     return manager
 
 
-def dumped(dump: Callable[[], Any]) -> Any:
-    """A framework's dump as plain JSON values, by its own JSON if it gives bytes or text."""
-    value = dump()
-    return json.loads(value) if isinstance(value, (str, bytes)) else value
-
-
-def since(begun_s: float) -> float:
-    """Milliseconds since `time.perf_counter()` gave `begun_s`."""
-    return (time.perf_counter() - begun_s) * 1000
+def ms_since(start_s: float) -> float:
+    """Return the milliseconds since `start_s`, a reading of `time.perf_counter()`."""
+    return (time.perf_counter() - start_s) * 1000

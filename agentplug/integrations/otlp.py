@@ -1,9 +1,9 @@
 """An audit log as OpenTelemetry spans (host; the extra `otlp`).
 
-Attributes are those of the GenAI semantic conventions where they have one (https://opentelemetry.io/docs/specs/
-semconv/gen-ai/, status: development), and `agentplug.*` beside. A plugin's call is `invoke_agent`, its loading
-`create_agent`; a message's dispatch is one span, and each hook that it met a span below. Content is never sent.
-Identifiers come from the log's chain: the same log sent twice gives the same spans.
+Attributes follow the GenAI semantic conventions (https://opentelemetry.io/docs/specs/semconv/gen-ai/, status:
+development); others are named `agentplug.*`. A plugin's call is an `invoke_agent` span, its loading a `create_agent`
+span. The dispatch of a message is one span, with a child span for each hook. Content is never sent. Identifiers are
+made from the log's chain: the same log sent twice gives the same spans.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _OPERATIONS = {
     "pre_tool_call": "execute_tool",
     "post_tool_call": "execute_tool",
 }
-_WELL = frozenset(("", "completed", "allowed", "denied", "kept", "changed", "queued", "observed"))
+_NO_ERROR = frozenset(("", "completed", "allowed", "denied", "kept", "changed", "queued", "observed"))
 
 
 def export_audit(audit: Audit, *, endpoint: str | None = None, exporter: SpanExporter | None = None) -> int:
-    """Send the entries of `audit` to `exporter`, or over HTTP to the collector at `endpoint`; how many spans.
+    """Send the spans of `audit` to `exporter`, or over HTTP to the collector at `endpoint`. Return their number.
 
-    `endpoint` is like `http://localhost:4318/v1/traces`. Raises `AuditError` if they weren't taken, and `ImportError`
-    without the extra `otlp`.
+    `endpoint` is like `http://localhost:4318/v1/traces`. Raises `AuditError` if the spans aren't accepted, and
+    `ImportError` without the extra `otlp`.
     """
     spans = spans_of(audit)
     from opentelemetry.sdk.trace.export import SpanExportResult
@@ -61,9 +61,9 @@ def export_audit(audit: Audit, *, endpoint: str | None = None, exporter: SpanExp
 
 
 def spans_of(audit: Audit) -> list[ReadableSpan]:
-    """A span for each run, load, dispatch and hook of `audit`, ended.
+    """Return an ended span for each run, load, dispatch and hook of `audit`.
 
-    Raises `ImportError` without the extra, and `AuditError` for lines that make no sense.
+    Raises `ImportError` without the extra, and `AuditError` for invalid lines.
     """
     try:
         from opentelemetry.sdk.resources import Resource
@@ -83,29 +83,29 @@ def spans_of(audit: Audit) -> list[ReadableSpan]:
     parents: dict[str, Any] = {}
     spans: list[ReadableSpan] = []
     for entry in audit:
-        for told in _told(entry):
-            ids.turn_to(told.trace or f"line {entry.n}", f"line {entry.n} {told.name} {told.place}")
-            above = parents.get(told.trace) if told.below else None
+        for span_data in _span_data(entry):
+            ids.turn_to(span_data.trace or f"line {entry.n}", f"line {entry.n} {span_data.name} {span_data.place}")
+            parent = parents.get(span_data.trace) if span_data.nested else None
             span: Any = tracer.start_span(
-                printable(told.name, 200),
-                context=trace.set_span_in_context(trace.NonRecordingSpan(above)) if above is not None else None,
-                attributes=_attributes(told.attributes),
-                start_time=_time(told.start_ns),
+                printable(span_data.name, 200),
+                context=trace.set_span_in_context(trace.NonRecordingSpan(parent)) if parent is not None else None,
+                attributes=_attributes(span_data.attributes),
+                start_time=_time(span_data.start_ns),
             )
-            for at_ns, name, attributes in told.events:
+            for at_ns, name, attributes in span_data.events:
                 span.add_event(printable(str(name), 60), _attributes(attributes), _time(at_ns))
-            if told.error:
-                span.set_attribute("error.type", told.error)
-                span.set_status(trace.StatusCode.ERROR, told.error)
-            span.end(_time(told.end_ns))
-            if told.trace and not told.below:
-                parents[told.trace] = span.get_span_context()
+            if span_data.error:
+                span.set_attribute("error.type", span_data.error)
+                span.set_status(trace.StatusCode.ERROR, span_data.error)
+            span.end(_time(span_data.end_ns))
+            if span_data.trace and not span_data.nested:
+                parents[span_data.trace] = span.get_span_context()
             spans.append(span)
     return spans
 
 
-class _Told(NamedTuple):
-    """A span to be: `trace` groups those of one message, `below` puts it under the message's own, `place` counts."""
+class _Span(NamedTuple):
+    """The contents of a span. A message's spans share `trace`; its hooks' spans are `nested`, numbered by `place`."""
 
     name: str
     start_ns: int
@@ -114,21 +114,21 @@ class _Told(NamedTuple):
     error: str = ""
     events: tuple[tuple[int, str, dict[str, Any]], ...] = ()
     trace: str = ""
-    below: bool = False
+    nested: bool = False
     place: int = 0
 
 
-def _told(entry: Entry) -> Iterator[_Told]:
-    teller = _TELLERS.get(entry.kind)
-    if teller is not None and "truncated" not in entry.fields:
+def _span_data(entry: Entry) -> Iterator[_Span]:
+    build = _SPANS_BY_KIND.get(entry.kind)
+    if build is not None and "truncated" not in entry.fields:
         try:
-            yield from teller(entry)
+            yield from build(entry)
         except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
             why = printable(f"{type(error).__name__}: {error}", 200)
             raise AuditError(f"Line {entry.line} can't be told as a span: {why}") from None
 
 
-def _run(entry: Entry) -> Iterator[_Told]:
+def _run(entry: Entry) -> Iterator[_Span]:
     fields, usage = entry.fields, entry.fields["usage"]
     start_ns = _ns(checked_time(datetime.fromisoformat(fields["started_at"])))
     verdict, policy = verdict_of(entry), fields.get("policy", {})
@@ -139,20 +139,20 @@ def _run(entry: Entry) -> Iterator[_Told]:
         **{f"agentplug.limit.{name}": policy.get(name) for name in ("memory", "cpu_s", "wall_s")},
     }
     events = tuple(
-        (start_ns + _ns_of(t_s), kind, {f"agentplug.{name}": told for name, told in detail.items()})
+        (start_ns + _ns_of(t_s), kind, {f"agentplug.{name}": value for name, value in detail.items()})
         for t_s, kind, detail in fields["events"]
     )
     end_ns = start_ns + _ns_of(usage["wall_s"])
-    yield _Told(f"invoke_agent {fields['plugin']}", start_ns, end_ns, attributes, _error(verdict), events)
+    yield _Span(f"invoke_agent {fields['plugin']}", start_ns, end_ns, attributes, _error(verdict), events)
 
 
-def _load(entry: Entry) -> Iterator[_Told]:
+def _load(entry: Entry) -> Iterator[_Span]:
     at_ns = _ns(entry.at)
     error = str(entry.fields.get("verdict") or entry.fields.get("error") or "") if entry.kind == "refuse" else ""
-    yield _Told(f"create_agent {entry.fields['plugin']}", at_ns, at_ns, _agent(entry, "create_agent"), error)
+    yield _Span(f"create_agent {entry.fields['plugin']}", at_ns, at_ns, _agent(entry, "create_agent"), error)
 
 
-def _dispatch(entry: Entry) -> Iterator[_Told]:
+def _dispatch(entry: Entry) -> Iterator[_Span]:
     fields, end_ns = entry.fields, _ns(entry.at)
     hooks = fields.get("hooks", [])
     longest_s = max((hook["duration_s"] for hook in hooks), default=0.0)
@@ -169,20 +169,20 @@ def _dispatch(entry: Entry) -> Iterator[_Told]:
         "agentplug.changed": fields.get("changed"),
         "agentplug.message.digest": fields.get("digest"),
     }
-    yield _Told(f"dispatch {point}", end_ns - _ns_of(longest_s), end_ns, shared | about, trace=f"message {message}")
+    yield _Span(f"dispatch {point}", end_ns - _ns_of(longest_s), end_ns, shared | about, trace=f"message {message}")
     for place, hook in enumerate(hooks, 1):
-        if hook["outcome"] != "queued":  # an observer has a line of its own, once it has seen the message
+        if hook["outcome"] != "queued":  # an observer has a line of its own, after its call
             yield _hook_span(hook, message, end_ns, shared, place)
 
 
-def _hook(entry: Entry) -> Iterator[_Told]:
+def _hook(entry: Entry) -> Iterator[_Span]:
     message, point = str(entry.fields.get("message", "")), str(entry.fields["point"])
     shared = {"gen_ai.operation.name": _OPERATIONS.get(point, "invoke_agent"), "agentplug.point": point}
     yield _hook_span(entry.fields, message, _ns(entry.at), shared | {"agentplug.message": message}, 0)
 
 
-def _hook_span(hook: Mapping[str, Any], message: str, end_ns: int, shared: Mapping[str, Any], place: int) -> _Told:
-    """When a hook began isn't recorded, only how long it took: its span ends with its line."""
+def _hook_span(hook: Mapping[str, Any], message: str, end_ns: int, shared: Mapping[str, Any], place: int) -> _Span:
+    """Return the span of a hook. Only a hook's duration is recorded, so the span ends when its line was written."""
     outcome = str(hook["outcome"])
     attributes = {
         **shared,
@@ -194,10 +194,10 @@ def _hook_span(hook: Mapping[str, Any], message: str, end_ns: int, shared: Mappi
     }
     start_ns = end_ns - _ns_of(hook["duration_s"])
     name = f"hook {hook['hook']}"
-    return _Told(name, start_ns, end_ns, attributes, _error(outcome), (), f"message {message}", True, place)
+    return _Span(name, start_ns, end_ns, attributes, _error(outcome), (), f"message {message}", True, place)
 
 
-_TELLERS: dict[str, Callable[[Entry], Iterator[_Told]]] = {
+_SPANS_BY_KIND: dict[str, Callable[[Entry], Iterator[_Span]]] = {
     "run": _run,
     "load": _load,
     "refuse": _load,
@@ -217,18 +217,18 @@ def _agent(entry: Entry, operation: str) -> dict[str, Any]:
 
 
 def _error(verdict: str) -> str:
-    return "" if verdict.partition(":")[0] in _WELL else printable(verdict, 200)
+    return "" if verdict.partition(":")[0] in _NO_ERROR else printable(verdict, 200)
 
 
-def _attributes(told: Mapping[str, Any]) -> dict[str, Any]:
-    """What OTLP can carry of it: texts, escaped, truth values, floats, and ints of 64 bits."""
-    found: dict[str, Any] = {}
-    for name, value in told.items():
+def _attributes(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that OTLP can carry: escaped texts, bools, floats, and ints of 64 bits."""
+    attributes: dict[str, Any] = {}
+    for name, value in values.items():
         if isinstance(value, str) and value:
-            found[printable(name, 100)] = printable(value)
+            attributes[printable(name, 100)] = printable(value)
         elif isinstance(value, float) or (isinstance(value, int) and -(1 << 63) <= value < 1 << 63):
-            found[printable(name, 100)] = value
-    return found
+            attributes[printable(name, 100)] = value
+    return attributes
 
 
 def _ns(at: datetime) -> int:
@@ -236,7 +236,7 @@ def _ns(at: datetime) -> int:
 
 
 def _time(at_ns: int) -> int:
-    """The nearest time that OTLP has a number for."""
+    """Return the nearest time that fits into OTLP's 64 bits."""
     return min(max(at_ns, 0), (1 << 63) - 1)
 
 
@@ -245,7 +245,7 @@ def _ns_of(seconds: float) -> int:
 
 
 def _ids(chain: str) -> Any:
-    """Makes trace and span identifiers out of what a span tells of."""
+    """Return a generator of identifiers that depend only on the log's chain and on the span's position in it."""
     from opentelemetry.sdk.trace.id_generator import IdGenerator
 
     class Ids(IdGenerator):

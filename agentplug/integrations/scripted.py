@@ -1,12 +1,12 @@
-"""An agent of plain Python that follows a script in place of a model (host): for lessons, with no framework.
+"""An agent for lessons, without a framework: a script takes the place of the model (host).
 
-The script is a list of the model's turns: a text ends the run, a list of tool calls goes on.
+The script is a list of the model's turns. A text ends the run; a list of tool calls continues it.
 
     agent = ScriptedAgent([[("weather", {"city": "Oslo"})], "It rains."], tools={"weather": weather})
     answer = await attach(agent, manager).run("How is Oslo?")
 
-It does what agents do: turns with tool calls that run at the same time, tool errors, streaming. A tool call that is
-denied comes back to the model as its result; any other denied message ends the run in `HookDenied`.
+The agent supports parallel tool calls, tool errors and streaming. The result of a denied tool call is the reason of
+the denial; any other denied message ends the run with `HookDenied`.
 """
 
 from __future__ import annotations
@@ -28,19 +28,12 @@ from agentplug.integrations.bridge import (
     Trail,
     check_manager,
     error_of,
-    since,
+    ms_since,
     text,
     tool_call,
     tool_response,
 )
-from agentplug.integrations.carrying import (
-    Place,
-    all_text,
-    call_arguments,
-    carry,
-    response_of,
-    settled,
-)
+from agentplug.integrations.transforms import Place, all_text, call_arguments, decide, response_of, write_back
 from agentplug.manager.manager import PluginManager
 
 _FRAMEWORK = Framework("scripted", None)
@@ -51,13 +44,13 @@ Step = str | Iterable[Call] | Callable[[list[dict[str, Any]]], "str | Iterable[C
 
 
 class ScriptedAgent:
-    """An agent whose model says what `script` says, one step a turn.
+    """An agent whose model follows `script`, one step a turn.
 
     A step is a text, a list of tool calls `(name, arguments)`, or a function of the conversation so far (a list of
     parts, each with its `role`) that returns either. `tools` are functions or coroutines by name. A tool that raises
     ends the run, unless `forgiving`: then the model gets the error's text as the result.
 
-    Raises `ContractError` for a script or tools that are neither; running past the script's end is an `IndexError`.
+    Raises `ContractError` for an invalid script or tool. A run past the end of the script raises `IndexError`.
     """
 
     def __init__(
@@ -83,15 +76,15 @@ class ScriptedAgent:
         self.original: ScriptedAgent | None = None
 
     async def run(self, prompt: str) -> str:
-        """The agent's answer. Raises `HookDenied`, and what a tool raised."""
-        said = ""
+        """Return the agent's answer. Raises `HookDenied`, and the errors of tools."""
+        answer = ""
         async with aclosing(self._run(prompt)) as pieces:
             async for kind, piece in pieces:
-                said = piece if kind == "answer" else said
-        return said
+                answer = piece if kind == "answer" else answer
+        return answer
 
     async def stream(self, prompt: str) -> AsyncIterator[str]:
-        """What the model says, word by word as it comes: before the hooks after the model, which can't recall it."""
+        """Yield the model's words as they come. Hooks are called after that and can't recall them."""
         async with aclosing(self._run(prompt)) as pieces:
             async for kind, piece in pieces:
                 if kind == "word":
@@ -100,28 +93,27 @@ class ScriptedAgent:
     async def _run(self, prompt: str) -> AsyncGenerator[tuple[str, str]]:
         trail = Trail(self.manager or PluginManager(), _FRAMEWORK, self.name)
         try:
-            (await trail.tell("agent_startup")).check()
-            asked = await trail.tell("input", [text(prompt)], role="user", native=lambda: prompt)
-            asked.check()
+            (await trail.dispatch("agent_startup")).check()
+            dispatch = await trail.dispatch("input", [text(prompt)], role="user", native=lambda: prompt)
+            dispatch.check()
             history = [text(self.instructions, role="system")] if self.instructions else []
-            history.append(text(all_text(asked) if asked.changed else prompt, role="user"))
-            said: Any = None
+            history.append(text(all_text(dispatch) if dispatch.changed else prompt, role="user"))
             for step in [*self.script, None]:
-                sent = await self._before_model(trail, history)
+                messages = await self._before_model(trail, history)
                 if step is None:
                     raise IndexError("the script has no further step, and the agent goes on: end it with a text")
-                said = step(sent) if callable(step) else step
-                if isinstance(said, str):
-                    for word in re.findall(r"\s*\S+\s*", said):
+                response: Any = step(messages) if callable(step) else step
+                if isinstance(response, str):
+                    for word in re.findall(r"\s*\S+\s*", response):
                         yield "word", word
-                calls = await self._after_model(trail, said, history)
+                calls = await self._after_model(trail, response, history)
                 if not calls:
                     break
                 history += await self._tools(trail, calls)
             answer = "".join(part["content"] for part in history[self._last(history) :] if part["type"] == "text")
-            final = await trail.tell("output", [text(answer)], role="assistant", native=lambda: answer)
-            final.check()
-            yield "answer", all_text(final) if final.changed else answer
+            dispatch = await trail.dispatch("output", [text(answer)], role="assistant", native=lambda: answer)
+            dispatch.check()
+            yield "answer", all_text(dispatch) if dispatch.changed else answer
         except BaseException as error:
             await trail.end(error)
             raise
@@ -129,44 +121,44 @@ class ScriptedAgent:
 
     @staticmethod
     def _last(history: list[dict[str, Any]]) -> int:
-        """Where what the model said last begins."""
+        """Return the index at which the model's latest parts begin."""
         at = len(history)
         while at and history[at - 1]["role"] == "assistant":
             at -= 1
         return at
 
     async def _before_model(self, trail: Trail, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """What the model is sent. As in the frameworks, a transform changes this, and not what is remembered."""
+        """Return the parts to send to the model. As in the frameworks, a transform doesn't change `history`."""
         trail.turn += 1
-        asked = await trail.tell("pre_model_call", history, model=_MODEL, native=lambda: history)
-        asked.check()
+        dispatch = await trail.dispatch("pre_model_call", history, model=_MODEL, native=lambda: history)
+        dispatch.check()
         places = [Place(at, None, part) for at, part in enumerate(history)]
-        return carry(history, places, asked, _Parts("user"))
+        return write_back(history, places, dispatch, _PartEditor("user"))
 
-    async def _after_model(self, trail: Trail, said: Any, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        begun = time.perf_counter()
-        if isinstance(said, str):
-            parts, reason = [text(said)], "stop"
+    async def _after_model(self, trail: Trail, response: Any, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        start_s = time.perf_counter()
+        if isinstance(response, str):
+            parts, reason = [text(response)], "stop"
         else:
-            parts = [tool_call(f"call_{trail.turn}_{at}", *call) for at, call in enumerate(said, 1)]
+            parts = [tool_call(f"call_{trail.turn}_{at}", *call) for at, call in enumerate(response, 1)]
             reason = "tool_call"
-        answered = await trail.tell(
+        dispatch = await trail.dispatch(
             "post_model_call",
             parts,
             role="assistant",
             model=_MODEL,
             finish_reason=reason,
-            duration_ms=since(begun),
+            duration_ms=ms_since(start_s),
             native=lambda: parts,
         )
-        answered.check()
+        dispatch.check()
         places = [Place(at, None, part) for at, part in enumerate(parts)]
-        parts = carry(parts, places, answered, _Parts(None))
+        parts = write_back(parts, places, dispatch, _PartEditor(None))
         history += [{**part, "role": "assistant"} for part in parts]
         return [part for part in parts if part["type"] == "tool_call"]
 
     async def _tools(self, trail: Trail, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """What the calls came to, in their order. One that raises cancels the others."""
+        """Return the results of the calls, in order. A call that raises cancels the others."""
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._tool(trail, call)) for call in calls]
@@ -175,12 +167,12 @@ class ScriptedAgent:
         return [task.result() for task in tasks]
 
     async def _tool(self, trail: Trail, call: dict[str, Any]) -> dict[str, Any]:
-        fields = trail.call(call["id"], call["name"])
-        asked = await trail.tell("pre_tool_call", [call], role="assistant", native=lambda: call, **fields)
-        denied, arguments = settled(asked, call_arguments, call["arguments"])
-        if denied is not None:
-            return tool_response(call["id"], denied, role="tool")
-        begun = time.perf_counter()
+        fields = trail.call_fields(call["id"], call["name"])
+        dispatch = await trail.dispatch("pre_tool_call", [call], role="assistant", native=lambda: call, **fields)
+        denial, arguments = decide(dispatch, call_arguments, call["arguments"])
+        if denial is not None:
+            return tool_response(call["id"], denial, role="tool")
+        start_s = time.perf_counter()
         result, failure = None, None
         try:
             if call["name"] not in self.tools:
@@ -191,23 +183,23 @@ class ScriptedAgent:
             result = await result if inspect.isawaitable(result) else result
         except Exception as error:
             result, failure = str(error), error
-        answered = await trail.tell(
+        dispatch = await trail.dispatch(
             "post_tool_call",
             [tool_response(call["id"], result)],
             role="tool",
             error=error_of(failure),
-            duration_ms=since(begun),
+            duration_ms=ms_since(start_s),
             native=lambda: result,
             **fields,
         )
         if failure is not None and not self.forgiving:
             raise failure
-        denied, result = settled(answered, response_of, result)
-        return tool_response(call["id"], result if denied is None else denied, role="tool")
+        denial, result = decide(dispatch, response_of, result)
+        return tool_response(call["id"], result if denial is None else denial, role="tool")
 
 
-class _Parts:
-    """A message of this agent is one part."""
+class _PartEditor:
+    """Changes a message of this agent, which is one part: see `Editor`."""
 
     def __init__(self, role: str | None) -> None:
         self.role = role
@@ -223,7 +215,7 @@ class _Parts:
 
 
 def attach(agent: Any, manager: PluginManager) -> ScriptedAgent:
-    """The same agent, its messages going to the hooks of `manager`; `agent` itself stays as it is.
+    """Return a copy of the agent whose messages go to the hooks of `manager`.
 
     Raises `ContractError` for another object.
     """
@@ -236,7 +228,7 @@ def attach(agent: Any, manager: PluginManager) -> ScriptedAgent:
 
 
 def detach(agent: Any) -> ScriptedAgent:
-    """The agent that was attached. Raises `ContractError` for one that isn't."""
+    """Return the original agent. Raises `ContractError` if `agent` isn't attached."""
     if not isinstance(agent, ScriptedAgent) or agent.original is None:
         raise unattached(agent)
     return agent.original

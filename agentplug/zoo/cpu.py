@@ -1,4 +1,4 @@
-"""Plugins that never come to an end, or not in time (worker side)."""
+"""Plugins that never end, or not in time (worker side)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from agentplug.zoo._beast import Beast, syscall
+from agentplug.zoo._base import ZooPlugin, syscall
 
 
-class Spinner(Beast):
+class Spinner(ZooPlugin):
     """Loops for ever without awaiting anything. In the host's own loop, this would freeze every other plugin.
 
     Stopped by the watchdog, which reads the worker's CPU clock: `limited:cpu`.
@@ -26,10 +26,10 @@ class Spinner(Beast):
             count += 1
 
 
-class CatastrophicRegex(Beast):
-    """Spends hours inside one call of C code, where no Python signal handler or trace function gets a turn.
+class CatastrophicRegex(ZooPlugin):
+    """Spends hours inside one call of C code, where no Python signal handler or trace function runs.
 
-    Stopped by the watchdog, with a SIGKILL that asks nobody: `limited:cpu`.
+    Stopped by the watchdog with SIGKILL: `limited:cpu`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -37,14 +37,14 @@ class CatastrophicRegex(Beast):
         return re.fullmatch(r"(a+)+b", "a" * 60) is not None
 
 
-class Sleeper(Beast):
-    """Awaits what never comes, and ignores being cancelled. It uses no CPU at all.
+class Sleeper(ZooPlugin):
+    """Awaits a future that is never done, and ignores cancellations. It uses no CPU at all.
 
     Stopped by the watchdog's clock: `limited:wall`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Wait, and swallow every cancellation."""
+        """Wait, and ignore each cancellation."""
         while True:
             try:
                 await asyncio.get_running_loop().create_future()
@@ -52,10 +52,10 @@ class Sleeper(Beast):
                 continue
 
 
-class BlockedLoop(Beast):
-    """Sleeps without awaiting, so that its own loop stands still and no timeout within it can fire.
+class BlockedLoop(ZooPlugin):
+    """Sleeps without awaiting, so that its own loop is blocked and no timeout in it can fire.
 
-    Stopped by the watchdog's clock, which is not in that loop: `limited:wall`.
+    Stopped by the watchdog, whose clock is not in that loop: `limited:wall`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -63,10 +63,10 @@ class BlockedLoop(Beast):
         time.sleep(3600)  # noqa: ASYNC251
 
 
-class ThreadSpinner(Beast):
-    """Works in threads that give up the interpreter's lock, so that every processor of the machine is busy.
+class ThreadSpinner(ZooPlugin):
+    """Works in threads that release the interpreter's lock, so that every processor of the machine is busy.
 
-    Stopped by the watchdog; the clock it reads is that of all threads together: `limited:cpu`.
+    Stopped by the watchdog, whose clock counts all threads together: `limited:cpu`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -83,8 +83,8 @@ class ThreadSpinner(Beast):
             thread.join()
 
 
-class HugeInteger(Beast):
-    """Computes a number of which the first digit would take a week, in one C call.
+class HugeInteger(ZooPlugin):
+    """Computes a number in one C call that would take a week.
 
     Stopped by the watchdog: `limited:cpu`.
     """
@@ -94,10 +94,10 @@ class HugeInteger(Beast):
         return len(str((3**2_000_000) ** 1000))
 
 
-class HashCollider(Beast):
-    """Fills a dict with keys that all have one hash, so that each has to be compared with all before it.
+class HashCollider(ZooPlugin):
+    """Fills a dict with keys that all have the same hash, so that each is compared with all earlier ones.
 
-    Stopped by the watchdog, while it does that to itself: `limited:cpu`. The host refuses such a dict as a reply.
+    Stopped by the watchdog: `limited:cpu`. As a reply, such a dict is refused.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -105,31 +105,30 @@ class HashCollider(Beast):
         return len(dict.fromkeys(key * ((1 << 61) - 1) for key in range(100_000)))
 
 
-class SlowStarter(Beast):
+class SlowStarter(ZooPlugin):
     """Spins in `initialize`, before there is any call to limit.
 
-    Stopped as in a call, under the same limits: `limited:cpu`.
+    Stopped by the watchdog, under the limits of a call: `limited:cpu`.
     """
 
     async def initialize(self, config: Mapping[str, Any]) -> None:
-        """Never be ready."""
+        """Loop for ever."""
         while True:
             pass
 
     async def process(self, input_data: Any) -> Any:
-        """Never reached."""
+        """Return at once. No call gets here."""
         return "ready"
 
 
-class LateSpinner(Beast):
-    """Answers like a good plugin, and leaves a thread that spins when nobody is looking any more.
+class LateSpinner(ZooPlugin):
+    """Answers like a good plugin, and leaves a thread that spins after the call.
 
-    The answer counts: `completed`. The watchdog ends a worker that uses CPU between calls, and closing it ends it
-    anyway.
+    The answer counts: `completed`. The watchdog ends a worker that uses CPU between calls.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Return at once."""
+        """Start the thread and return."""
 
         def spin() -> None:
             while True:
@@ -139,13 +138,13 @@ class LateSpinner(Beast):
         return "done"
 
 
-class Revenant(Beast):
-    """Ends its first thread alone, so that its process looks dead to the system and goes on all the same.
+class Revenant(ZooPlugin):
+    """Ends only its main thread, so that its process looks dead but goes on.
 
-    Stopped because what can't be measured must go: `died:SIGKILL`.
+    Stopped by the watchdog, because such a process can't be measured: `died:SIGKILL`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Leave a sleeping thread behind, and let the first one exit by itself."""
+        """Start a sleeping thread, and exit the main one alone."""
         threading.Thread(target=time.sleep, args=(3600,)).start()
         return syscall("exit", 0)

@@ -1,4 +1,4 @@
-"""Plugins that attack whoever looks at them, or drown them in words (worker side)."""
+"""Plugins that attack the display of their names, output and errors, or flood it (worker side)."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ import sys
 import warnings
 from typing import Any
 
-from agentplug.zoo._beast import MIB, Beast, number
+from agentplug.zoo._base import MIB, ZooPlugin, as_int
 
 _STEERING = "\x1b]0;owned\x07\x1b[2J\x1b[H<script>alert(1)</script>"
 
 
-class Impostor(Beast):
-    """Bears a name that would run a script in a notebook, and recolour a terminal.
+class Impostor(ZooPlugin):
+    """Has a name that would run a script in a notebook, and recolour a terminal.
 
-    Stopped wherever text from a plugin is shown: it is escaped, and shows as what it is. The call itself is harmless:
-    `completed`.
+    Stopped by escaping, wherever a plugin's text is displayed. The call itself is harmless: `completed`.
     """
 
     name = "<svg onload=x>\x1b[32m"
     version = "<script>alert(1)</script>"
 
     async def process(self, input_data: Any) -> Any:
-        """Print what steers a terminal, and return what steers a page."""
+        """Print a terminal's escape codes, and return a page's script."""
         print(_STEERING)
         return "<script>alert(1)</script>"
 
 
-class Mirror(Beast):
-    """Turns text around and hides letters in it, so that a reader sees another word than is there.
+class Mirror(ZooPlugin):
+    """Reverses text and hides letters in it, so that a reader sees another word.
 
-    Stopped wherever it is shown: directions and characters of no width become visible. Harmless itself: `completed`.
+    Stopped by escaping: direction marks and characters of no width become visible. The call is harmless: `completed`.
     """
 
     name = "safe\u202egulp\u2066-\u200bin"
@@ -43,36 +42,36 @@ class Mirror(Beast):
         return "\u202edetcejer"
 
 
-class Masquerader(Beast):
-    """Raises an exception whose type is called like a verdict, with commands to a terminal in its text.
+class Masquerader(ZooPlugin):
+    """Raises an exception whose type is named like a verdict, with terminal commands in its text.
 
-    Stopped wherever it is shown: a type's name is text. `failed:\\x1b[2Jcompleted\\n<b>`.
+    Stopped by escaping, for a type's name is text too: `failed:\\x1b[2Jcompleted\\n<b>`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Raise it."""
+        """Raise the exception."""
         raise type("\x1b[2Jcompleted\n<b>", (Exception,), {})(_STEERING)
 
 
-class GiantError(Beast):
-    """Raises an exception with a text of 3 MB, for a log to hold and a page to show.
+class GiantError(ZooPlugin):
+    """Raises an exception with a text of 3 MB, to fill a log and a page.
 
-    Stopped in the worker, which cuts it, and by the bound on what the host takes: `failed:ValueError`.
+    Stopped in the worker, which cuts the text, and by the host's bound on frames: `failed:ValueError`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Raise it."""
+        """Raise the exception."""
         raise ValueError("<b>" * MIB)
 
 
-class EndlessError(Beast):
-    """Raises an exception whose text takes for ever: whoever asks what happened, never hears.
+class EndlessError(ZooPlugin):
+    """Raises an exception whose `__str__` never returns.
 
-    Stopped by the watchdog, for it is asked within the call: `limited:cpu`.
+    Stopped by the watchdog, because the text is made within the call: `limited:cpu`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Raise it."""
+        """Raise the exception."""
         raise _EndlessTextError
 
 
@@ -82,14 +81,14 @@ class _EndlessTextError(Exception):
             pass
 
 
-class SilentError(Beast):
-    """Raises an exception that raises another when it is asked for its text.
+class SilentError(ZooPlugin):
+    """Raises an exception whose `__str__` raises another.
 
-    Nothing needs to stop it: it is told without one: `failed:_SilentTextError`.
+    Nothing needs to stop it: the error is reported without a text: `failed:_SilentTextError`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Raise it."""
+        """Raise the exception."""
         raise _SilentTextError
 
 
@@ -98,14 +97,14 @@ class _SilentTextError(Exception):
         raise ValueError("no comment")
 
 
-class DeadlyError(Beast):
-    """Raises an exception that exits when it is asked for its text.
+class DeadlyError(ZooPlugin):
+    """Raises an exception whose `__str__` raises SystemExit.
 
-    Nothing needs to stop it: that its text can't be made is told in the text's place: `failed:_DeadlyTextError`.
+    Nothing needs to stop it: a note takes the place of the text: `failed:_DeadlyTextError`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Raise it."""
+        """Raise the exception."""
         raise _DeadlyTextError
 
 
@@ -114,10 +113,10 @@ class _DeadlyTextError(Exception):
         raise SystemExit("no comment") from None
 
 
-class LyingError(Beast):
-    """Raises an exception that passes itself off as a limit's, with a traceback through files that aren't there.
+class LyingError(ZooPlugin):
+    """Raises an exception named like that of a limit, with a traceback through files that don't exist.
 
-    Nothing needs to stop it: whose limit it was is the host's to say: `failed:LimitExceeded`.
+    Nothing needs to stop it: only the host decides about limits: `failed:LimitExceeded`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -126,14 +125,14 @@ class LyingError(Beast):
         exec(compile(code, "/usr/lib/host/kernel.py", "exec"), {})
 
 
-class ChainedError(Beast):
-    """Raises an exception with 10,000 others behind it, each the cause of the next.
+class ChainedError(ZooPlugin):
+    """Raises an exception with a chain of 10,000 causes.
 
-    Stopped in the worker, which tells of it what fits into a frame: `failed:KeyError`.
+    Stopped in the worker, which sends as much of the chain as fits into a frame: `failed:KeyError`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Chain them, and raise the last."""
+        """Build the chain, and raise its last exception."""
         last: BaseException = ValueError("the first")
         for serial in range(10_000):
             following = KeyError(serial)
@@ -142,23 +141,23 @@ class ChainedError(Beast):
         raise last
 
 
-class Flooder(Beast):
-    """Prints without end, for the host to store and a notebook to show.
+class Flooder(ZooPlugin):
+    """Prints more than the host wants to store.
 
-    Stopped by a bound on what is kept; the rest is counted and dropped: `completed`.
+    Stopped by the limit on output; the rest is counted and dropped: `completed`.
     """
 
     async def process(self, input_data: Any) -> Any:
         """Write `input_data` MiB, 64 unless a number is given, to both streams in turn."""
-        for serial in range(number(input_data, 64) * 16):
+        for serial in range(as_int(input_data, 64) * 16):
             os.write(1 + serial % 2, b"\x1b[5m<blink>" * 5957)
         return "flooded"
 
 
-class Grumbler(Beast):
-    """Warns and logs without end, each time with another text, so that no filter takes two for one.
+class Grumbler(ZooPlugin):
+    """Warns and logs thousands of times with different texts, so that no filter drops repetitions.
 
-    Stopped by the bound on its output, and by nothing of the host's, which never sees its logging: `completed`.
+    Stopped by the limit on output; the host's own logging never sees it: `completed`.
     """
 
     async def process(self, input_data: Any) -> Any:

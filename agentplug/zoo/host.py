@@ -1,4 +1,4 @@
-"""Plugins that take down the process they run in, or lay hands on others: the host first (worker side)."""
+"""Plugins that crash their own process, or interfere with others, the host above all (worker side)."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from agentplug.zoo._beast import Beast, libc, number, on_one, processes, syscall
+from agentplug.zoo._base import ZooPlugin, as_int, first_success, libc, syscall, target_pids
 
 _PTRACE_SEIZE = 0x4206
 _IOPRIO_IDLE = 3 << 13
 _TIOCSTI = 0x5412
 
 
-class HostKiller(Beast):
-    """Kills its parent, or the processes whose ids it is given: the notebook's kernel, say.
+class HostKiller(ZooPlugin):
+    """Kills its parent, or other processes: the notebook's kernel, for example.
 
-    Stopped by seccomp, which lets a worker's signals reach that worker alone: `failed:PermissionError`.
+    Stopped by seccomp, which lets a worker signal only itself: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
         """Send SIGKILL to the processes `input_data`, or else to the parent."""
-        on_one(processes(input_data), lambda pid: os.kill(pid, signal.SIGKILL))
+        first_success(target_pids(input_data), lambda pid: os.kill(pid, signal.SIGKILL))
         return "killed"
 
 
-class Quitter(Beast):
-    """Ends its process at once, without a word, as a plugin in the host would end the notebook's kernel.
+class Quitter(ZooPlugin):
+    """Ends its process at once, as a plugin in the host would end the notebook's kernel.
 
-    Nothing needs to stop it: the worker is its own, and the host sees how it ended: `died:exit 3`.
+    Nothing needs to stop it: only the worker ends, and the host sees how: `died:exit 3`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Leave through `os._exit`, past every `finally` and `except`."""
+        """Call `os._exit`, which skips every `finally` and `except`."""
         os._exit(3)
 
 
-class Segfaulter(Beast):
-    """Reads address zero through ctypes, as a defect in any compiled package might.
+class Segfaulter(ZooPlugin):
+    """Reads address zero through ctypes, as a bug in any compiled package might.
 
     Nothing needs to stop it: the kernel ends the worker, and the host goes on: `died:SIGSEGV`.
     """
@@ -54,8 +54,8 @@ class Segfaulter(Beast):
         return ctypes.string_at(0)
 
 
-class Aborter(Beast):
-    """Aborts, as a failed assertion in C does, and would leave a core of all it held in memory.
+class Aborter(ZooPlugin):
+    """Aborts, as a failed assertion in C does, which would leave a core dump of its memory.
 
     Nothing needs to stop it, and no core is written: `died:SIGABRT`.
     """
@@ -65,85 +65,89 @@ class Aborter(Beast):
         os.abort()
 
 
-class Starver(Beast):
-    """Takes the descriptors away from a process, so that it can't open a file or a socket any more.
+class Starver(ZooPlugin):
+    """Lowers another process's limit on descriptors, so that it can't open files or sockets any more.
 
-    Stopped by seccomp, which lets nobody's limits be set; Landlock wouldn't: `failed:PermissionError`.
+    Stopped by seccomp, which allows no limit to be set; Landlock wouldn't stop it: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
         """Limit each process of `input_data`, or else the parent, to three."""
-        return on_one(processes(input_data), lambda pid: resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, 3)))
+        return first_success(
+            target_pids(input_data), lambda pid: resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, 3))
+        )
 
 
-class Renicer(Beast):
-    """Gives another process the lowest priority there is.
+class Renicer(ZooPlugin):
+    """Gives another process the lowest priority.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
         """Renice each process of `input_data`, or else the parent."""
-        return on_one(processes(input_data), lambda pid: os.setpriority(os.PRIO_PROCESS, pid, 19))
+        return first_success(target_pids(input_data), lambda pid: os.setpriority(os.PRIO_PROCESS, pid, 19))
 
 
-class Idler(Beast):
-    """Moves another process into the class that runs when nobody else wants to.
+class Idler(ZooPlugin):
+    """Moves another process into the scheduling class that only runs on an idle processor.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Do so to each process of `input_data`, or else to the parent."""
+        """Change each process of `input_data`, or else the parent."""
         nothing = os.sched_param(0)
-        return on_one(processes(input_data), lambda pid: os.sched_setscheduler(pid, os.SCHED_IDLE, nothing))
+        return first_success(target_pids(input_data), lambda pid: os.sched_setscheduler(pid, os.SCHED_IDLE, nothing))
 
 
-class Pinner(Beast):
-    """Pins another process to one processor, and could then keep that one busy.
+class Pinner(ZooPlugin):
+    """Pins another process to one processor, and could then keep that processor busy.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
         """Pin each process of `input_data`, or else the parent, to the first processor."""
-        return on_one(processes(input_data), lambda pid: os.sched_setaffinity(pid, {0}))
+        return first_success(target_pids(input_data), lambda pid: os.sched_setaffinity(pid, {0}))
 
 
-class DiskStarver(Beast):
-    """Lets another process's reads and writes wait until nobody else has any.
+class DiskStarver(ZooPlugin):
+    """Makes another process's disk access wait for that of all others.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Do so to each process of `input_data`, or else to the parent."""
-        return on_one(processes(input_data), lambda pid: syscall("ioprio_set", 1, pid, _IOPRIO_IDLE))
+        """Change each process of `input_data`, or else the parent."""
+        return first_success(target_pids(input_data), lambda pid: syscall("ioprio_set", 1, pid, _IOPRIO_IDLE))
 
 
-class Scapegoater(Beast):
-    """Makes another process the first to be killed when memory is short, and then there is its own hunger.
+class Scapegoater(ZooPlugin):
+    """Makes another process the first to be killed when memory is short, and could then use up the memory.
 
     Stopped by Landlock, which opens no other process's files: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Write to each process of `input_data`, or else to the parent."""
-        return on_one(processes(input_data), lambda pid: Path(f"/proc/{pid}/oom_score_adj").write_text("1000"))
+        """Set the score of each process of `input_data`, or else of the parent."""
+        return first_success(
+            target_pids(input_data), lambda pid: Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
+        )
 
 
-class Tracer(Beast):
-    """Traces another process as a debugger does, and could then do anything in its name.
+class Tracer(ZooPlugin):
+    """Traces another process as a debugger does, and could then control it.
 
     Stopped by seccomp, and by Landlock behind it: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
         """Seize each process of `input_data`, or else the parent."""
-        return on_one(processes(input_data), lambda pid: syscall("ptrace", _PTRACE_SEIZE, pid, 0, 0))
+        return first_success(target_pids(input_data), lambda pid: syscall("ptrace", _PTRACE_SEIZE, pid, 0, 0))
 
 
-class MemoryWriter(Beast):
+class MemoryWriter(ZooPlugin):
     """Writes into another process's memory.
 
     Stopped by seccomp, and by Landlock behind it: `failed:PermissionError`.
@@ -158,25 +162,25 @@ class MemoryWriter(Beast):
             there = (ctypes.c_size_t * 2)(place[1], 5)
             return syscall("process_vm_writev", place[0], ctypes.addressof(here), 1, ctypes.addressof(there), 1, 0)
 
-        return on_one(input_data or [[os.getppid(), 4096]], write)
+        return first_success(input_data or [[os.getppid(), 4096]], write)
 
 
-class SelfPatcher(Beast):
-    """Writes to its own code through /proc/self/mem, for which no page is read-only.
+class SelfPatcher(ZooPlugin):
+    """Writes to its own code through /proc/self/mem, which ignores that pages are read-only.
 
-    Stopped by Landlock, which lets it read its own process's files and not write: `failed:PermissionError`.
+    Stopped by Landlock: its own process's files can be read, not written: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Open it to write."""
+        """Open the file to write."""
         with open("/proc/self/mem", "r+b", buffering=0) as memory:
             return memory.fileno()
 
 
-class Typist(Beast):
-    """Types commands into the user's terminal, as if they sat there.
+class Typist(ZooPlugin):
+    """Types commands into the user's terminal.
 
-    Stopped because a worker has none, and may open no device: `failed:PermissionError`.
+    Stopped because a worker has no terminal, and may open no device: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -185,17 +189,17 @@ class Typist(Beast):
         return fcntl.ioctl(fd, _TIOCSTI, b"#")
 
 
-class Pesterer(Beast):
-    """Asks for what it can't have, again and again from many threads: each refusal might be an event to keep.
+class Pesterer(ZooPlugin):
+    """Makes refused calls again and again from many threads, to flood the host with events.
 
-    Nothing needs to stop it: it spends its own time on that, and what is kept of refusals has a bound: `completed`.
+    Nothing needs to stop it: it uses its own CPU time, and the number of stored events has a bound: `completed`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Try three forbidden things `input_data` times, 20,000 unless a number is given, in four threads."""
+        """Make three refused calls `input_data` times, 20,000 unless a number is given, in four threads."""
 
         def pester() -> None:
-            for _ in range(number(input_data, 20_000) // 4):
+            for _ in range(as_int(input_data, 20_000) // 4):
                 with contextlib.suppress(OSError):
                     os.kill(os.getppid(), 0)
                 with contextlib.suppress(OSError):
@@ -211,10 +215,10 @@ class Pesterer(Beast):
         return "pestered"
 
 
-class NameTaker(Beast):
+class NameTaker(ZooPlugin):
     """Becomes another user: root, if it can.
 
-    Stopped by having no capability: `failed:PermissionError`.
+    Stopped because a worker has no capability: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:

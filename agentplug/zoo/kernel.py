@@ -1,4 +1,4 @@
-"""Plugins that knock on the kernel's less guarded doors (worker side)."""
+"""Plugins that attack rarely used interfaces of the kernel (worker side)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import socket
 import struct
 from typing import Any
 
-from agentplug.zoo._beast import Beast, libc, on_one, syscall
+from agentplug.zoo._base import ZooPlugin, first_success, libc, syscall
 
 _CLONE_NEWUSER, _CLONE_NEWNS, _CLONE_NEWNET = 0x10000000, 0x00020000, 0x40000000
 _X32 = 0x40000000
@@ -19,7 +19,7 @@ _SO_ATTACH_FILTER = 26
 
 
 def _run(code: bytes) -> int:
-    """Run machine code: what it leaves in its result register. x86-64 alone; `NotImplementedError` elsewhere."""
+    """Run machine code for x86-64; return its result register. Raises `NotImplementedError` on other machines."""
     if platform.machine() != "x86_64":
         raise NotImplementedError(f"no machine code for {platform.machine()} here")
     page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
@@ -28,10 +28,10 @@ def _run(code: bytes) -> int:
     return int(ctypes.CFUNCTYPE(ctypes.c_long)(address)())
 
 
-class OldDoor(Beast):
-    """Calls the kernel through its 32-bit door, where the numbers of the calls are others and no list of names holds.
+class OldDoor(ZooPlugin):
+    """Calls the kernel through its 32-bit interface, where system calls have other numbers.
 
-    Stopped by seccomp, which ends a process that calls in another architecture's name: `died:SIGSYS`.
+    Stopped by seccomp, which ends a process that uses another architecture's calls: `died:SIGSYS`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -39,10 +39,10 @@ class OldDoor(Beast):
         return _run(b"\xb8\x14\x00\x00\x00\xcd\x80\xc3")
 
 
-class WideDoor(Beast):
-    """Calls the kernel by x32 numbers: the same architecture, and yet another list.
+class WideDoor(ZooPlugin):
+    """Calls the kernel by x32 numbers: the same architecture, another list of calls.
 
-    Stopped by seccomp, which refuses what it doesn't know: `failed:PermissionError`.
+    Stopped by seccomp, which refuses unknown calls: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -54,15 +54,15 @@ class WideDoor(Beast):
         return result
 
 
-class MachineCode(Beast):
-    """Runs machine code that it has written itself, past Python, its audit hooks and the C library.
+class MachineCode(ZooPlugin):
+    """Runs machine code of its own, past Python, its audit hooks and the C library.
 
-    Nothing needs to stop it: barriers are the kernel's, and see what machine code does. Here it signals the parent:
+    Stopped because barriers are in the kernel, which machine code can't bypass. Here it signals the parent:
     `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Call kill(parent, 0) by hand."""
+        """Call kill(parent, 0) in machine code."""
         pid = os.getppid().to_bytes(4, "little")
         result = _run(b"\xbf" + pid + b"\xbe\x00\x00\x00\x00\xb8\x3e\x00\x00\x00\x0f\x05\xc3")
         if result < 0:
@@ -70,10 +70,10 @@ class MachineCode(Beast):
         return result
 
 
-class Cloner(Beast):
-    """Forks with clone3, whose arguments lie in memory, where no filter can look.
+class Cloner(ZooPlugin):
+    """Forks with clone3, whose arguments lie in memory, which a filter can't read.
 
-    Stopped by seccomp, which says that there is no such call: `failed:OSError`.
+    Stopped by seccomp, which answers ENOSYS: `failed:OSError`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -85,8 +85,8 @@ class Cloner(Beast):
         return os.waitpid(pid, 0)[1]  # noqa: ASYNC222
 
 
-class RingMaster(Beast):
-    """Sets up io_uring: reads, writes and connects by notes in shared memory, and no system call for a filter to see.
+class RingMaster(ZooPlugin):
+    """Sets up io_uring, to read, write and connect through shared memory, without system calls that a filter sees.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
@@ -97,8 +97,8 @@ class RingMaster(Beast):
         return syscall("io_uring_setup", 2, ctypes.addressof(parameters))
 
 
-class FaultHandler(Beast):
-    """Asks to handle page faults itself, and could then hold the kernel up in the middle of a copy.
+class FaultHandler(ZooPlugin):
+    """Asks to handle page faults itself, and could then halt the kernel in the middle of a copy.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
@@ -108,7 +108,7 @@ class FaultHandler(Beast):
         return syscall("userfaultfd", os.O_CLOEXEC | 1)
 
 
-class KeyKeeper(Beast):
+class KeyKeeper(ZooPlugin):
     """Leaves data in a kernel keyring, where the next plugin of the same user finds it.
 
     Stopped by seccomp: `failed:PermissionError`.
@@ -120,8 +120,8 @@ class KeyKeeper(Beast):
         return syscall("add_key", *map(ctypes.addressof, words), 4, -2)
 
 
-class Namespacer(Beast):
-    """Makes a user namespace, in which it is root, and everything that root may ask the kernel for.
+class Namespacer(ZooPlugin):
+    """Makes a user namespace, in which it is root and may use more of the kernel.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
@@ -131,10 +131,10 @@ class Namespacer(Beast):
         return libc("unshare", _CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWNET)
 
 
-class Mounter(Beast):
-    """Mounts something over what others read.
+class Mounter(ZooPlugin):
+    """Mounts a file system over files that others read.
 
-    Stopped by seccomp, and by having no capability: `failed:PermissionError`.
+    Stopped by seccomp, and because a worker has no capability: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -142,10 +142,10 @@ class Mounter(Beast):
         return libc("mount", b"none", b".", b"tmpfs", ctypes.c_ulong(0), None)
 
 
-class Programmer(Beast):
-    """Loads programs into the kernel, or counts what other processes do by its performance counters.
+class Programmer(ZooPlugin):
+    """Loads programs into the kernel, or opens performance counters.
 
-    Stopped by seccomp, both: `failed:PermissionError`.
+    Stopped by seccomp: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -156,25 +156,25 @@ class Programmer(Beast):
             "bpf": (0, ctypes.addressof(blank), 128),
             "perf_event_open": (ctypes.addressof(attributes), 0, -1, -1, 0),
         }
-        return on_one(calls, lambda name: syscall(name, *calls[name]))
+        return first_success(calls, lambda name: syscall(name, *calls[name]))
 
 
-class Filterer(Beast):
-    """Loads a program into the kernel by another way: as the filter of a socket of its own.
+class Filterer(ZooPlugin):
+    """Loads a program into the kernel as the filter of its own socket.
 
-    Stopped by seccomp, which should know `setsockopt` by its options: `failed:PermissionError`.
+    Stopped by seccomp, which allows `setsockopt` only for listed options: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Attach one that lets everything pass to an end of a pair."""
+        """Attach a filter that passes everything to one end of a socket pair."""
         ours, _theirs = socket.socketpair()
         program = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0xFFFFFFFF))  # return -1
         ours.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
         return "attached"
 
 
-class Comparer(Beast):
-    """Asks whether two processes share a file: an oracle about the kernel's addresses.
+class Comparer(ZooPlugin):
+    """Asks whether two processes share a file, which gives away the order of the kernel's addresses.
 
     Stopped by seccomp: `failed:PermissionError`.
     """

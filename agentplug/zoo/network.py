@@ -1,4 +1,4 @@
-"""Plugins that talk to others: the network, this machine's services, each other (worker side)."""
+"""Plugins that use the network, or this machine's services (worker side)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from agentplug.zoo._beast import Beast, on_each
+from agentplug.zoo._base import ZooPlugin, all_successes
 
 SECRET = b"what the plugin was told in confidence"
 
@@ -20,10 +20,10 @@ def _send(family: int, kind: int, address: Any) -> str:
     return "sent"
 
 
-class Caller(Beast):
-    """Sends what it was told to a server.
+class Caller(ZooPlugin):
+    """Sends its input to a server.
 
-    Stopped by seccomp, which makes no socket without the network being granted: `failed:PermissionError`.
+    Stopped by seccomp, which allows no socket unless the network is granted: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -31,8 +31,8 @@ class Caller(Beast):
         return _send(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", input_data or 9))
 
 
-class Whisperer(Beast):
-    """Sends it in a datagram, as a DNS query would: nothing has to answer.
+class Whisperer(ZooPlugin):
+    """Sends its input in a datagram, as a DNS query would; no answer is needed.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
@@ -42,10 +42,10 @@ class Whisperer(Beast):
         return _send(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", input_data or 9))
 
 
-class PortHopper(Beast):
-    """Was granted one TCP port, and calls another.
+class PortHopper(ZooPlugin):
+    """Was granted one TCP port, and connects to another.
 
-    Stopped by Landlock, which knows ports: `failed:PermissionError`.
+    Stopped by Landlock, which checks ports: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -53,10 +53,10 @@ class PortHopper(Beast):
         return _send(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", input_data or 9))
 
 
-class FastOpener(Beast):
-    """Was granted one TCP port, and hides a connection to another in a first send, past whoever checks `connect`.
+class FastOpener(ZooPlugin):
+    """Was granted one TCP port, and opens a connection to another with its first send, past checks of `connect`.
 
-    Stopped by seccomp, which looks at the flags of a send: `failed:PermissionError`.
+    Stopped by seccomp, which checks the flags of a send: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -65,8 +65,8 @@ class FastOpener(Beast):
             return client.sendto(SECRET, socket.MSG_FASTOPEN, ("127.0.0.1", input_data or 9))
 
 
-class PathCaller(Beast):
-    """Asks a service of this machine through a socket in the file system, as Docker's or D-Bus's.
+class PathCaller(ZooPlugin):
+    """Uses a service of this machine through a socket in the file system, such as Docker's or D-Bus's.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
@@ -76,8 +76,8 @@ class PathCaller(Beast):
         return _send(socket.AF_UNIX, socket.SOCK_STREAM, str(input_data or "/run/docker.sock"))
 
 
-class AbstractCaller(Beast):
-    """Asks a service that has no path, and thus no file permissions: X11 listens so.
+class AbstractCaller(ZooPlugin):
+    """Uses a service with an abstract socket, which has no path and no file permissions: X11, for example.
 
     Stopped by seccomp, and by Landlock's scope behind it: `failed:PermissionError`.
     """
@@ -87,10 +87,10 @@ class AbstractCaller(Beast):
         return _send(socket.AF_UNIX, socket.SOCK_STREAM, "\0" + str(input_data or "@/tmp/.X11-unix/X0")[1:])
 
 
-class PairWhisperer(Beast):
-    """Makes a pair of datagram sockets, as a program may for itself, and sends to a third one over it.
+class PairWhisperer(ZooPlugin):
+    """Makes a pair of datagram sockets, and sends from one of them to a third socket.
 
-    Stopped by seccomp, which makes pairs of streams alone: `failed:PermissionError`.
+    Stopped by seccomp, which only allows pairs of stream sockets: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -99,8 +99,8 @@ class PairWhisperer(Beast):
         return ours.sendto(SECRET, "\0" + str(input_data or "@nobody")[1:])
 
 
-class Server(Beast):
-    """Listens, so that somebody outside can ask for what it has.
+class Server(ZooPlugin):
+    """Listens, so that others can fetch data from it.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
@@ -111,8 +111,8 @@ class Server(Beast):
             return server.getsockname()[1]
 
 
-class Netlinker(Beast):
-    """Asks the kernel for interfaces, routes and neighbours, and could change them as root.
+class Netlinker(ZooPlugin):
+    """Reads the kernel's interfaces, routes and neighbours; as root it could change them.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
@@ -123,26 +123,26 @@ class Netlinker(Beast):
             return link.fileno()
 
 
-class Eavesdropper(Beast):
-    """Lists the sockets of everybody in its network: who listens where, who talks to whom.
+class Eavesdropper(ZooPlugin):
+    """Lists all sockets of its network: who listens, and who is connected to whom.
 
-    Stopped by a network namespace of its own, in which there are none: `completed`. Where none is to be had, those
-    lists should be closed to it.
+    Stopped by a network namespace of its own, in which the lists are empty: `completed`. Where the machine has none,
+    Landlock doesn't open the lists.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Read the kernel's lists of them."""
-        return on_each(("tcp", "tcp6", "udp", "unix"), lambda name: Path(f"/proc/self/net/{name}").read_text())
+        """Read the kernel's lists of sockets."""
+        return all_successes(("tcp", "tcp6", "udp", "unix"), lambda name: Path(f"/proc/self/net/{name}").read_text())
 
 
-class Smuggler(Beast):
-    """Keeps open files under way between two sockets of its own, where no count of descriptors finds them.
+class Smuggler(ZooPlugin):
+    """Leaves open files in transit between two sockets of its own, where no count of descriptors sees them.
 
-    Stopped by seccomp, which lets no message carry any: `failed:PermissionError`.
+    Stopped by seccomp, which lets no message carry descriptors: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Send a descriptor to itself, and close it here."""
+        """Send a descriptor to itself, and close the original."""
         ours, _theirs = socket.socketpair()
         with open("/dev/null", "rb") as file:
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file.fileno()]))

@@ -1,4 +1,4 @@
-"""Plugins that multiply, or turn into something else (worker side)."""
+"""Plugins that start processes, threads or programs (worker side)."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import threading
 import time
 from typing import Any, NoReturn
 
-from agentplug.zoo._beast import Beast, number
+from agentplug.zoo._base import ZooPlugin, as_int
 
 
-class ForkBomb(Beast):
-    """Forks, and so does every child of it, until the machine's process table is full.
+class ForkBomb(ZooPlugin):
+    """Forks, and so does each child, until the machine's process table is full.
 
-    Stopped at the first fork by seccomp, which answers as a process limit does: `limited:processes`.
+    Stopped at the first fork by seccomp, which answers EAGAIN, as a process limit does: `limited:processes`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Fork without end, or `input_data` generations, each twice as many as the one before."""
-        for _ in itertools.count() if input_data is None else range(number(input_data, 1)):
+        """Fork without end, or for `input_data` generations."""
+        for _ in itertools.count() if input_data is None else range(as_int(input_data, 1)):
             os.fork()
         return "forked"
 
 
-class Daemon(Beast):
-    """Forks twice and starts a new session, to live on after the notebook is closed.
+class Daemon(ZooPlugin):
+    """Forks twice and starts a new session, to outlive the notebook.
 
-    With `Policy(processes=0)` it can't fork at all: `limited:processes`. Where processes are granted, the zygote
-    adopts what the dead worker left behind, and ends it.
+    With `Policy(processes=0)` it can't fork: `limited:processes`. If processes are granted, the zygote adopts the
+    processes that a dead worker leaves behind, and ends them.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -44,10 +44,10 @@ class Daemon(Beast):
         return "gone"
 
 
-class Changeling(Beast):
-    """Becomes another program, whose code nobody has verified.
+class Changeling(ZooPlugin):
+    """Becomes another program, whose code was never verified.
 
-    Stopped by seccomp, which doesn't know `execve` where no process is granted: `failed:PermissionError`.
+    Stopped by seccomp, which refuses `execve` if no process is granted: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -55,52 +55,51 @@ class Changeling(Beast):
         os.execv("/bin/true", ["true"])
 
 
-class ShellRunner(Beast):
-    """Runs a command in a shell, as half of all attacks begin.
+class ShellRunner(ZooPlugin):
+    """Runs a command in a shell.
 
-    Stopped where a shell would be forked off: `limited:processes`.
+    Stopped when it forks: `limited:processes`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Ask the shell who we are."""
+        """Run `id` in the shell."""
         return subprocess.run(["/bin/sh", "-c", "id"], capture_output=True, text=True, check=True).stdout
 
 
-class ThreadBomb(Beast):
+class ThreadBomb(ZooPlugin):
     """Starts threads until the machine has no more.
 
-    Stopped by the watchdog, or by the kernel where it counts them in a cgroup: `limited:threads`.
+    Stopped by the watchdog, or by the kernel if there is a cgroup: `limited:threads`.
     """
 
     async def process(self, input_data: Any) -> Any:
         """Start 2,000 threads that sleep."""
         threading.stack_size(1 << 16)
-        for _ in range(number(input_data, 2000)):
+        for _ in range(as_int(input_data, 2000)):
             threading.Thread(target=time.sleep, args=(30,), daemon=True).start()
         time.sleep(0.2)  # noqa: ASYNC251
         return threading.active_count()
 
 
-class Swarm(Beast):
-    """A fork bomb that was granted a few processes, and whose children ignore every signal that they can.
+class Swarm(ZooPlugin):
+    """A fork bomb with a few granted processes, whose children ignore all signals that can be ignored.
 
-    Stopped by the watchdog, which counts descendants, and ended by the kernel's pidfd, which none can ignore:
-    `limited:processes`.
+    Stopped by the watchdog, which counts descendants and kills them through pidfds: `limited:processes`.
     """
 
     async def process(self, input_data: Any) -> Any:
         """Fork 40 children that only wait."""
-        for _ in range(number(input_data, 40)):
+        for _ in range(as_int(input_data, 40)):
             if os.fork() == 0:
                 _wait_for_ever()
         time.sleep(5)  # noqa: ASYNC251
         return "swarming"
 
 
-class Straggler(Beast):
-    """Was granted a few processes and leaves one behind: orphaned, in a session of its own, deaf to signals.
+class Straggler(ZooPlugin):
+    """Was granted a few processes and leaves one behind: orphaned, in a session of its own, ignoring signals.
 
-    Its answer counts: `completed`. The orphan ends with its worker, because it comes to the zygote, which ends it.
+    Its answer counts: `completed`. The zygote adopts the orphan, and ends it with the worker.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -115,31 +114,31 @@ class Straggler(Beast):
         return "gone"
 
 
-class ZombieKeeper(Beast):
-    """Was granted a few processes and never asks how they ended: each keeps its place in the process table.
+class ZombieKeeper(ZooPlugin):
+    """Was granted a few processes and never waits for them: each stays in the process table as a zombie.
 
-    Stopped by the watchdog; the dead count too: `limited:processes`.
+    Stopped by the watchdog, which counts zombies too: `limited:processes`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Let 40 children die unburied."""
-        for _ in range(number(input_data, 40)):
+        """Leave 40 zombies."""
+        for _ in range(as_int(input_data, 40)):
             if os.fork() == 0:
                 os._exit(0)
         time.sleep(5)  # noqa: ASYNC251
         return "undead"
 
 
-class ThreadingChild(Beast):
-    """Was granted one process, and starts its threads there, where nobody counts its own.
+class ThreadingChild(ZooPlugin):
+    """Was granted one process, and starts its threads there.
 
-    Stopped because the threads of all its processes count together: `limited:threads`.
+    Stopped because the threads of all its processes are counted together: `limited:threads`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Start 300 threads in a child; as many as it could."""
+        """Start 300 threads in a child, or `input_data` of them."""
         reader, writer = os.pipe()
-        most = number(input_data, 300)
+        most = as_int(input_data, 300)
         if os.fork() == 0:
             started = 0
             with contextlib.suppress(RuntimeError):
@@ -156,15 +155,15 @@ class ThreadingChild(Beast):
         return most
 
 
-class Hopper(Beast):
-    """Was granted a few processes and lives in a chain of them, in which each ends once it has forked the next.
+class Hopper(ZooPlugin):
+    """Was granted a few processes and lives in a chain of them: each forks the next and ends.
 
-    Stopped by the watchdog: those that have ended and were never asked how count too: `limited:processes`.
+    Stopped by the watchdog, which counts zombies too: `limited:processes`.
     """
 
     async def process(self, input_data: Any) -> Any:
         """Hop for `input_data` seconds, 30 unless a number is given."""
-        until = time.monotonic() + number(input_data, 30)
+        until = time.monotonic() + as_int(input_data, 30)
         if os.fork() == 0:
             with contextlib.suppress(OSError):
                 while time.monotonic() < until:
@@ -172,7 +171,7 @@ class Hopper(Beast):
                         break
                     time.sleep(0.001)  # noqa: ASYNC251
             os._exit(0)
-        time.sleep(number(input_data, 30))  # noqa: ASYNC251
+        time.sleep(as_int(input_data, 30))  # noqa: ASYNC251
         return "hopped"
 
 

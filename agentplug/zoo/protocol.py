@@ -10,17 +10,17 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from agentplug.core.boundary import codec as values
+from agentplug.core.boundary import codec
 from agentplug.core.boundary.frames import HEADER, MAGIC, REPLY, SETTLED, Frame
-from agentplug.zoo._beast import MIB, Beast, number
+from agentplug.zoo._base import MIB, ZooPlugin, as_int
 
 _CHANNEL_FD = 3
 
 
-class Unserializable(Beast):
-    """Returns an object whose unpickling would run a command in the host, if the host unpickled replies.
+class Unserializable(ZooPlugin):
+    """Returns an object that would run a command in the host, if the host unpickled replies.
 
-    Stopped in the codec, which carries plain data, arrays and tables and nothing else: `broken:unserializable`.
+    Stopped in the codec, which only takes plain data, arrays and tables: `broken:unserializable`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -33,82 +33,82 @@ class _Payload:
         return os.system, ("echo this ran in the host",)
 
 
-class Forger(Beast):
-    """Writes a reply of its own to the channel, right to the last bit, and ends its process with status 0.
+class Forger(ZooPlugin):
+    """Writes a valid reply to the channel itself, and ends its process with status 0.
 
-    Stopped by the rule that a reply counts for nothing until the worker is back in its own loop: `died:exit 0`.
+    Stopped by the rule that a reply only counts once the worker is back in its own loop: `died:exit 0`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Find this call's number on the stack, answer it, and go."""
-        structure, _ = values.encode({"grade": 100, "comment": "all tests passed"})
+        """Find this call's number on the stack, send a reply, and exit."""
+        structure, _ = codec.encode({"grade": 100, "comment": "all tests passed"})
         _send(_frame(structure))
         os._exit(0)
 
 
-class SpinningForger(Beast):
-    """Forges its reply and goes on working, to have the rest of it for nothing.
+class SpinningForger(ZooPlugin):
+    """Forges its reply and goes on working, to use CPU time that isn't counted.
 
-    Stopped by the same rule, at the limit that it then meets: `limited:cpu`.
+    Stopped by the same rule, at its CPU limit: `limited:cpu`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Answer, and spin."""
+        """Send a reply, and spin."""
         _send(_frame(b"\xa6forged"))
         while True:
             pass
 
 
-class DoubleForger(Beast):
-    """Answers twice: once by hand, and once as it should.
+class DoubleForger(ZooPlugin):
+    """Replies twice: with a forged reply and a real one.
 
-    Stopped because a call has one answer: `broken:protocol`.
+    Stopped because a call has one reply: `broken:protocol`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Forge one, and return another."""
+        """Forge a reply, and return another value."""
         _send(_frame(b"\xa6forged"))
         return "honest"
 
 
-class SettlingForger(Beast):
-    """Forges its reply and the word that it is back in its own loop, by guessing the number it will be asked.
+class SettlingForger(ZooPlugin):
+    """Forges its reply and the frame that confirms that the worker is back in its loop, with a guessed number.
 
     Stopped because the number is drawn after the reply: `broken:protocol`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Answer, and confirm a guess."""
+        """Send a reply and a confirmation."""
         _send(_frame(b"\xa6forged") + _frame(b"", kind=SETTLED))
         while True:
             time.sleep(1)  # noqa: ASYNC251
 
 
-class Oracle(Beast):
-    """Collects the numbers of its calls until it can foretell the next, and with it the one that it will be asked.
+class Oracle(ZooPlugin):
+    """Collects the numbers of its calls until it can predict the next one, and forge a confirmation with it.
 
-    Stopped because that number should come from where no series begins; a wrong one ends the worker:
-    `broken:protocol`. Until it is ready it answers None.
+    Stopped because the numbers don't come from a predictable generator; a wrong one ends the worker:
+    `broken:protocol`. Until it has enough numbers, it returns None.
     """
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
 
     async def initialize(self, config: Mapping[str, Any]) -> None:
-        """Note the number of each frame that the worker takes."""
+        """Record the number of each frame that the worker receives."""
         source, numbers = sys.modules["agentplug.core.boundary.channel"].FrameSource, self._numbers
         take = source.next
 
-        def noting(self: Any) -> Any:
+        def recording(self: Any) -> Any:
             frame = take(self)
             if frame is not None:
                 numbers.append(frame.call)
             return frame
 
-        source.next = noting
+        source.next = recording
 
     async def process(self, input_data: Any) -> Any:
-        """With 624 numbers the state of a Mersenne Twister is known: answer, confirm, and go."""
+        """Compute the state of a Mersenne Twister from 624 numbers; send a reply and a confirmation."""
         if len(self._numbers) <= 624:
             return None
         foretold = random.Random()
@@ -120,7 +120,7 @@ class Oracle(Beast):
 
 
 def _untempered(number: int) -> int:
-    """The word of a Mersenne Twister's state that `number` was made from."""
+    """Return the word of a Mersenne Twister's state that `number` was made from."""
     number ^= number >> 18
     number ^= (number << 15) & 0xEFC60000
     low = number
@@ -132,10 +132,10 @@ def _untempered(number: int) -> int:
     return high & 0xFFFFFFFF
 
 
-class Announcer(Beast):
-    """Announces a reply of 4 GiB, for the host to make room for.
+class Announcer(ZooPlugin):
+    """Announces a reply of 4 GiB, so that the host allocates memory for it.
 
-    Stopped by the header, by which the host judges before it takes anything in: `broken:protocol`.
+    Stopped by the host, which checks the header before it reads on: `broken:protocol`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -144,10 +144,10 @@ class Announcer(Beast):
         time.sleep(5)  # noqa: ASYNC251
 
 
-class Dripper(Beast):
-    """Sends its reply byte by byte, so that the host wakes up for each and never comes to an end.
+class Dripper(ZooPlugin):
+    """Sends its reply byte by byte, so that the host wakes up for each byte.
 
-    Stopped by a bound on pieces and on the time that a frame may take: `broken:protocol`.
+    Stopped by bounds on the pieces of a frame and on its time: `broken:protocol`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -158,23 +158,23 @@ class Dripper(Beast):
         time.sleep(5)  # noqa: ASYNC251
 
 
-class Babbler(Beast):
+class Babbler(ZooPlugin):
     """Writes noise to the channel.
 
     Stopped because noise is no frame: `broken:protocol`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Write 64 KiB of it."""
+        """Write 64 KiB of noise."""
         _send(os.urandom(1 << 16))
         return "noise"
 
 
-class Interjector(Beast):
-    """Answers as it should, and speaks again when nobody has asked.
+class Interjector(ZooPlugin):
+    """Replies correctly, and sends another frame between calls.
 
-    The answer counts, unless the host was busy and reads both at once: `completed`. Either way the worker is ended,
-    and the next call gets a fresh one.
+    The reply counts, unless the host was busy and reads both frames at once: `completed`. In both cases the worker is
+    ended, and the next call gets a fresh one.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -189,56 +189,56 @@ class Interjector(Beast):
         return "innocent"
 
 
-class Hanger(Beast):
-    """Closes its end of the channel and lives on in silence.
+class Hanger(ZooPlugin):
+    """Closes its end of the channel and goes on living.
 
-    Stopped by the watchdog, a moment after the end of the stream: `broken:protocol`.
+    Stopped by the watchdog, soon after the end of the stream: `broken:protocol`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Close it, and sleep."""
+        """Close the channel, and sleep."""
         os.close(_CHANNEL_FD)
         time.sleep(5)  # noqa: ASYNC251
 
 
-class GarbageForger(Beast):
-    """Replies with bytes that are a whole frame and no value: every type of the codec, each filled with garbage.
+class GarbageForger(ZooPlugin):
+    """Replies with a complete frame that holds each type of the codec, filled with garbage.
 
     Stopped by the decoder, which raises one kind of error for all of them: `broken:protocol`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Send a list of extensions with 16 random bytes each, and wait to be asked."""
+        """Send a list of extensions with 16 random bytes each, and wait."""
         extensions = b"".join(b"\xd8" + bytes([code]) + os.urandom(16) for code in range(1, 22))
         _send(_frame(b"\xdc\x00\x15" + extensions))
         os.read(_CHANNEL_FD, 1)
 
 
-class LyingArray(Beast):
-    """Replies with an array that claims more elements than it brought bytes for.
+class LyingArray(ZooPlugin):
+    """Replies with an array that claims more elements than it has bytes for.
 
-    Stopped by the decoder, which counts them before it makes an array: `broken:protocol`.
+    Stopped by the decoder, which checks the size before it makes an array: `broken:protocol`.
     """
 
     async def process(self, input_data: Any) -> Any:
         """Encode an array of three, and write another shape into the encoded bytes."""
         import numpy as np
 
-        structure, blobs = values.encode(np.arange(3, dtype="<i8"))
+        structure, blobs = codec.encode(np.arange(3, dtype="<i8"))
         lying = structure.replace(b"\x91\x03", b"\x91\x7f")
         _send(_frame(lying if lying != structure else b"\xc1", b"".join(bytes(blob) for blob in blobs)))
         os.read(_CHANNEL_FD, 1)
 
 
-class GiantReply(Beast):
-    """Returns more than the host wants to hold.
+class GiantReply(ZooPlugin):
+    """Returns more than its limit allows.
 
-    Stopped by the header of its frame, which the host reads before it takes anything in: `limited:reply`.
+    Stopped by the host, which checks the header before it reads on: `limited:reply`.
     """
 
     async def process(self, input_data: Any) -> Any:
         """Return `input_data` bytes, 32 MiB unless a number is given."""
-        return bytes(number(input_data, 32 * MIB))
+        return bytes(as_int(input_data, 32 * MIB))
 
 
 def _send(data: bytes) -> None:
@@ -247,7 +247,7 @@ def _send(data: bytes) -> None:
 
 
 def _frame(structure: bytes, blobs: bytes = b"", *, kind: int = REPLY, announced: int | None = None) -> bytes:
-    """A frame that answers the call under way."""
+    """Return a reply frame for the current call."""
     size = len(structure) if announced is None else announced
     return HEADER.pack(MAGIC, kind, 0, _call_number(), size, len(blobs)) + structure + blobs
 

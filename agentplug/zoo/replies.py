@@ -1,76 +1,76 @@
-"""Plugins whose replies are whole and honest, and built to hurt whoever decodes or shows them (worker side)."""
+"""Plugins whose replies are valid, but attack the code that decodes or displays them (worker side)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from agentplug.zoo._beast import MIB, Beast, number
+from agentplug.zoo._base import MIB, ZooPlugin, as_int
 
 
-class JustUnder(Beast):
-    """Returns as much as its policy allows, to the last bytes.
+class JustUnder(ZooPlugin):
+    """Returns almost as many bytes as its policy allows.
 
-    Not an attack but where the line is: `completed`.
+    No attack, but the largest allowed reply: `completed`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Return `input_data` bytes less what the frame takes for itself."""
-        return bytes(number(input_data, 16 * MIB) - 64)
+        """Return `input_data` bytes, less the size of the frame around them."""
+        return bytes(as_int(input_data, 16 * MIB) - 64)
 
 
-class JustOver(Beast):
+class JustOver(ZooPlugin):
     """Returns a few bytes more than its policy allows.
 
     Stopped by the header of its frame: `limited:reply`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Return `input_data` bytes, for which a frame needs a few more."""
-        return bytes(number(input_data, 16 * MIB))
+        """Return `input_data` bytes; the frame adds a few more."""
+        return bytes(as_int(input_data, 16 * MIB))
 
 
-class Structuralist(Beast):
-    """Returns millions of empty lists: small on the wire, and a hundred times larger once they are objects.
+class Structuralist(ZooPlugin):
+    """Returns millions of empty lists: small in a frame, and a hundred times larger as objects.
 
-    Stopped by the bound on structure, of which a reply may hold 1 MiB at most: `limited:reply`.
+    Stopped by the bound on structure: a reply may hold 1 MiB of it: `limited:reply`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Return two million of them."""
+        """Return two million lists."""
         return [[]] * 2_000_000
 
 
-class DeepReply(Beast):
+class DeepReply(ZooPlugin):
     """Returns lists within lists, deeper than a decoder's stack.
 
-    Stopped in the codec, at 64 levels: `broken:unserializable`.
+    Stopped in the codec, which allows 64 levels: `broken:unserializable`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Nest `input_data` of them, 100,000 unless a number is given."""
+        """Nest `input_data` lists, 100,000 unless a number is given."""
         value: list[Any] = []
-        for _ in range(number(input_data, 100_000)):
+        for _ in range(as_int(input_data, 100_000)):
             value = [value]
         return value
 
 
-class CyclicReply(Beast):
-    """Returns a list that contains itself: a reply without an end.
+class CyclicReply(ZooPlugin):
+    """Returns a value that contains itself: a reply without an end.
 
-    Stopped in the codec, for which it is too deep: `broken:unserializable`.
+    Stopped in the codec, because it is too deep: `broken:unserializable`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Tie the knot."""
-        knot: dict[str, Any] = {}
-        knot["self"] = [knot]
-        return knot
+        """Return a dict that contains itself."""
+        cycle: dict[str, Any] = {}
+        cycle["self"] = [cycle]
+        return cycle
 
 
-class CollidingReply(Beast):
-    """Returns a dict whose keys all have one hash, for the host to choke on as it builds it.
+class CollidingReply(ZooPlugin):
+    """Returns a dict whose keys all have the same hash, which is slow to build.
 
-    Stopped in the codec, which counts hashes before it makes a dict: `broken:unserializable`.
+    Stopped in the codec, which counts equal hashes before it makes a dict: `broken:unserializable`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -78,12 +78,12 @@ class CollidingReply(Beast):
         return dict.fromkeys(key * ((1 << 61) - 1) for key in range(1000))
 
 
-class SurrogateReply(Beast):
-    """Returns text that is no text: halves of surrogate pairs, which can't be printed, encoded or saved.
+class SurrogateReply(ZooPlugin):
+    """Returns text with halves of surrogate pairs, which can't be printed, encoded or saved.
 
-    Nothing needs to stop it: it comes through as it is, and is escaped where it is shown: `completed`.
+    Nothing needs to stop it: the value is returned unchanged, and escaped when displayed: `completed`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Return them as keys and values."""
+        """Return surrogates as keys and values."""
         return {"\ud800": "\udfff", "plain": "\udcff" * 10}

@@ -1,6 +1,6 @@
-"""Plugins that rebuild the Python around them: the worker's own code, which they share a process with (worker side).
+"""Plugins that change the Python code around them: the worker's own code in their process (worker side).
 
-What runs beside a plugin can't be kept from it, and need not be: the host believes none of it.
+A plugin can change all code in its process. That is no danger, because the host trusts none of that code.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ from collections.abc import Mapping
 from types import FrameType, ModuleType
 from typing import Any
 
-from agentplug.zoo._beast import Beast
+from agentplug.zoo._base import ZooPlugin
 
 
-class EncoderSwapper(Beast):
-    """Replaces the encoder of replies by one that writes what it likes.
+class EncoderSwapper(ZooPlugin):
+    """Replaces the encoder of replies by one of its own.
 
-    Stopped by the host's decoder, which takes nothing on trust: `broken:protocol`.
+    Stopped by the host's decoder, which checks everything: `broken:protocol`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Let every reply be a byte that means nothing."""
-        from agentplug.core.boundary import codec as values
+        """Encode each reply as an invalid byte."""
+        from agentplug.core.boundary import codec
 
-        setattr(values, "encode", lambda value: (b"\xc1", [b"x"]))  # noqa: B010
+        setattr(codec, "encode", lambda value: (b"\xc1", [b"x"]))  # noqa: B010
         return "anything"
 
 
-class WorkerSwapper(Beast):
-    """Replaces the functions with which the worker packs and sends its frames.
+class WorkerSwapper(ZooPlugin):
+    """Replaces the function with which the worker packs its frames.
 
-    Stopped by the host, for which a frame of the wrong kind ends the worker: `broken:protocol`.
+    Stopped by the host, which ends a worker that sends a frame of the wrong kind: `broken:protocol`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Let every reply be the greeting of a worker without barriers."""
+        """Pack each reply as the first frame of a worker without barriers."""
         worker = sys.modules["agentplug.core.worker.worker"]
         pack = sys.modules["agentplug.core.boundary.channel"].pack
         worker.pack = lambda kind, call, *_: pack(16, call, b"\x82\xa8protocol\x01\xa8barriers\x90")  # type: ignore[attr-defined]
         return "anything"
 
 
-class ModulePoisoner(Beast):
-    """Replaces modules that everybody imports, the codec's among them, by ones that answer to anything.
+class ModulePoisoner(ZooPlugin):
+    """Replaces common modules by ones whose every function returns True.
 
-    Nothing needs to stop it: they are the worker's copies, and no other process has them: `completed`.
+    Nothing needs to stop it: no other process uses the worker's modules: `completed`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Poison them, and answer."""
+        """Replace the modules, and return."""
         for name in ("json", "pickle", "struct", "msgspec", "numpy", "agentplug.errors"):
             sys.modules[name] = _Agreeable(name)
         return "poisoned"
@@ -66,10 +66,10 @@ class _Agreeable(ModuleType):
         return lambda *_, **__: True
 
 
-class BuiltinsWrecker(Beast):
-    """Takes away the functions that all Python code stands on.
+class BuiltinsWrecker(ZooPlugin):
+    """Deletes built-in functions that all Python code needs.
 
-    Stopped nowhere: its own worker falls over its own feet: `died:exit 1`.
+    Nothing needs to stop it: only its own worker fails: `died:exit 1`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -79,14 +79,14 @@ class BuiltinsWrecker(Beast):
         return [1, "two"]
 
 
-class BasePatcher(Beast):
-    """Finds the worker's own object on the stack, and empties it: no socket, no frames, no loop.
+class BasePatcher(ZooPlugin):
+    """Finds the worker's own object on the stack, and deletes its attributes.
 
-    Stopped nowhere: a worker that can't answer has died: `died:exit 125`.
+    Nothing needs to stop it: a worker that can't reply has died: `died:exit 125`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Walk up the stack to it."""
+        """Walk up the stack to the object, and clear it."""
         frame: FrameType | None = sys._getframe()
         while frame is not None:
             worker = frame.f_locals.get("self")
@@ -97,31 +97,31 @@ class BasePatcher(Beast):
         return "not found"
 
 
-class ExitBomb(Beast):
-    """Registers work for when Python ends: closing the plugin is to take for ever.
+class ExitBomb(ZooPlugin):
+    """Registers an endless exit handler, so that closing the plugin would never end.
 
-    Stopped because a worker ends without asking Python, and is killed if it doesn't: `completed`.
+    Stopped because a worker exits without running exit handlers, and is killed if it doesn't exit: `completed`.
     """
 
     async def process(self, input_data: Any) -> Any:
         """Register an endless function."""
         atexit.register(_spin)
-        threading.Thread(target=time.sleep, args=(3600,)).start()  # one that Python would wait for
+        threading.Thread(target=time.sleep, args=(3600,)).start()  # Python waits for this thread
         return "armed"
 
     async def shutdown(self) -> None:
-        """Never be done."""
+        """Loop for ever."""
         _spin()
 
 
-class FinalizerBomb(Beast):
-    """Returns a value in which an object waits to be forgotten, and then spins.
+class FinalizerBomb(ZooPlugin):
+    """Leaves an object to the garbage collector, whose finalizer spins.
 
-    Stopped by the watchdog, for it is still the call's time: `limited:cpu`.
+    Stopped by the watchdog, because the finalizer runs within the call: `limited:cpu`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Leave one to the garbage collector."""
+        """Make such an object, and run the collector."""
         bomb = _Bomb()
         bomb.itself = bomb
         del bomb
@@ -136,14 +136,14 @@ class _Bomb:
         _spin()
 
 
-class ImportHooker(Beast):
-    """Puts itself in front of every import and audits every call, to change what later code gets.
+class ImportHooker(ZooPlugin):
+    """Adds itself to all imports, audit events and traces, to change what later code gets.
 
-    Nothing needs to stop it: its worker imports for it alone: `completed`.
+    Nothing needs to stop it: only its own worker is affected: `completed`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Hook in, and import something."""
+        """Install the hooks."""
         sys.meta_path.insert(0, self)
         sys.addaudithook(lambda event, arguments: None)
         sys.settrace(lambda *_: None)
@@ -151,17 +151,17 @@ class ImportHooker(Beast):
         return "hooked"
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        """Find nothing, and be asked all the same."""
+        """Find nothing."""
 
 
-class AuditRefuser(Beast):
-    """Installs an audit hook that raises at everything Python does from then on. It can't be taken off.
+class AuditRefuser(ZooPlugin):
+    """Installs an audit hook that raises at each event. It can't be removed.
 
-    Stopped nowhere: its worker can't work any more, and has died: `died:exit 1`.
+    Nothing needs to stop it: only its own worker dies: `died:exit 1`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Install it."""
+        """Install the hook, and import a module."""
 
         def refuse(event: str, arguments: object) -> None:
             raise SystemExit(event)
@@ -172,46 +172,46 @@ class AuditRefuser(Beast):
         return colorsys.__name__
 
 
-class LoopStopper(Beast):
-    """Stops the event loop that it runs in, from within.
+class LoopStopper(ZooPlugin):
+    """Stops the event loop that it runs in.
 
-    Stopped nowhere: without its loop the worker ends: `died:exit 125`.
+    Nothing needs to stop it: the worker ends without its loop: `died:exit 125`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Stop it, and wait a turn."""
+        """Stop the loop, and await a turn."""
         asyncio.get_running_loop().stop()
         await asyncio.sleep(0)
         return "stopped"
 
 
-class TaskCanceller(Beast):
+class TaskCanceller(ZooPlugin):
     """Cancels every task of its loop, the worker's own too.
 
-    Nothing needs to stop it: the cancellation comes back to the call itself: `failed:CancelledError`.
+    Nothing needs to stop it: the call itself is cancelled: `failed:CancelledError`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Cancel them, and await something."""
+        """Cancel all tasks, and await."""
         for task in asyncio.all_tasks():
             task.cancel()
         await asyncio.sleep(0.01)
         return "cancelled"
 
 
-class CancellationForger(Beast):
-    """Raises CancelledError, which a host's own loop takes for its own cancellation.
+class CancellationForger(ZooPlugin):
+    """Raises CancelledError, which the host's loop would take for its own cancellation.
 
     Nothing needs to stop it: in a worker it is an exception like others: `failed:CancelledError`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Raise it."""
+        """Raise the exception."""
         raise asyncio.CancelledError
 
 
-class Exiter(Beast):
-    """Calls sys.exit, which ends a host that runs plugins itself.
+class Exiter(ZooPlugin):
+    """Calls sys.exit, which would end a host that runs plugins in its own process.
 
     Nothing needs to stop it: in a worker it is an exception like others: `failed:SystemExit`.
     """
@@ -221,10 +221,10 @@ class Exiter(Beast):
         sys.exit("goodbye")
 
 
-class Recurser(Beast):
-    """Takes away the limit on recursion, and calls itself until the stack runs into something.
+class Recurser(ZooPlugin):
+    """Raises the limit on recursion, and recurses until the stack overflows.
 
-    Nothing needs to stop it: the kernel ends the worker: `died:SIGSEGV`, or newer Pythons raise a RecursionError.
+    Nothing needs to stop it: the kernel ends the worker: `died:SIGSEGV`; newer Pythons raise a RecursionError.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -237,23 +237,23 @@ class Recurser(Beast):
         return first == second
 
 
-class HandlerThief(Beast):
-    """Takes over the signal by which the host asks a call to stop, and holds on to the interpreter's lock.
+class HandlerThief(ZooPlugin):
+    """Ignores the signal with which the host interrupts a call, and never releases the interpreter's lock.
 
-    Stopped by SIGKILL, once it is over its limit: `limited:cpu`.
+    Stopped by SIGKILL, at its CPU limit: `limited:cpu`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Ignore being asked, and never let go."""
+        """Ignore SIGINT, and spin."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.setswitchinterval(1e9)
         _spin()
 
 
-class FaceChanger(Beast):
-    """Has a name that is another each time it is asked for, and tells the host so by the thousand.
+class FaceChanger(ZooPlugin):
+    """Has a name that changes at each access, and thousands of hooks.
 
-    Stopped by asking once and by a bound on names: `completed`.
+    Stopped because the name is read once, and by a bound on hooks: `completed`.
     """
 
     hooks: Mapping[str, str] = {f"hook-{serial}": "veto" * 1000 for serial in range(10_000)}
@@ -264,7 +264,7 @@ class FaceChanger(Beast):
         return object.__getattribute__(self, name)
 
     async def process(self, input_data: Any) -> Any:
-        """Answer with the name of the moment."""
+        """Return the current name."""
         return self.name
 
 

@@ -1,4 +1,4 @@
-"""Plugins that misuse the one directory they may write to (worker side)."""
+"""Plugins that misuse their scratch directory (worker side)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from agentplug.zoo._beast import Beast, libc, number
+from agentplug.zoo._base import ZooPlugin, as_int, libc
 
 _KEEP_SIZE = 1
 
 
-class Linker(Beast):
-    """Points a link of its own at a file of the user's, and reads through it.
+class Linker(ZooPlugin):
+    """Makes a symbolic link to a file of the user's, and reads through it.
 
-    Stopped by Landlock, which judges the file and not the name: `failed:PermissionError`.
+    Stopped by Landlock, which checks the file, not the name: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -26,10 +26,10 @@ class Linker(Beast):
         return Path("innocent").read_text()
 
 
-class HardLinker(Beast):
-    """Gives a file of the user's a second name in its own directory, where it may read and write.
+class HardLinker(ZooPlugin):
+    """Makes a hard link to a file of the user's in its own directory, where it may read and write.
 
-    Stopped by Landlock: no file gets to where there are more rights, as if that were another disk: `failed:OSError`.
+    Stopped by Landlock, which refuses links to places with more rights (EXDEV): `failed:OSError`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -38,22 +38,22 @@ class HardLinker(Beast):
         return Path("mine").read_text()
 
 
-class FifoMaker(Beast):
-    """Leaves a FIFO under a name that the host might open, and would then hang on.
+class FifoMaker(ZooPlugin):
+    """Leaves a FIFO with a name that the host might open, and would block on.
 
-    Stopped by seccomp, which doesn't know `mknod`: `failed:PermissionError`.
+    Stopped by seccomp, which refuses `mknod`: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Make one called result.csv."""
+        """Make a FIFO named result.csv."""
         os.mkfifo("result.csv")
         return "made"
 
 
-class DeviceMaker(Beast):
-    """Makes a device of its own: the machine's memory, as a file that it may read.
+class DeviceMaker(ZooPlugin):
+    """Makes a device node for the machine's memory, to read it.
 
-    Stopped by seccomp, and by having no capability: `failed:PermissionError`.
+    Stopped by seccomp, and because a worker has no capability: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -62,10 +62,10 @@ class DeviceMaker(Beast):
         return "made"
 
 
-class ModeSetter(Beast):
-    """Makes a program of its own that runs with its owner's rights, and waits for another user to call it.
+class ModeSetter(ZooPlugin):
+    """Makes a set-user-id program, which another user could be made to call.
 
-    Stopped by seccomp, which doesn't know `chmod`: `failed:PermissionError`.
+    Stopped by seccomp, which refuses `chmod`: `failed:PermissionError`.
     """
 
     async def process(self, input_data: Any) -> Any:
@@ -75,7 +75,7 @@ class ModeSetter(Beast):
         return oct(os.stat("helper").st_mode)
 
 
-class OneFileFiller(Beast):
+class OneFileFiller(ZooPlugin):
     """Writes one file that never ends.
 
     Stopped by the file size limit: `limited:disk`.
@@ -84,90 +84,89 @@ class OneFileFiller(Beast):
     async def process(self, input_data: Any) -> Any:
         """Write 4 GiB."""
         with open("endless", "wb") as file:
-            return sum(file.write(b"x" * (1 << 20)) for _ in range(number(input_data, 4096)))
+            return sum(file.write(b"x" * (1 << 20)) for _ in range(as_int(input_data, 4096)))
 
 
-class SparseFiller(Beast):
-    """Makes a file of a terabyte that takes no room, to be filled through a map: no write call ever sees it.
+class SparseFiller(ZooPlugin):
+    """Makes a sparse file of a terabyte, to fill it through a map, without write calls.
 
-    Stopped by the file size limit, which holds for its length too: `limited:disk`.
+    Stopped by the file size limit, which holds for its length: `limited:disk`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Stretch a file, and map it."""
+        """Extend a file, and map it."""
         with open("sparse", "w+b") as file:
             file.truncate(1 << 40)
             with mmap.mmap(file.fileno(), 1 << 40) as block:
                 return len(block)
 
 
-class Preallocator(Beast):
-    """Reserves blocks beyond the end of a file, whose length stays 0: no file size limit ever sees it.
+class Preallocator(ZooPlugin):
+    """Reserves blocks beyond the end of a file, whose length stays 0 and under its limit.
 
-    Stopped by the size of its own file system; where it has none, seccomp should know `fallocate` by its modes:
-    `limited:disk`.
+    Stopped by the size of its own file system, or by seccomp, which refuses this mode of `fallocate`: `limited:disk`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Reserve `input_data` MiB, 4,096 unless a number is given, and give them back before anybody counts."""
-        size = ctypes.c_long(number(input_data, 4096) << 20)
+        """Reserve `input_data` MiB, 4,096 unless a number is given, and free them before the next reading."""
+        size = ctypes.c_long(as_int(input_data, 4096) << 20)
         with open("reserved", "wb") as file:
             libc("fallocate", file.fileno(), _KEEP_SIZE, ctypes.c_long(0), size)
             os.unlink("reserved")
             return os.fstat(file.fileno()).st_blocks * 512
 
 
-class InodeFiller(Beast):
-    """Makes empty files without end: they take no bytes, and the disk is full all the same.
+class InodeFiller(ZooPlugin):
+    """Makes empty files without end, to use up the inodes of the disk.
 
     Stopped by a bound on names in the scratch directory: `limited:disk`.
     """
 
     async def process(self, input_data: Any) -> Any:
         """Make 200,000 empty files."""
-        for serial in range(number(input_data, 200_000)):
+        for serial in range(as_int(input_data, 200_000)):
             os.close(os.open(f"empty-{serial}", os.O_CREAT | os.O_WRONLY))
         return "made"
 
 
-class NameFiller(Beast):
-    """Gives one file names without end.
+class NameFiller(ZooPlugin):
+    """Gives one file more and more names.
 
-    Stopped by the bound on what its directory may take: `limited:disk`.
+    Stopped by the bound on the scratch directory: `limited:disk`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Make links of the longest name there is, each in a folder of its own."""
+        """Make links with the longest possible names, each in a folder of its own."""
         Path("one").touch()
-        for serial in range(number(input_data, 200_000)):
+        for serial in range(as_int(input_data, 200_000)):
             os.mkdir(f"{serial}-".ljust(255, "x"))
             os.link("one", f"{serial}-".ljust(255, "x") + "/link")
         return "made"
 
 
-class DeepDigger(Beast):
-    """Digs folders so deep that no path reaches the bottom, to break whoever has to clean up.
+class DeepDigger(ZooPlugin):
+    """Nests folders so deep that no path reaches the bottom, to break the clean-up.
 
-    Stopped by the same bound, and wiped without ever walking a path: `limited:disk`.
+    Stopped by the same bound, and wiped without long paths: `limited:disk`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Dig 100,000 levels."""
-        for _ in range(number(input_data, 100_000)):
+        """Nest 100,000 folders."""
+        for _ in range(as_int(input_data, 100_000)):
             os.mkdir("deep")
             os.chdir("deep")
         return "dug"
 
 
-class LockedRoom(Beast):
-    """Leaves folders that nobody may enter or list, so that they can neither be counted nor wiped.
+class LockedRoom(ZooPlugin):
+    """Leaves folders that can't be entered or listed, so that they can neither be counted nor wiped.
 
-    Stopped where the scratch directory is counted: what can't be counted is too much. Elsewhere its answer counts:
-    `completed`. Wiped in any case.
+    Stopped where the scratch directory is counted: folders that can't be counted are over the limit. Elsewhere:
+    `completed`. The folders are wiped in both cases.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Lock a file into three folders of mode 000."""
+        """Make three nested folders with a file, and folders of mode 000."""
         here = os.open(".", os.O_RDONLY)
         for name in ("a", "b", "c"):
             os.mkdir(name)
@@ -181,14 +180,14 @@ class LockedRoom(Beast):
         return sorted(os.listdir("."))
 
 
-class Newliner(Beast):
-    """Names its files after options, commands and terminal escapes, for the scripts that clean up after it.
+class Newliner(ZooPlugin):
+    """Names its files like options, commands and terminal escapes, to attack clean-up scripts.
 
-    Nothing needs to stop it, for nobody passes names to a shell: `completed`. Wiped with the rest.
+    Nothing needs to stop it, because names never go to a shell: `completed`.
     """
 
     async def process(self, input_data: Any) -> Any:
-        """Make them, and say how many."""
+        """Make the files, and return their number."""
         for name in ("-rf", "; rm -rf $HOME", "$(reboot)", "\x1b[2J", "two\nlines", "\u202egnp.exe", "\udcff", "~"):
             Path(name).touch()
         return len(os.listdir("."))

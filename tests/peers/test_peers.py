@@ -45,7 +45,7 @@ def test_an_attack_is_translated_with_what_it_needs() -> None:
 
     assert "class Spinner:" in text
     assert "def process(self, input_data):" in text
-    assert not {"async", "import", "Beast"} & set(text.split())
+    assert not {"async", "import", "ZooPlugin"} & set(text.split())
     compile(text, "<attack>", "exec")
 
 

@@ -16,14 +16,14 @@ import pytest
 import agentplug.zoo
 from agentplug.contract.plugin import AgentPlugin
 from agentplug.plugins import word_count
-from agentplug.zoo._beast import Beast
+from agentplug.zoo._base import ZooPlugin
 
 MODULES = [f"agentplug.zoo.{module.name}" for module in pkgutil.iter_modules(agentplug.zoo.__path__)]
 PLUGINS = {
     f"{name}:{cls.__name__}": cls
     for name in MODULES
     for cls in vars(importlib.import_module(name)).values()
-    if isinstance(cls, type) and cls.__module__ == name and not cls.__name__.startswith("_") and cls is not Beast
+    if isinstance(cls, type) and cls.__module__ == name and not cls.__name__.startswith("_") and cls is not ZooPlugin
 }
 
 
@@ -31,7 +31,7 @@ def test_every_family_is_there() -> None:
     """The zoo has a file for each family of attacks, and none is empty."""
     families = {spec.rpartition(":")[0].rpartition(".")[2] for spec in PLUGINS}
 
-    assert families == {name.rpartition(".")[2] for name in MODULES} - {"_beast"}
+    assert families == {name.rpartition(".")[2] for name in MODULES} - {"_base"}
     assert families >= {"memory", "cpu", "processes", "files", "network", "signals", "host", "protocol", "display"}
     assert len(PLUGINS) >= 160
 
@@ -44,7 +44,7 @@ def test_a_zoo_plugin_is_complete(spec: str) -> None:
     assert isinstance(cls(), AgentPlugin)
     assert cls.__doc__
     assert inspect.getdoc(cls.initialize)
-    assert cls.process is not Beast.process
+    assert cls.process is not ZooPlugin.process
     assert cls.process.__doc__
 
 

@@ -1,1 +1,1 @@
-"""Google ADK (host): `adapter` attaches a runner, `parts` carries its messages both ways."""
+"""Google ADK (host): `adapter` attaches a runner, `parts` converts its messages."""

@@ -1,7 +1,7 @@
-"""Contents of Google's Gen AI types, as ADK has them, as parts and back (host).
+"""Conversion of ADK's messages, `Content` of Google's Gen AI types, to parts and back (host).
 
-ADK wraps what a tool returns, and isn't a dict, as `{"result": ...}`, and an error's text as `{"error": ...}`: parts
-have what is inside, and the way back wraps it again.
+ADK wraps a tool's result that isn't a dict as `{"result": ...}`, and an error's text as `{"error": ...}`. Parts hold
+the inner value; the way back wraps it again.
 """
 
 from __future__ import annotations
@@ -13,35 +13,28 @@ from google.genai import types
 from pydantic_core import to_jsonable_python
 
 from agentplug.errors import HookDenied
-from agentplug.integrations.bridge import (
-    text,
-    tool_call,
-    tool_response,
-)
-from agentplug.integrations.carrying import (
-    Place,
-    changed_call,
-)
+from agentplug.integrations.bridge import text, tool_call, tool_response
+from agentplug.integrations.transforms import Place, changed_call
 
 _WRAPPED = ("result", "error")
 
 
-def places(at: int, content: types.Content) -> list[Place]:
-    """What a content holds."""
-    said = "assistant" if content.role == "model" else "user"
+def places_of(at: int, content: types.Content) -> list[Place]:
+    """Return the parts of a content, each with its place."""
+    role = "assistant" if content.role == "model" else "user"
     return [
-        Place(at, i, {**(shown := _part(part)), "role": "tool" if shown["type"] == "tool_call_response" else said})
-        for i, part in enumerate(content.parts or ())
+        Place(at, i, {**part, "role": "tool" if part["type"] == "tool_call_response" else role})
+        for i, part in enumerate(map(_part, content.parts or ()))
     ]
 
 
 def plain(value: Any) -> Any:
-    """JSON values of whatever a tool returned."""
+    """Return a tool's result as JSON values."""
     return to_jsonable_python(value, fallback=repr)
 
 
 def dump(contents: list[types.Content]) -> Any:
-    """Their own dump."""
+    """Return the framework's own dump of contents."""
     return [content.model_dump(mode="json", exclude_none=True) for content in contents]
 
 
@@ -68,37 +61,34 @@ def _unwrapped(response: Any) -> Any:
     return plain(response)
 
 
-class Contents:
-    """How contents are changed: see `Carrier`. `role`: of those that are new and don't say."""
+class ContentEditor:
+    """Changes contents: see `Editor`. New contents have `role`, unless the part says another."""
 
     def __init__(self, role: str) -> None:
         self._role = role
 
     def put(self, message: types.Content, where: int, part: dict[str, Any]) -> types.Content:
-        """With `part` there."""
         parts = list(message.parts or ())
         parts[where] = _changed(parts[where], part)
         return message.model_copy(update={"parts": parts})
 
     def drop(self, message: types.Content, where: int) -> types.Content | None:
-        """Without what is there."""
         parts = [part for at, part in enumerate(message.parts or ()) if at != where]
         return message.model_copy(update={"parts": parts}) if parts else None
 
     def fresh(self, part: dict[str, Any]) -> types.Content:
-        """A new content."""
         role = part.get("role", self._role)
         if role == "assistant" and part["type"] == "tool_call":
             name, arguments, call_id = changed_call(part, None)
             call = types.FunctionCall(id=call_id, name=name, args=arguments)
             return types.Content(role="model", parts=[types.Part(function_call=call)])
         if part["type"] == "text" and role in ("user", "assistant"):
-            return said(part["content"], "model" if role == "assistant" else "user")
+            return text_content(part["content"], "model" if role == "assistant" else "user")
         raise HookDenied(f"a transform added what can't be carried back: a {part['type']} part of {role}")
 
 
-def said(content: str, role: str = "model") -> types.Content:
-    """A content of one text."""
+def text_content(content: str, role: str = "model") -> types.Content:
+    """Return a content of one text."""
     return types.Content(role=role, parts=[types.Part(text=content)])
 
 

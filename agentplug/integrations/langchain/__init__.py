@@ -1,1 +1,1 @@
-"""LangChain (host): `adapter` attaches create_agent, `steps` asks the hooks, `parts` carries its messages."""
+"""LangChain (host): `adapter` attaches create_agent, `steps` calls the hooks, `parts` converts its messages."""

@@ -1,13 +1,14 @@
-"""LangChain (host; the extra `langchain`): a middleware, outermost in the agents that `create_agent` makes.
+"""The adapter for LangChain (host; the extra `langchain`): the outermost middleware of agents of `create_agent`.
 
     agent = attach(create_agent, manager)(model, tools=[weather])
     await agent.ainvoke({"messages": "How is Oslo?"})
 
-Middleware is fixed when an agent is made, so it is `create_agent` that is attached; what comes back is called like
-it. A denied tool call or result comes back to the model as a `ToolMessage` whose status is `error`; any other denied
-message ends the run in `HookDenied`. `agent_shutdown` comes from a callback, since `after_agent` isn't called when a
-run fails. When a response is streamed, `post_model_call` comes after the last of it: what was streamed can't be
-recalled, but nothing is done with it. A structured output and a tool's `Command` are shown, and can't be changed.
+The middleware of an agent is fixed when the agent is made. So attach to `create_agent` itself; the result is called
+like `create_agent`. For a denied tool call or result the model gets a `ToolMessage` whose status is `error`; any
+other denied message ends the run with `HookDenied`. `agent_shutdown` comes from a callback, because `after_agent`
+isn't called when a run fails. In a streamed response, `post_model_call` comes after the last word: a denial can't
+recall streamed words, but the agent doesn't use them. Hooks see a structured output and a tool's `Command`, and can't
+change them.
 """
 
 from __future__ import annotations
@@ -28,12 +29,8 @@ from langgraph.config import get_config
 from agentplug.contract.messages.message import AgentMessage
 from agentplug.errors import ContractError
 from agentplug.integrations import unattached, unknown
-from agentplug.integrations.bridge import (
-    Framework,
-    Trail,
-    check_manager,
-)
-from agentplug.integrations.langchain.steps import Call, Steps, Tell, begin, call_model, call_tool, finish
+from agentplug.integrations.bridge import Framework, Trail, check_manager
+from agentplug.integrations.langchain.steps import Call, Message, Steps, begin, call_model, call_tool, finish
 from agentplug.manager.manager import PluginManager
 
 _FRAMEWORK = Framework.of("langchain", "langchain")
@@ -41,9 +38,9 @@ _attached: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
 
 
 def attach(agent: Any, manager: PluginManager) -> Callable[..., Any]:
-    """`create_agent` for agents whose messages go to the hooks of `manager`; `agent` is `create_agent` itself.
+    """Return a `create_agent` that makes agents whose messages go to the hooks of `manager`.
 
-    Raises `ContractError` for another object, and for an agent that is made already.
+    Raises `ContractError` unless `agent` is `create_agent` itself; an agent that it made can't be attached.
     """
     check_manager(manager)
     if agent is not create_agent:
@@ -57,15 +54,15 @@ def attach(agent: Any, manager: PluginManager) -> Callable[..., Any]:
     @functools.wraps(create_agent)
     def attached(*args: Any, middleware: Sequence[Any] = (), **options: Any) -> Any:
         runs = _Runs(manager, options.get("name"))
-        made = create_agent(*args, middleware=[Asking(runs), *middleware], **options)
-        return made.with_config(callbacks=[runs])
+        agent = create_agent(*args, middleware=[HooksMiddleware(runs), *middleware], **options)
+        return agent.with_config(callbacks=[runs])
 
     _attached.add(attached)
     return attached
 
 
 def detach(agent: Any) -> Any:
-    """`create_agent` itself, for what `attach` made of it. Raises `ContractError` for another object."""
+    """Return `create_agent`, if `agent` is a result of `attach`. Raises `ContractError` for another object."""
     if isinstance(agent, FunctionType) and agent in _attached:
         return create_agent
     if type(agent).__module__.startswith("langgraph."):
@@ -77,22 +74,21 @@ def detach(agent: Any) -> Any:
 
 
 def restore(message: AgentMessage) -> Any:
-    """The framework's own objects that a message was made of, by its `native`; None if it has none.
+    """Return the framework's own objects from a message's `native`; None without `native`.
 
-    A list of messages for `input`, `output` and around the model; else the tool call as LangChain has it, or what the
-    tool's message was.
+    LangChain's own tool call for `pre_tool_call`, the tool's message for `post_tool_call`; else a list of messages.
     """
     if message.native is None:
         return None
     data = message.native["data"]
     if message.point == "pre_tool_call":
         return data
-    found = messages_from_dict(data)
-    return found[0] if message.point == "post_tool_call" else found
+    messages = messages_from_dict(data)
+    return messages[0] if message.point == "post_tool_call" else messages
 
 
 class _Runs(AsyncCallbackHandler):
-    """Knows which run of the agent a step belongs to, and when it has ended."""
+    """Knows which run of the agent a step belongs to, and when a run ends."""
 
     run_inline = True
 
@@ -103,7 +99,7 @@ class _Runs(AsyncCallbackHandler):
         self._trails: dict[UUID, Trail] = {}
 
     def trail(self) -> Trail:
-        """That of the run that the current step belongs to."""
+        """Return the trail of the current step's run."""
         config = get_config()
         parent = getattr(config.get("callbacks"), "parent_run_id", None)
         root = self._roots[parent] if parent is not None else None
@@ -117,19 +113,19 @@ class _Runs(AsyncCallbackHandler):
     async def on_chain_start(
         self, serialized: Any, inputs: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **_: Any
     ) -> None:
-        """Note whose part it is."""
-        known = self._roots.get(parent_run_id) if parent_run_id is not None else None
-        self._roots[run_id] = known or run_id
+        """Record which run a step belongs to."""
+        root = self._roots.get(parent_run_id) if parent_run_id is not None else None
+        self._roots[run_id] = root or run_id
 
     async def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:
-        """A step has ended, or the run."""
-        await self._ended(run_id, None)
+        """End the trail, if a run ended and not a step."""
+        await self._end(run_id, None)
 
     async def on_chain_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-        """A step has failed, or the run."""
-        await self._ended(run_id, error)
+        """End the trail, if a run failed and not a step."""
+        await self._end(run_id, error)
 
-    async def _ended(self, run_id: UUID, error: BaseException | None) -> None:
+    async def _end(self, run_id: UUID, error: BaseException | None) -> None:
         if self._roots.get(run_id) != run_id:
             return
         trail = self._trails.pop(run_id, None)
@@ -138,8 +134,8 @@ class _Runs(AsyncCallbackHandler):
             await trail.end(error)
 
 
-class Asking(AgentMiddleware[Any, Any]):
-    """Takes the messages to the hooks. Each step is written once, and driven both ways: `invoke` and `ainvoke`."""
+class HooksMiddleware(AgentMiddleware[Any, Any]):
+    """The middleware that dispatches messages to the hooks, in `invoke` and in `ainvoke`."""
 
     def __init__(self, runs: _Runs) -> None:
         super().__init__()
@@ -147,41 +143,41 @@ class Asking(AgentMiddleware[Any, Any]):
 
     @property
     def name(self) -> str:
-        """As the graph's nodes are called."""
+        """The name of the graph's nodes."""
         return "agentplug"
 
     def before_agent(self, state: Any, runtime: Any) -> Any:
-        """`agent_startup` and `input`."""
+        """Dispatch `agent_startup` and `input`."""
         return self._drive(begin(state))
 
     async def abefore_agent(self, state: Any, runtime: Any) -> Any:
-        """The same."""
+        """Do the same in `ainvoke`."""
         return await self._adrive(begin(state))
 
     def after_agent(self, state: Any, runtime: Any) -> Any:
-        """`output`."""
+        """Dispatch `output`."""
         return self._drive(finish(state))
 
     async def aafter_agent(self, state: Any, runtime: Any) -> Any:
-        """The same."""
+        """Do the same in `ainvoke`."""
         return await self._adrive(finish(state))
 
     def wrap_model_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
-        """`pre_model_call` and `post_model_call`."""
+        """Dispatch `pre_model_call` and `post_model_call`."""
         self._runs.trail().turn += 1
         return self._drive(call_model(request), handler)
 
     async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
-        """The same."""
+        """Do the same in `ainvoke`."""
         self._runs.trail().turn += 1
         return await self._adrive(call_model(request), handler)
 
     def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
-        """`pre_tool_call` and `post_tool_call`."""
+        """Dispatch `pre_tool_call` and `post_tool_call`."""
         return self._drive(call_tool(request, self._runs.trail()), handler)
 
     async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
-        """The same."""
+        """Do the same in `ainvoke`."""
         return await self._adrive(call_tool(request, self._runs.trail()), handler)
 
     def _drive(self, steps: Steps, handler: Callable[[Any], Any] | None = None) -> Any:
@@ -192,7 +188,7 @@ class Asking(AgentMiddleware[Any, Any]):
             except StopIteration as done:
                 return done.value
             try:
-                go = functools.partial(steps.send, _do(step, trail.tell_sync, handler))
+                go = functools.partial(steps.send, _do(step, trail.dispatch_sync, handler))
             except Exception as error:
                 go = functools.partial(steps.throw, error)
 
@@ -204,14 +200,14 @@ class Asking(AgentMiddleware[Any, Any]):
             except StopIteration as done:
                 return done.value
             try:
-                go = functools.partial(steps.send, await _do(step, trail.tell, handler))
+                go = functools.partial(steps.send, await _do(step, trail.dispatch, handler))
             except Exception as error:
                 go = functools.partial(steps.throw, error)
 
 
-def _do(step: Tell | Call, tell: Callable[..., Any], handler: Callable[[Any], Any] | None) -> Any:
-    """What a step asks for; to be awaited if `tell` and `handler` are."""
-    if isinstance(step, Tell):
-        return tell(step.point, step.parts, **step.fields)
+def _do(step: Message | Call, dispatch: Callable[..., Any], handler: Callable[[Any], Any] | None) -> Any:
+    """Execute one step. The result is awaitable if `dispatch` and `handler` are coroutine functions."""
+    if isinstance(step, Message):
+        return dispatch(step.point, step.parts, **step.fields)
     assert handler is not None
     return handler(step.request)

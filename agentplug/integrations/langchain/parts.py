@@ -1,48 +1,34 @@
-"""LangChain's messages as parts and back (host)."""
+"""Conversion of LangChain's messages to parts and back (host)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from langchain_core.messages import (
-    AIMessage,
-    BaseMessage,
-    HumanMessage,
-    SystemMessage,
-    ToolMessage,
-    message_to_dict,
-)
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage, message_to_dict
 from pydantic_core import to_jsonable_python
 
 from agentplug.errors import HookDenied
-from agentplug.integrations.bridge import (
-    text,
-    tool_call,
-    tool_response,
-)
-from agentplug.integrations.carrying import (
-    Place,
-    changed_call,
-)
+from agentplug.integrations.bridge import text, tool_call, tool_response
+from agentplug.integrations.transforms import Place, changed_call
 
 _ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
-_TWICE = ("tool_use", "tool_call", "tool_call_chunk", "function_call")  # blocks that `tool_calls` says again
+_CALL_BLOCKS = ("tool_use", "tool_call", "tool_call_chunk", "function_call")  # also listed in `tool_calls`
 
 
-def places(at: int, message: BaseMessage) -> list[Place]:
+def places_of(at: int, message: BaseMessage) -> list[Place]:
     role = _ROLES.get(message.type, "user")
     if isinstance(message, ToolMessage):
-        return [Place(at, "response", tool_response(message.tool_call_id, shown(message), role=role))]
-    found = [
+        return [Place(at, "response", tool_response(message.tool_call_id, plain(message), role=role))]
+    places = [
         Place(at, i, {**_block(block), "role": role})
         for i, block in enumerate(blocks(message))
-        if not (isinstance(message, AIMessage) and isinstance(block, dict) and block.get("type") in _TWICE)
+        if not (isinstance(message, AIMessage) and isinstance(block, dict) and block.get("type") in _CALL_BLOCKS)
     ]
     if isinstance(message, AIMessage):
         for i, call in enumerate(message.tool_calls):
-            found.append(Place(at, ("call", i), tool_call(call["id"], call["name"], call["args"], role=role)))
-    return found
+            places.append(Place(at, ("call", i), tool_call(call["id"], call["name"], call["args"], role=role)))
+    return places
 
 
 def blocks(message: BaseMessage) -> list[Any]:
@@ -62,13 +48,13 @@ def _block(block: Any) -> dict[str, Any]:
     if isinstance(block.get("url"), str):
         return {"type": "uri", "modality": str(block.get("type")), "uri": block["url"]}
     if isinstance(block.get("base64"), str):
-        found = {"type": "blob", "modality": str(block.get("type")), "content": block["base64"]}
-        return found | ({"mime_type": block["mime_type"]} if isinstance(block.get("mime_type"), str) else {})
+        part = {"type": "blob", "modality": str(block.get("type")), "content": block["base64"]}
+        return part | ({"mime_type": block["mime_type"]} if isinstance(block.get("mime_type"), str) else {})
     return {"type": f"langchain.{block.get('type')}", "content": to_jsonable_python(block, fallback=repr)}
 
 
-def shown(result: Any) -> Any:
-    """What a tool's message or command says."""
+def plain(result: Any) -> Any:
+    """Return the content of a tool's message, or a command, as JSON values."""
     return to_jsonable_python(result.content if isinstance(result, ToolMessage) else result, fallback=repr)
 
 
@@ -85,7 +71,7 @@ def model_name(model: Any) -> str | None:
     return name if isinstance(name, str) else getattr(model, "_llm_type", None)
 
 
-class Messages:
+class MessageEditor:
     def put(self, message: Any, where: Any, part: dict[str, Any]) -> Any:
         if where == "response":
             return message.model_copy(update={"content": as_content(part["response"])})
@@ -107,7 +93,7 @@ class Messages:
         else:
             content = [block for at, block in enumerate(blocks(message)) if at != where]
             left = message.model_copy(update={"content": content if isinstance(message.content, list) else ""})
-        return left if places(0, left) else None
+        return left if places_of(0, left) else None
 
     def fresh(self, part: dict[str, Any]) -> Any:
         role = part.get("role", "assistant")

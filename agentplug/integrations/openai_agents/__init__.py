@@ -1,1 +1,1 @@
-"""OpenAI Agents SDK (host): `adapter` attaches an agent, `asking` asks the hooks, `parts` carries its messages."""
+"""OpenAI Agents SDK (host): `adapter` attaches an agent, `wrappers` calls the hooks, `parts` converts messages."""

@@ -1,7 +1,7 @@
-"""Items of the OpenAI Responses API, as the Agents SDK has them, as parts and back (host).
+"""Conversion of items of the OpenAI Responses API to parts and back (host).
 
-What goes to a model are dicts, what comes from it are models of pydantic; both are read as dicts here, and what was
-changed becomes what it was before.
+Items sent to a model are dicts; items from a model are pydantic models. Both are read as dicts here. A changed item
+keeps its type.
 """
 
 from __future__ import annotations
@@ -14,55 +14,49 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from agentplug.errors import HookDenied
-from agentplug.integrations.bridge import (
-    read,
-    text,
-    tool_call,
-    tool_response,
-)
-from agentplug.integrations.carrying import (
-    Place,
-    changed_call,
-)
+from agentplug.integrations.bridge import parsed_arguments, text, tool_call, tool_response
+from agentplug.integrations.transforms import Place, changed_call
 
 OUTPUT: TypeAdapter[Any] = TypeAdapter(list[ResponseOutputItem])
 _TEXTS = ("input_text", "output_text", "text")
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 
 
-def places(at: int, item: Any) -> list[Place]:
-    """What an item holds."""
-    given = as_dict(item)
-    kind = given.get("type") or ("message" if "role" in given else None)
+def places_of(at: int, item: Any) -> list[Place]:
+    """Return the parts of an item, each with its place."""
+    fields = as_dict(item)
+    kind = fields.get("type") or ("message" if "role" in fields else None)
     if kind == "message":
-        role = _ROLES.get(given.get("role", ""), "user")
-        content = given.get("content")
+        role = _ROLES.get(fields.get("role", ""), "user")
+        content = fields.get("content")
         if isinstance(content, str):
             return [Place(at, None, text(content, role=role))] if content else []
         return [Place(at, i, {**_block(block), "role": role}) for i, block in enumerate(content or ())]
     if kind == "function_call":
-        return [Place(at, kind, tool_call(given.get("call_id"), given["name"], given["arguments"], role="assistant"))]
+        return [
+            Place(at, kind, tool_call(fields.get("call_id"), fields["name"], fields["arguments"], role="assistant"))
+        ]
     if kind == "function_call_output":
-        return [Place(at, kind, tool_response(given.get("call_id"), given.get("output"), role="tool"))]
+        return [Place(at, kind, tool_response(fields.get("call_id"), fields.get("output"), role="tool"))]
     if kind == "reasoning":
-        told = [*(given.get("summary") or ()), *(given.get("content") or ())]
-        content = "\n".join(str(block.get("text", "")) for block in told if isinstance(block, dict))
+        blocks = [*(fields.get("summary") or ()), *(fields.get("content") or ())]
+        content = "\n".join(str(block.get("text", "")) for block in blocks if isinstance(block, dict))
         return [Place(at, kind, {"type": "reasoning", "content": content, "role": "assistant"})]
-    return [Place(at, kind, {"type": f"openai.{kind}", "content": plain(given), "role": "assistant"})]
+    return [Place(at, kind, {"type": f"openai.{kind}", "content": plain(fields), "role": "assistant"})]
 
 
 def as_dict(item: Any) -> dict[str, Any]:
-    """An item, whichever it is."""
+    """Return an item as a dict."""
     return item.model_dump(exclude_unset=True) if isinstance(item, BaseModel) else dict(item)
 
 
 def as_items(input: Any) -> list[Any]:
-    """The input of a run or of a model, as items."""
+    """Return the input of a run or of a model as items."""
     return [{"role": "user", "content": input}] if isinstance(input, str) else list(input)
 
 
 def plain(value: Any) -> Any:
-    """JSON values of whatever a tool or an item holds."""
+    """Return any value as JSON values."""
     return to_jsonable_python(value, fallback=repr)
 
 
@@ -79,56 +73,53 @@ def _block(block: Any) -> dict[str, Any]:
     return {"type": f"openai.{kind}", "content": plain(block)}
 
 
-class Items:
-    """How items are changed: see `Carrier`. `said`: those that are a model's own, and models of pydantic."""
+class ItemEditor:
+    """Changes items: see `Editor`. With `from_model`, new items are pydantic models, like a model's own output."""
 
-    def __init__(self, *, said: bool = False) -> None:
-        self._said = said
+    def __init__(self, *, from_model: bool = False) -> None:
+        self._from_model = from_model
 
     def put(self, message: Any, where: Any, part: dict[str, Any]) -> Any:
-        """With `part` there."""
-        given = as_dict(message)
+        fields = as_dict(message)
         if where == "function_call":
-            name, arguments, call_id = changed_call(part, given.get("call_id"))
-            changed = {**given, "name": name, "call_id": call_id}
-            if arguments != read(given["arguments"]):
+            name, arguments, call_id = changed_call(part, fields.get("call_id"))
+            changed = {**fields, "name": name, "call_id": call_id}
+            if arguments != parsed_arguments(fields["arguments"]):
                 changed["arguments"] = json.dumps(arguments)
         elif where == "function_call_output":
             output = part["response"]
-            changed = {**given, "output": output if isinstance(output, (str, list)) else json.dumps(output)}
+            changed = {**fields, "output": output if isinstance(output, (str, list)) else json.dumps(output)}
         elif where is None:
-            changed = {**given, "content": part["content"]}
+            changed = {**fields, "content": part["content"]}
         elif isinstance(where, int):
-            blocks = list(given["content"])
+            blocks = list(fields["content"])
             field = "refusal" if blocks[where].get("type") == "refusal" else "text"
             if field not in blocks[where] or part["type"] != "text":
                 raise HookDenied(f"a transform changed what can't be carried back: a {blocks[where].get('type')}")
             blocks[where] = {**blocks[where], field: part["content"]}
-            changed = {**given, "content": blocks}
+            changed = {**fields, "content": blocks}
         else:
             raise HookDenied(f"a transform changed what can't be carried back: a {where} item")
         return type(message).model_validate(changed) if isinstance(message, BaseModel) else changed
 
     def drop(self, message: Any, where: Any) -> Any:
-        """Without what is there."""
-        given = as_dict(message)
+        fields = as_dict(message)
         if not isinstance(where, int):
             return None
-        blocks = [block for at, block in enumerate(given["content"]) if at != where]
-        changed = {**given, "content": blocks}
+        blocks = [block for at, block in enumerate(fields["content"]) if at != where]
+        changed = {**fields, "content": blocks}
         if not blocks:
             return None
         return type(message).model_validate(changed) if isinstance(message, BaseModel) else changed
 
     def fresh(self, part: dict[str, Any]) -> Any:
-        """A new item."""
-        role = part.get("role", "assistant" if self._said else "user")
+        role = part.get("role", "assistant" if self._from_model else "user")
         if role == "assistant" and part["type"] == "tool_call" and part.get("id"):
             name, arguments, call_id = changed_call(part, None)
             called = {"name": name, "arguments": json.dumps(arguments), "call_id": call_id}
             made = ResponseFunctionToolCall.model_validate({"type": "function_call", **called})
-            return made if self._said else made.model_dump(exclude_unset=True)
-        if part["type"] == "text" and self._said:
+            return made if self._from_model else made.model_dump(exclude_unset=True)
+        if part["type"] == "text" and self._from_model:
             block = {"type": "output_text", "text": part["content"], "annotations": []}
             return ResponseOutputMessage.model_validate(
                 {"id": "agentplug", "type": "message", "role": role, "status": "completed", "content": [block]}

@@ -1,1 +1,1 @@
-"""pydantic-ai (host): `adapter` attaches an agent, `parts` carries its messages both ways."""
+"""Pydantic AI (host): `adapter` attaches an agent, `parts` converts its messages."""

@@ -1,16 +1,17 @@
-"""Pydantic AI (host; the extra `pydantic-ai`): a capability, outermost in every run of the agent.
+"""The adapter for Pydantic AI (host; the extra `pydantic-ai`): the outermost capability of each run of the agent.
 
     agent = attach(agent, manager)
     result = await agent.run("How is Oslo?")
 
-A denied tool call or result comes back to the model as a tool return whose outcome is `denied`; any other denied
-message ends the run in `HookDenied`. When a response is streamed, `post_model_call` comes after the last of it: what
-was streamed can't be recalled, but nothing is done with it. An output that is no text is shown, and can't be changed.
-Realtime sessions are refused.
+For a denied tool call or result the model gets a tool return whose outcome is `denied`; any other denied message ends
+the run with `HookDenied`. In a streamed response, `post_model_call` comes after the last word: a denial can't recall
+streamed words, but the agent doesn't use them. Hooks see an output that is no text, and can't change it. Realtime
+sessions are refused.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -28,34 +29,25 @@ from pydantic_core import to_jsonable_python
 from agentplug.contract.messages.message import AgentMessage
 from agentplug.errors import ContractError
 from agentplug.integrations import unattached, unknown
-from agentplug.integrations.bridge import (
-    Framework,
-    Trail,
-    anything,
-    check_manager,
-    dumped,
-    error_of,
-    since,
-    tool_call,
+from agentplug.integrations.bridge import Framework, Trail, check_manager, error_of, ms_since, output_part, tool_call
+from agentplug.integrations.pydantic_ai.parts import (
+    MessageEditor,
+    PromptEditor,
+    content_part,
+    places_of,
+    plain,
+    response_places,
 )
-from agentplug.integrations.carrying import (
+from agentplug.integrations.transforms import (
     Place,
     all_text,
     call_arguments,
-    carry,
+    decide,
+    dispatch_result,
     flat,
+    refuse_change,
     response_of,
-    settled,
-    tell_result,
-    uncarried,
-)
-from agentplug.integrations.pydantic_ai.parts import (
-    Contents,
-    Messages,
-    content_part,
-    places,
-    response_places,
-    shown,
+    write_back,
 )
 from agentplug.manager.hooks import Dispatch
 from agentplug.manager.manager import PluginManager
@@ -66,7 +58,7 @@ _CALL: TypeAdapter[Any] = TypeAdapter(m.ToolCallPart)
 
 
 def attach(agent: Any, manager: PluginManager) -> AttachedAgent:
-    """An agent that does what `agent` does, its messages going to the hooks of `manager`.
+    """Return an agent that does what `agent` does; its messages go to the hooks of `manager`.
 
     Raises `ContractError` for another object.
     """
@@ -76,17 +68,17 @@ def attach(agent: Any, manager: PluginManager) -> AttachedAgent:
 
 
 def detach(agent: Any) -> Any:
-    """The agent that was attached. Raises `ContractError` for one that isn't."""
+    """Return the original agent. Raises `ContractError` if `agent` isn't attached."""
     if not isinstance(agent, AttachedAgent):
         raise unattached(agent)
     return agent.wrapped
 
 
 def restore(message: AgentMessage) -> Any:
-    """The framework's own objects that a message was made of, by its `native`; None if it has none.
+    """Return the framework's own objects from a message's `native`; None without `native`.
 
-    The prompt for `input`, a `ToolCallPart` for `pre_tool_call`, a list of `ModelMessage` around the model, and plain
-    values for the rest.
+    The prompt for `input`, a `ToolCallPart` for `pre_tool_call`, a list of `ModelMessage` for the model's messages;
+    else plain values.
     """
     if message.native is None:
         return None
@@ -98,7 +90,7 @@ def restore(message: AgentMessage) -> Any:
 
 
 class AttachedAgent(WrapperAgent[Any, Any]):
-    """The agent that was attached: every run of it, however it is started, has a trail of its own."""
+    """The attached agent. Each run has a trail of its own, however it is started."""
 
     def __init__(self, wrapped: AbstractAgent[Any, Any], manager: PluginManager) -> None:
         super().__init__(wrapped)
@@ -106,13 +98,13 @@ class AttachedAgent(WrapperAgent[Any, Any]):
 
     @asynccontextmanager
     async def iter(self, user_prompt: Any = None, **options: Any) -> AsyncGenerator[Any]:
-        """As the wrapped agent's: all ways to run an agent come through here."""
+        """Do the same as the wrapped agent's `iter`, which all ways to run an agent use."""
         trail = Trail(self.manager, _FRAMEWORK, self.name, options.get("run_id"), options.get("conversation_id"))
         try:
-            (await trail.tell("agent_startup")).check()
-            given = [Asking(trail), *(options.pop("capabilities", None) or ())]
-            prompt = await _asked(trail, user_prompt)
-            async with super().iter(prompt, capabilities=given, **options) as run:
+            (await trail.dispatch("agent_startup")).check()
+            capabilities = [HooksCapability(trail), *(options.pop("capabilities", None) or ())]
+            prompt = await _dispatch_input(trail, user_prompt)
+            async with super().iter(prompt, capabilities=capabilities, **options) as run:
                 yield run
         except BaseException as error:
             await trail.end(error)
@@ -120,86 +112,83 @@ class AttachedAgent(WrapperAgent[Any, Any]):
         await trail.end()
 
     def realtime(self, *_: Any, **__: Any) -> Any:
-        """Refused: what is said in a realtime session goes through none of the hooks. Raises `ContractError`."""
+        """Raise `ContractError`: the messages of a realtime session pass no hook."""
         raise ContractError("a realtime session can't be asked about; use the agent that nothing is attached to")
 
 
-async def _asked(trail: Trail, prompt: Any) -> Any:
-    """The prompt as it is to be sent."""
+async def _dispatch_input(trail: Trail, prompt: Any) -> Any:
+    """Dispatch `input`. Return the prompt to send."""
     if prompt is None:
         return None
     contents = [prompt] if isinstance(prompt, str) else list(prompt)
-    found = [Place(at, None, content_part(content)) for at, content in enumerate(contents)]
-    dispatch = await trail.tell(
-        "input",
-        [place.part for place in found],
-        role="user",
-        native=lambda: dumped(lambda: _PROMPT.dump_json(prompt)),
+    places = [Place(at, None, content_part(content)) for at, content in enumerate(contents)]
+    dispatch = await trail.dispatch(
+        "input", [place.part for place in places], role="user", native=lambda: json.loads(_PROMPT.dump_json(prompt))
     )
     dispatch.check()
-    contents = carry(contents, found, dispatch, Contents())
+    contents = write_back(contents, places, dispatch, PromptEditor())
     return contents[0] if isinstance(prompt, str) and len(contents) == 1 else contents
 
 
-class Asking(AbstractCapability[Any]):
-    """Takes one run's messages to the hooks."""
+class HooksCapability(AbstractCapability[Any]):
+    """The capability that dispatches one run's messages to the hooks."""
 
     def __init__(self, trail: Trail) -> None:
         self.trail = trail
 
     def get_ordering(self) -> CapabilityOrdering:
-        """Outermost: what others skip or deny is seen all the same."""
+        """Return the outermost position, so that hooks also see calls that other capabilities skip or deny."""
         return CapabilityOrdering(position="outermost")
 
     async def wrap_model_request(self, ctx: Any, *, request_context: Any, handler: Callable[..., Any]) -> Any:
-        """`pre_model_call` and `post_model_call`."""
-        trail, given = self.trail, request_context
+        """Dispatch `pre_model_call` and `post_model_call`."""
+        trail, request = self.trail, request_context
         trail.turn += 1
-        model = {"id": given.model.model_name, "vendor": given.model.system}
-        first = [given.model_request_parameters, *given.messages]
-        found = flat(places(at, message) for at, message in enumerate(first))
-        native = lambda: dumped(lambda: m.ModelMessagesTypeAdapter.dump_json(given.messages))  # noqa: E731
-        asked = await trail.tell("pre_model_call", [p.part for p in found], model=model, native=native)
-        asked.check()
-        if asked.changed:
-            parameters, *messages = carry(first, found, asked, Messages(), head=1)
-            given = replace(given, model_request_parameters=parameters, messages=messages)
-        begun = time.perf_counter()
+        model = {"id": request.model.model_name, "vendor": request.model.system}
+        sources = [request.model_request_parameters, *request.messages]
+        places = flat(places_of(at, message) for at, message in enumerate(sources))
+        native = lambda: json.loads(m.ModelMessagesTypeAdapter.dump_json(request_context.messages))  # noqa: E731
+        dispatch = await trail.dispatch("pre_model_call", [p.part for p in places], model=model, native=native)
+        dispatch.check()
+        if dispatch.changed:
+            parameters, *messages = write_back(sources, places, dispatch, MessageEditor(), head=1)
+            request = replace(request, model_request_parameters=parameters, messages=messages)
+        start_s = time.perf_counter()
         try:
-            response = await handler(given)
+            response = await handler(request)
         except Exception as error:
-            await trail.tell("post_model_call", model=model, error=error_of(error), duration_ms=since(begun))
+            await trail.dispatch("post_model_call", model=model, error=error_of(error), duration_ms=ms_since(start_s))
             raise
-        found = response_places(0, response)
-        answered = await trail.tell(
+        places = response_places(0, response)
+        dispatch = await trail.dispatch(
             "post_model_call",
-            [place.part for place in found],
+            [place.part for place in places],
             role="assistant",
             model={**model, "id": response.model_name or model["id"]},
             finish_reason=response.finish_reason,
             usage={"input_tokens": response.usage.input_tokens, "output_tokens": response.usage.output_tokens},
-            duration_ms=since(begun),
-            native=lambda: dumped(lambda: m.ModelMessagesTypeAdapter.dump_json([response])),
+            duration_ms=ms_since(start_s),
+            native=lambda: json.loads(m.ModelMessagesTypeAdapter.dump_json([response])),
         )
-        answered.check()
-        if not answered.changed:
+        dispatch.check()
+        if not dispatch.changed:
             return response
-        carried = carry([response], found, answered, Messages())
-        return replace(response, parts=[part for message in carried for part in message.parts])
+        messages = write_back([response], places, dispatch, MessageEditor())
+        return replace(response, parts=[part for message in messages for part in message.parts])
 
     async def wrap_tool_execute(
         self, ctx: Any, *, call: Any, tool_def: Any, args: dict[str, Any], handler: Callable[..., Any]
     ) -> Any:
-        """`pre_tool_call` and `post_tool_call`."""
+        """Dispatch `pre_tool_call` and `post_tool_call`."""
         trail = self.trail
-        fields = trail.call(call.tool_call_id, call.tool_name)
+        fields = trail.call_fields(call.tool_call_id, call.tool_name)
         part = tool_call(call.tool_call_id, call.tool_name, to_jsonable_python(args, fallback=repr))
-        native = lambda: dumped(lambda: _CALL.dump_json(call))  # noqa: E731
-        asked = await trail.tell("pre_tool_call", [part], role="assistant", native=native, **fields)
-        denied, args = settled(asked, lambda changed: _arguments(changed, args), args)
-        if denied is not None:
-            return ToolDenied(denied)
-        begun = time.perf_counter()
+        native = lambda: json.loads(_CALL.dump_json(call))  # noqa: E731
+        dispatch = await trail.dispatch("pre_tool_call", [part], role="assistant", native=native, **fields)
+        denial, args = decide(dispatch, lambda changed: _arguments(changed, args), args)
+        if denial is not None:
+            return ToolDenied(denial)
+        start_s = time.perf_counter()
         failure: BaseException | None = None
         result: Any = None
         try:
@@ -208,44 +197,45 @@ class Asking(AbstractCapability[Any]):
             result = skipped.result
         except Exception as error:
             failure = error.__cause__ if _wraps_another(error) else error
-        carried = lambda changed: _returned(changed, result)  # noqa: E731
-        denied, result = await tell_result(
-            trail, fields, begun, result, failure, shown=shown, native=to_jsonable_python, carried=carried
+        change = lambda changed: _changed_result(changed, result)  # noqa: E731
+        denial, result = await dispatch_result(
+            trail, fields, start_s, result, failure, plain=plain, native=to_jsonable_python, change=change
         )
-        return result if denied is None else ToolDenied(denied)
+        return result if denial is None else ToolDenied(denial)
 
     async def wrap_output_process(
         self, ctx: Any, *, output_context: Any, output: Any, handler: Callable[..., Any]
     ) -> Any:
-        """`output`, of the final one alone."""
-        made = await handler(output)
+        """Dispatch `output`, only of the final output."""
+        result = await handler(output)
         if ctx.partial_output:
-            return made
-        plain = shown(made)
-        dispatch = await self.trail.tell("output", [anything(plain)], role="assistant", native=lambda: plain)
+            return result
+        value = plain(result)
+        dispatch = await self.trail.dispatch("output", [output_part(value)], role="assistant", native=lambda: value)
         dispatch.check()
         if not dispatch.changed:
-            return made
-        if not isinstance(made, str):
-            uncarried(dispatch, "an output that is no text")
+            return result
+        if not isinstance(result, str):
+            refuse_change(dispatch, "an output that is no text")
         return all_text(dispatch)
 
 
-def _arguments(dispatch: Dispatch, given: dict[str, Any]) -> dict[str, Any]:
-    """Validated arguments stay what they are, unless they were changed. Those are JSON, and not validated again."""
+def _arguments(dispatch: Dispatch, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the changed arguments. Unchanged ones stay validated objects; changed ones are JSON, not validated."""
     before = dispatch.original.parts[0]["arguments"]
     changed = call_arguments(dispatch)
     return {
-        name: given[name] if name in given and before.get(name) == value else value for name, value in changed.items()
+        name: arguments[name] if name in arguments and before.get(name) == value else value
+        for name, value in changed.items()
     }
 
 
-def _returned(dispatch: Dispatch, given: Any) -> Any:
-    """A changed response, in the `ToolReturn` that it was in."""
+def _changed_result(dispatch: Dispatch, result: Any) -> Any:
+    """Return the changed result, in a `ToolReturn` if the original was one."""
     response = response_of(dispatch)
-    return replace(given, return_value=response) if isinstance(given, m.ToolReturn) else response
+    return replace(result, return_value=response) if isinstance(result, m.ToolReturn) else response
 
 
 def _wraps_another(error: BaseException) -> bool:
-    """Pydantic AI's own wrappers of `ModelRetry` and `ToolFailed`."""
+    """True for Pydantic AI's own wrappers of `ModelRetry` and `ToolFailed`."""
     return type(error).__name__ in ("ToolRetryError", "ToolFailedError") and error.__cause__ is not None

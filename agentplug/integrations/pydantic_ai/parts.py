@@ -1,4 +1,4 @@
-"""Pydantic AI's messages as parts and back (host)."""
+"""Conversion of Pydantic AI's messages to parts and back (host)."""
 
 from __future__ import annotations
 
@@ -12,40 +12,33 @@ from pydantic_ai.tools import ToolDenied
 from pydantic_core import to_jsonable_python
 
 from agentplug.errors import HookDenied
-from agentplug.integrations.bridge import (
-    text,
-    tool_call,
-    tool_response,
-)
-from agentplug.integrations.carrying import (
-    Place,
-    changed_call,
-)
+from agentplug.integrations.bridge import text, tool_call, tool_response
+from agentplug.integrations.transforms import Place, changed_call
 
 
-def places(at: int, message: Any) -> list[Place]:
-    """What a message holds. The request's parameters count as one: the instructions are theirs."""
+def places_of(at: int, message: Any) -> list[Place]:
+    """Return the parts of a message, each with its place. The request's parameters count as a message."""
     if isinstance(message, m.ModelResponse):
         return [Place(p.message, p.where, {**p.part, "role": "assistant"}) for p in response_places(at, message)]
     if not isinstance(message, m.ModelRequest):
         instructions = message.instruction_parts or ()
         return [Place(at, i, text(part.content, role="system")) for i, part in enumerate(instructions)]
-    found: list[Place] = []
+    places: list[Place] = []
     for i, part in enumerate(message.parts):
         if isinstance(part, m.SystemPromptPart):
-            found.append(Place(at, (i, None), text(part.content, role="system")))
+            places.append(Place(at, (i, None), text(part.content, role="system")))
         elif isinstance(part, m.UserPromptPart):
             contents = [part.content] if isinstance(part.content, str) else part.content
-            found += [Place(at, (i, j), {**content_part(c), "role": "user"}) for j, c in enumerate(contents)]
+            places += [Place(at, (i, j), {**content_part(c), "role": "user"}) for j, c in enumerate(contents)]
         elif isinstance(part, m.ToolReturnPart):
-            response = tool_response(part.tool_call_id, shown(part.content), role="tool")
-            found.append(Place(at, (i, None), response))
+            response = tool_response(part.tool_call_id, plain(part.content), role="tool")
+            places.append(Place(at, (i, None), response))
         elif getattr(part, "tool_call_id", None):
             response = tool_response(part.tool_call_id, part.model_response(), role="tool")
-            found.append(Place(at, (i, None), {**response, "type": "tool_call_response"}))
+            places.append(Place(at, (i, None), {**response, "type": "tool_call_response"}))
         else:
-            found.append(Place(at, (i, None), {**_generic(part), "role": "user"}))
-    return found
+            places.append(Place(at, (i, None), {**_generic(part), "role": "user"}))
+    return places
 
 
 def response_places(at: int, response: m.ModelResponse) -> list[Place]:
@@ -65,7 +58,7 @@ def _response_part(part: Any) -> dict[str, Any]:
 
 
 def content_part(content: Any) -> dict[str, Any]:
-    """One item of a prompt."""
+    """Return the part for one item of a prompt."""
     if isinstance(content, str):
         return text(content)
     if isinstance(content, m.TextContent):
@@ -84,7 +77,7 @@ def _generic(part: Any) -> dict[str, Any]:
     return {"type": f"pydantic_ai.{kind}", "content": to_jsonable_python(part, fallback=repr)}
 
 
-def shown(result: Any) -> Any:
+def plain(result: Any) -> Any:
     if isinstance(result, m.ToolReturn):
         result = result.return_value
     if isinstance(result, ToolDenied):
@@ -92,8 +85,8 @@ def shown(result: Any) -> Any:
     return to_jsonable_python(result, fallback=repr)
 
 
-class Contents:
-    """A prompt's item is a message of its own."""
+class PromptEditor:
+    """Changes a prompt, each item of which counts as a message: see `Editor`."""
 
     def put(self, message: Any, where: Any, part: dict[str, Any]) -> Any:
         return _with_content(message, part)
@@ -105,8 +98,8 @@ class Contents:
         return _with_content("", part)
 
 
-class Messages:
-    """`ModelRequest`, `ModelResponse`, and the request's parameters, which hold the instructions."""
+class MessageEditor:
+    """Changes `ModelRequest`, `ModelResponse`, and the request's parameters with the instructions: see `Editor`."""
 
     def put(self, message: Any, where: Any, part: dict[str, Any]) -> Any:
         if not isinstance(where, tuple):
@@ -139,8 +132,8 @@ class Messages:
             return m.ModelRequest(parts=[m.SystemPromptPart(content=_text(part))])
         if role == "assistant" and part["type"] == "tool_call":
             name, arguments, call_id = changed_call(part, None)
-            given = {} if call_id is None else {"tool_call_id": call_id}
-            return m.ModelResponse(parts=[m.ToolCallPart(name, arguments, **given)])
+            more = {} if call_id is None else {"tool_call_id": call_id}
+            return m.ModelResponse(parts=[m.ToolCallPart(name, arguments, **more)])
         if role == "assistant":
             return m.ModelResponse(parts=[m.TextPart(_text(part))])
         raise HookDenied(f"a transform added what can't be carried back: a {part['type']} part of {role}")

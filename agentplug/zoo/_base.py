@@ -1,4 +1,4 @@
-"""What the zoo's plugins have in common (worker side): the plugin contract, and a few calls that Python lacks."""
+"""The base class of the zoo's plugins, and system calls that Python lacks (worker side)."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _NUMBERS = {  # on x86-64, and in the table that newer architectures share (aarc
 }
 
 
-class Beast:
-    """The part of a plugin that the zoo's plugins share. A name comes from the class's own, unless it has another."""
+class ZooPlugin:
+    """The base class of the zoo's plugins. The default name is the class name in words."""
 
     name = "beast"
     version = "1.0"
@@ -44,15 +44,15 @@ class Beast:
             cls.name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", cls.__name__).lower()
 
     async def initialize(self, config: Mapping[str, Any]) -> None:
-        """Nothing to set up."""
+        """Do nothing."""
 
     async def process(self, input_data: Any) -> Any:
-        """Do harm."""
+        """Attack."""
         raise NotImplementedError
 
 
 def checked(result: int, call: str) -> int:
-    """`result` of a call of the C library. Raises the `OSError` of its errno if it failed."""
+    """Return the result of a C library call. Raises `OSError` with its errno if the call failed."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{call}: {os.strerror(number)}")
@@ -60,37 +60,37 @@ def checked(result: int, call: str) -> int:
 
 
 def syscall(name: str, *arguments: int) -> int:
-    """A system call by its number, past every wrapper. Raises `OSError`."""
+    """Make a system call by its number, without the C library's wrapper. Raises `OSError`."""
     words = [ctypes.c_long(argument) for argument in arguments]
     return checked(_libc.syscall(ctypes.c_long(_NUMBERS[name][not _X86]), *words), name)
 
 
 def libc(name: str, *arguments: Any) -> int:
-    """A function of the C library. Raises `OSError`."""
+    """Call a function of the C library. Raises `OSError`."""
     return checked(getattr(_libc, name)(*arguments), name)
 
 
 def prctl(option: int, value: int) -> int:
-    """prctl(2) with one value. Raises `OSError`."""
+    """Call prctl(2) with one value. Raises `OSError`."""
     return libc("prctl", option, *(ctypes.c_ulong(word) for word in (value, 0, 0, 0)))
 
 
-def processes(input_data: Any) -> list[int]:
-    """Whom to attack: the process ids in `input_data`, one or a list; else the parent."""
+def target_pids(input_data: Any) -> list[int]:
+    """Return the process ids to attack: those in `input_data`, one or a list; else the parent's."""
     if isinstance(input_data, list):
         return [int(pid) for pid in input_data]
     return [input_data if isinstance(input_data, int) else os.getppid()]
 
 
-def number(input_data: Any, otherwise: int) -> int:
-    """How often or how much: `input_data` if it is a number."""
-    return input_data if isinstance(input_data, int) else otherwise
+def as_int(input_data: Any, default: int) -> int:
+    """Return `input_data` if it is an int, else `default`."""
+    return input_data if isinstance(input_data, int) else default
 
 
-def on_one(subjects: Iterable[Any], attempt: Callable[[Any], Any]) -> Any:
-    """Attempt it on one after the other until it works: what came of it. Raises the last refusal if it never did.
+def first_success(subjects: Iterable[Any], attempt: Callable[[Any], Any]) -> Any:
+    """Return the first result of `attempt` that is no `OSError`. Raises the last error if all fail.
 
-    So an attack that works on the first, which should be somebody whom it may harm, spares the others.
+    The first subject should be a target that may be harmed: a successful attack spares the others.
     """
     refusal: OSError | None = None
     for subject in subjects:
@@ -103,14 +103,14 @@ def on_one(subjects: Iterable[Any], attempt: Callable[[Any], Any]) -> Any:
     return None
 
 
-def on_each(subjects: Iterable[Any], attempt: Callable[[Any], Any]) -> list[Any]:
-    """Attempt it on each: what came of those where it worked. Raises the last refusal where it worked on none."""
-    done, refusal = [], None
+def all_successes(subjects: Iterable[Any], attempt: Callable[[Any], Any]) -> list[Any]:
+    """Return the results of `attempt` that are no `OSError`. Raises the last error if all fail."""
+    results, refusal = [], None
     for subject in subjects:
         try:
-            done.append(attempt(subject))
+            results.append(attempt(subject))
         except OSError as error:
             refusal = error
-    if refusal is not None and not done:
+    if refusal is not None and not results:
         raise refusal
-    return done
+    return results
