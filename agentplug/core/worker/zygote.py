@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 import traceback
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import landlockpy
 import msgspec
@@ -294,9 +294,3 @@ def _status_text(status: int) -> str:
         except ValueError:
             return f"signal {number}"
     return f"exit {os.waitstatus_to_exitcode(status)}"
-
-
-def bootstrap(arguments: list[Any]) -> None:
-    """Start from the launcher's command line: control descriptor, scratch directory, preloaded modules."""
-    control_fd, scratch_root, preload = arguments
-    main(control_fd, scratch_root, preload)
