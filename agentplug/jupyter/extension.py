@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from agentplug.core.host.launcher import warm_up
+from agentplug.core.host.launcher import zygote_for
 from agentplug.core.host.output import stream_to
 from agentplug.jupyter.completion import matcher
 from agentplug.jupyter.magics import NAMES, AgentplugMagics
@@ -63,4 +63,4 @@ def unload_ipython_extension(ip: InteractiveShell) -> None:
 def _warm_up() -> None:
     """Start a zygote ahead of the first plugin. An error is raised later, when a plugin is started."""
     with contextlib.suppress(Exception):
-        warm_up()
+        zygote_for()

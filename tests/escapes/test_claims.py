@@ -73,7 +73,7 @@ import gc, os
 
 def attack(given):
     for found in gc.get_objects():
-        if type(found).__name__ == "Confession":
+        if type(found).__name__ == "AuditHook":
             found._seen = {("tried", "kill", "\\x1b[31m<b>the host</b>" + "x" * 300): 1 << 40}
     return "meddled"
 """
@@ -172,7 +172,7 @@ def test_the_table_says_whose_word_it_is(arena: Arena) -> None:
 def test_where_the_kernel_tells_the_worker_reports_nothing(confined: Any) -> None:
     """It has no ear there, which would slow it down."""
     run = confined("import gc\ndef attack(given): return [type(x).__name__ for x in gc.get_objects()]")
-    assert "Confession" not in run.value
+    assert "AuditHook" not in run.value
 
 
 def test_a_flood_is_bounded(confined: Any) -> None:

@@ -194,7 +194,7 @@ def test_frames_of_the_worker_and_of_threads_are_cut() -> None:
         ("_call", str(Path(profiling.__file__).parent / "worker.py"), 4),
         ("main", "/zygote.py", 5),
     ]
-    assert profiling._worth_showing(places) == [("process", "/plugin.py", 2), ("leaf", "/plugin.py", 1)]
+    assert profiling._visible(places) == [("process", "/plugin.py", 2), ("leaf", "/plugin.py", 1)]
 
 
 def test_nothing_is_told_twice() -> None:

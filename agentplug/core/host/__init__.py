@@ -1,1 +1,1 @@
-"""The host's side of a worker: starts, watches, measures and ends it. Never imports `worker`."""
+"""The host's side of workers: start, watch, measure and end them. Nothing here imports `worker`."""

@@ -1,6 +1,6 @@
-"""The watchdog's checks of one worker (host): they hold its limits, in a call and between calls.
+"""The watchdog's checks of one worker (host): they enforce its limits, during a call and between calls.
 
-Every method is called with the worker's lock held. `Checks` alone writes what is remembered from check to check.
+Callers hold the worker's lock. Only `Checks` writes the state that lasts from one check to the next.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import time
 
 from agentplug.contract.events import Event
 from agentplug.core.boundary.channel import Violation
-from agentplug.core.host.calm import Calm
 from agentplug.core.host.exchange import Exchange
 from agentplug.core.host.limits import Limits
+from agentplug.core.host.quick_check import QuickCheck
 from agentplug.core.host.readings import Gone, Readings
 from agentplug.core.host.refused_calls.listener import Listener
 from agentplug.core.host.supervised import Supervised
@@ -24,30 +24,30 @@ _EOF_NS = 250_000_000
 
 
 class Checks:
-    """Checks of one worker against `limits`, with what the watchdog remembers between them."""
+    """Checks of one worker against `limits`, with the state between two checks."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._calm: Calm | None = None  # while a glance will do
+        self._quick_check: QuickCheck | None = None  # while quick checks suffice
         self._eof_ns = 0
         self._last_active_ns = 0
 
-    def look_closely(self) -> None:
-        """Make the next check a whole one: a glance would miss what is going on."""
-        self._calm = None
+    def require_full_check(self) -> None:
+        """Make the next check a full one."""
+        self._quick_check = None
 
     def end_call(self, exchange: Exchange) -> None:
-        """Check from now on as between calls."""
-        self._calm = None
+        """Begin to check as between calls."""
+        self._quick_check = None
         self._last_active_ns = time.perf_counter_ns()
         self._limits.enter_idle(exchange.last_cpu_ns)
 
     def tick(self, worker: Supervised, listener: Listener | None, crowd: int) -> float:
         """Check the limits now. Returns seconds until the next check (infinite once the process has ended)."""
-        now_ns = time.perf_counter_ns()  # not before the lock was had: a call may have begun meanwhile
-        calm = self._calm
+        now_ns = time.perf_counter_ns()  # with the lock: a call may have begun while we waited for it
+        quick_check = self._quick_check
         try:
-            if calm is not None and (wait_s := calm.glance(now_ns)):
+            if quick_check is not None and (wait_s := quick_check.sample(now_ns)):
                 return wait_s
             process, exchange = worker.process, worker.exchange
             if process.status is not None or process.pid == 0:
@@ -59,17 +59,17 @@ class Checks:
                 return self._tick_idle(worker, process.readings, now_ns)
             if (exchange.outgoing or process.has_spoken) and worker.pump():
                 return BUSY_TICK_S
-            now_ns = time.perf_counter_ns()  # samples stand in order
+            now_ns = time.perf_counter_ns()  # `pump` took time, and samples are in order of time
             wait_s = self._tick_busy(worker, exchange, process.readings, now_ns, crowd)
             if paused:
-                self._calm = None
+                self._quick_check = None
             return wait_s
         except Gone as gone:
-            worker.pump()  # what it sent before still counts
+            worker.pump()  # what it sent before it ended still counts
             worker.kill(f"gone: {gone}")
             return _IDLE_TICK_S
         except Exception:
-            worker.kill("unwatched")  # no limit holds for it any more
+            worker.kill("unwatched")  # its limits can't be enforced any more
             raise
 
     def _tick_busy(
@@ -79,14 +79,14 @@ class Checks:
             worker.kill("grace")
             return _IDLE_TICK_S
         process = worker.process
-        finding, wait_s, self._calm = self._limits.check(exchange, process, readings, now_ns, crowd)
+        finding, wait_s, self._quick_check = self._limits.check(exchange, process, readings, now_ns, crowd)
         if finding is not None:
             with contextlib.suppress(Gone):
                 exchange.measure_peak(readings)
             worker.exceed(exchange, finding)
         elif process.reader.eof:
             self._eof_ns = self._eof_ns or now_ns
-            if now_ns - self._eof_ns > _EOF_NS:  # a process that is exiting closes it too, a moment earlier
+            if now_ns - self._eof_ns > _EOF_NS:  # a process that exits closes it too, a moment before its end
                 exchange.emit("protocol", {"reason": "it closed its end of the channel"})
                 worker.kill("protocol")
         return wait_s
@@ -101,10 +101,10 @@ class Checks:
 
 
 def _look_for_stray_frames(worker: Supervised) -> None:
-    """End a worker that speaks between calls: there is nothing for it to say."""
+    """End a worker that sends a frame between calls: the protocol has none."""
     process = worker.process
     if worker.last is None or not process.ready.poll(0):
-        return  # its greeting is still to be taken; or no frame is there, and no output either
+        return  # its greeting is unread yet; or neither a frame nor output has come
     try:
         if process.reader.next() is None and not process.reader.partial:
             return

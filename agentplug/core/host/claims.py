@@ -1,7 +1,7 @@
-"""What a worker says of its plugin, what it tried and where its time went (host): marked as the claim that it is.
+"""Decode a worker's own reports: refused calls and profiles (host).
 
-What was tried is taken where no kernel tells, a profile where the policy asks for one. A plugin can forge all of it.
-So it decides nothing, one frame of each comes before an answer at most, and it is bounded.
+Refused calls come from the worker only where the kernel doesn't report them. A plugin can forge both reports, so no
+verdict depends on them; at most one bounded frame of each precedes a reply.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from agentplug.core.profile import Profile
 
 
 def claimed_events(frame: Frame) -> list[tuple[str, dict[str, Any]]]:
-    """Kind and detail of the events that a frame claims. Raises `Violation`."""
+    """Return kind and detail of each event that a frame reports. Raises `Violation`."""
     if len(frame.structure) > wire.MAX_CLAIMS_BYTES or len(frame.blobs):
         raise Violation("a report of what was tried that is too large")
     try:
@@ -45,16 +45,16 @@ def _detail(claim: Claim) -> dict[str, str]:
 
 
 def claimed_profile(frame: Frame, kind: str) -> Profile:
-    """The profile that a frame claims, if it is of the `kind` that was asked for. Raises `Violation`."""
+    """Return the profile that a frame reports; it must be of this `kind`. Raises `Violation`."""
     if len(frame.structure) > wire.MAX_PROFILE_BYTES or len(frame.blobs):
         raise Violation("a profile that is too large")
     try:
-        told = wire.decode_profile(frame.structure)
-        places = [Place(site.function, site.file, site.line) for site in told.sites]
-        stacks = [Stack(s.weight, s.count, tuple(places[site] for site in s.sites)) for s in told.stacks]
+        profile = wire.decode_profile(frame.structure)
+        places = [Place(site.function, site.file, site.line) for site in profile.sites]
+        stacks = [Stack(s.weight, s.count, tuple(places[site] for site in s.sites)) for s in profile.stacks]
     except (msgspec.MsgspecError, UnicodeDecodeError, IndexError):
         raise Violation("a profile that can't be decoded") from None
-    if told.kind != kind:
+    if profile.kind != kind:
         raise Violation("a profile of another kind than was asked for")
     stacks.sort(key=lambda stack: -stack.weight)
-    return Profile(kind, tuple(stacks), told.dropped, told.missing)
+    return Profile(kind, tuple(stacks), profile.dropped, profile.missing)

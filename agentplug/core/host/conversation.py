@@ -1,6 +1,6 @@
-"""Waiting for a worker from asyncio (host), and from everywhere else through one loop of our own.
+"""Wait for a worker's replies in asyncio (host), and outside asyncio through one loop of our own.
 
-The caller's loop takes a reply the moment it comes; if that loop is blocked, the watchdog takes it at its next tick.
+The caller's loop takes a reply as soon as it comes; if that loop is blocked, the watchdog takes it at its next tick.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from concurrent.futures import CancelledError, Future, wait
 from typing import Any, TypeVar
 
 from agentplug.core.host.exchange import Exchange, Request
-from agentplug.core.host.fair_lock import Standstill, standstill
+from agentplug.core.host.fair_lock import BlockedLoop, blocked_loop
 from agentplug.core.host.output import Sink
 from agentplug.core.host.supervisor import BRISK_NS, Worker
 from agentplug.errors import BarrierUnavailable
@@ -28,12 +28,12 @@ _TURN_EVERY_NS = 5_000_000
 
 
 class _Turns(threading.local):
-    """The time at which the loop of this thread was last let turn; each loop has others to let in."""
+    """The time at which this thread's loop last ran its other tasks."""
 
     _last_ns = 0
 
     def is_due(self) -> bool:
-        """Return true, and begin to wait for the next turn, if the last one was long enough ago."""
+        """Return true, and note the time, if the last turn was long enough ago."""
         now_ns = time.perf_counter_ns()
         if now_ns - self._last_ns <= _TURN_EVERY_NS:
             return False
@@ -45,21 +45,21 @@ _turns = _Turns()
 
 
 class _Sleeper:
-    """A loop in which calls wait, however many, is woken four times a second meanwhile: one that sleeps doesn't
-    notice what a signal handler queued, and so ipykernel loses interrupts."""
+    """Wakes a loop four times a second while calls wait in it: a sleeping loop doesn't notice what a signal handler
+    queued, so ipykernel would lose interrupts."""
 
     def __init__(self) -> None:
         self._calls = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, loop: asyncio.AbstractEventLoop) -> None:
-        """One call more."""
+        """Count one more call that waits."""
         self._calls += 1
         if self._timer is None:
             self._turn(loop)
 
     def leave(self) -> None:
-        """One call less."""
+        """Count one call less; stop with the last."""
         self._calls -= 1
         if self._calls == 0 and self._timer is not None:
             self._timer.cancel()
@@ -73,7 +73,7 @@ _sleepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Sleeper] = weak
 
 
 async def converse(worker: Worker, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
-    """One exchange, to its end. Cancelling interrupts the worker and waits for it: at most the grace time."""
+    """Make one exchange and wait for its end. Cancelling interrupts the worker, then waits at most the grace time."""
     exchange = worker.begin(requests, sink)
     try:
         if worker.brisk and _at_once(worker):
@@ -88,13 +88,13 @@ async def converse(worker: Worker, requests: Sequence[Request], sink: Sink | Non
 
 
 async def _let_others_in() -> None:
-    """Let the loop turn now and then: quick calls in a row would keep it from everybody else."""
+    """Let the loop run other tasks now and then: quick calls in a row would starve them."""
     if _turns.is_due():
         await asyncio.sleep(0)
 
 
 def _at_once(worker: Worker) -> bool:
-    """Look without sleeping for the reply of a worker whose calls take microseconds: to be woken costs more."""
+    """Poll for the reply of a worker whose calls take microseconds: sleeping and waking would take longer."""
     process = worker.process
     ready = process.channel_ready.poll
     until_ns = time.perf_counter_ns() + BRISK_NS
@@ -107,13 +107,13 @@ def _at_once(worker: Worker) -> bool:
         elif time.perf_counter_ns() > until_ns:
             return False
         else:
-            os.sched_yield()  # it may need this very processor
+            os.sched_yield()  # the worker may wait for this processor
 
 
 async def _stopped(worker: Worker, exchange: Exchange) -> None:
     try:
         await _until_done(worker, exchange)
-    except asyncio.CancelledError:  # asked twice: no more patience
+    except asyncio.CancelledError:  # cancelled twice: end the worker now
         worker.stop("interrupt")
         with contextlib.suppress(asyncio.CancelledError):
             await _until_done(worker, exchange)
@@ -134,14 +134,14 @@ async def _until_done(worker: Worker, exchange: Exchange) -> None:
         if threading.get_ident() == here:
             finish()
             return
-        with contextlib.suppress(RuntimeError):  # the loop was closed under its waiter
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(finish)
 
     def readable() -> None:
         if worker.pump():
             finish()
         elif process.reader.eof or process.ending:
-            loop.remove_reader(fd)  # its end is on its way, by the watchdog
+            loop.remove_reader(fd)  # the watchdog will report its end
 
     def writable() -> None:
         worker.pump()
@@ -173,9 +173,9 @@ _loop_lock = threading.Lock()
 
 
 def our_loop() -> asyncio.AbstractEventLoop:
-    """A loop in a daemon thread of ours, for callers that have none or can't use theirs.
+    """Return the loop of our daemon thread, for callers that have none or can't use theirs.
 
-    Raises `BarrierUnavailable` where none can be made.
+    Raises `BarrierUnavailable` if it can't be started.
     """
     global _loop
     with _loop_lock:
@@ -194,14 +194,14 @@ def our_loop() -> asyncio.AbstractEventLoop:
 
 
 def on_our_loop(coroutine: Coroutine[Any, Any, Any]) -> None:
-    """Run `coroutine` on our loop, and wait for nothing."""
+    """Start `coroutine` on our loop without waiting for it."""
     contextvars.Context().run(asyncio.run_coroutine_threadsafe, coroutine, our_loop())
 
 
 def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run `coroutine` on our loop and wait for it here. Ctrl-C cancels it, waits for its end, and is raised on.
+    """Run `coroutine` on our loop and wait for it. Ctrl-C cancels it, waits for its end, and is raised again.
 
-    Raises `WaitsForItself` where that would never end.
+    Raises `WaitsForItself` if the wait could never end.
     """
     try:
         loop = our_loop()
@@ -220,10 +220,10 @@ def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
         tasks.append(task)
         task.add_done_callback(lambda done: _hand_over(done, outcome))
 
-    held_up = Standstill(here)
-    before = standstill.set(held_up)
+    blocked = BlockedLoop(here)
+    before = blocked_loop.set(blocked)
     loop.call_soon_threadsafe(start)  # in a copy of this context
-    standstill.reset(before)
+    blocked_loop.reset(before)
     try:
         return outcome.result()
     except KeyboardInterrupt:
@@ -231,7 +231,7 @@ def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
         wait([outcome], timeout=5)
         raise
     finally:
-        held_up.end()
+        blocked.end()
 
 
 def _hand_over(done: asyncio.Task[T], outcome: Future[T]) -> None:

@@ -1,8 +1,8 @@
 """One exchange with a worker: a call, or the calls of a window, measured together (host).
 
-The calls go out, the replies come back in order, and then the worker must be back in its own loop: the kernel shows
-it waiting for the next frame, or it answers a number that it couldn't know before. A reply counts for nothing until
-then, so a worker whose plugin forges one and exits has died, and one that forges one and spins meets its limit.
+The calls go out and the replies come back in order. Then the worker must show that it is back in its own loop: the
+kernel sees it wait for the next frame, or it answers a number that it couldn't know before. No reply counts until
+then. So a plugin that forges a reply and exits has died, and one that forges a reply and spins reaches its limit.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from agentplug.core.host.samples import Samples
 from agentplug.core.profile import Profile
 
 _WORTH_A_SAMPLE_NS = 1_000_000
-_LOOKS = 6  # of some 4 microseconds each, where asking costs another round trip
-_draw = random.SystemRandom().getrandbits  # a plugin sees these: from what went before, none may be foreseen
+_LOOKS = 6  # of some 4 microseconds each; to ask the worker costs a round trip
+_draw = random.SystemRandom().getrandbits  # a plugin sees these numbers, so earlier ones must not predict later ones
 
 
 class Request(NamedTuple):
-    """What one call sends: the frame's kind and flags, its encoded body."""
+    """The frame of one call: kind and flags, encoded body."""
 
     kind: int
     flags: int = 0
@@ -42,7 +42,7 @@ class Request(NamedTuple):
 
     @property
     def is_process(self) -> bool:
-        """It calls the plugin's `process`."""
+        """True if the frame calls the plugin's `process`."""
         return self.kind == wire.CALL and self.flags & wire.METHOD_MASK == wire.PROCESS
 
     @property
@@ -53,7 +53,7 @@ class Request(NamedTuple):
 
 
 class Record:
-    """One call of an exchange: what the host saw of it."""
+    """One call of an exchange, as the host saw it."""
 
     __slots__ = ("answers", "call", "events", "frame", "profile", "refused_calls", "request_bytes")
 
@@ -75,7 +75,7 @@ class Record:
         self.profile = profile
 
     def count(self, kind: str, detail: dict[str, Any], emit: Callable[[str, dict[str, Any]], None]) -> None:
-        """Emit a refused call, or count one that comes again."""
+        """Emit a refused call, or count a repeated one."""
         if self.refused_calls is None:
             self.refused_calls = RefusedCalls(emit)
         self.refused_calls.add(kind, detail)
@@ -89,7 +89,7 @@ _HELLO_ONLY = frozenset((wire.HELLO,))
 
 
 class Exchange:
-    """State and figures of one exchange. Its worker's lock guards it; `done` and what follows it are final."""
+    """State and figures of one exchange, guarded by its worker's lock. Nothing changes once `done` is true."""
 
     head = 0
     nonce: int | None = None
@@ -102,9 +102,9 @@ class Exchange:
     usage = Usage()
     ended_ns = 0
     cpu0_ns = head_cpu_ns = last_cpu_ns = 0  # the worker's own clock
-    children_ns = 0  # what its child processes have used in this exchange
+    children_ns = 0  # CPU time of its child processes in this exchange
     baseline_bytes = peak_bytes = threads = _threads0 = 0
-    _uncounted_bytes = 0  # of the footprint at the start, what the high-water mark knew nothing of: see `Counters`
+    _uncounted_bytes = 0  # the part of the first footprint that the high-water mark missed: see `Counters`
     _counters0 = _counters = Counters(0, 0, 0, 0, 0, 0, 0)
 
     def __init__(
@@ -116,14 +116,14 @@ class Exchange:
         takes_claims: bool = False,
         profile: str = "",
     ) -> None:
-        self.greeting = not requests  # the first exchange: it only waits for what the worker says of itself
+        self.greeting = not requests  # the first exchange only waits for the worker's greeting
         start = Event(0.0, "start", {"floor_bytes": floor_bytes})
         if requests:
             self.records = [Record(_draw(32), r.size_bytes, _ANSWERS[r.kind], start) for r in requests]
         else:
             self.records = [Record(0, 0, _HELLO_ONLY, start)]
         self.records[0].events.extend(earlier)
-        self._takes_claims = takes_claims  # nobody listens to its system calls: its own report will have to do
+        self._takes_claims = takes_claims  # the kernel doesn't report refused calls, so the worker does
         self._takes_profile = profile if profile and requests and requests[0].is_process else ""
         self.outgoing: list[Buffer] = []
         for request, record in zip(requests, self.records, strict=False):
@@ -134,22 +134,22 @@ class Exchange:
     # ------------------------------------------------------------------ measuring
 
     def begin(self, readings: Readings) -> None:
-        """Take the figures that this exchange starts from. Raises `Gone`."""
+        """Read the figures at the start. Raises `Gone`."""
         self.cpu0_ns = self.head_cpu_ns = self.last_cpu_ns = cpu_ns = readings.cpu_ns()
         self._counters0 = self._counters = counters = readings.counters(cpu_ns, hardly_ns=HARDLY_NS)
-        self._threads0 = counters.threads  # perhaps the last call's, when some of its threads were ending still
+        self._threads0 = counters.threads  # maybe with threads of the last call that were still ending
         readings.reset_peak()
         self.baseline_bytes = self.peak_bytes = readings.footprint_bytes()
         self._uncounted_bytes = max(0, self.baseline_bytes - counters.counted_bytes)
         self.started_ns = self.head_ns = time.perf_counter_ns()
 
     def take_first_sample(self) -> None:
-        """Take the figures at the start as a sample, once the calls are on their way."""
+        """Store the figures at the start as a sample, once the requests are sent."""
         if self.baseline_bytes:
             self.samples.append((0, self.baseline_bytes, 0, self._threads0))
 
     def sample(self, now_ns: int, rss_bytes: int, cpu_ns: int, threads: int, children_ns: int) -> None:
-        """Count one reading, and keep it. `children_ns` is its child processes' share of its CPU time."""
+        """Store one reading as a sample. `children_ns` is its child processes' share of its CPU time."""
         self.children_ns = children_ns
         self.last_cpu_ns = max(self.last_cpu_ns, cpu_ns - children_ns)
         self.peak_bytes = max(self.peak_bytes, rss_bytes)
@@ -158,23 +158,23 @@ class Exchange:
         self.samples.append((now_ns - self.started_ns, rss_bytes, cpu_ns - self.cpu0_ns, threads))
 
     def raise_peak(self, rss_bytes: int) -> None:
-        """Count a footprint that a glance saw."""
+        """Raise the peak to the footprint that a quick check read."""
         self.peak_bytes = max(self.peak_bytes, rss_bytes)
 
     def measure_peak(self, readings: Readings) -> None:
         """Read the high-water mark, which no sample can miss. Raises `Gone`."""
         memory = readings.memory()
         peak_bytes = memory.peak_bytes
-        if peak_bytes > memory.footprint_bytes:  # else that is what it shows, to the page
+        if peak_bytes > memory.footprint_bytes:  # else the mark is the footprint, to the page
             peak_bytes += self._uncounted_bytes
         self.peak_bytes = max(self.peak_bytes, peak_bytes)
         self.threads = max(self.threads, memory.threads)
 
     def measure_end(self, readings: Readings) -> None:
-        """The figures once the last reply is here. Raises `Gone`."""
+        """Read the figures after the last reply. Raises `Gone`."""
         cpu_ns = self.last_cpu_ns = readings.cpu_ns()
         counters = self._counters = readings.counters(cpu_ns)
-        if counters.faults != self._counters0.faults:  # without a page fault nothing was added to the footprint
+        if counters.faults != self._counters0.faults:  # without a page fault the footprint can't have grown
             self.measure_peak(readings)
         self.threads = max(self.threads, counters.threads)
         t_ns = self.ended_ns - self.started_ns
@@ -183,13 +183,13 @@ class Exchange:
             self.samples.append((t_ns, readings.footprint_bytes(), used_ns, counters.threads))
 
     def take_output(self, stdout: str, stderr: str, output_bytes: int, dropped_bytes: int) -> None:
-        """Keep what the worker printed meanwhile."""
+        """Store what the worker printed during the exchange."""
         self.stdout, self.stderr, self.output_bytes = stdout, stderr, output_bytes
         if dropped_bytes:
             self.emit("dropped", {"what": "output", "count": dropped_bytes})
 
     def close(self, cpu_total_s: tuple[float, float] | None = None) -> None:
-        """Make `usage`, and be done. `cpu_total_s` is a dead worker's whole user and system time, from wait4(2)."""
+        """Compute `usage`, and be done. `cpu_total_s`: user and system time of a worker that ended, from wait4(2)."""
         if not self.ended_ns:
             self.ended_ns = time.perf_counter_ns()
         cpu_ns = self.last_cpu_ns - self.cpu0_ns + self.children_ns
@@ -226,15 +226,15 @@ class Exchange:
         self.done = True
 
     def begin_grace(self, grace_s: float) -> None:
-        """Leave the call so much time to stop by itself."""
+        """Give the call `grace_s` seconds to stop by itself."""
         self.grace_until_ns = time.perf_counter_ns() + int(grace_s * 1e9)
 
     def wake_with(self, wake: Callable[[], None] | None) -> None:
-        """Have `wake` called once the exchange is done, or nothing."""
+        """Set the function that is called once the exchange is done."""
         self._wake = wake
 
     def wake(self) -> None:
-        """Wake whoever waits for the end; a waiter may leave meanwhile."""
+        """Wake the waiter; it may have left."""
         if (wake := self._wake) is not None:
             wake()
 
@@ -242,26 +242,26 @@ class Exchange:
 
     @property
     def current(self) -> Record:
-        """The call that the worker works on (the last one once all have been answered)."""
+        """The call that the worker works on (the last one once all are answered)."""
         return self.records[min(self.head, len(self.records) - 1)]
 
     def emit(self, kind: str, detail: dict[str, Any]) -> None:
-        """Write down what the host saw, for the call that is under way."""
+        """Add an event to the current call."""
         t_s = (time.perf_counter_ns() - self.started_ns) / 1e9
         self.current.events.append(Event(t_s, kind, detail))
 
     def emit_counted(self, kind: str, detail: dict[str, Any]) -> None:
-        """Write down a refused call, for the call that is under way; count one that comes again."""
+        """Add a refused call to the current call, or count a repeated one."""
         self.current.count(kind, detail, self.emit)
 
     def take(self, frame: Frame, readings: Readings | None) -> bool:
-        """Accept one frame; true if it was the last reply and has to settle. Raises `Violation`, `Gone`."""
+        """Take one frame; return true if it was the last reply, so `settle` is due. Raises `Violation`, `Gone`."""
         if self.nonce is not None:
             if frame.kind != wire.SETTLED or frame.call != self.nonce:
                 raise Violation("a second reply to a call that was answered already")
             self.nonce = None
             self.done = True
-            if readings is not None:  # while it still ran, its clock stood a little behind
+            if readings is not None:  # the clock of a running process lags a little
                 self.last_cpu_ns = max(self.last_cpu_ns, readings.cpu_ns())
             return False
         record = self.current
@@ -283,18 +283,18 @@ class Exchange:
         self.head += 1
         self.head_ns = time.perf_counter_ns()
         if self.greeting:
-            self.done = True  # nothing to settle before the plugin is there
+            self.done = True  # no plugin has run yet, so there is nothing to settle
             return False
         if readings is None:
             raise Gone("no readings")
         if self.head == len(self.records):
             return True
-        with contextlib.suppress(Gone):  # it has ended since; the replies that it sent before still count
+        with contextlib.suppress(Gone):  # if it has ended, the replies that it sent before still count
             self.head_cpu_ns = readings.cpu_ns()
         return False
 
     def send(self, sock: socket.socket) -> None:
-        """Send as much of the requests as goes without waiting."""
+        """Send as much of the requests as fits without waiting."""
         while self.outgoing:
             buffer = memoryview(self.outgoing[0])
             try:
@@ -302,7 +302,7 @@ class Exchange:
             except BlockingIOError:
                 return
             except OSError:
-                self.outgoing.clear()  # it hung up: its end is on its way
+                self.outgoing.clear()  # it hung up; the watchdog will report its end
                 return
             if sent == buffer.nbytes:
                 self.outgoing.pop(0)
@@ -310,16 +310,14 @@ class Exchange:
                 self.outgoing[0] = buffer.cast("B")[sent:]
 
     def settle(self, readings: Readings) -> None:
-        """Take the last figures, and make sure that the worker is back in its own loop. Raises `Gone`.
-
-        The kernel says so if its main thread waits for the next frame; else it must answer a number.
-        """
+        """Read the last figures, and check that the worker is back in its own loop: the kernel sees its main thread
+        wait for the next frame, or it must answer a number. Raises `Gone`."""
         self.ended_ns = time.perf_counter_ns()
-        for _ in range(_LOOKS):  # before the figures: the CPU clock of a process that sleeps is up to date
+        for _ in range(_LOOKS):  # before the figures: only a sleeping process's CPU clock is up to date
             self.done = readings.receives_on(CHANNEL_FD)
             if self.done:
                 break
-            os.sched_yield()  # it may have been put off this very processor by its own reply
+            os.sched_yield()  # its reply may have woken us on its own processor
         self.measure_end(readings)
         if not self.done:
             self.nonce = _draw(32)

@@ -1,6 +1,6 @@
-"""The host's end of its zygotes (host): starts them, asks them for workers, passes on their news.
+"""Start zygotes, ask them for workers, and pass on their news (host).
 
-One zygote serves each set of preloaded modules, from the first worker or `warm_up` on until the host ends.
+There is one zygote for each set of preloaded modules, from its first use until the host ends.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ paths, prefixes, arguments = map(json.loads, sys.argv[1:4])
 sys.argv[1:] = []
 sys.path[:] = paths
 sys.prefix, sys.exec_prefix = prefixes
-from agentplug.core.worker.zygote import bootstrap
-bootstrap(arguments)
+from agentplug.core.worker.zygote import main
+main(*arguments)
 """
 
 
@@ -50,7 +50,7 @@ class Spawned(NamedTuple):
 
 
 class Zygote:
-    """One zygote process, and the workers it has been asked for. `process` is its parent, the keeper."""
+    """One zygote process and its workers. `process` is its parent, the keeper."""
 
     def __init__(self, preload: tuple[str, ...]) -> None:
         self.preload = preload
@@ -71,7 +71,7 @@ class Zygote:
     def _start(self, preload: tuple[str, ...], if_it_fails: contextlib.ExitStack) -> None:
         dog = watchdog()
         self.scratch_root = tempfile.mkdtemp(prefix="agentplug-")
-        if_it_fails.callback(os.rmdir, self.scratch_root)  # still empty; and to list it would take a descriptor
+        if_it_fails.callback(os.rmdir, self.scratch_root)  # it is empty, and `remove_tree` would need a descriptor
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if_it_fails.callback(self._control.close)
         arguments = [theirs.fileno(), self.scratch_root, list(preload)]
@@ -95,11 +95,11 @@ class Zygote:
 
     @property
     def pid(self) -> int:
-        """The zygote's own pid. Waits until it is ready, and raises `BarrierUnavailable` if it never is."""
+        """The zygote's own pid. Waits until the zygote is ready; raises `BarrierUnavailable` if it can't start."""
         return self._ready.result()
 
     def spawn(self, plan: Plan, fds: list[int], listener: Callable[[ZygoteNews], None]) -> Future[Spawned]:
-        """Ask for a worker that gets `fds` as channel, stdout and stderr. `listener` hears of its end."""
+        """Request a worker with `fds` as channel, stdout and stderr. `listener` gets the news of its end."""
         future: Future[Spawned] = Future()
         with self._lock:
             if self.gone is not None:
@@ -131,10 +131,10 @@ class Zygote:
         return future
 
     def _send(self) -> None:
-        """Send what can be sent without waiting; the zygote's next news brings us back here.
+        """Send requests without waiting; the zygote's next news calls this again.
 
-        It has only some requests at a time: the kernel bounds how many descriptors of a user may be on their way, and
-        for a worker, which hands one over too, that bound is its own low limit.
+        The zygote gets a few requests at a time: the kernel bounds the descriptors of a user that are in transit, and
+        for a worker, which sends one too, this bound is its own low limit.
         """
         while self._outbox and len(self._pending) - len(self._outbox) < _AT_ONCE:
             message, fds = self._outbox[0]
@@ -143,7 +143,7 @@ class Zygote:
             except BlockingIOError:
                 return
             except OSError:
-                pass  # it is gone: `_lost` answers every request
+                pass  # the zygote is gone: `_lost` answers every request
             self._outbox.popleft()
             for fd in fds:
                 os.close(fd)
@@ -155,7 +155,7 @@ class Zygote:
             except BlockingIOError:
                 return
             except ConnectionResetError:
-                continue  # it ended without reading all requests; its last words come after this error
+                continue  # it ended with requests unread; its last news follow this error
             except OSError:
                 data, fds = b"", []
             if not data:
@@ -179,7 +179,7 @@ class Zygote:
                         os.close(fd)
                 elif fds:
                     future.set_result(Spawned(news.pid, fds[0], f"{self.scratch_root}/{news.token}"))
-                else:  # the kernel drops what doesn't fit: recvmsg(2); the worker ends when its channel closes
+                else:  # recvmsg(2) drops what doesn't fit; the worker ends when its channel closes
                     future.set_exception(out_of_descriptors("Too many open files"))
             elif future is not None and future.set_running_or_notify_cancel():
                 with self._lock:
@@ -215,7 +215,7 @@ class Zygote:
         for future in pending:
             if future.set_running_or_notify_cancel():
                 future.set_exception(_zygote_gone(self.preload, reason))
-        for listener in listeners:  # its workers were killed with it: PDEATHSIG
+        for listener in listeners:  # PDEATHSIG killed its workers with it
             listener(ZygoteNews("exited", status="SIGKILL"))
             listener(ZygoteNews("wiped"))
 
@@ -227,23 +227,23 @@ class Zygote:
             self.process.wait()
         with contextlib.suppress(OSError):
             os.rmdir(self.scratch_root)
-        if os.path.exists(self.scratch_root):  # it was killed: what its workers left may be of any depth, and closed
+        if os.path.exists(self.scratch_root):  # it was killed; its workers' folders may be deep or unreadable
             remove_tree(self.scratch_root)
 
     def close(self) -> None:
-        """End it and every worker below it, and wait until that is done."""
+        """End the zygote and its workers, and wait for their end."""
         self._lost("closed")
 
     def abandon(self) -> None:
-        """In a forked child of the host: drop our copy of its socket, so that it notices when the host ends."""
+        """Close our copy of its socket, in a forked child: else the zygote wouldn't notice the host's end."""
         with contextlib.suppress(OSError):
             self._control.close()
         self.gone = "belongs to the parent process"
-        self.process.returncode = 0  # not ours to wait for
+        self.process.returncode = 0  # it isn't our child
 
 
 def out_of_descriptors(reason: str | None) -> BarrierUnavailable:
-    """The error for a host that has no descriptors left for a worker."""
+    """Build the error for a host that has no descriptors left for a worker."""
     return BarrierUnavailable(
         f"No worker can be started: {reason}. Each takes about ten descriptors of this process; "
         "close plugins, or raise its limit (ulimit -n)"
@@ -262,7 +262,7 @@ _all: weakref.WeakSet[Zygote] = weakref.WeakSet()
 
 
 def zygote_for(preload: tuple[str, ...] = ()) -> Zygote:
-    """The zygote that has `preload` loaded, started now if need be. Raises `BarrierUnavailable` off Linux."""
+    """Return the zygote with the modules `preload`, started if need be. Raises `BarrierUnavailable` off Linux."""
     if sys.platform != "linux":
         raise BarrierUnavailable(
             f"Confined workers need Linux (Landlock, seccomp, pidfds); this is {sys.platform}. "
@@ -278,13 +278,8 @@ def zygote_for(preload: tuple[str, ...] = ()) -> Zygote:
         return zygote
 
 
-def warm_up(preload: tuple[str, ...] = ()) -> None:
-    """Start a zygote ahead of its first use; it gets ready in the background."""
-    zygote_for(preload)
-
-
 def close_all() -> None:
-    """End every zygote, and with them every worker."""
+    """End every zygote and every worker."""
     with _registry_lock:
         zygotes = list(_registry.values())
         _registry.clear()
@@ -305,7 +300,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def _zygote_environment() -> dict[str, str]:
-    """What the zygote needs to start and to preload. It forgets all of it before the first worker."""
-    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    """Return the variables that the zygote needs to start and preload. It clears them before the first worker."""
+    library_path = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     # One arena: RLIMIT_AS counts 64 MiB for each, and OpenBLAS threads in a zygote would not survive the fork.
-    return kept | {"PATH": os.defpath, "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return library_path | {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "MALLOC_ARENA_MAX": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }

@@ -1,7 +1,7 @@
-"""Find the limit behind an error that a plugin raised (host), by what the host sees, not by what the error says.
+"""Find the limit behind an error that a plugin raised, from evidence that the host itself reads (host).
 
-A worker tells an error's number, and whether a call failed with it or a raise statement made it up. Neither is
-enough: EAGAIN comes from a pipe too, ENOSPC from a granted path's own disk. Where the host can't look, they must do.
+A worker reports an error's number, and whether a call failed with it or a raise statement made it. Neither proves a
+limit: EAGAIN comes from a pipe too, ENOSPC from a granted path's own disk. They count only where the host can't look.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from agentplug.core.host.scratch import room_used, scratch_usage
 from agentplug.core.host.supervisor import Worker
 
 _NEAR = 0.9
-_STARTS = frozenset((*watched.FORKS, *watched.EXECS))  # a worker that reports on itself tells of a program's start
+_STARTS = frozenset((*watched.FORKS, *watched.EXECS))  # a worker's own report names the start of a program
 _HIDDEN_MEMORY = frozenset(("memfd_create", "shmget"))
 
 
 def limit_behind(failure: Failure, exchange: Exchange, worker: Worker) -> str:
-    """Name the limit that `failure` came from, as verdicts do, or nothing. The worker must be idle again, or gone."""
+    """Return the limit behind `failure`, named as in verdicts, or "". The worker must be idle or gone."""
     look = _LOOKS.get(failure.limit)
     if look is None or not failure.number:
         return failure.limit  # a MemoryError, or a thread that couldn't start
@@ -32,21 +32,21 @@ def limit_behind(failure: Failure, exchange: Exchange, worker: Worker) -> str:
 
 
 def _memory(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
-    """Believe a call that failed, for a map that is too large leaves no trace; don't believe a raise statement."""
+    """Believe a failed call, since a map that is too large leaves no trace; for a raise statement, check the peak."""
     if not failure.by_hand or worker.listener is None or _refused(exchange, _HIDDEN_MEMORY):
         return True
     return exchange.peak_bytes - worker.limits.floor_bytes >= _NEAR * int(worker.policy.memory)
 
 
 def _processes(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
-    """Return true if a process could not be started, or as many run as may."""
+    """Return true if a process could not be started, or the process limit is reached."""
     if worker.policy.processes:
         return len(descendants(worker.process.pid)) >= worker.policy.processes
     return _refused(exchange, _STARTS)
 
 
 def _files(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
-    """Believe a call that failed, for files may be closed since; an error made by hand has to show them."""
+    """Believe a failed call, since files may be closed again; for a raise statement, count the open files."""
     try:
         return (
             not failure.by_hand
@@ -57,9 +57,8 @@ def _files(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
 
 
 def _disk(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
-    """Look at the scratch directory: only it has a limit of ours. For an error made by hand, something must be in it
-    (a reservation that is refused leaves no more); for a call that failed elsewhere, it must be full.
-    """
+    """Check the scratch directory, the only disk with a limit of ours. If the policy grants no other path to write,
+    something must be in it (a refused reservation leaves no more); else it must be nearly full."""
     policy = worker.policy
     disk = scratch_bytes(int(policy.disk), policy.profile)
     most = scratch_inodes(disk)
@@ -79,9 +78,8 @@ def _disk(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
 
 
 def _refused(exchange: Exchange, calls: frozenset[str]) -> bool:
-    """Return true if the exchange has one. In a window, the kernel may tell a moment before the host has read the
-    reply before.
-    """
+    """Return true if any record has one of these refused calls: in a window, the kernel may report one before the
+    host has read the previous reply."""
     events = (event for record in exchange.records for event in record.events if event.kind == "tried")
     return any(event.detail["syscall"] in calls and "during" not in event.detail for event in events)
 

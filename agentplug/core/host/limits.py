@@ -1,7 +1,7 @@
-"""The policy's limits, during a call and between calls (host, called with the worker's lock held).
+"""Compare a worker's use with the policy's limits, during a call and between calls (host).
 
-They are held against the kernel's readings of the worker and its children, its scratch directory, and frames that
-don't come to their end. What is reached is returned as a `Finding`; nothing is ended here.
+Use is what the kernel reads for the worker and its children, its scratch directory, and the time that an incomplete
+frame takes. A limit reached is returned as a `Finding`; nothing is ended here. Callers hold the worker's lock.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from agentplug.core.boundary.bounds import PROFILER_THREADS, scratch_bytes, scra
 from agentplug.core.boundary.channel import FrameReader, Violation
 from agentplug.core.boundary.child_processes import descendants
 from agentplug.core.boundary.frames import ZygoteNews
-from agentplug.core.host.calm import Calm
 from agentplug.core.host.exchange import Exchange
 from agentplug.core.host.process import Process
+from agentplug.core.host.quick_check import QuickCheck
 from agentplug.core.host.readings import Gone, Readings, arm_cpu_limit, footprint_of
 from agentplug.core.host.scratch import scratch_usage
 from agentplug.core.host.watchdog import BUSY_S
 
 IDLE_CPU_S = 1.0
-_SETTLING_NS = 1_000_000  # what the worker itself may take to get from one call to the next
+_SETTLING_NS = 1_000_000  # the worker's own work between two calls
 _MIB = 1 << 20
 _FRAME_S = 1.0
 _FRAME_BYTES_PER_S = 8 * _MIB
 _DISK_EVERY_NS = 50_000_000
 _CPU_SLACK_S = 10
-_CALM_NS, _CALM_CPU_NS = 1_000_000_000, 10_000_000
+_QUICK_NS, _QUICK_CPU_NS = 1_000_000_000, 10_000_000
 _TICK_S = 0.010
-_TICK_EACH_S = 0.0025  # in a crowd each may go unread for longer, so that reading all costs the same
+_TICK_EACH_S = 0.0025  # many workers are each checked less often, so that checking all costs the same
 
 
 class Finding(NamedTuple):
-    """A limit that was reached: which, what was measured, what is allowed, in what unit."""
+    """A limit that was reached: its name, the measured and the allowed value, their unit."""
 
     by: str
     measured: float
@@ -45,7 +45,7 @@ class Finding(NamedTuple):
 
     @classmethod
     def of(cls, by: str, measured: float, policy: Policy) -> Finding:
-        """Make the finding that `policy`'s limit was reached, in the unit that the table of limits has for it."""
+        """Build the finding that `policy`'s limit `by` was reached, in the unit of the table of limits."""
         row = LIMITS[by]
         return cls(by, measured, getattr(policy, row.name), row.unit)
 
@@ -54,12 +54,12 @@ def _over(by: str, measured: float, policy: Policy) -> Finding | None:
     return Finding.of(by, measured, policy) if measured > getattr(policy, LIMITS[by].name) else None
 
 
-class _Family:
-    """The use of a worker's child processes, those that ended included; free where there can be none."""
+class _Children:
+    """The use of a worker's child processes, ended ones included. Reads nothing if there can be none."""
 
     def __init__(self, policy: Policy) -> None:
-        self.possible = policy.processes > 0 or policy.best_effort  # which goes on where nothing stops a fork
-        self.seen_ns: dict[int, int] = {}  # CPU time of each that was there, by pid
+        self.possible = policy.processes > 0 or policy.best_effort  # best effort may lack the barrier against forks
+        self.seen_ns: dict[int, int] = {}  # CPU time of each at the last reading, by pid
         self._ended_ns = 0
         self.count = 0
         self.rss_bytes = 0
@@ -67,7 +67,7 @@ class _Family:
         self.cpu_ns = 0  # since the worker began
 
     def read(self, readings: Readings) -> None:
-        """Count the processes that are there now. Raises `Gone`."""
+        """Read the present child processes. Raises `Gone`."""
         if not self.possible:
             return
         below = descendants(readings.pid)
@@ -93,21 +93,21 @@ class Limits:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._family = _Family(policy)
+        self._children = _Children(policy)
         self._profilers = PROFILER_THREADS if policy.profile else 0
-        self._family0_ns = 0
+        self._children0_ns = 0
         self._idle_ns = 0
         self._idle_from_ns: int | None = None
         self._last_tick_ns = 0
         self._last_rss = 0
         self._partial_ns = 0
         self._disk_at_ns = 0
-        self._cpu_armed_ns = -1  # with so much used when a call begins, the backstop leaves room for it
-        self.floor_bytes = 0  # the footprint that the plugin's memory is counted from, once there is one
-        self.counts_scratch = True  # else the kernel bounds it: a sized tmpfs
+        self._cpu_armed_ns = -1  # the kernel's limit leaves room for a call that begins below this
+        self.floor_bytes = 0  # the footprint from which the plugin's memory is counted; 0 before
+        self.counts_scratch = True  # false if a sized tmpfs bounds it
 
     def start_counting(self, readings: Readings, *, counts_scratch: bool) -> None:
-        """Count the plugin's memory from the present footprint on, and its scratch directory or not."""
+        """Count the plugin's memory from the present footprint on; set `counts_scratch`."""
         self.counts_scratch = counts_scratch
         with contextlib.suppress(Gone):
             self.floor_bytes = readings.footprint_bytes()
@@ -115,35 +115,35 @@ class Limits:
     # ------------------------------------------------------------------ between calls
 
     def enter_idle(self, cpu_ns: int) -> None:
-        """Count as between calls, from where the worker's CPU clock stands now."""
+        """Begin to count as between calls, from the worker's CPU time `cpu_ns`."""
         self._idle_from_ns = cpu_ns or None
-        self._family0_ns = self._family.cpu_ns
+        self._children0_ns = self._children.cpu_ns
 
     def check_idle(self, process: Process, readings: Readings, now_ns: int) -> Finding | None:
-        """Find the first limit that was reached while nobody called. Raises `Gone`."""
+        """Return the first limit reached between calls. Raises `Gone`."""
         if self._idle_from_ns is None:
             return None
-        family = self._family
-        family.read(readings)
-        used_ns = self._idle_ns + readings.cpu_ns() - self._idle_from_ns + family.cpu_ns - self._family0_ns
+        children = self._children
+        children.read(readings)
+        used_ns = self._idle_ns + readings.cpu_ns() - self._idle_from_ns + children.cpu_ns - self._children0_ns
         used_s = used_ns / 1e9
         if used_s > IDLE_CPU_S:
             return Finding("cpu", used_s, IDLE_CPU_S, "s between calls")
         return (
-            self.over_memory(readings.footprint_bytes() + family.rss_bytes)
-            or _over("processes", family.count, self._policy)
+            self.over_memory(readings.footprint_bytes() + children.rss_bytes)
+            or _over("processes", children.count, self._policy)
             or self._disk(process, now_ns)
         )
 
     # ------------------------------------------------------------------ during a call
 
     def begin(self, exchange: Exchange, process: Process) -> None:
-        """Count as during a call."""
+        """Begin to count as during a call."""
         if self._idle_from_ns is not None:
-            used_ns = exchange.cpu0_ns - self._idle_from_ns + self._family.cpu_ns - self._family0_ns
+            used_ns = exchange.cpu0_ns - self._idle_from_ns + self._children.cpu_ns - self._children0_ns
             self._idle_ns += used_ns if used_ns > _SETTLING_NS else 0
             self._idle_from_ns = None
-        self._family0_ns = self._family.cpu_ns
+        self._children0_ns = self._children.cpu_ns
         self._last_tick_ns = exchange.started_ns
         self._last_rss = exchange.baseline_bytes
         self._partial_ns = 0
@@ -154,17 +154,17 @@ class Limits:
 
     def check(
         self, exchange: Exchange, process: Process, readings: Readings, now_ns: int, crowd: int
-    ) -> tuple[Finding | None, float, Calm | None]:
+    ) -> tuple[Finding | None, float, QuickCheck | None]:
         """Read the kernel's counters. Raises `Gone`.
 
-        Returns the first limit reached, seconds until the next check, and whether only a glance is due until then.
+        Returns the first limit reached, seconds until the next check, and the quick check if that one may be quick.
         """
-        policy, family, reader = self._policy, self._family, process.reader
-        family.read(readings)
-        children_ns = family.cpu_ns - self._family0_ns
+        policy, children, reader = self._policy, self._children, process.reader
+        children.read(readings)
+        children_ns = children.cpu_ns - self._children0_ns
         cpu_ns = readings.cpu_ns() + children_ns
-        rss = readings.footprint_bytes() + family.rss_bytes
-        threads = readings.threads() + family.threads
+        rss = readings.footprint_bytes() + children.rss_bytes
+        threads = readings.threads() + children.threads
         exchange.sample(now_ns, rss, cpu_ns, threads, children_ns)
         cpu_s, wall_s = (cpu_ns - exchange.head_cpu_ns) / 1e9, (now_ns - exchange.head_ns) / 1e9
         finding = (
@@ -172,7 +172,7 @@ class Limits:
             or _over("cpu", cpu_s, policy)
             or _over("wall", wall_s, policy)
             or _over("threads", threads - self._profilers, policy)
-            or _over("processes", family.count, policy)
+            or _over("processes", children.count, policy)
             or self._slow_frame(reader, now_ns)
             or self._disk(process, now_ns)
         )
@@ -180,22 +180,23 @@ class Limits:
         usual_s = min(max(_TICK_S, crowd * _TICK_EACH_S), BUSY_S)
         wait_s = self._next(exchange, rss, headroom, now_ns) or usual_s
         self._last_tick_ns, self._last_rss = now_ns, rss
-        calm = None
-        unrest = family.possible or exchange.outgoing or exchange.grace_until_ns or reader.partial or reader.eof
-        if wait_s == usual_s and not unrest:
+        quick_check = None
+        eventful = exchange.outgoing or exchange.grace_until_ns or reader.partial or reader.eof or children.possible
+        if wait_s == usual_s and not eventful:
             last = Sample(now_ns, rss, cpu_ns, threads)
-            calm = self._calm_from(last, exchange, process, readings, headroom, usual_s)
-        return finding, min(wait_s, max(policy.wall_s - wall_s, 0.0), max(policy.cpu_s - cpu_s, 0.002)), calm
+            quick_check = self._quick_check_after(last, exchange, process, readings, headroom, usual_s)
+        return finding, min(wait_s, max(policy.wall_s - wall_s, 0.0), max(policy.cpu_s - cpu_s, 0.002)), quick_check
 
-    def _calm_from(
+    def _quick_check_after(
         self, last: Sample, exchange: Exchange, process: Process, readings: Readings, headroom: int, wait_s: float
-    ) -> Calm:
-        """Make a calm that ends before a limit is near. Only threads may be seen late, and few: to make one takes CPU
-        time, and no more of it goes by than between two checks of a worker that is alone.
+    ) -> QuickCheck:
+        """Build a quick check that ends before a limit is near.
+
+        It counts no threads. Starting a thread takes CPU time, and that is bounded here, so few can go uncounted.
         """
         policy, wait_ns = self._policy, int(wait_s * 1e9)
-        until_ns = last.t_ns + (_DISK_EVERY_NS if self.counts_scratch else _CALM_NS)
-        return Calm(
+        until_ns = last.t_ns + (_DISK_EVERY_NS if self.counts_scratch else _QUICK_NS)
+        return QuickCheck(
             exchange,
             process,
             readings,
@@ -203,37 +204,37 @@ class Limits:
             wait_s,
             least_bytes=last.rss_bytes - _MIB,
             most_bytes=last.rss_bytes + min(_MIB, headroom),
-            most_cpu_ns=min(last.cpu_ns + _CALM_CPU_NS, exchange.head_cpu_ns + int(policy.cpu_s * 1e9) - wait_ns),
+            most_cpu_ns=min(last.cpu_ns + _QUICK_CPU_NS, exchange.head_cpu_ns + int(policy.cpu_s * 1e9) - wait_ns),
             until_ns=min(until_ns, exchange.head_ns + int(policy.wall_s * 1e9) - wait_ns),
         )
 
     def over_memory(self, footprint_bytes: int) -> Finding | None:
-        """Find the memory limit reached, if this footprint is beyond it."""
+        """Return the memory limit if this footprint is beyond it."""
         growth = footprint_bytes - self.floor_bytes
         return _over("memory", growth, self._policy) if self.floor_bytes else None
 
     def finding_for(self, exchange: Exchange, violation: Violation) -> Finding:
-        """Name the reply limit, if a frame is over it that the worker can hold; else the protocol."""
+        """Return the reply limit if the frame is beyond it and the worker can hold it; else the protocol."""
         if violation.oversize is not None and not exchange.greeting:
             announced, allowed = violation.oversize
             if announced <= int(self._policy.memory) + self.floor_bytes + MAX_STRUCTURE_BYTES:
                 return Finding("reply", announced, allowed, "bytes")
         return Finding("protocol", 0, 0, str(violation))
 
-    def behind(self, news: ZygoteNews, exchange: Exchange | None) -> Finding | None:
-        """Find the limit for which the kernel itself ended the process, if that is why."""
+    def limit_of_exit(self, news: ZygoteNews, exchange: Exchange | None) -> Finding | None:
+        """Return the limit for which the kernel itself ended the process, if it did."""
         policy = self._policy
         if news.out_of_memory:
             growth = exchange.peak_bytes - self.floor_bytes if exchange is not None else 0
             return Finding.of("memory", max(growth, int(policy.memory)), policy)
         before_ns = exchange.cpu0_ns if exchange is not None else 0
         used_s = news.user_s + news.system_s - before_ns / 1e9
-        if news.status == "SIGXCPU" and used_s >= policy.cpu_s:  # a plugin may send it to itself
+        if news.status == "SIGXCPU" and used_s >= policy.cpu_s:  # a plugin may send itself this signal
             return Finding.of("cpu", used_s, policy)
         return None
 
     def _next(self, exchange: Exchange, rss: int, headroom: int, now_ns: int) -> float:
-        """Check more often at the start of a call, after a change, and most of all as memory nears its limit."""
+        """Return a short wait at a call's start and after a change of memory, shortest near its limit; else zero."""
         grown = rss - self._last_rss
         if grown > _MIB and (headroom < 8 * grown or headroom < 64 * _MIB):
             return 0.001
@@ -242,7 +243,7 @@ class Limits:
         return 0.002 if now_ns - exchange.started_ns < 30_000_000 else 0.0
 
     def _slow_frame(self, reader: FrameReader, now_ns: int) -> Finding | None:
-        """Find a frame that doesn't come to its end; only time in which we were looking counts."""
+        """Return a finding for a frame that stays incomplete too long; at most 50 ms count for each check."""
         if not reader.partial:
             self._partial_ns = 0
             return None
@@ -253,13 +254,13 @@ class Limits:
         return None
 
     def _disk(self, process: Process, now_ns: int) -> Finding | None:
-        """Count the scratch directory where no sized tmpfs bounds it."""
+        """Return the disk limit if the scratch directory is beyond it, unless a tmpfs bounds that."""
         if not self.counts_scratch or now_ns - self._disk_at_ns < _DISK_EVERY_NS:
             return None
         self._disk_at_ns = now_ns
         disk = scratch_bytes(int(self._policy.disk), self._policy.profile)
         most = scratch_inodes(disk)
-        used, inodes = scratch_usage(process.scratch, (process.pid, *self._family.seen_ns), disk, most)
+        used, inodes = scratch_usage(process.scratch, (process.pid, *self._children.seen_ns), disk, most)
         if used > disk:
             return Finding("disk", used, disk, "bytes")
         return Finding("disk", inodes, most, "files") if inodes > most else None

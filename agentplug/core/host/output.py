@@ -1,4 +1,4 @@
-"""What a worker prints (host): kept up to a bound, counted beyond it, never in the plugin's way."""
+"""Read a worker's stdout and stderr (host): store them up to a bound, count the rest, never block the plugin."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import traceback
 from collections.abc import Callable
 
 Sink = Callable[[str, str], None]
-"""Gets the stream's name (stdout, stderr) and its next text, on the watchdog's thread."""
+"""Called with the stream's name (stdout, stderr) and its next text, on the watchdog's thread."""
 
 _CHUNK = 1 << 16
 _MOST_AT_ONCE = 1 << 20
 
 
 class Output:
-    """The two pipes of one worker. `take` ends a call's share and begins the next."""
+    """The two pipes of one worker. `take` ends the output of one call."""
 
-    def __init__(self, stdout: int, stderr: int, kept_bytes: int) -> None:
+    def __init__(self, stdout: int, stderr: int, most_bytes: int) -> None:
         self.fds = {stdout: "stdout", stderr: "stderr"}
-        self._kept_bytes = kept_bytes
+        self._most_bytes = most_bytes
         self._lock = threading.Lock()
         self._sink: Sink | None = None
         self._reset()
@@ -28,24 +28,24 @@ class Output:
     def _reset(self) -> None:
         self._texts: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in self._texts}
-        self._room = self._kept_bytes
+        self._room = self._most_bytes
         self._count = 0
 
     @property
     def count(self) -> int:
-        """Bytes that came since the last call, those that the watchdog is just taking off a pipe among them."""
+        """Bytes since the last call. Waits for the watchdog if it is reading a pipe."""
         with self._lock:
             return self._count
 
     def begin(self, sink: Sink | None) -> None:
-        """A call begins; `sink` sees its output as it comes."""
+        """Begin a call; `sink` gets its output as it comes."""
         with self._lock:
             if self._count:
                 self._reset()
             self._sink = sink
 
     def drain(self, fd: int) -> bool:
-        """Read what is there now, without waiting and within bounds; False at the end of the stream."""
+        """Read what is there now, without waiting and within bounds. Return False at the end of the stream."""
         with self._lock:
             return self._drain(fd)
 
@@ -62,9 +62,9 @@ class Output:
                 return False
             self._count += len(data)
             if self._room > 0:
-                kept = data[: self._room]
-                self._room -= len(kept)
-                text = self._decoders[name].decode(kept)
+                data_in_room = data[: self._room]
+                self._room -= len(data_in_room)
+                text = self._decoders[name].decode(data_in_room)
                 self._texts[name].append(text)
                 if self._sink is not None and text:
                     self._show(self._sink, name, text)
@@ -73,7 +73,7 @@ class Output:
         return True
 
     def _show(self, sink: Sink, name: str, text: str) -> None:
-        """A sink that raises shows nothing more of this call: that is no reason for the call not to end."""
+        """Call the sink. One that raises gets nothing more of this call, which goes on."""
         try:
             sink(name, text)
         except Exception:
@@ -81,7 +81,7 @@ class Output:
             traceback.print_exc()
 
     def take(self) -> tuple[str, str, int, int]:
-        """stdout, stderr, bytes in all, bytes dropped; what comes later belongs to the next call."""
+        """Return stdout, stderr, bytes in all and bytes dropped. Later output belongs to the next call."""
         with self._lock:
             for fd in self.fds:
                 self._drain(fd)
@@ -89,12 +89,12 @@ class Output:
             if not self._count:
                 return "", "", 0, 0
             texts = ["".join(self._texts[n]) + self._decoders[n].decode(b"", True) for n in ("stdout", "stderr")]
-            count, dropped = self._count, max(0, self._count - self._kept_bytes)
+            count, dropped = self._count, max(0, self._count - self._most_bytes)
             self._reset()
             return texts[0], texts[1], count, dropped
 
     def abandon(self) -> None:
-        """In a forked child of the host: close our copies, whoever held the lock when it was forked."""
+        """Close our copies, in a forked child of the host. The lock is new: a thread may have held it at the fork."""
         self._lock = threading.Lock()
         self.close()
 
@@ -110,7 +110,7 @@ _sink_maker: Callable[[], Sink | None] = lambda: None  # noqa: E731
 
 
 def current_sink() -> Sink | None:
-    """Where the output of a call that begins here should be streamed: a notebook's cell, or nowhere."""
+    """Return the sink for a call that begins here: a notebook's cell, or None."""
     return _sink_maker()
 
 

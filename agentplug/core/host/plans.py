@@ -1,4 +1,4 @@
-"""What a worker may be and see, from its policy (host): a plan, preloads, the places that every worker may read."""
+"""From a policy to a worker's plan, its preloaded modules and the files that every worker may read (host)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ _NETWORK_FILES = (
 
 
 def preloaded(policy: Policy) -> tuple[str, ...]:
-    """What the zygote of a worker under `policy` imports. Raises `PolicyError` for a profiler that isn't installed.
-
-    A profiler goes with the zygote, since its import takes longer than many a call may, and counts against no limit
-    there. It isn't imported here, only looked for.
+    """Return the modules that the zygote of a worker under `policy` imports. Raises `PolicyError` for a profiler that
+    isn't installed. The zygote imports the profiler because that takes longer than many calls and counts against no
+    limit there.
     """
     if policy.profile != "memory":
         return policy.preload
@@ -41,10 +40,10 @@ def preloaded(policy: Policy) -> tuple[str, ...]:
     return tuple(sorted({*policy.preload, "memray"}))
 
 
-def plan_for(policy: Policy, given_files: int = 0) -> Plan:
-    """What a worker under `policy` needs to know to confine itself. Raises `PolicyError` for too large an `env`.
+def plan_for(policy: Policy, extra_files: int = 0) -> Plan:
+    """Build the plan by which a worker under `policy` confines itself. Raises `PolicyError` if `env` is too large.
 
-    `given_files` descriptors that it will be sent don't count as files that the plugin opened.
+    The host will send `extra_files` descriptors, which don't count as the plugin's open files.
     """
     env_bytes = sum(len(name.encode()) + len(text.encode()) for name, text in policy.env.items())
     if env_bytes > MAX_MESSAGE_BYTES:
@@ -55,7 +54,7 @@ def plan_for(policy: Policy, given_files: int = 0) -> Plan:
         cpu_s=policy.cpu_s,
         processes=policy.processes,
         threads=policy.threads + (PROFILER_THREADS if policy.profile else 0),
-        open_files=policy.open_files + given_files,
+        open_files=policy.open_files + extra_files,
         disk_bytes=scratch_bytes(int(policy.disk), policy.profile),
         reply_bytes=int(policy.reply),
         network=network,
@@ -68,12 +67,12 @@ def plan_for(policy: Policy, given_files: int = 0) -> Plan:
 
 
 def places_readable_by_all() -> tuple[str, ...]:
-    """What `readable_by_all` goes by."""
+    """Return the places that `readable_by_all` allows."""
     return (*_read_by_all(True), *_ALWAYS_THERE)
 
 
 def readable_by_all(path: str) -> bool:
-    """Every plugin may read this, or it isn't there."""
+    """Return true if every plugin may read `path`, or it doesn't exist."""
     real = os.path.realpath(path)
     if real.startswith(_ALWAYS_THERE) or not os.path.lexists(real):
         return True
@@ -82,25 +81,25 @@ def readable_by_all(path: str) -> bool:
 
 @functools.cache
 def _read_by_all(network: bool) -> tuple[str, ...]:
-    """What every worker may read: each place once, and none that lies below another."""
+    """Return the places that every worker may read: each once, and none below another."""
     places = [*interpreter_paths(), *_SYSTEM_FILES, *(_NETWORK_FILES if network else ())]
     real = {os.path.realpath(place) for place in places if os.path.exists(place)}
-    kept: list[str] = []
+    outermost: list[str] = []
     for path in sorted(real, key=lambda path: path.split("/")):
-        if not (kept and path.startswith(f"{kept[-1].rstrip('/')}/")):
-            kept.append(path)
-    return tuple(kept)
+        if not (outermost and path.startswith(f"{outermost[-1].rstrip('/')}/")):
+            outermost.append(path)
+    return tuple(outermost)
 
 
 @functools.cache
 def interpreter_paths() -> tuple[str, ...]:
-    """The folders of this interpreter's library and installed packages, and those of its shared libraries."""
+    """Return the folders of this interpreter's library, installed packages and shared libraries."""
     libraries = [f"{prefix}/{lib}" for prefix in (sys.prefix, sys.base_prefix) for lib in ("lib", "lib64")]
     return tuple(folder for folder in dict.fromkeys((*installed_folders(), *libraries)) if os.path.isdir(folder))
 
 
 def worker_path() -> list[str]:
-    """`sys.path` of workers: the host's, as far as it is the interpreter's; agentplug last if it isn't installed."""
+    """Return `sys.path` for workers: the interpreter's part of the host's, then agentplug if it isn't installed."""
     allowed = tuple(f"{folder}/" for folder in interpreter_paths())
     base = [path for path in sys.path if f"{os.path.abspath(path)}/".startswith(allowed) or path.endswith(".zip")]
     spec = importlib.util.find_spec("agentplug")

@@ -1,7 +1,7 @@
-"""One confined process as the host holds it (host): some ten descriptors, and the way it ended.
+"""One confined process as the host sees it: some ten descriptors, and its end (host).
 
-They are the channel, the pipes of its output, its pidfd and its readings. They stay open until `dispose`, which comes
-after the last waiter has let go of them. The worker's lock guards a process; `supervisor` speaks over the channel.
+The descriptors are the channel, the output pipes, the pidfd and the readings. They stay open until `dispose`, after
+the last waiter has stopped using them. The worker's lock guards a process; `supervisor` uses the channel.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from agentplug.core.host.output import Output
 from agentplug.core.host.readings import Gone, Readings
 from agentplug.core.host.watchdog import watchdog
 
-_ERROR_BYTES = 1 << 18  # an error frame is always let through, however small the policy's reply limit
+_ERROR_BYTES = 1 << 18  # an error frame is allowed even beyond the policy's reply limit
 
 
 class AlreadyEnded(Exception):
-    """The process ended between two calls; another one can take this call."""
+    """The process ended between two calls; a new one can take the call."""
 
 
 class Process:
@@ -45,17 +45,17 @@ class Process:
         self.readings: Readings | None = None
         self.pid = 0
         self._pidfd = -1
-        self.scratch = ""  # its directory, a path of the host's and of its own mount namespace's
+        self.scratch = ""  # its directory, at this path for the host and in its own mount namespace
         self.status: str | None = None  # how it ended, once it has
-        self.ending = False  # told to end, or ended: no exchange may begin
+        self.ending = False  # it was asked to end, or has ended: no exchange may begin
         self.exited: Future[None] = Future()
         self.wiped: Future[None] = Future()
-        self.dog = watchdog()
+        self.watchdog = watchdog()
 
     @classmethod
     @contextlib.contextmanager
     def prepare(cls, policy: Policy) -> Iterator[tuple[Process, list[int]]]:
-        """Open channel and pipes of a process still to be spawned. Its own ends of them close with this context.
+        """Open channel and pipes for a process to be spawned. The process's ends close with this context.
 
         Raises `BarrierUnavailable`.
         """
@@ -80,23 +80,23 @@ class Process:
             if_it_fails.pop_all()
 
     def adopt(self, spawned: Spawned) -> None:
-        """Take charge of the process that the zygote forked."""
+        """Take over the process that the zygote forked."""
         self.pid, self._pidfd, self.scratch = spawned
         with contextlib.suppress(Gone):
             self.readings = Readings(self.pid)
         for fd in self.output.fds:
-            self.dog.listen(fd, functools.partial(self._drain, fd))
-        if self.sock.fileno() >= 0:  # else the collector closed it, with the task that waited for this
-            self.dog.follow(self.sock.fileno())
+            self.watchdog.listen(fd, functools.partial(self._drain, fd))
+        if self.sock.fileno() >= 0:  # else it was closed when the task that waited here was collected
+            self.watchdog.follow(self.sock.fileno())
 
     def _drain(self, fd: int) -> None:
         if not self.output.drain(fd):
-            self.dog.ignore(fd)
+            self.watchdog.ignore(fd)
 
     @property
     def has_spoken(self) -> bool:
-        """True if its channel had something to read as the watchdog began its checks."""
-        return self.sock.fileno() in self.dog.readable
+        """True if the channel was readable when the watchdog began its checks."""
+        return self.sock.fileno() in self.watchdog.readable
 
     def has_more(self) -> bool:
         """Return true if more follows the last frame taken off the channel (end of file doesn't count)."""
@@ -108,7 +108,7 @@ class Process:
             return False
 
     def give(self, descriptors: Sequence[int]) -> None:
-        """Send copies of these descriptors, before a plugin. Raises `AlreadyEnded` if the process is gone."""
+        """Send copies of these descriptors, ahead of the plugin. Raises `AlreadyEnded` if the process is gone."""
         for start in range(0, len(descriptors), MOST_DESCRIPTORS):
             frame = pack(DESCRIPTORS, 0)
             try:
@@ -122,7 +122,7 @@ class Process:
 
     @property
     def has_ended(self) -> bool:
-        """True if the process is no more, even before the zygote says so. For one that was spawned."""
+        """True if the process has ended, even before the zygote says so. For one that was spawned."""
         if self._pidfd < 0:
             return True
         ended = select.poll()
@@ -130,35 +130,35 @@ class Process:
         return bool(ended.poll(0))
 
     def send_signal(self, number: int) -> None:
-        """Signal the process, if it is still there, through the pidfd, which can't hit another one."""
+        """Signal the process if it is there, by its pidfd: a pid might name another one."""
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
     def kill(self) -> None:
-        """Send SIGKILL, which can't be caught."""
+        """Send SIGKILL."""
         if self.status is None:
             self.ending = True
             self.send_signal(signal.SIGKILL)
 
     def end(self, status: str) -> None:
-        """Take the kernel's word that the process has ended."""
+        """Note that the process has ended, with the kernel's status."""
         self.status, self.ending = status, True
 
-    # ------------------------------------------------------------------ letting go
+    # ------------------------------------------------------------------ closing
 
     def dispose(self) -> None:
-        """Close the descriptors. Only after the process ended and every waiter has let go of `sock`."""
-        self.dog.unfollow(self.sock.fileno())
+        """Close the descriptors. Call it after the process ended and no waiter uses `sock` any more."""
+        self.watchdog.unfollow(self.sock.fileno())
         for fd in list(self.output.fds):
-            self.dog.ignore(fd)
+            self.watchdog.ignore(fd)
         self.output.close()
         self._close()
 
     def abandon(self) -> None:
-        """Let go of our copies, in a forked child of the host. The process is the parent's, and must not be ended.
+        """Close our copies, in a forked child of the host. The process is the parent's and goes on.
 
-        Nothing may touch the watchdog's epoll here: the parent waits on the same one.
+        The watchdog's epoll must not be touched here: the parent waits on the same one.
         """
         self.end("belongs to the parent process")
         self.exited, self.wiped = Future(), Future()
@@ -179,6 +179,6 @@ class Process:
 
 
 def resolve(future: Future[None]) -> None:
-    """End the wait for `future`, if it hasn't ended. Not under the lock: the waiters may do anything."""
+    """Resolve `future` once. Call it without the lock: its callbacks may do anything."""
     if not future.done():
         future.set_result(None)

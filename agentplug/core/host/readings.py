@@ -1,7 +1,7 @@
-"""What the kernel says about a worker and its children, read from outside them (host); its CPU limit is set here too.
+"""Read a worker's and its children's counters from the kernel, and set its CPU limit (host).
 
-A worker's files of proc(5) stay open, so that a reading costs one pread of 1 to 7 microseconds. A vanished process
-reads as `Gone`, never as zero. No number here comes from the worker itself.
+A worker's files of proc(5) stay open, so that a reading costs one pread of 1 to 7 microseconds. A process that has
+ended raises `Gone`; it never reads as zero. No number here comes from the worker itself.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import NamedTuple
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 HZ = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 HARDLY_NS = 150_000
-"""CPU time in which nothing worth a count goes through read and write calls."""
-_OWN_LINKS = 2  # of a folder without folders
+"""CPU time too short to read or write an amount that matters."""
+_OWN_LINKS = 2  # links of a directory without subdirectories
 _RECVFROM = {"x86_64": 45, "aarch64": 207}.get(platform.machine(), -1)
 
 
 class Gone(Exception):
-    """The process ended, or its readings are hidden. A worker is killed for either: none goes on unmeasured."""
+    """The process ended, or its readings are hidden. Either way it is killed: no worker runs unmeasured."""
 
 
 class Memory(NamedTuple):
-    """Of /proc/PID/status: high-water mark and current footprint in bytes, and the number of threads."""
+    """Fields of /proc/PID/status: high-water mark and current footprint in bytes, number of threads."""
 
     peak_bytes: int
     footprint_bytes: int
@@ -34,10 +34,10 @@ class Memory(NamedTuple):
 
 
 class Counters(NamedTuple):
-    """Of /proc/PID/stat and /proc/PID/io, since the process began (`threads` and `counted_bytes`: now).
+    """Fields of /proc/PID/stat and /proc/PID/io, since the process began (`threads` and `counted_bytes`: now).
 
-    `counted_bytes` is the resident memory that all processors have handed in, each up to 32 pages late: what the
-    high-water mark is taken from, while statm and status count the rest as well.
+    `counted_bytes` is the resident memory without the last pages, up to 32 for each processor, that the kernel adds
+    late. The high-water mark comes from this sum, while statm and status include those pages.
     """
 
     counted_bytes: int
@@ -50,7 +50,7 @@ class Counters(NamedTuple):
 
 
 def footprint_in(statm: bytes) -> int:
-    """Resident memory in bytes, of what /proc/PID/statm says. Raises `Gone`."""
+    """Return resident memory in bytes from the text of /proc/PID/statm. Raises `Gone`."""
     try:
         pages = int(statm.split(b" ", 2)[1])
     except IndexError:
@@ -61,7 +61,7 @@ def footprint_in(statm: bytes) -> int:
 
 
 class Readings:
-    """The counters of one process. Close it after use. Raises `Gone` once the process has ended."""
+    """The counters of one process. Close it after use. Methods raise `Gone` once the process has ended."""
 
     def __init__(self, pid: int) -> None:
         self._fds: dict[str, int] = {}
@@ -78,13 +78,13 @@ class Readings:
             self.close()
             raise Gone(f"process {pid}: {error.strerror}") from None
         self._fds["clear_refs"] = self._clear_refs
-        with contextlib.suppress(OSError):  # a kernel may hide it; then the worker is asked instead
+        with contextlib.suppress(OSError):  # a kernel may hide it; then `Exchange.settle` asks the worker
             self._syscall = self._fds["syscall"] = os.open(f"/proc/{pid}/syscall", os.O_RDONLY | os.O_CLOEXEC)
         self.statm, self._status = self._fds["statm"], self._fds["status"]
         self._stat, self._io, self._task = self._fds["stat"], self._fds["io"], self._fds["task"]
 
     def close(self) -> None:
-        """Close the files; from then on every reading is `Gone`."""
+        """Close the files; every later reading raises `Gone`."""
         for fd in self._fds.values():
             os.close(fd)
         self._fds = {}
@@ -100,14 +100,14 @@ class Readings:
         return data
 
     def footprint_bytes(self) -> int:
-        """Resident memory now: private, shared and mapped files."""
+        """Return resident memory in bytes: private, shared and mapped files."""
         try:
             return footprint_in(os.pread(self.statm, 64, 0))
         except OSError:
             raise Gone("no readings") from None
 
     def memory(self) -> Memory:
-        """Resident high-water mark since `reset_peak`, resident memory now, threads now."""
+        """Read the high-water mark since `reset_peak`, resident memory and threads."""
         text = self._read(self._status, 4096)
         try:
             peak = text.index(b"VmHWM:") + 6
@@ -124,26 +124,26 @@ class Readings:
         )
 
     def reset_peak(self) -> None:
-        """Start the high-water mark anew at the present footprint (`5` to clear_refs, see proc(5))."""
+        """Reset the high-water mark to the present footprint (`5` to clear_refs, see proc(5))."""
         try:
             os.pwrite(self._clear_refs, b"5", 0)
         except OSError:
             raise Gone("clear_refs") from None
 
     def cpu_ns(self) -> int:
-        """CPU time of all its threads, dead ones included, in nanoseconds."""
+        """Return the CPU time of all threads, ended ones included, in nanoseconds."""
         try:
             return time.clock_gettime_ns(self.clock)
         except OSError:
             raise Gone("clock") from None
 
     def waited_cpu_ns(self) -> int:
-        """CPU time of the children that it has waited for, in ticks' precision."""
+        """Return the CPU time of the children that it has waited for, to the precision of a tick."""
         fields = self._stat_fields()
         return (int(fields[13]) + int(fields[14])) * (1_000_000_000 // HZ)
 
     def threads(self) -> int:
-        """How many threads it has now: the folders in /proc/PID/task, which its links count. A tenth of a `stat`."""
+        """Count its threads: the links of /proc/PID/task. Ten times faster than /proc/PID/stat."""
         try:
             count = os.fstat(self._task).st_nlink - _OWN_LINKS
         except OSError:
@@ -153,14 +153,13 @@ class Readings:
         return count
 
     def _stat_fields(self) -> list[bytes]:
-        """Of /proc/PID/stat, what follows the name: state first, threads at 17, resident pages at 21."""
+        """Return what follows the name in /proc/PID/stat: state first, threads at 17, resident pages at 21."""
         stat = self._read(self._stat)
         return stat[stat.rindex(b")") + 2 :].split(b" ", 22)
 
     def counters(self, cpu_ns: int, *, hardly_ns: int = 0) -> Counters:
-        """All counters at CPU time `cpu_ns`: those of the last time if it hasn't run since. What read and write calls
-        moved is taken from there also if it has run for less than `hardly_ns`.
-        """
+        """Read the counters at CPU time `cpu_ns`. The last reading is returned if the process hasn't run since; its
+        bytes read and written are, if it has run for less than `hardly_ns`."""
         if cpu_ns == self._last_ns:
             return self._last
         fields = self._stat_fields()
@@ -182,7 +181,7 @@ class Readings:
         return self._last
 
     def receives_on(self, fd: int) -> bool:
-        """Its main thread waits in recv(2) on its descriptor `fd`, as the kernel sees it. False when hidden."""
+        """Return true if the kernel sees the main thread wait in recv(2) on descriptor `fd`; false where hidden."""
         try:
             return os.pread(self._syscall, 24, 0).startswith(b"%d 0x%x " % (_RECVFROM, fd))
         except OSError:
@@ -190,7 +189,7 @@ class Readings:
 
 
 def arm_cpu_limit(pid: int, seconds: int) -> None:
-    """Set the soft RLIMIT_CPU of another process of ours: prlimit(2). Best effort, as a backstop is."""
+    """Set the soft RLIMIT_CPU of a worker: prlimit(2). Errors are ignored: it is a backstop."""
     if sys.platform == "linux":
         import resource
 
@@ -199,7 +198,7 @@ def arm_cpu_limit(pid: int, seconds: int) -> None:
 
 
 class Footprint(NamedTuple):
-    """Resident bytes, CPU nanoseconds and threads of a process."""
+    """Resident bytes, CPU time and threads of a process."""
 
     rss_bytes: int
     cpu_ns: int
@@ -207,7 +206,7 @@ class Footprint(NamedTuple):
 
 
 def footprint_of(pid: int) -> Footprint:
-    """Of a process that is read only now and then. Raises `Gone`."""
+    """Read the footprint of a process whose files aren't open. Raises `Gone`."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             pages = int(file.read().split(b" ", 2)[1])

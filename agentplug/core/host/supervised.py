@@ -1,6 +1,6 @@
-"""The part of a worker that the watchdog's side may touch (host): its checks and its listener know no more.
+"""The part of a worker that its checks and its listener may use (host).
 
-Both use it with its lock held, and write none of its state: they call a method that says what is to be done.
+Both use it with its lock held. They write none of its attributes; they call its methods.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from agentplug.core.host.process import Process
 
 
 class Supervised(Protocol):
-    """A worker. `exchange` is the one under way; `last` began most recently, and may be done. See `Worker`."""
+    """A worker. `exchange` is the current one; `last` began most recently and may be done. See `Worker`."""
 
     @property
     def lock(self) -> AbstractContextManager[Any]: ...

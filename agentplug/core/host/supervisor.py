@@ -1,8 +1,8 @@
 """The host's end of one worker (host): sends, receives, measures, stops.
 
-One lock guards the state, so that the caller's thread and the watchdog can both make it go on: whoever finds a reply
-takes it. A worker is made of parts that each alone write their state, under that lock: `process`, `limits` (with what
-counts against them), `checks` (what the watchdog remembers of it) and `listener` (to its refused calls).
+One lock guards the state, so that the caller's thread and the watchdog can both take a reply. The parts of a worker
+each write their own state, under that lock: `process`, `limits` (with the use counted against them), `checks` (the
+watchdog's) and `listener` (to its refused calls).
 """
 
 from __future__ import annotations
@@ -47,27 +47,27 @@ class Worker:
         self.checks = Checks(self.limits)
         self.listener: Listener | None = None
         self.exchange: Exchange | None = None
-        self.last: Exchange | None = None  # the one that began most recently, also once it is done
-        self.barriers: Mapping[str, str] = {}  # how each stood as the plugin's code came
+        self.last: Exchange | None = None  # the most recent one, also once it is done
+        self.barriers: Mapping[str, str] = {}  # status of each before the plugin was loaded
         self._earlier: Sequence[Event] = ()
-        self.brisk = False  # its last call took no longer than a turn of the caller's loop
+        self.brisk = False  # its last call took about as long as a turn of the caller's loop
         self._on_event: weakref.WeakMethod[Callable[[Event], None]] | None = None
-        self._dog = process.dog
+        self._watchdog = process.watchdog
         _all.add(self)
 
     # ------------------------------------------------------------------ its beginning
 
     @classmethod
-    def spawn(cls, policy: Policy, zygote: Zygote, given_files: int = 0) -> tuple[Self, Future[Spawned]]:
-        """Ask `zygote` for a process that can take so many given files; `adopt` the outcome of the future."""
+    def spawn(cls, policy: Policy, zygote: Zygote, extra_files: int = 0) -> tuple[Self, Future[Spawned]]:
+        """Request a process from `zygote`, with room for `extra_files` descriptors; `adopt` the future's result."""
         with Process.prepare(policy) as (process, ends):
             worker = cls(policy, process)
-            return worker, zygote.spawn(plan_for(policy, given_files), ends, worker.take_news)
+            return worker, zygote.spawn(plan_for(policy, extra_files), ends, worker.take_news)
 
     def adopt(self, spawned: Spawned) -> None:
-        """Take charge of the process that the zygote forked."""
+        """Take over the process that the zygote forked."""
         self.process.adopt(spawned)
-        self._dog.watch(self)
+        self._watchdog.watch(self)
 
     def accept_barriers(self, barriers: Mapping[str, str]) -> None:
         """Go on with these barriers, each with its status: answer refused calls, if the worker sent a listener, and
@@ -77,7 +77,7 @@ class Worker:
         with self.lock:
             self.barriers = barriers
             if (fd := self.process.reader.take_descriptor()) >= 0:
-                self.listener = Listener(self, fd, self.policy, self.checks.look_closely)
+                self.listener = Listener(self, fd, self.policy, self.checks.require_full_check)
             self.limits.start_counting(self.process.readings, counts_scratch=barriers.get("namespaces") != "enforced")
 
     def begin_next_with(self, events: Sequence[Event]) -> None:
@@ -95,7 +95,7 @@ class Worker:
             tell(event)
 
     def tick(self, crowd: int) -> float:
-        """Check the limits now: called by the watchdog."""
+        """Check the limits now. For the watchdog."""
         with self.lock:
             return self.checks.tick(self, self.listener, crowd)
 
@@ -112,7 +112,7 @@ class Worker:
         )
         process = self.process
         with self.lock:
-            if self.exchange is not None:  # the loop that waited for it was closed: nobody ever takes its end
+            if self.exchange is not None:  # the loop that waited for it was closed
                 self.stop("close")
             if process.ending:
                 raise AlreadyEnded
@@ -121,27 +121,27 @@ class Worker:
             if self.listener is not None:
                 self.listener.begin_call()
             self.exchange = self.last = exchange
-            self.checks.look_closely()
+            self.checks.require_full_check()
             try:
                 if process.readings is not None and requests:
                     exchange.begin(process.readings)
             except Gone as gone:
                 self.kill(f"gone: {gone}")
             exchange.send(process.sock)
-            # From here on the worker is at work: what isn't needed before, we do meanwhile.
+            # The worker is at work now; what can wait is done meanwhile.
             exchange.take_first_sample()
             self.limits.begin(exchange, process)
-        self._dog.nudge(self, BUSY_TICK_S)
+        self._watchdog.nudge(self, BUSY_TICK_S)
         return exchange
 
     def pump(self) -> bool:
-        """Send and receive what can be, without waiting; true once the exchange is done."""
+        """Send and receive without waiting. Return true once the exchange is done."""
         with self.lock:
             exchange, process = self.exchange, self.process
             if exchange is None or exchange.done:
                 return True
             if process.ending:
-                return False  # whatever it says now comes too late
+                return False  # a reply comes too late now
             exchange.send(process.sock)
             reader, readings = process.reader, process.readings
             try:
@@ -150,7 +150,9 @@ class Worker:
                         assert readings is not None
                         exchange.settle(readings)
                         if (finding := self.limits.over_memory(exchange.peak_bytes)) is not None:
-                            self.exceed(exchange, finding)  # a peak that no check saw: the kernel did
+                            self.exceed(
+                                exchange, finding
+                            )  # a peak between two checks, in the kernel's high-water mark
                         exchange.send(process.sock)
             except Violation as violation:
                 self.exceed(exchange, self.limits.finding_for(exchange, violation))
@@ -159,7 +161,7 @@ class Worker:
             if exchange.done:
                 self._finish(exchange, None)
             elif exchange.outgoing or reader.partial or reader.eof:
-                self.checks.look_closely()
+                self.checks.require_full_check()
             return exchange.done
 
     def _finish(self, exchange: Exchange, cpu_total_s: tuple[float, float] | None) -> None:
@@ -178,7 +180,7 @@ class Worker:
     # ------------------------------------------------------------------ ends
 
     def exceed(self, exchange: Exchange, finding: Finding) -> None:
-        """End the call and the worker for a limit that was reached."""
+        """End the call and the worker because a limit was reached."""
         if finding.by == "protocol":
             exchange.emit("protocol", {"reason": finding.unit})
         else:
@@ -186,22 +188,22 @@ class Worker:
         self.kill(finding.by)
 
     def lose(self, event: Event) -> None:
-        """End the worker for what it did between calls."""
+        """End the worker because of an event between calls."""
         self.kill(event.kind)
         self.report(event)
 
     def take_news(self, news: ZygoteNews) -> None:
-        """Take the zygote's word on how the process ended (watchdog's thread)."""
+        """Take the zygote's news that the process ended, or its directory is wiped. On the watchdog's thread."""
         if news.what == "wiped":
             resolve(self.process.wiped)
             return
         with self.lock:
             if self.process.status is not None:
                 return
-            self.pump()  # what it sent before still counts
+            self.pump()  # what it sent before it ended still counts
             self.process.end(news.status)
             exchange = self.exchange
-            finding = self.limits.behind(news, exchange)
+            finding = self.limits.limit_of_exit(news, exchange)
             if exchange is not None and not exchange.done:
                 if finding is not None:
                     exchange.emit("limit", finding._asdict())
@@ -211,63 +213,63 @@ class Worker:
                 self.report(Event(0.0, "limit", finding._asdict()))
             else:
                 self.report(Event(0.0, "exit", {"status": news.status}))
-        self._dog.forget(self)
+        self._watchdog.forget(self)
         resolve(self.process.exited)
 
     def interrupt(self) -> None:
-        """Ask the running call to stop, as Ctrl-C would; SIGKILL follows if it doesn't within the grace time."""
+        """Interrupt the running call as Ctrl-C does; SIGKILL follows after the grace time."""
         with self.lock:
             exchange = self.exchange
             if exchange is None or exchange.done or exchange.grace_until_ns is not None:
                 return
             exchange.emit("stop", {"by": "interrupt"})
             exchange.begin_grace(GRACE_S)
-            self.checks.look_closely()
+            self.checks.require_full_check()
             self.process.send_signal(signal.SIGINT)
-        self._dog.nudge(self)
+        self._watchdog.nudge(self)
 
     def stop(self, by: str) -> None:
-        """End the worker now; a call under way ends with verdict `stopped:BY`."""
+        """End the worker now; the current call gets the verdict `stopped:BY`."""
         with self.lock:
             if self.exchange is not None and not self.exchange.done:
                 self.exchange.emit("stop", {"by": by})
             self.kill(by)
 
     def ask_to_close(self) -> None:
-        """Let the plugin's `shutdown` run, and its process end by itself."""
+        """Ask the worker to run the plugin's `shutdown` and exit."""
         with self.lock, contextlib.suppress(OSError):
             if self.exchange is None:
                 self.limits.enter_idle(0)
                 self.process.sock.send(pack(wire.CLOSE, 0)[0])
 
     def kill(self, reason: str) -> None:
-        """End the worker at once; a call under way says so."""
+        """End the worker now; the current call gets a kill event."""
         with self.lock:
-            self.checks.look_closely()
+            self.checks.require_full_check()
             if self.process.status is None and self.exchange is not None and not self.exchange.done:
                 self.exchange.emit("kill", {"reason": reason})
             self.process.kill()
 
-    # ------------------------------------------------------------------ letting go
+    # ------------------------------------------------------------------ closing
 
     def never_started(self) -> None:
-        """Let go of everything: no process was started."""
+        """Close everything: no process was started."""
         resolve(self.process.exited)
         resolve(self.process.wiped)
         self.dispose()
 
     def release(self) -> None:
-        """End the worker of a plugin that nobody holds any more. For finalizers, in whatever thread and lock."""
+        """End the worker of a plugin that was garbage collected. For finalizers: takes no lock, in any thread."""
         self.report_to(None)
-        self._dog.soon(self._end_unseen)
+        self._watchdog.soon(self._end_unseen)
 
     def _end_unseen(self) -> None:
         self.kill("close")
         self.process.exited.add_done_callback(lambda _: self.dispose())
 
     def dispose(self) -> None:
-        """Close the descriptors. Only after the process ended and every waiter has let go of its socket."""
-        self._dog.forget(self)
+        """Close the descriptors. Call it after the process ended and no waiter uses its socket any more."""
+        self._watchdog.forget(self)
         with self.lock:
             if self.listener is not None:
                 self.listener.dispose()
@@ -275,10 +277,10 @@ class Worker:
             self.process.dispose()
 
     def abandon(self) -> None:
-        """Let go of our copies, in a forked child of the host: see `Process.abandon`."""
-        self.lock = threading.RLock()  # whoever held it when it was forked
+        """Close our copies, in a forked child of the host: see `Process.abandon`."""
+        self.lock = threading.RLock()  # a thread may have held it at the fork
         self.exchange = self._on_event = None
-        self.checks.look_closely()
+        self.checks.require_full_check()
         if self.listener is not None:
             self.listener.abandon()
             self.listener = None

@@ -1,8 +1,8 @@
-"""The watchdog: the host's one thread that looks after every worker (host).
+"""The watchdog: the one thread that checks every worker (host).
 
-It waits on the descriptors that others register (zygotes' news, workers' output) and lets each worker check its
-limits as often as that worker asks for, whatever the others ask for. It needs neither the user's loop nor the user's
-main thread, so limits hold while those are busy or blocked. Without workers it sleeps.
+It waits on registered descriptors (zygotes' news, workers' output) and lets each worker check its limits as often as
+that worker asks. It needs neither the user's loop nor the user's main thread, so limits are enforced while those are
+busy or blocked. Without workers it sleeps.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from typing import Protocol
 
 _NEVER = float("inf")
 BUSY_S = 0.050
-"""Busy workers are checked at least as often."""
-_SOON_S = 0.003  # what is due so soon is done now: to wake up costs more than to check
-_ON_THE_BEAT_S = 0.020  # who waits for longer may be checked sooner than it asked, together with others
-_SELDOM_S = 0.0005  # nobody is asked more often
+"""The longest wait between two checks of a busy worker."""
+_SOON_S = 0.003  # a check due so soon is done now: to wake up costs more than to check
+_ON_THE_BEAT_S = 0.020  # longer waits join a beat: they may be checked early, together with others
+_SELDOM_S = 0.0005  # the shortest wait between two checks
 
 
 class Watched(Protocol):
-    """Something with limits to hold."""
+    """An object that checks its own limits."""
 
     def tick(self, crowd: int) -> float:
-        """Check the limits now; seconds until the next check is due (infinite when nothing is left to check).
+        """Check the limits now. Return seconds until the next check (infinite when nothing is left to check).
 
-        `crowd` is how many ask for a check about as often as busy workers do.
+        `crowd` is the number of objects that are checked about as often as busy workers.
         """
 
 
 class _Beat:
-    """Those who wait equally long, checked in one go at even times: to wake up costs more than to check."""
+    """Objects with equal waits, checked together at multiples of it: to wake up costs more than to check."""
 
     def __init__(self, wait_s: float) -> None:
         self.wait_s = wait_s
@@ -45,7 +45,7 @@ class _Beat:
         self.move_on(time.monotonic())
 
     def move_on(self, now_s: float) -> None:
-        """Let it be due at the next even time that doesn't follow at once."""
+        """Set the next due time: a multiple of the wait, unless that is too soon."""
         due_s = now_s + self.wait_s
         even_s = due_s - due_s % self.wait_s
         self.due_s = even_s if even_s > now_s + _SOON_S else due_s
@@ -60,16 +60,16 @@ class _Beat:
 
 
 class Watchdog:
-    """Owns the thread; all methods may be called from any thread."""
+    """The watchdog's thread. All methods may be called from any thread."""
 
     def __init__(self) -> None:
         self.readable: frozenset[int] = frozenset()
-        """Of the followed descriptors, those with something to read as the present checks began."""
+        """Followed descriptors that were readable when the present checks began."""
         self._handlers: dict[int, Callable[[], None]] = {}
         self._calls: deque[Callable[[], None]] = deque()
-        self._due_s: dict[Watched, float] = {}  # of those on no beat
+        self._due_s: dict[Watched, float] = {}  # of objects on no beat
         self._beats: dict[float, _Beat] = {}
-        self._lock = threading.Lock()  # of both, and of `_asleep_until_s`
+        self._lock = threading.Lock()  # guards both, and `_asleep_until_s`
         self._asleep_until_s = -_NEVER  # while awake
         with contextlib.ExitStack() as if_it_fails:
             self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -83,13 +83,13 @@ class Watchdog:
             if_it_fails.pop_all()
 
     def watch(self, watched: Watched) -> None:
-        """Begin to call its `tick`."""
+        """Begin to call `watched.tick`."""
         with self._lock:
             self._due_s[watched] = _NEVER
         self.nudge(watched)
 
     def forget(self, watched: Watched) -> None:
-        """Never call its `tick` again (one that is under way may still end)."""
+        """Stop calling `watched.tick` (a running call ends normally)."""
         with self._lock:
             self._due_s.pop(watched, None)
             self._leave_beat(watched)
@@ -106,27 +106,27 @@ class Watchdog:
                 self._epoll.unregister(fd)
 
     def follow(self, fd: int) -> None:
-        """Have `readable` tell of `fd`: one question for all, where a poll for each would cost as much as a check."""
+        """Include `fd` in `readable`: one poll for all, since a poll for each would cost as much as a check."""
         self._followed.register(fd, select.EPOLLIN)
 
     def abandon(self) -> None:
-        """Make the lock anew, in a forked child of the host: the watchdog's thread may have held it.
+        """Renew the lock, in a forked child of the host: the watchdog's thread may have held it at the fork.
 
-        Workers that are let go of there still take it.
+        Workers that are abandoned there still take it.
         """
         self._lock = threading.Lock()
 
     def unfollow(self, fd: int) -> None:
-        """Stop following `fd`, which may be unknown, or closed by now (-1)."""
+        """Stop following `fd`, which may be unknown or closed (-1)."""
         with contextlib.suppress(OSError, ValueError):
             self._followed.unregister(fd)
 
     def nudge(self, watched: Watched, within_s: float = 0.0) -> None:
-        """Make sure that its next check comes no later than `within_s` seconds from now."""
+        """Check `watched` within `within_s` seconds from now."""
         due_s = time.monotonic() + within_s
         with self._lock:
             if self._due_at_s(watched) <= due_s:
-                return  # soon enough; or nobody watches it
+                return  # due early enough, or not watched
             self._leave_beat(watched)
             self._due_s[watched] = due_s
             if self._asleep_until_s <= due_s:
@@ -136,7 +136,7 @@ class Watchdog:
             os.eventfd_write(self._wake, 1)
 
     def soon(self, call: Callable[[], None]) -> None:
-        """Have the watchdog's thread call it. Takes no lock: finalizers come in the middle of anything."""
+        """Have the watchdog's thread call `call`. Takes no lock: finalizers may run at any point."""
         self._calls.append(call)
         with contextlib.suppress(OSError):
             os.eventfd_write(self._wake, 1)
@@ -172,18 +172,18 @@ class Watchdog:
                     self._guard(handler)
             while self._calls:
                 self._guard(self._calls.popleft())
-            beats, ripe, crowd = self._ripe()
-            if beats or ripe:
+            beats, due, crowd = self._take_due()
+            if beats or due:
                 self.readable = frozenset([fd for fd, _ in self._followed.poll(0)])
             for wait_s, members in beats:
                 self._place([(m, w) for m in members if (w := self._tick(m, crowd)) != wait_s])
-            if ripe:
-                self._place([(watched, self._tick(watched, crowd)) for watched in ripe])
+            if due:
+                self._place([(watched, self._tick(watched, crowd)) for watched in due])
 
-    def _ripe(self) -> tuple[list[tuple[float, list[Watched]]], list[Watched], int]:
-        """Whose check is due: beats as their wait and members, and others; and the size of the crowd.
+    def _take_due(self) -> tuple[list[tuple[float, list[Watched]]], list[Watched], int]:
+        """Take what is due: beats as wait and members, other objects, and the size of the crowd.
 
-        Whoever nudges from now on asks for the next check.
+        A nudge from now on concerns the next check.
         """
         now_s = time.monotonic()
         soon_s = now_s + _SOON_S
@@ -197,17 +197,17 @@ class Watchdog:
                 if beat.due_s <= soon_s:
                     beats.append((beat.wait_s, list(beat.members)))
                     beat.move_on(now_s)
-            ripe = []
+            due = []
             for watched, due_s in self._due_s.items():
                 if due_s <= soon_s + BUSY_S:
                     crowd += 1
                     if due_s <= soon_s:
-                        ripe.append(watched)
+                        due.append(watched)
                         self._due_s[watched] = _NEVER
-        return beats, ripe, crowd
+        return beats, due, crowd
 
     def _place(self, waits: list[tuple[Watched, float]]) -> None:
-        """Have them checked again after so long, unless they were nudged meanwhile, or let go of."""
+        """Schedule the next checks, except of objects that were nudged or forgotten meanwhile."""
         now_s = time.monotonic()
         with self._lock:
             for watched, wait_s in waits:
@@ -226,7 +226,7 @@ class Watchdog:
         try:
             return watched.tick(crowd)
         except Exception:
-            traceback.print_exc()  # a defect of ours: seen, and no reason to stop watching the others
+            traceback.print_exc()  # a defect of ours; the others are watched all the same
             return 0.1
 
     def _guard(self, handler: Callable[[], None]) -> None:
@@ -241,7 +241,7 @@ _instance: Watchdog | None = None
 
 
 def watchdog() -> Watchdog:
-    """The process's watchdog, started on first use."""
+    """Return the process's watchdog; start it on first use."""
     global _instance
     with _lock:
         if _instance is None:

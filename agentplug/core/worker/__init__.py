@@ -1,1 +1,1 @@
-"""The worker's side: keeper, zygote, workers. Imports `boundary`, `contract` and `errors`, nothing else of ours."""
+"""The worker's side: keeper, zygote, workers. Of our own it imports only `boundary`, `contract` and `errors`."""

@@ -1,7 +1,7 @@
-"""What the plugin tries, as its own process hears it (worker side): sys.addaudithook, where no kernel tells the host.
+"""Report refused calls from inside the plugin's process (worker side): sys.addaudithook, where the kernel doesn't.
 
-A claim: what goes past Python isn't heard, and the plugin may meddle with it. It leaves with the answer to a call, so
-a worker that dies first takes it along. Everything is bounded here as the host bounds it, which trusts none of it.
+The host trusts none of it: calls that bypass Python are missing, and the plugin may change the report. A report
+precedes the reply to a call, so it is lost if the worker dies first. It is bounded as the host bounds it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.frames import Claim, Claims, Plan
 
-_INSIDE = frozenset(("socketpair", "accept", "dup"))  # they wrap what is there already
-_UNHEARD = Claims([])
+_INSIDE = frozenset(("socketpair", "accept", "dup"))  # they wrap an existing socket
+_EMPTY = Claims([])
 
 
-class Confession:
-    """Hears one worker from now on. `places` may be read by every plugin."""
+class AuditHook:
+    """A hook on this process, from its creation on. Every plugin may read `places`."""
 
     def __init__(self, plan: Plan, places: list[str]) -> None:
         self._plan = plan
@@ -31,8 +31,8 @@ class Confession:
         self._places = tuple(f"{place.rstrip('/')}/" for place in places)
         self._seen: dict[tuple[str, str, str], int] = {}
         self._dropped = 0
-        self._busy = threading.local()
-        self._hearers: dict[str, Callable[..., None]] = {
+        self._thread = threading.local()
+        self._handlers: dict[str, Callable[..., None]] = {
             "socket.__new__": self._socket,
             "socket.connect": self._connect,
             "socket.getaddrinfo": self._look_up,
@@ -50,27 +50,27 @@ class Confession:
             "resource.setrlimit": lambda *_: self._add("tried", "prlimit64", "itself"),
         }
         if plan.observe == "files":
-            self._hearers |= {"open": self._open, "os.listdir": self._list, "os.scandir": self._list}
-        sys.addaudithook(self._hear)
+            self._handlers |= {"open": self._open, "os.listdir": self._list, "os.scandir": self._list}
+        sys.addaudithook(self._handle)
 
     def take(self) -> Claims:
-        """What was heard since this was last asked."""
+        """Return the report since the last `take`."""
         if not self._seen and not self._dropped:
-            return _UNHEARD
+            return _EMPTY
         seen, self._seen = self._seen, {}
         dropped, self._dropped = self._dropped, 0
         return Claims([Claim(*key, count) for key, count in list(seen.items())[: wire.MAX_CLAIMS]], dropped)
 
-    def _hear(self, event: str, args: tuple[Any, ...]) -> None:
-        hearer = self._hearers.get(event)
-        if hearer is None or getattr(self._busy, "hearing", False):
+    def _handle(self, event: str, args: tuple[Any, ...]) -> None:
+        handler = self._handlers.get(event)
+        if handler is None or getattr(self._thread, "in_handler", False):
             return
-        self._busy.hearing = True
+        self._thread.in_handler = True
         try:
-            with contextlib.suppress(Exception):  # odd arguments; what they do is the call's own business
-                hearer(*args)
+            with contextlib.suppress(Exception):  # odd arguments: the call itself must handle them
+                handler(*args)
         finally:
-            self._busy.hearing = False
+            self._thread.in_handler = False
 
     def _add(self, kind: str, how: str = "", what: str = "") -> None:
         what = what[: wire.MAX_CLAIM].encode("utf-8", "backslashreplace").decode()[: wire.MAX_CLAIM]
@@ -180,7 +180,7 @@ class Confession:
 
 
 def _text(address: Any) -> str:
-    """A socket address as the kernel's listener writes it."""
+    """Format a socket address as the host's `address_at` does."""
     if isinstance(address, (str, bytes)):
         path = os.fsdecode(address)
         return f"unix:@{path[1:]}" if path.startswith("\0") else f"unix:{path}"

@@ -1,6 +1,6 @@
-"""An exception as bounded text, and the limit it may stand for (worker side).
+"""Describe an exception as bounded text, with the limit that may have caused it (worker side).
 
-Runs the plugin's own `__str__`, which may raise, lie or hang: all inside the call, under its limits.
+The plugin's own `__str__` runs here. It may raise, lie or hang, but it runs inside the call, under its limits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LIMIT_OF_TEXT = {(row.error,): row.by for row in REFUSALS.values() if row.error
 
 
 def failure(error: BaseException) -> Failure:
-    """What the host gets to see of `error`."""
+    """Describe `error` for the host."""
     return Failure(
         _clip(_name(error), MAX_ERROR_TYPE),
         _clip(_message(error), MAX_ERROR_MESSAGE),
@@ -30,13 +30,13 @@ def failure(error: BaseException) -> Failure:
 
 
 def limit_of(error: BaseException) -> str:
-    """Name the limit for which the kernel refuses with such an error, as verdicts do, or nothing."""
+    """Return the limit that leads to such an error, named as in verdicts, or ""."""
     if isinstance(error, MemoryError):
         return "memory"
     try:
         if type(error) is RuntimeError:
             return _LIMIT_OF_TEXT.get(error.args, "")
-    except BaseException:  # arguments of its own making
+    except BaseException:  # the plugin's own arguments may raise
         return ""
     return _LIMIT_OF_ERRNO.get(_number(error), "")
 
@@ -50,7 +50,7 @@ def _number(error: BaseException) -> int:
 
 
 def _by_hand(error: BaseException) -> bool:
-    """The traceback ends at a raise statement, and not at a call that failed."""
+    """Return true if the traceback ends at a raise statement, not at a failed call."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -65,33 +65,28 @@ def _name(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except BaseException as inner:  # SystemExit too: what the plugin raised is known, and worth a verdict
+    except BaseException as inner:  # SystemExit too: the verdict is about the first error
         return f"(its text can't be made: {_name(inner)})"
 
 
 def _traceback(error: BaseException) -> str:
-    """The traceback from the plugin's first frame on."""
+    """Return the traceback from the plugin's first stack frame on."""
     trace = error.__traceback__
-    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
         trace = trace.tb_next
     try:
-        lines = traceback.TracebackException(type(error), error, trace, limit=30).format()
-        return "".join(lines)
+        return "".join(traceback.TracebackException(type(error), error, trace, limit=30).format())
     except BaseException:
         return ""
 
 
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(_OURS)
-
-
-# Frames of the worker, of the loop it runs a coroutine in, and of a notebook cell's runner, up to the plugin's first.
+# Stack frames above the plugin's first: of the worker, of its event loop, of a notebook cell's runner.
 _OURS = (__file__.rpartition("/worker/")[0], asyncio.__path__[0], "<agentplug ")
 
 
-_name_of = type.__dict__["__name__"].__get__  # a metaclass may answer for its classes, and raise
+_name_of = type.__dict__["__name__"].__get__  # a metaclass may define `__name__`, and raise
 
 
 def _clip(text: str, most: int) -> str:
-    text = str.encode(text, "utf-8", "backslashreplace").decode("utf-8")  # not by a subclass's own way
+    text = str.encode(text, "utf-8", "backslashreplace").decode("utf-8")  # a subclass may override it
     return text if len(text) <= most else text[: most - 1] + "…"

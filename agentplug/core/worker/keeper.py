@@ -1,9 +1,9 @@
-"""The keeper: the zygote's parent, which ends what a zygote that was killed leaves running (trusted, unconfined).
+"""The keeper: the zygote's parent, which ends the processes that a killed zygote leaves (trusted, unconfined).
 
-PDEATHSIG ends workers with their zygote, but isn't inherited: children that a plugin was granted would live on. The
-keeper is the next subreaper above, so they come to it, in whatever session or group they are. It does nothing else,
-and reads nothing. Killed itself, it takes its zygote along, which tidies up in its own way: only what kills both at
-once leaves those children.
+PDEATHSIG ends workers with their zygote, but isn't inherited, so a plugin's child processes would live on. The keeper
+is the next subreaper above and becomes their parent, whatever their session or group. It does nothing else, and reads
+nothing. If the keeper is killed, the zygote ends and cleans up. Only if both are killed at once do those children
+live on.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from agentplug.core.boundary import cgroups
 from agentplug.core.boundary.remove_tree import remove_tree
 from agentplug.core.worker.barriers import libc
 
-_LOOK_S = 1.0  # at whether the host lives: PDEATHSIG would come when the one thread ends that started us
+_LOOK_S = 1.0  # poll for the host's end: PDEATHSIG would come when the thread ends that started us
 
 
 def fork_below_a_keeper(control_fd: int, scratch_root: str) -> int:
-    """Fork, and be the zygote: the keeper's pid. The process that called this becomes the keeper and never returns.
+    """Fork the zygote, and return the keeper's pid there. The calling process becomes the keeper and never returns.
 
-    Raises `OSError` where no process can be made.
+    Raises `OSError` if it can't fork.
     """
     host, keeper = os.getppid(), os.getpid()
     libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
@@ -36,7 +36,7 @@ def fork_below_a_keeper(control_fd: int, scratch_root: str) -> int:
         libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
         return keeper
     try:
-        os.close(control_fd)  # the host is to see the zygote's end, not ours
+        os.close(control_fd)  # the host must see the zygote's end, not ours
         if _outlasts(zygote, host):
             end_children()
             cgroups.remove(cgroups.of(zygote))
@@ -46,7 +46,7 @@ def fork_below_a_keeper(control_fd: int, scratch_root: str) -> int:
 
 
 def _outlasts(zygote: int, host: int) -> bool:
-    """Wait for the end of either. False if it's the host's: then we go, and the zygote sees that."""
+    """Wait for the end of either. Return false if the host ends first: then we exit, and the zygote notices."""
     while True:
         with contextlib.suppress(ChildProcessError):
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
@@ -58,7 +58,7 @@ def _outlasts(zygote: int, host: int) -> bool:
 
 
 def end_children() -> None:
-    """Kill and reap all that lives below this subreaper, until none is left."""
+    """Kill and reap all children of this subreaper, until none is left."""
     with contextlib.suppress(ChildProcessError):
         while True:
             with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:

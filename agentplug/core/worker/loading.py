@@ -1,6 +1,6 @@
-"""From bytes to a plugin (worker side, after confinement): serve modules from memory, find the class, check it.
+"""Load a plugin from bytes (worker side, after confinement): serve modules from memory, find the class, check it.
 
-No file is read for a module that the host sent, so what was verified is what runs, and no .pyc comes near it.
+No file and no .pyc is read for a module that the host sent, so the verified bytes are what runs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from agentplug.core.boundary.frames import (
 
 
 class CannotLoad(Exception):
-    """There is no plugin in these bytes. `reason` is not_found, contract or syntax."""
+    """The bytes hold no plugin. `reason` is not_found, contract or syntax."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message[:4_000])
@@ -40,7 +40,7 @@ class CannotLoad(Exception):
 
 
 class _MemoryLoader(importlib.abc.InspectLoader):
-    """Runs modules out of the bytes that came with the plugin."""
+    """Imports modules from the bytes that came with the plugin."""
 
     def __init__(self, modules: list[ModuleBytes]) -> None:
         self._modules = {module.name: module for module in modules}
@@ -78,17 +78,17 @@ class _MemoryLoader(importlib.abc.InspectLoader):
 
 
 def load(request: Load, descriptors: Sequence[int] = ()) -> tuple[Any, Loaded]:
-    """The plugin and what it says of itself. Raises `CannotLoad`, or whatever the plugin's own code raises.
+    """Return the plugin and its description. Raises `CannotLoad`, and any error of the plugin's own code.
 
-    `descriptors` came with the request: the sealed memory of pinned files.
+    `descriptors` are the sealed memory of pinned files.
     """
     os.environ.update(request.env)
     if request.pickled:
-        found = cloudpickle.loads(request.pickled)  # made by the host from an object of the user's
-        plugin = found() if isinstance(found, type) else found
+        plugin = cloudpickle.loads(request.pickled)  # made by the host from an object of the user's
+        plugin = plugin() if isinstance(plugin, type) else plugin
     else:
         for sent in request.modules:
-            sys.modules.pop(sent.name, None)  # a preloaded module of that name isn't what was verified
+            sys.modules.pop(sent.name, None)  # a preloaded module of that name wasn't verified
         if request.pinned is not None:
             from agentplug.core.worker.pinned_imports import PinnedFinder
 
@@ -101,9 +101,9 @@ def load(request: Load, descriptors: Sequence[int] = ()) -> tuple[Any, Loaded]:
 
 def _plugin_class(module: ModuleType, attribute: str) -> type:
     if attribute:
-        found = module.__dict__.get(attribute)
-        if isinstance(found, type):
-            return found
+        value = module.__dict__.get(attribute)
+        if isinstance(value, type):
+            return value
         raise CannotLoad(
             "not_found",
             f"module {module.__name__} has no class {attribute!r}; it defines {_listed(_classes(module))}",
@@ -125,7 +125,7 @@ def _plugin_class(module: ModuleType, attribute: str) -> type:
 
 
 def _classes(module: ModuleType) -> list[type]:
-    """The concrete classes that the module itself defines."""
+    """Return the concrete classes that the module itself defines."""
     return [
         value
         for value in list(module.__dict__.values())
@@ -142,7 +142,7 @@ def _listed(classes: list[type]) -> str:
 
 
 def check_contract(plugin: Any) -> Loaded:
-    """What an object that keeps the contract of `AgentPlugin` says of itself. Raises `CannotLoad` for another."""
+    """Check `plugin` against the contract of `AgentPlugin`, and return its description. Raises `CannotLoad`."""
     problems = []
     name, version = getattr(plugin, "name", None), getattr(plugin, "version", None)
     if not isinstance(name, str) or not name or len(name) > MAX_NAME:
@@ -162,13 +162,13 @@ def check_contract(plugin: Any) -> Loaded:
         problems.append("asks must be a dict of rights")
     if problems:
         raise CannotLoad("contract", f"{type(plugin).__name__} isn't an agent plugin: {'; '.join(problems)}")
-    told = {str(k)[:40]: str(v)[:40] for k, v in list(hooks.items())[:32]}
+    hook_kinds = {str(k)[:40]: str(v)[:40] for k, v in list(hooks.items())[:32]}
     asked = None if asks is None else {str(k)[:40]: _asked(v) for k, v in list(asks.items())[:32]}
-    return Loaded(str(name), str(version), told, asked)
+    return Loaded(str(name), str(version), hook_kinds, asked)
 
 
 def _asked(value: Any) -> Asked:
-    """A right's value as pins have it."""
+    """Convert a right's value to its form in pins."""
     if isinstance(value, (list, tuple, dict)):
         return sorted(map(_item, list(value)[:MAX_ASKED]), key=lambda item: (isinstance(item, str), item))
     return _item(value)

@@ -1,9 +1,8 @@
-"""Imports out of sealed memory that the host verified (worker side).
+"""Import modules from sealed memory that the host verified (worker side).
 
-The modules of a pinned closure come from here and from nowhere else: what a closure's packages don't hold isn't
-there, whatever lies on the disk. Beside them there are the standard library, in its own place alone, and what workers
-themselves are made of; an installed package that isn't a part of the closure can't be imported. Source is compiled
-from the verified bytes, bytecode isn't looked for, and shared objects are loaded from sealed memory of their own.
+The modules of a pinned closure come only from here, whatever is on the disk. Besides them, only the standard library,
+in its own place, and the worker's own modules can be imported, no other installed package. Source is compiled from
+the verified bytes, bytecode is never read, and shared objects are loaded from sealed memory of their own.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _MISSING = re.compile(r"(\S+): cannot open shared object file")
 
 
 class PinnedFinder(importlib.abc.MetaPathFinder):
-    """Finds the modules of a closure in `files`; `descriptors` are those that came with it."""
+    """Finds the modules of a closure in `files`; `descriptors` came with it."""
 
     def __init__(self, files: PinnedFiles, descriptors: Sequence[int]) -> None:
         self._archive = descriptors[0]
@@ -42,13 +41,13 @@ class PinnedFinder(importlib.abc.MetaPathFinder):
         self.folders = {folder for path in (*self._files, *self._objects) for folder in _folders(path, files.sites)}
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> Any:
-        """The spec of a pinned module; None for what others may find. Raises `ModuleNotFoundError` for the rest."""
+        """Return the spec of a pinned module; None leaves it to other finders. Raises `ModuleNotFoundError`."""
         top = name.partition(".")[0]
         if top not in self._tops:
             if top in self._beside:
                 return None
-            if top in sys.stdlib_module_names and (found := _standard(name, path)) is not None:
-                return found
+            if top in sys.stdlib_module_names and (spec := _standard(name, path)) is not None:
+                return spec
             raise ModuleNotFoundError(
                 f"No module named {name!r} in what is pinned: {top!r} is neither in the standard library nor in the "
                 "pinned closure; declare it as a dependency and pin the plugin anew",
@@ -56,8 +55,8 @@ class PinnedFinder(importlib.abc.MetaPathFinder):
             )
         last = name.rpartition(".")[2]
         for folder in self._sites if path is None else path:
-            if (found := self._in(f"{folder}/{last}", name)) is not None:
-                return found
+            if (spec := self._in(f"{folder}/{last}", name)) is not None:
+                return spec
         portions = [f"{folder}/{last}" for folder in (self._sites if path is None else path)]
         if portions := [portion for portion in portions if portion in self.folders]:
             spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
@@ -66,7 +65,7 @@ class PinnedFinder(importlib.abc.MetaPathFinder):
         raise ModuleNotFoundError(f"No module named {name!r} in what is pinned", name=name)
 
     def _in(self, place: str, name: str) -> Any:
-        """As a directory's finder looks: a package, then a shared object, then a source file."""
+        """Find a module in the order of importlib: a package, then a shared object, then a source file."""
         for stem, is_package in ((f"{place}/__init__", True), (place, False)):
             for suffix in importlib.machinery.EXTENSION_SUFFIXES:
                 if (path := f"{stem}{suffix}") in self._objects:
@@ -83,7 +82,7 @@ class PinnedFinder(importlib.abc.MetaPathFinder):
         return spec
 
     def read(self, path: str) -> bytes:
-        """The bytes of a pinned file. Raises `FileNotFoundError`."""
+        """Return the bytes of a pinned file. Raises `FileNotFoundError`."""
         if path not in self._files:
             raise FileNotFoundError(2, "No such file in what is pinned", path)
         offset, size = self._files[path]
@@ -95,36 +94,36 @@ class PinnedFinder(importlib.abc.MetaPathFinder):
         return b"".join(parts)
 
     def names_in(self, folder: str) -> list[str]:
-        """What a pinned directory holds."""
+        """Return the names in a pinned directory."""
         whole = f"{folder}/"
         below = [path[len(whole) :] for path in (*self._files, *self._objects) if path.startswith(whole)]
         return sorted({path.partition("/")[0] for path in below})
 
     def is_file(self, path: str) -> bool:
-        """Whether there is a pinned file at `path`."""
+        """Return true if `path` is a pinned file."""
         return path in self._files
 
     def place_of(self, path: str) -> str:
-        """Where dlopen(3) finds the sealed memory of a shared object. The descriptor stays open: its number is what
-        the loader knows it by."""
+        """Return the path for dlopen(3) of a shared object's sealed memory. The loader identifies it by this path, so
+        the descriptor stays open."""
         return f"/proc/self/fd/{self._objects[path]}"
 
     def library(self, name: str) -> str | None:
-        """The path of the pinned shared object that another one asks for by `name`."""
+        """Return the path of the pinned shared object `name`, which another one needs."""
         return next((path for path in self._objects if path.endswith(f"/{name}")), None)
 
 
 def _standard(name: str, path: Sequence[str] | None) -> Any:
-    """The spec of a module of the standard library. Its name isn't enough: what this system lacks, such as `winreg`,
-    or what comes before it on the path, would be any file that lies there."""
+    """Return the spec of a standard library module, from its own place only: for one that this system lacks, such as
+    `winreg`, any file on the path would be taken."""
     for finder in (importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter):
-        if (found := finder.find_spec(name, path)) is not None:
-            return found
+        if (spec := finder.find_spec(name, path)) is not None:
+            return spec
     return importlib.machinery.PathFinder.find_spec(name, _STANDARD if path is None else path)
 
 
 class _SourceLoader(importlib.abc.InspectLoader):
-    """Compiles one pinned file; bytecode isn't looked for."""
+    """Compiles one pinned file; bytecode is never read."""
 
     def __init__(self, finder: PinnedFinder, path: str) -> None:
         self._finder = finder
@@ -159,7 +158,7 @@ class _SourceLoader(importlib.abc.InspectLoader):
 
 
 class _ObjectLoader(importlib.machinery.ExtensionFileLoader):
-    """Loads one pinned shared object, and first the pinned ones that it asks for."""
+    """Loads one pinned shared object, and first the pinned ones that it needs."""
 
     def __init__(self, finder: PinnedFinder, name: str, path: str) -> None:
         super().__init__(name, path)
@@ -179,7 +178,7 @@ class _ObjectLoader(importlib.machinery.ExtensionFileLoader):
 
 
 def _with_libraries(finder: PinnedFinder, load: Any) -> Any:
-    """`load()`, and again after each pinned library that it was missing has been loaded, by its name (SONAME)."""
+    """Call `load`, again after each pinned library that it lacked is loaded. Libraries are named by SONAME."""
     import ctypes
 
     loaded: set[str] = set()
@@ -187,8 +186,8 @@ def _with_libraries(finder: PinnedFinder, load: Any) -> Any:
         try:
             return load()
         except (ImportError, OSError) as error:
-            found = _MISSING.search(str(error))
-            path = finder.library(found[1]) if found is not None else None
+            match = _MISSING.search(str(error))
+            path = finder.library(match[1]) if match is not None else None
             if path is None or path in loaded:
                 raise
             loaded.add(path)
@@ -197,7 +196,7 @@ def _with_libraries(finder: PinnedFinder, load: Any) -> Any:
 
 
 class _Place(Traversable):
-    """A pinned file or directory, as importlib.resources walks them."""
+    """A pinned file or directory for importlib.resources."""
 
     def __init__(self, finder: PinnedFinder, path: str) -> None:
         self._finder = finder
@@ -240,7 +239,7 @@ class PinnedResources(TraversableResources):
         self._place = _Place(finder, folder)
 
     def files(self) -> Any:
-        """The package's directory."""
+        """Return the package's directory."""
         return self._place
 
 
@@ -249,7 +248,7 @@ def _resources(finder: PinnedFinder, path: str) -> Any:
 
 
 def _folders(path: str, sites: Sequence[str]) -> list[str]:
-    """The directories around `path`, up to its site."""
+    """Return the directories around `path`, up to its site."""
     folders = []
     folder = os.path.dirname(path)
     while folder not in sites and len(folder) > 1:

@@ -1,8 +1,8 @@
-"""Where a call's memory or CPU time goes, as the plugin's own process sees it (worker side).
+"""Profile a call's memory or CPU time inside the plugin's process (worker side).
 
-A claim: the profiler shares its process with the plugin, which may meddle with it. Memory is memray's word: what was
-allocated when that stood highest. CPU time is sampled by a thread of ours, which reads every thread's clock and says
-on which line it stands; one that sleeps or waits costs nothing. A profiler that fails says why, and the call goes on.
+The host doesn't trust a profile: the plugin may change it. Memory is what memray records at the peak. CPU time is
+sampled by a thread of ours, which reads the clock and the current line of every thread; one that sleeps or waits adds
+nothing. A profiler that fails says why, and the call goes on.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.frames import Plan, Profile, Site, Stack
 
 SAMPLE_S = 0.001
-"""How often the CPU is asked, at best: the sampler needs the interpreter's lock for it."""
+"""The shortest interval between two samples: each needs the interpreter's lock."""
 
 _RUNTIME = os.path.abspath(__file__).rpartition("/worker/")[0] + os.sep
 _LIBRARY = os.path.dirname(threading.__file__)
 _BOTTOMS = (threading.__file__, f"{_LIBRARY}/asyncio/", f"{_LIBRARY}/concurrent/futures/")
 _SKIPPED = "<frozen importlib"
 _MOST_STACKS = 2_000
-_MOST_TOLD = 2 * wire.MAX_STACKS  # of which those that look alike become one, or have no room
+_MOST_STACKS_SENT = 2 * wire.MAX_STACKS  # some of them merge, or don't fit
 _DEEPEST = 5_000
 _INNER = wire.MAX_DEPTH // 4
 _OUTER = wire.MAX_DEPTH - _INNER - 1
@@ -45,16 +45,16 @@ class Profiler(Protocol):
 
     @property
     def begin(self) -> Callable[..., Any]:
-        """To be called when it begins."""
+        """The function that begins the measurement."""
 
     def stop(self) -> None:
-        """End it; a second time does nothing."""
+        """End the measurement; a second call does nothing."""
 
     def stacks(self) -> tuple[list[tuple[int, int, list[Place]]], int]:
-        """Weight, count and places (outermost first) of each stack, and the weight of those that aren't told."""
+        """Return weight, count and places (outermost first) of each stack, and the weight of the omitted ones."""
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Remove the profiler's files."""
 
 
 class Profiling:
@@ -66,19 +66,19 @@ class Profiling:
         self._missing = ""
 
     def start(self) -> None:
-        """A call begins."""
+        """Begin to profile a call."""
         self._missing = ""
         try:
             memory = self._plan.profile == "memory"
             profiler: Profiler = Allocations(self._plan.scratch) if memory else Sampler()
             self._profiler = profiler
-            # In this frame: memray loses one call of every stack for each frame more that returns after its start.
+            # Called here: memray loses one call of every stack for each stack frame that returns after its start.
             profiler.begin()
         except Exception as error:
             self._fail(error)
 
     def stop(self) -> None:
-        """It has ended, however it did."""
+        """Stop profiling: the call has ended."""
         if self._profiler is not None:
             try:
                 self._profiler.stop()
@@ -86,7 +86,7 @@ class Profiling:
                 self._fail(error)
 
     def take(self) -> Profile | None:
-        """What was found since `start`; None if that wasn't called since this was last asked."""
+        """Return the profile since `start`, or None if there was no start since the last `take`."""
         profiler, self._profiler = self._profiler, None
         missing, self._missing = self._missing, ""
         kind = self._plan.profile
@@ -95,25 +95,25 @@ class Profiling:
                 if not missing:
                     return _bounded(kind, *profiler.stacks())
             except Exception as error:
-                missing = _told(error)
+                missing = _message(error)
             finally:
                 profiler.close()
         return Profile(kind, missing=missing) if missing else None
 
     def _fail(self, error: Exception) -> None:
-        self._missing = self._missing or _told(error)
+        self._missing = self._missing or _message(error)
 
 
 class Allocations:
-    """memray, which writes what it found to a file in the scratch directory: there is no other place for one."""
+    """A profiler of memory: memray, which writes to a file in the scratch directory."""
 
     def __init__(self, scratch: str) -> None:
-        memray: Any = importlib.import_module("memray")  # the zygote did it already, before any limit counted
+        memray: Any = importlib.import_module("memray")  # the zygote imported it, before any limit counted
 
         self._path = os.path.join(scratch, f".agentplug-{time.monotonic_ns()}")
         self._reader = memray.FileReader
         memray.set_log_level(logging.ERROR)  # stderr is the plugin's
-        # Aggregated: the file holds stacks and not every allocation, so that its size doesn't grow with time.
+        # Aggregated: the file holds stacks instead of allocations, so it doesn't grow with time.
         self._tracker: Any = memray.Tracker(
             destination=memray.FileDestination(self._path, overwrite=True, compress_on_exit=False),
             file_format=memray.FileFormat.AGGREGATED_ALLOCATIONS,
@@ -127,13 +127,13 @@ class Allocations:
             self._tracker = None
 
     def stacks(self) -> tuple[list[tuple[int, int, list[Place]]], int]:
-        """Of what was allocated when that stood highest: bytes, and in how many allocations."""
+        """Return the stacks at the peak: the weight is bytes, the count is allocations."""
         with self._reader(self._path) as reader:
             records = list(reader.get_high_watermark_allocation_records(merge_threads=True))
             records.sort(key=lambda record: record.size, reverse=True)
-            first, others = records[:_MOST_TOLD], records[_MOST_TOLD:]
-            told = [(record.size, record.n_allocations, _worth_showing(record.stack_trace())) for record in first]
-        return told, sum(record.size for record in others)
+            first, others = records[:_MOST_STACKS_SENT], records[_MOST_STACKS_SENT:]
+            stacks = [(record.size, record.n_allocations, _visible(record.stack_trace())) for record in first]
+        return stacks, sum(record.size for record in others)
 
     def close(self) -> None:
         """See `Profiler`."""
@@ -142,10 +142,10 @@ class Allocations:
 
 
 class Sampler:
-    """Counts the CPU time of each thread that `threading` knows against the line on which it stands."""
+    """A profiler of CPU time: adds each thread's CPU time to its current line, for threads that `threading` knows."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[tuple[CodeType | None, int], ...], list[int]] = {}
+        self._totals: dict[tuple[tuple[CodeType | None, int], ...], list[int]] = {}
         self._dropped_ns = 0
         self._failed: Exception | None = None
         self._ending = _thread.allocate_lock()
@@ -161,7 +161,7 @@ class Sampler:
         self._ended.acquire()
         _thread.start_new_thread(self._sample, ())
         self._samples = True
-        # A thread that computes keeps the interpreter's lock for so long once another one asks for it.
+        # A computing thread keeps the interpreter's lock for this long when another one asks for it.
         sys.setswitchinterval(SAMPLE_S / 2)
 
     def stop(self) -> None:
@@ -173,15 +173,15 @@ class Sampler:
             self._ended.acquire()
 
     def stacks(self) -> tuple[list[tuple[int, int, list[Place]]], int]:
-        """CPU nanoseconds, and in how many samples they were seen. Raises what ended the sampler."""
+        """Return the stacks: the weight is CPU nanoseconds, the count is samples. Raises the sampler's own error."""
         if self._failed is not None:
             raise self._failed
-        found = sorted(self._found.items(), key=lambda item: item[1][0], reverse=True)
-        told = []
-        for stack, (weight, count) in found[:_MOST_TOLD]:
+        totals = sorted(self._totals.items(), key=lambda item: item[1][0], reverse=True)
+        stacks = []
+        for stack, (weight, count) in totals[:_MOST_STACKS_SENT]:
             places = [(code.co_qualname, code.co_filename, line) if code else _GAP for code, line in stack]
-            told.append((weight, count, _worth_showing(places)))
-        return told, self._dropped_ns + sum(weight for _, (weight, _) in found[_MOST_TOLD:])
+            stacks.append((weight, count, _visible(places)))
+        return stacks, self._dropped_ns + sum(weight for _, (weight, _) in totals[_MOST_STACKS_SENT:])
 
     def close(self) -> None:
         """See `Profiler`."""
@@ -213,26 +213,26 @@ class Sampler:
         if len(stack) > wire.MAX_DEPTH:
             stack[_INNER:-_OUTER] = [(None, 0)]
         if not stack:
-            return  # the worker's own work
-        counts = self._found.get(key := tuple(stack))
+            return  # the worker's own code
+        counts = self._totals.get(key := tuple(stack))
         if counts is not None:
             counts[0] += ran_ns
             counts[1] += 1
-        elif len(self._found) < _MOST_STACKS:
-            self._found[key] = [ran_ns, 1]
+        elif len(self._totals) < _MOST_STACKS:
+            self._totals[key] = [ran_ns, 1]
         else:
             self._dropped_ns += ran_ns
 
 
 def _threads() -> list[tuple[int, int]]:
-    """The kernel's and Python's number of each thread. Python's object for the main one holds the zygote's."""
+    """Return the kernel's and Python's number of each thread. Python's main thread object has the zygote's."""
     main, pid = threading.main_thread(), os.getpid()
     numbers = [(pid if thread is main else thread.native_id, thread.ident) for thread in threading.enumerate()]
     return [(number, ident) for number, ident in numbers if number and ident]
 
 
 def _cpu_ns(number: int) -> int:
-    """A thread's CPU clock, by number and not by handle: to ask for one that has ended is an error, and no crash."""
+    """Return a thread's CPU time, by number: for an ended thread that is an error, while its handle would crash."""
     try:
         return _clock_ns((~number << 3) | 6)
     except OSError:
@@ -242,27 +242,27 @@ def _cpu_ns(number: int) -> int:
 _clock_ns = time.clock_gettime_ns
 
 
-def _worth_showing(places: Sequence[Place]) -> list[Place]:
-    """`places` (innermost first) as people read them: outermost first, without what runs a plugin or an import."""
-    shown: list[Place] = []
+def _visible(places: Sequence[Place]) -> list[Place]:
+    """Reverse `places` to outermost first, and drop the lines that run a plugin or an import."""
+    visible: list[Place] = []
     for place in places:
         if place[1].startswith(_RUNTIME):
             break
         if not place[1].startswith(_SKIPPED):
-            shown.append(place)
-    while len(shown) > 1 and shown[-1][1].startswith(_BOTTOMS):
-        shown.pop()
-    return shown[::-1]
+            visible.append(place)
+    while len(visible) > 1 and visible[-1][1].startswith(_BOTTOMS):
+        visible.pop()
+    return visible[::-1]
 
 
-def _bounded(kind: str, told: Iterable[tuple[int, int, list[Place]]], dropped: int) -> Profile:
-    """As much of it as the host takes, heaviest first; the rest in one sum."""
+def _bounded(kind: str, measurements: Iterable[tuple[int, int, list[Place]]], dropped: int) -> Profile:
+    """Build a profile within the host's bounds, heaviest stacks first; `dropped` sums the rest."""
     numbers: dict[Place, int] = {}
     sites: list[Site] = []
     stacks: list[Stack] = []
     room = _ROOM_BYTES
     full = False
-    for weight, count, places in sorted(told, key=lambda stack: stack[0], reverse=True):
+    for weight, count, places in sorted(measurements, key=lambda stack: stack[0], reverse=True):
         if len(places) > wire.MAX_DEPTH:
             places[_OUTER:-_INNER] = [_GAP]
         cut = [_cut(place) for place in places]
@@ -289,9 +289,9 @@ def _cut(place: Place) -> Place:
 
 
 def _text(text: str) -> str:
-    """`text` as it can be sent; a name that isn't UTF-8 holds lone surrogates."""
+    """Make `text` encodable: a name that isn't UTF-8 has lone surrogates."""
     return text[:10_000].encode("utf-8", "backslashreplace").decode()
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return _text(f"{type(error).__name__}: {error}")[: wire.MAX_MISSING]

@@ -1,9 +1,8 @@
-"""A process forked ahead of its need, so that the next worker is there at once (worker side).
+"""The spare: a process forked in advance, so that the next worker starts at once (worker side).
 
-Most of a fork's cost comes after it: each page that the child writes to first is copied, and Python writes to
-hundreds before it has done anything. A spare has that behind it. It holds no right that a freshly forked child
-wouldn't hold, sees nothing of any plugin, and ends with its zygote; when a request comes it becomes that worker and
-confines itself like any other.
+Most of a fork's cost comes after it: each page is copied when the child first writes to it, and Python writes to
+hundreds at once. A spare has done that already. It has no right that a freshly forked child lacks, sees nothing of
+any plugin, and ends with its zygote. When a request comes, it becomes that worker and confines itself like any other.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _PATIENCE_S = 2.0
 
 
 def wait(sock: socket.socket) -> tuple[bytes, list[int]]:
-    """Rehearse, then wait for the request and its descriptors. Ends the process when it isn't needed any more."""
+    """Rehearse, then wait for the request and its descriptors. Exits if the zygote hangs up."""
     die_with_parent()
     with contextlib.suppress(Exception):
         _rehearse()
@@ -43,10 +42,9 @@ def wait(sock: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def hand_over(sock: socket.socket, message: bytes, fds: list[int]) -> bool:
-    """Give the spare at the other end of `sock` its request (in the zygote). True if the spare took it.
+    """Send the spare at the other end of `sock` its request (in the zygote). Return true if the spare took it.
 
-    A spare that was killed may be there for a while yet, on a busy machine, and leave unread what it was sent: only
-    its answer tells.
+    A killed spare may linger on a busy machine and never read the request, so it has to answer.
     """
     sock.settimeout(_PATIENCE_S)
     try:
@@ -57,7 +55,7 @@ def hand_over(sock: socket.socket, message: bytes, fds: list[int]) -> bool:
 
 
 def _rehearse() -> None:
-    """Go once through what a worker will do, as far as it leaves no trace: it touches the pages, and that is all."""
+    """Run what a worker will run, as far as it leaves no trace, so that the pages are copied."""
     limits.address_space()
     seccomp.rehearse()
     with Ruleset(handled_net=AccessNet.CONNECT_TCP) as rules:

@@ -1,9 +1,9 @@
 """The life of one worker, from fork to exit (worker side).
 
-It confines itself, says so, takes the plugin's bytes, and then serves one call after another: read a frame, let the
-plugin work, answer, and confirm on request that it is idle again. What it says about itself is a claim; the host
-measures. Plugins with a coroutine `process` run inside one event loop that lives as long as the worker, so that
-their background tasks go on between calls; the others run without a loop in the main thread.
+It confines itself, reports its barriers, loads the plugin, and then serves one call after another: read a frame, run
+the plugin, reply, and confirm on request that it is idle again. The host trusts nothing that it says about itself.
+Plugins with a coroutine `process` run inside one event loop that lives as long as the worker, so that their
+background tasks go on between calls; the others run without a loop in the main thread.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from agentplug.core.worker import loading
 from agentplug.core.worker.barriers import confine
 
 if TYPE_CHECKING:
-    from agentplug.core.worker.audit_hook import Confession
+    from agentplug.core.worker.audit_hook import AuditHook
     from agentplug.core.worker.profiling import Profiling
 
 _METHODS = {wire.PROCESS: "process", wire.INITIALIZE: "initialize", wire.ON_MESSAGE: "on_message"}
 
 
 def main(plan: Plan) -> None:
-    """Be a worker. Runs in a child that the zygote forked, with the channel at `CHANNEL_FD`; never returns."""
+    """Run a worker, in a child that the zygote forked, with the channel at `CHANNEL_FD`. Never returns."""
     reports = confine(plan)
     _clean_streams()
     sock = socket.socket(fileno=CHANNEL_FD)
-    worker = _Worker(sock, plan)  # before the greeting, from which on memory counts as the plugin's
+    worker = _Worker(sock, plan)  # before the greeting: afterwards memory counts as the plugin's
     hello = wire.Hello(wire.PROTOCOL, reports)
     write_frame(sock, pack(wire.HELLO, 0, wire.encode_body(hello)))
     signal.signal(signal.SIGINT, worker.on_interrupt)
@@ -54,7 +54,7 @@ def main(plan: Plan) -> None:
 
 
 def _clean_streams() -> None:
-    """Fresh text streams on the pipes: the zygote's were made for /dev/null."""
+    """Open new text streams on the pipes: the zygote's were made for /dev/null."""
     out, err = (
         open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
         for fd in (1, 2)
@@ -68,14 +68,14 @@ def _flush() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     except Exception:
-        return  # the plugin put something else there
+        return  # the plugin replaced it
 
 
 class _Worker:
     def __init__(self, sock: socket.socket, plan: Plan) -> None:
         self._sock = sock
         self._plan = plan
-        self._confession: Confession | None = None
+        self._audit_hook: AuditHook | None = None
         self._profiling = _profiling(plan)
         self._frames = FrameSource(sock)
         self._plugin: Any = None
@@ -111,7 +111,7 @@ class _Worker:
         return self._frames.next()
 
     async def _next_frame_async(self) -> Frame | None:
-        """The next frame; while the plugin has tasks or threads of its own, the loop goes on turning for them."""
+        """Return the next frame; run the loop meanwhile if the plugin has tasks or threads of its own."""
         assert self._loop is not None
         while (self._has_tasks or threading.active_count() > 1) and not self._frames.waiting:
             if len(asyncio.all_tasks(self._loop)) == 1 and threading.active_count() == 1:
@@ -147,9 +147,9 @@ class _Worker:
         try:
             request = wire.decode_load(frame.structure)
             if request.claims is not None:
-                from agentplug.core.worker.audit_hook import Confession  # where no kernel tells of refused calls
+                from agentplug.core.worker.audit_hook import AuditHook  # where no kernel tells of refused calls
 
-                self._confession = Confession(self._plan, request.claims)
+                self._audit_hook = AuditHook(self._plan, request.claims)
             self._plugin, loaded = loading.load(request, descriptors)
             answer = pack(wire.LOADED, frame.call, wire.encode_body(loaded))
         except loading.CannotLoad as problem:
@@ -161,16 +161,16 @@ class _Worker:
         self._answer(answer)
 
     def _answer(self, answer: list[Any]) -> None:
-        """Send it, behind a report of what the plugin tried and a profile if there are any to make."""
-        claims = self._confession.take() if self._confession is not None else None
+        """Send the report of refused calls and the profile, if any, then `answer`."""
+        claims = self._audit_hook.take() if self._audit_hook is not None else None
         if claims is not None and (claims.told or claims.dropped):
-            self._tell(wire.CLAIMS, claims, answer)
+            self._send_report(wire.CLAIMS, claims, answer)
         if self._profiling is not None and (profile := self._profiling.take()) is not None:
-            self._tell(wire.PROFILE, profile, answer)
+            self._send_report(wire.PROFILE, profile, answer)
         write_frame(self._sock, answer)
 
-    def _tell(self, kind: int, body: object, answer: list[Any]) -> None:
-        """Send what belongs to the call that `answer` answers."""
+    def _send_report(self, kind: int, body: object, answer: list[Any]) -> None:
+        """Send `body` for the call that `answer` answers."""
         call = wire.HEADER.unpack_from(answer[0])[3]
         write_frame(self._sock, pack(kind, call, wire.encode_body(body)))
 
@@ -199,19 +199,19 @@ class _Worker:
         except values.Unserializable as misfit:
             body = wire.Misfit(misfit.type[:200], misfit.where[:1_000])
             return pack(wire.UNSERIALIZABLE, frame.call, wire.encode_body(body))
-        except BaseException as error:  # SystemExit and a forged CancelledError among them: the plugin raised
+        except BaseException as error:  # the plugin's, even SystemExit or a forged CancelledError
             return pack(wire.ERROR, frame.call, wire.encode_body(reporting.failure(error)))
         finally:
             self._in_call = False
             if self._profiling is not None:
-                self._profiling.stop()  # if an interrupt came while it was about to
+                self._profiling.stop()  # an interrupt may have prevented the first stop
             if self._main is not None:
                 while self._main.cancelling():
                     self._main.uncancel()
             _flush()
 
     def _finish(self, result: Any) -> Any:
-        """The result of a coroutine of a plugin that otherwise works without a loop."""
+        """Run a coroutine of a plugin that otherwise works without a loop."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         return self._loop.run_until_complete(_awaited(result))
@@ -224,11 +224,11 @@ class _Worker:
                 await result if self._main is not None else self._finish(result)
 
     def on_interrupt(self, signum: int, frame: object) -> None:
-        """SIGINT: end the running call. Between calls there is nothing to end."""
+        """Handle SIGINT: end the running call, if any."""
         if not self._in_call:
             return
         if self._main is not None and self._loop is not None and asyncio.current_task(self._loop) is None:
-            # It waits inside the loop, which an exception raised here would end, and which has to be woken.
+            # The call waits in the loop: an exception here would end the loop, which must be woken instead.
             self._loop.call_soon_threadsafe(self._main.cancel)
         else:
             raise KeyboardInterrupt
@@ -252,6 +252,6 @@ async def _awaited(result: Any) -> Any:
 
 
 def _run_without_loop(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine that never really waits."""
+    """Run a coroutine that never waits."""
     with contextlib.suppress(StopIteration):
         coroutine.send(None)

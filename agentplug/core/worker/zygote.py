@@ -1,8 +1,8 @@
 """The zygote: a warm, single-threaded interpreter that forks workers (a process of its own, trusted, unconfined).
 
-It takes spawn requests off one socket, forks, reports pids and exits, ends whatever a dead worker left running,
-wipes scratch directories, and ends itself with everything below it when that socket closes, or its `keeper` ends:
-when its host ends, however that happens. It reads nothing that comes from a worker.
+It takes spawn requests from one socket, forks, reports pids and exits, ends processes that an ended worker left, and
+wipes scratch directories. It ends with all its children when that socket closes or its `keeper` ends: when its host
+ends, in whatever way. It reads nothing that comes from a worker.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 import traceback
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import landlockpy
 import msgspec
@@ -35,9 +35,9 @@ from agentplug.core.worker.barriers import environment, libc, seccomp
 from agentplug.core.worker.keeper import end_children, fork_below_a_keeper
 from agentplug.core.worker.worker import main as worker_main
 
-_FOR_VALUES = ("decimal", "uuid")  # the codec needs them as soon as a value isn't plain; a worker would take 4 ms
-_LULL_MS = 30  # a spare is forked when the workers that were asked for have got going
-_SWEEP_S = 2.0  # then the rest waits for the next turn: a process deep in the kernel takes its time to die
+_FOR_VALUES = ("decimal", "uuid")  # the codec imports them for some values, which takes a worker 4 ms
+_LULL_MS = 30  # a spare is forked once the requested workers have started
+_SWEEP_S = 2.0  # then the next turn goes on: a process may take long to die in the kernel
 
 
 def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
@@ -57,7 +57,7 @@ def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
     environment.forget()
     gc.collect()
     gc.freeze()
-    libc.trim_heap()  # importing left some; a worker that filled it first would seem to take less than it does
+    libc.trim_heap()  # a worker that fills free memory would seem to use less than it does
     zygote = _Zygote(control, scratch_root, keeper)
     try:
         zygote.serve()
@@ -66,7 +66,7 @@ def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
 
 
 class _Child(NamedTuple):
-    """A worker, or the janitor of a dead one."""
+    """A worker, or the janitor of an ended one."""
 
     token: int
     scratch: str
@@ -90,10 +90,10 @@ class _Zygote:
         self._waker = waker
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGCHLD)  # not SIGKILL any more: there is something to tidy up
+        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGCHLD)  # no longer SIGKILL: there is something to clean up
 
     def serve(self) -> None:
-        self._tell(ZygoteNews("ready", pid=os.getpid()))
+        self._send_news(ZygoteNews("ready", pid=os.getpid()))
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
@@ -109,7 +109,7 @@ class _Zygote:
                         self._wake.recv(4096)
             self._reap()
             if os.getppid() != self._keeper:
-                return  # it ends with the host, of whose end of the socket some child may hold a copy
+                return  # the host has ended; the socket may stay open, since a child of the host's may have a copy
 
     # ------------------------------------------------------------------ spawn
 
@@ -124,13 +124,13 @@ class _Zygote:
         try:
             os.mkdir(scratch, 0o700)
             if not seccomp.compile_ahead(request.plan):
-                self._dismiss_spare()  # forked before this, it would have to compile them too
+                self._dismiss_spare()  # it was forked before this, and lacks the filters
             pid = self._use_spare(message, cgroup, fds) or os.fork()
         except OSError as error:
             cgroups.remove(cgroup)
             with contextlib.suppress(OSError):
                 os.rmdir(scratch)
-            self._tell(ZygoteNews("refused", request.token, status=f"{error.strerror}"))
+            self._send_news(ZygoteNews("refused", request.token, status=f"{error.strerror}"))
         else:
             if pid == 0:
                 self._become_worker(request, scratch, cgroup, fds)
@@ -145,20 +145,20 @@ class _Zygote:
         return True
 
     def _use_spare(self, message: bytes, cgroup: list[str], fds: list[int]) -> int:
-        """Make the spare that worker: its pid, or 0 if there is none."""
+        """Make the spare that worker. Return its pid, or 0 if there is none."""
         if self._spare is None:
             return 0
         (pid, sock), self._spare = self._spare, None
         with sock:
             if spare.hand_over(sock, msgspec.msgpack.encode((message, cgroup)), fds):
                 return pid
-        with contextlib.suppress(ProcessLookupError):  # somebody killed it, or stopped it
+        with contextlib.suppress(ProcessLookupError):  # it was killed or stopped
             os.kill(pid, signal.SIGKILL)
         return 0
 
     def _dismiss_spare(self) -> None:
         if self._spare is not None:
-            self._spare[1].close()  # it ends itself then
+            self._spare[1].close()  # then it exits
             self._spare = None
 
     def _make_spare(self) -> None:
@@ -170,7 +170,7 @@ class _Zygote:
                 pid = os.fork()
             except OSError:
                 ours.close()
-                return  # the next worker is forked when it is asked for, or refused
+                return  # the next request forks, or is refused
             if pid == 0:
                 ours.close()
                 self._be_spare(theirs)
@@ -210,8 +210,8 @@ class _Zygote:
     def _reap(self) -> None:
         ended = []
         with contextlib.suppress(ChildProcessError):
-            while (found := os.wait4(-1, os.WNOHANG))[0]:
-                pid, status, usage = found
+            while (result := os.wait4(-1, os.WNOHANG))[0]:
+                pid, status, usage = result
                 if pid in self._workers:
                     child = self._workers.pop(pid)
                     oom = cgroups.out_of_memory(child.cgroup)
@@ -219,19 +219,19 @@ class _Zygote:
                     news = ZygoteNews("exited", child.token, pid, text, usage.ru_utime, usage.ru_stime, oom)
                     ended.append((child, news))
                 elif pid in self._janitors:
-                    self._tell(ZygoteNews("wiped", self._janitors.pop(pid).token))
+                    self._send_news(ZygoteNews("wiped", self._janitors.pop(pid).token))
                 elif self._spare is not None and pid == self._spare[0]:
-                    self._dismiss_spare()  # somebody killed it
+                    self._dismiss_spare()  # it was killed
         self._end_orphans()
         for child, news in ended:
-            self._tell(news)
+            self._send_news(news)
             self._wipe(child)
 
     def _end_orphans(self) -> None:
-        """End what dead workers left running, which may go on forking meanwhile: until none is found.
+        """End the processes that ended workers left, until there is none: they may fork meanwhile.
 
-        A worker is the subreaper of its own descendants, so whoever comes to us has lost its worker. A process with
-        SIGKILL pending can't fork any more: each sweep leaves fewer.
+        A worker is the subreaper of its descendants, so a process that becomes our child has lost its worker. With
+        SIGKILL pending it can't fork, so each sweep leaves fewer.
         """
         until_s = time.monotonic() + _SWEEP_S
         while (orphans := self._orphans()) and time.monotonic() < until_s:
@@ -243,7 +243,7 @@ class _Zygote:
                     os.waitpid(pid, os.WNOHANG)
 
     def _orphans(self) -> list[int]:
-        """Children of this subreaper that it didn't fork itself."""
+        """Return the children of this subreaper that it didn't fork itself."""
         ours = {*self._workers, *self._janitors, self._spare[0] if self._spare is not None else 0}
         with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
             children = [int(pid) for pid in file.read().split()]
@@ -255,10 +255,10 @@ class _Zygote:
             os.rmdir(child.scratch)
         except OSError:
             try:
-                janitor = os.fork()  # a plugin may have left thousands of files; spawning goes on meanwhile
-            except OSError:  # too many processes: then spawning waits
+                janitor = os.fork()  # removing thousands of files must not delay spawning
+            except OSError:  # too many processes: remove them here
                 remove_tree(child.scratch)
-                self._tell(ZygoteNews("wiped", child.token))
+                self._send_news(ZygoteNews("wiped", child.token))
                 return
             if janitor == 0:
                 with contextlib.suppress(BaseException):
@@ -266,23 +266,23 @@ class _Zygote:
                 os._exit(0)
             self._janitors[janitor] = child
         else:
-            self._tell(ZygoteNews("wiped", child.token))
+            self._send_news(ZygoteNews("wiped", child.token))
 
     def end_everything(self) -> None:
-        """Kill and reap all that lives below, and leave no directory."""
+        """Kill and reap all children, and remove all directories."""
         signal.set_wakeup_fd(-1)
         end_children()
         for child in self._workers.values():
             cgroups.remove(child.cgroup)
         remove_tree(self._scratch_root)
 
-    def _tell(self, news: ZygoteNews) -> None:
-        with contextlib.suppress(OSError):  # the host is gone: the next poll will say so
+    def _send_news(self, news: ZygoteNews) -> None:
+        with contextlib.suppress(OSError):  # the host is gone: the next poll shows it
             self._control.send(msgspec.msgpack.encode(news))
 
 
 def _above(fds: list[int], least: int) -> list[int]:
-    """Copies of `fds` at numbers that the fixed targets don't reach."""
+    """Duplicate `fds` at numbers above the fixed targets."""
     return [fcntl.fcntl(fd, fcntl.F_DUPFD, least) for fd in fds]
 
 
@@ -294,9 +294,3 @@ def _status_text(status: int) -> str:
         except ValueError:
             return f"signal {number}"
     return f"exit {os.waitstatus_to_exitcode(status)}"
-
-
-def bootstrap(arguments: list[Any]) -> None:
-    """Start from the launcher's command line: control descriptor, scratch directory, preloaded modules."""
-    control_fd, scratch_root, preload = arguments
-    main(control_fd, scratch_root, preload)

@@ -1,1 +1,1 @@
-"""Refused system calls (host): the kernel tells of them, the host answers them and writes them down as events."""
+"""Refused system calls (host): the kernel reports them, the host answers them and records them as events."""

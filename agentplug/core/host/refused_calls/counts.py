@@ -1,4 +1,4 @@
-"""Refused calls as events (host): each once, with its count, and so many and no more."""
+"""Count refused calls (host): one event for each distinct call, up to a bound."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _MOST = 500
 
 
 class RefusedCalls:
-    """Refused calls during one call, or between two. One that comes again adds to the count of the first's event."""
+    """Refused calls during one call, or between two. A repeated one adds to the count of its event."""
 
     def __init__(self, emit: Callable[[str, dict[str, Any]], None]) -> None:
         self._emit = emit
         self._details: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def add(self, kind: str, detail: dict[str, Any]) -> None:
-        """Emit it as an event, or count it."""
+        """Emit a refused call as an event, or count a repeated one."""
         key = (kind, *detail.values())
         if key not in self._details and len(self._details) >= _MOST:
             kind, detail = "dropped", {"what": "attempts"}

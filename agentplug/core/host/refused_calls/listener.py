@@ -1,6 +1,6 @@
-"""Listen to the refused calls of one worker (host): each is an event of the call under way, or between calls.
+"""Listen to the refused calls of one worker (host): each is an event of the current call, or between calls.
 
-The worker's lock guards it. If there are very many, the listener pauses: the worker waits, not the host.
+The worker's lock guards the listener. If there are very many, it pauses, so that the worker waits and not the host.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ _PAUSE_NS = 10_000_000
 
 
 class Listener:
-    """A listener to one worker, from its greeting on. `on_pause` is called when it pauses."""
+    """A listener to one worker, from the worker's greeting on. `on_pause` is called at each pause."""
 
     def __init__(self, worker: Supervised, fd: int, policy: Policy, on_pause: Callable[[], None]) -> None:
         self._worker = worker
         self._fd = fd
         self._on_pause = on_pause
-        self._notifications = Notifications(fd, policy, worker.process.scratch, self._tell)
-        self._between_calls: RefusedCalls | None = None  # those since the last call
+        self._notifications = Notifications(fd, policy, worker.process.scratch, self._emit)
+        self._between_calls: RefusedCalls | None = None  # since the last call
         self._paused_until_ns = 0
         self._closed = False
-        self._dog = worker.process.dog
-        self._dog.listen(fd, self._answer)
+        self._watchdog = worker.process.watchdog
+        self._watchdog.listen(fd, self._answer)
 
     def begin_call(self) -> None:
-        """Begin a new count: of the refused calls that follow this call."""
+        """Begin a new count for the refused calls after this call."""
         self._between_calls = None
 
     def stays_paused(self, now_ns: int) -> bool:
-        """End the pause once it was long enough; true while it goes on, and refused calls wait."""
+        """End the pause if it is over; return true while it lasts and refused calls wait."""
         if self._paused_until_ns and now_ns > self._paused_until_ns:
             self._paused_until_ns = 0
-            self._dog.listen(self._fd, self._answer)
+            self._watchdog.listen(self._fd, self._answer)
         return self._paused_until_ns != 0
 
     def dispose(self) -> None:
-        """Listen no more, and let go of the descriptor."""
-        self._dog.ignore(self._fd)
+        """Stop listening, and close the descriptor."""
+        self._watchdog.ignore(self._fd)
         self.abandon()
 
     def abandon(self) -> None:
-        """Let go of our copy, in a forked child of the host. The watchdog's epoll is the parent's."""
+        """Close our copy, in a forked child of the host. The watchdog's epoll is the parent's."""
         self._closed = True
         self._notifications.close()
 
@@ -61,20 +61,20 @@ class Listener:
             if self._closed:
                 return
             if not self._notifications.answer():
-                self._dog.ignore(self._fd)
+                self._watchdog.ignore(self._fd)
             elif self._notifications.too_many:
-                self._dog.ignore(self._fd)
+                self._watchdog.ignore(self._fd)
                 self._paused_until_ns = time.perf_counter_ns() + _PAUSE_NS
                 self._on_pause()
 
-    def _tell(self, kind: str, **detail: Any) -> None:
+    def _emit(self, kind: str, **detail: Any) -> None:
         exchange = self._worker.exchange
         if exchange is not None and not exchange.done:
             exchange.emit_counted(kind, detail)
             return
         if self._between_calls is None:
-            self._between_calls = RefusedCalls(self._tell_event)
+            self._between_calls = RefusedCalls(self._emit_between_calls)
         self._between_calls.add(kind, detail)
 
-    def _tell_event(self, kind: str, detail: dict[str, Any]) -> None:
+    def _emit_between_calls(self, kind: str, detail: dict[str, Any]) -> None:
         self._worker.report(Event(0.0, kind, detail))

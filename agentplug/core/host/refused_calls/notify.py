@@ -1,8 +1,8 @@
-"""Answer the system calls that a worker's filter holds up, and tell of them (host): seccomp_unotify(2).
+"""Answer the system calls that a worker's filter suspends, and emit them as events (host): seccomp_unotify(2).
 
 Each watched system call waits until it is answered here, on the watchdog's thread. Nothing that a policy doesn't
-grant is ever let through: a refused call gets its error from us, and what is only told of goes on to the kernel's
-other barriers. Text behind a pointer may be changed while we look, so it serves to tell, never to decide.
+grant is ever let through: a refused call gets its error from us, and an observed one goes on to the kernel's other
+barriers. A plugin may change text behind a pointer while we read it, so that is for events and decides nothing.
 """
 
 from __future__ import annotations
@@ -33,30 +33,27 @@ from agentplug.core.host.refused_calls.syscall_text import (
 )
 
 _AT_ONCE = 16
-_QUICK = 256  # so many a second are answered as they come; beyond that, a few every 10 ms
+_QUICK = 256  # answers a second; beyond that, a few every 10 ms
 _SECOND_NS = 1_000_000_000
-_NSCD = "unix:/var/run/nscd/socket"  # the C library asks there for every user's name
+_NSCD = "unix:/var/run/nscd/socket"  # the C library looks up users there
 
 
 class Notifications:
-    """The notifications that one worker's filter sends to its listener. The worker's lock guards them.
+    """The notifications of one worker's filter, guarded by its lock. `emit` gets kind and detail of each event."""
 
-    `tell` takes the kind and the detail of an event for each.
-    """
-
-    def __init__(self, fd: int, policy: Policy, scratch: str, tell: Callable[..., None]) -> None:
+    def __init__(self, fd: int, policy: Policy, scratch: str, emit: Callable[..., None]) -> None:
         resolve(seccompy.supported)
         self._listener = Listener(fd)
         self._policy = policy
         self._scratch = scratch
-        self._tell = tell
+        self._emit = emit
         self._ready = select.poll()
         self._ready.register(fd, select.POLLIN)
         self._second_ns = 0
         self._answered = 0
 
     def answer(self) -> bool:
-        """Answer what is waiting, within bounds; False when there will never be more."""
+        """Answer waiting calls, within bounds. Return false when there will never be more."""
         for _ in range(_AT_ONCE):
             events = self._ready.poll(0)
             if not events:
@@ -64,93 +61,93 @@ class Notifications:
             if not events[0][1] & select.POLLIN:
                 return False
             self._answered += 1
-            with contextlib.suppress(SeccompError):  # it was interrupted, or died
+            with contextlib.suppress(SeccompError):  # the caller was interrupted, or died
                 self._answer(self._listener.recv())
         return True
 
     @property
     def too_many(self) -> bool:
-        """True if there are so many that answers must wait: the host has other things to do."""
+        """True if there are so many that answers must wait."""
         now_ns = time.perf_counter_ns()
         if now_ns - self._second_ns > _SECOND_NS:
             self._second_ns, self._answered = now_ns, 0
         return self._answered > _QUICK
 
     def close(self) -> None:
-        """Let go of the descriptor; whoever waits for an answer then gets ENOSYS."""
+        """Close the descriptor; calls that wait for an answer get ENOSYS."""
         self._listener.close()
 
     # ------------------------------------------------------------------ one call
 
-    def _answer(self, asked: Notification) -> None:
-        name = syscall_name(asked.nr)
+    def _answer(self, call: Notification) -> None:
+        name = syscall_name(call.nr)
         if name in watched.OPENS:
-            self._opened(asked, name)
+            self._opened(call, name)
         elif name in watched.EXECS and self._policy.processes:
-            self._tell("ran", program=file_at(asked.pid, name, asked.args)[:200])
-        elif name in watched.FORKS and self._policy.processes and not makes_namespace(name, asked.args):
-            self._tell("forked")
+            self._emit("ran", program=file_at(call.pid, name, call.args)[:200])
+        elif name in watched.FORKS and self._policy.processes and not makes_namespace(name, call.args):
+            self._emit("forked")
         elif name == "connect" and self._policy.network is not False:
-            self._connects(asked)
+            self._connects(call)
         elif name in ("sendto", "bind") and self._policy.network is True:
-            self._uses(asked, *(("connected", 4) if name == "sendto" else ("bound", 1)))
-        elif name == "socket" and self._policy.network is False and self._gave_dummy(asked):
+            self._uses(call, *(("connected", 4) if name == "sendto" else ("bound", 1)))
+        elif name == "socket" and self._policy.network is False and self._gave_dummy(call):
             return
         else:
-            self._refuse(asked, name)
+            self._refuse(call, name)
             return
-        self._listener.respond(asked.id, flags=RespFlag.CONTINUE)
+        self._listener.respond(call.id, flags=RespFlag.CONTINUE)
 
-    def _refuse(self, asked: Notification, name: str) -> None:
-        argument = describe(asked.pid, name, asked.args)
-        if self._listener.valid(asked.id) and argument != _NSCD:  # else its memory was another's
-            self._tell("tried", syscall=name, argument=argument, source="kernel")
+    def _refuse(self, call: Notification, name: str) -> None:
+        argument = describe(call.pid, name, call.args)
+        if self._listener.valid(call.id) and argument != _NSCD:  # else the text was read from another process
+            self._emit("tried", syscall=name, argument=argument, source="kernel")
         error = watched.error_of(name)
         if name in watched.FORKS and self._policy.processes:
-            error = errno.EPERM  # it asked for namespaces
-        self._listener.respond(asked.id, error=error)
+            error = errno.EPERM  # the fork asks for namespaces
+        self._listener.respond(call.id, error=error)
 
-    def _opened(self, asked: Notification, name: str) -> None:
-        path = file_at(asked.pid, name, asked.args)
-        writes = _writes(name, asked.args)
-        if path and self._listener.valid(asked.id) and (writes or not readable_by_all(path)):
+    def _opened(self, call: Notification, name: str) -> None:
+        path = file_at(call.pid, name, call.args)
+        writes = _writes(name, call.args)
+        if path and self._listener.valid(call.id) and (writes or not readable_by_all(path)):
             if path == self._scratch or path.startswith(f"{self._scratch}/"):
                 path = "$HOME" + path[len(self._scratch) :]
-            self._tell("opened", path=path, mode="write" if writes else "read")
+            self._emit("opened", path=path, mode="write" if writes else "read")
 
-    def _connects(self, asked: Notification) -> None:
-        address = address_at(asked.pid, asked.args[1], asked.args[2])
+    def _connects(self, call: Notification) -> None:
+        address = address_at(call.pid, call.args[1], call.args[2])
         ports = self._policy.network
         if isinstance(ports, tuple) and port_of(address) not in ports:
-            self._tell("tried", syscall="connect", argument=address, source="kernel")
+            self._emit("tried", syscall="connect", argument=address, source="kernel")
         elif self._policy.observe:
-            self._uses(asked, "connected", 1)
+            self._uses(call, "connected", 1)
 
-    def _uses(self, asked: Notification, kind: str, at: int) -> None:
-        address = address_at(asked.pid, asked.args[at], asked.args[at + 1])
-        protocol = protocol_of(asked.pid, asked.args[0])
-        if self._listener.valid(asked.id):
-            self._tell(kind, address=address, protocol=protocol)
+    def _uses(self, call: Notification, kind: str, at: int) -> None:
+        address = address_at(call.pid, call.args[at], call.args[at + 1])
+        protocol = protocol_of(call.pid, call.args[0])
+        if self._listener.valid(call.id):
+            self._emit(kind, address=address, protocol=protocol)
 
-    def _gave_dummy(self, asked: Notification) -> bool:
-        """Hand out a socket that leads nowhere, so that the address it is to be connected to can be told."""
-        family, kind = asked.args[0], asked.args[1]
+    def _gave_dummy(self, call: Notification) -> bool:
+        """Answer with a socket that leads nowhere, so that its connect shows the address. False if that fails."""
+        family, kind = call.args[0], call.args[1]
         if family not in _FAMILIES or kind & 0xF not in _KINDS:
             return False
         try:
             dummy = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError:
-            return False  # the host has no descriptor left to give: refused, and told
+            return False  # the host has no descriptor left: refuse the socket itself
         with dummy:
             dummy.setblocking(not kind & socket.SOCK_NONBLOCK)
             flags = os.O_CLOEXEC if kind & socket.SOCK_CLOEXEC else 0
             try:
-                self._listener.addfd(asked.id, dummy.fileno(), flags=AddFdFlag.SEND, newfd_flags=flags)
+                self._listener.addfd(call.id, dummy.fileno(), flags=AddFdFlag.SEND, newfd_flags=flags)
             except SeccompError as error:
                 if error.errno == errno.EMFILE:
-                    self._listener.respond(asked.id, error=errno.EMFILE)
+                    self._listener.respond(call.id, error=errno.EMFILE)
                     return True
-                return False  # a kernel before 5.14, or it is gone
+                return False  # a kernel before 5.14, or the caller is gone
         return True
 
 

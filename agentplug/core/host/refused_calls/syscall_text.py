@@ -1,6 +1,6 @@
-"""The telling argument of a system call, as text (host): read from the caller's registers and memory, and bounded.
+"""Describe the main argument of a system call (host): bounded text from the caller's registers and memory.
 
-Everything here comes from a plugin: it is for people to read, and escaped where it is shown.
+All of it comes from a plugin: it is only for people to read, and is escaped where it is displayed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NAMESPACES |= {0x40000000: "network", 0x2000000: "cgroup", 0x80: "time"}
 
 
 def describe(pid: int, name: str, args: tuple[int, ...]) -> str:
-    """Say what the call `name` of process `pid` was about; empty where its name says it all."""
+    """Describe the argument of the call `name` of process `pid`; empty if the name is enough."""
     if name in ("connect", "bind"):
         return address_at(pid, args[1], args[2])
     if name == "sendto":
@@ -53,7 +53,7 @@ def describe(pid: int, name: str, args: tuple[int, ...]) -> str:
 
 
 def file_at(pid: int, name: str, args: tuple[int, ...]) -> str:
-    """Read the path that a call names, absolute where possible; empty where it can't be read."""
+    """Read the path argument of a call, absolute if possible; empty if it can't be read."""
     raw = _memory(pid, args[_PATHS[name]], _MOST_PATH).split(b"\0", 1)[0]
     path = os.fsdecode(raw)
     if not path or path.startswith("/") or name not in ("open", "creat", "openat"):
@@ -83,13 +83,13 @@ def address_at(pid: int, at: int, length: int) -> str:
 
 
 def port_of(address: str) -> int:
-    """Take the port from an address as `address_at` writes it, or 0."""
+    """Return the port of an address as `address_at` writes it, or 0."""
     _, _, port = address.rpartition(":")
     return int(port) if port.isdigit() and not address.startswith("unix:") else 0
 
 
 def protocol_of(pid: int, fd: int) -> str:
-    """Ask the kernel for the kind of socket at `fd`: `tcp`, `udp` or another name; empty where it doesn't say."""
+    """Return the protocol of the socket at `fd`, as the kernel names it (`tcp`, `udp`, …); empty if unknown."""
     try:
         name = os.getxattr(f"/proc/{pid}/fd/{fd & 0xFFFFFFFF}", "system.sockprotoname")
     except OSError:
@@ -98,12 +98,12 @@ def protocol_of(pid: int, fd: int) -> str:
 
 
 def makes_namespace(name: str, args: tuple[int, ...]) -> bool:
-    """Return true if a fork asks for namespaces of its own, as clone(2) can."""
+    """Return true if a clone(2) asks for namespaces."""
     return name == "clone" and any(args[0] & flag for flag in _NAMESPACES)
 
 
 def _process(caller: int, subject: int) -> str:
-    """Name a process by its part in this rather than by its number, which differs from run to run."""
+    """Name a process by its role: its number differs from run to run."""
     number = subject & 0xFFFFFFFF
     if number == os.getpid():
         return "the host"
@@ -115,7 +115,7 @@ def _process(caller: int, subject: int) -> str:
 
 
 def _memory(pid: int, at: int, length: int) -> bytes:
-    """Read the memory of a process: fewer bytes where it ends, none where it can't be read."""
+    """Read the memory of a process: fewer bytes where it ends, none if it can't be read."""
     data = b""
     with contextlib.suppress(OSError, OverflowError), open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         while len(data) < length:

@@ -1,9 +1,8 @@
 """The barriers of a worker (worker side), raised in this order before it sees a byte of the plugin.
 
-Each module holds one barrier: `NAME`, `PROTECTS`, and `apply(plan)`, which raises it and reports what it did:
-`enforced`, `partial` or `unavailable`, why, and which promises of the policy are lost by that. A barrier never
-fails half-way: it reports, and the host decides whether the plugin may start. To add one, write
-such a module and put it into `ORDER`.
+Each module has one barrier: `NAME`, `PROTECTS`, and `apply(plan)`, which raises it and reports `enforced`, `partial`
+or `unavailable`, the reason, and the promises of the policy that are lost. The host decides by the reports whether
+the plugin may start. To add a barrier, write such a module and put it into `ORDER`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from agentplug.core.worker.barriers import (
 
 
 class Barrier(Protocol):
-    """What each module here is."""
+    """The interface of each module here."""
 
     NAME: str
     PROTECTS: str
@@ -48,7 +47,7 @@ ORDER: tuple[Barrier, ...] = (
 
 
 def confine(plan: Plan) -> list[BarrierReport]:
-    """Raise every barrier in order; after this the process can be trusted with the plugin's code."""
+    """Raise every barrier in order; then the process may run the plugin's code."""
     return [raise_barrier(barrier, plan) for barrier in ORDER]
 
 

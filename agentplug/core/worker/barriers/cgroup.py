@@ -1,4 +1,4 @@
-"""A cgroup of its own, where the machine lets the host write one (worker side; the host makes and removes it)."""
+"""A cgroup for the worker, if the host may write one (worker side; the zygote makes and removes it)."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def apply(plan: Plan) -> BarrierReport:
 
 
 def _entrance(folder: str) -> str:
-    """Version 1 lets our one thread in as a thread, without the lock for which processes wait some 15 ms."""
+    """Return the file to write to. Version 1 adds a thread without the lock for processes, a wait of some 15 ms."""
     return "tasks" if os.path.exists(f"{folder}/tasks") else "cgroup.procs"

@@ -14,9 +14,8 @@ _ENV_START, _ENV_END = 47, 48  # of /proc/PID/stat, counted from the state: see 
 
 
 def forget() -> None:
-    """Keep nothing of what this process was started with, not even for /proc/self/environ to show: LD_LIBRARY_PATH is
-    the host's. In the zygote, once nothing reads it any more.
-    """
+    """Clear the variables that this process was started with, also from /proc/self/environ: LD_LIBRARY_PATH is the
+    host's. Runs in the zygote, once nothing reads them any more."""
     os.environ.clear()
     os.environ.update(_PLAIN)  # elsewhere in memory
     with open("/proc/self/stat", "rb") as file:
@@ -27,7 +26,7 @@ def forget() -> None:
 
 
 def apply(plan: Plan) -> BarrierReport:
-    """PATH, HOME and LANG, and the scratch directory as the current one. The policy's variables come later."""
+    """Set PATH, HOME and LANG, and change to the scratch directory. The policy's variables come later."""
     os.environ.clear()
     os.environ.update(_PLAIN | {"HOME": plan.scratch})
     os.chdir(plan.scratch)

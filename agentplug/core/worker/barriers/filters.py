@@ -1,9 +1,9 @@
 """The two programs that seccomp(2) runs for a worker (worker side, compiled in the zygote).
 
-`base_filter` is the list of what is allowed at all: what isn't on it is refused, x32 and new calls included.
-`guard_filter` looks at the calls of `watched`, and at whom a call concerns: it refuses, or lets the host answer. Of
-the two the stricter answer holds. Conditions compare whole 64-bit arguments when they allow, so that garbage in the
-upper half never opens a door.
+`base_filter` is the list of allowed calls: all others are refused, x32 and new calls included. `guard_filter` checks
+the calls of `watched`, and the process that a call concerns: it refuses, or lets the host answer. The stricter answer
+of the two counts. Conditions that allow a call compare whole 64-bit arguments, so that no garbage in the upper half
+is let through.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ _LOW = 0xFFFFFFFF
 
 
 class Rights(NamedTuple):
-    """What the filters must know of a policy and of the machine. `network` is None when single TCP ports are granted
-    (Landlock chooses among them); `truncation` and `signals` say what Landlock covers here; `listening`: the host
-    answers what is watched; `files`: it also hears of every file that is opened; `writing`: it may write."""
+    """The facts of a policy and of the machine that the filters need. `network` is None if TCP ports are granted
+    (Landlock chooses among them); `truncation` and `signals` are true if Landlock covers them here; `listening`: the
+    host answers watched calls; `files`: it also observes every open; `writing`: the plugin may write files."""
 
     network: bool | None = False
     processes: bool = False
@@ -73,7 +73,7 @@ class Rights(NamedTuple):
 
 
 def base_filter(rights: Rights) -> Filter:
-    """The list of what is allowed. It lets through what the guard looks at."""
+    """Build the list of allowed calls. It allows the calls that the guard checks."""
     rules = Filter(default=int(Action.ERRNO) | errno.EPERM)
     for name in _ALLOWED:
         _try(rules.allow, name)
@@ -93,13 +93,13 @@ def base_filter(rights: Rights) -> Filter:
     for request in _FCNTL_REFUSED:
         _try(rules.errno, "fcntl", errno.EPERM, args=[_low(1, request)])
     _try(rules.allow, "fcntl")
-    if not rights.writing:  # flock asks for no right to write; who waits for such a lock waits as long as we live
+    if not rights.writing:  # flock needs no right to write, and its waiters would wait as long as we live
         exclusive = [ArgCmp(1, CmpOp.MASKED_EQ, fcntl.LOCK_EX, fcntl.LOCK_EX)]
         _try(rules.errno, "flock", errno.EPERM, args=exclusive)
     _try(rules.allow, "flock")
     for request in _IOCTL_ALLOWED:
         _try(rules.allow, "ioctl", args=[_low(1, request)])
-    # Blocks beyond a file's end are in no file size; other modes change files in ways that nobody counts.
+    # Blocks beyond a file's end aren't in its size, and nothing counts what other modes change.
     _try(rules.allow, "fallocate", args=[_low(1, 0)])
     for mode in _FALLOCATE_KEEPS_SIZE:
         _try(rules.errno, "fallocate", errno.ENOSPC, args=[_low(1, mode)])
@@ -132,7 +132,7 @@ def base_filter(rights: Rights) -> Filter:
 
 
 def guard_filter(pid: int, rights: Rights) -> Filter:
-    """What is watched is refused, and told to the host where that listens."""
+    """Build the filter that refuses watched calls, and notifies the host if it listens."""
     rules = Filter(default=Action.ALLOW)
 
     def refuse(name: str, args: object = None) -> None:
@@ -141,7 +141,7 @@ def guard_filter(pid: int, rights: Rights) -> Filter:
         else:
             _try(rules.errno, name, watched.error_of(name), args=args)
 
-    def tell(name: str, args: object = None) -> None:
+    def notify(name: str, args: object = None) -> None:
         if rights.listening:
             _try(rules.notify, name, args=args)
 
@@ -154,35 +154,35 @@ def guard_filter(pid: int, rights: Rights) -> Filter:
             _try(rules.allow, name, args={0: pid})
             refuse(name)
     for subject in (0, pid):
-        _try(rules.allow, "prlimit64", args={0: subject, 2: 0})  # 2: no new limit, only a look
+        _try(rules.allow, "prlimit64", args={0: subject, 2: 0})  # 2: no new limit, only a query
         _try(rules.allow, "sched_setaffinity", args={0: subject})
     for name in _OWN:
         refuse(name)
     if rights.processes:
-        told = rights.files and rights.listening
-        harmless = (_CLONE_THREAD, _CLONE_THREAD | _NEW_NAMESPACES) if told else (0, _NEW_NAMESPACES)
+        observed = rights.files and rights.listening
+        harmless = (_CLONE_THREAD, _CLONE_THREAD | _NEW_NAMESPACES) if observed else (0, _NEW_NAMESPACES)
         _try(rules.allow, "clone", args=[ArgCmp(0, CmpOp.MASKED_EQ, *harmless)])
         refuse("clone")
     else:
         _try(rules.allow, "clone", args=[ArgCmp(0, CmpOp.MASKED_EQ, _CLONE_THREAD, _CLONE_THREAD | _NEW_NAMESPACES)])
         for name in (*watched.FORKS, *watched.EXECS):
             refuse(name)
-    _guard_sockets(rules, rights, refuse, tell)
+    _guard_sockets(rules, rights, refuse, notify)
     if rights.files:
         for name in (*watched.OPENS, *((*watched.EXECS, "fork", "vfork") if rights.processes else ())):
-            tell(name)
+            notify(name)
     return rules
 
 
-def _guard_sockets(rules: Filter, rights: Rights, refuse: Callable[..., None], tell: Callable[..., None]) -> None:
+def _guard_sockets(rules: Filter, rights: Rights, refuse: Callable[..., None], notify: Callable[..., None]) -> None:
     if rights.network is True:
         for family in _FAMILIES:
             _try(rules.allow, "socket", args={0: family})
         refuse("socket")
         if rights.files:
             for name in ("connect", "bind"):
-                tell(name)
-            tell("sendto", [ArgCmp(4, CmpOp.NE, 0)])  # to an address
+                notify(name)
+            notify("sendto", [ArgCmp(4, CmpOp.NE, 0)])  # to an address
         return
     refuse("bind")
     if rights.network is None:
@@ -193,7 +193,7 @@ def _guard_sockets(rules: Filter, rights: Rights, refuse: Callable[..., None], t
                 _try(rules.allow, "socket", args=granted)
         refuse("socket")
         refuse("sendto", [_fast_open(3)])
-        tell("connect")
+        notify("connect")
         return
     refuse("socket")
     refuse("connect")
@@ -201,7 +201,7 @@ def _guard_sockets(rules: Filter, rights: Rights, refuse: Callable[..., None], t
 
 
 def _low(index: int, value: int) -> ArgCmp:
-    """An argument that the kernel takes as 32 bits."""
+    """Compare an argument that the kernel takes as 32 bits."""
     return ArgCmp(index, CmpOp.MASKED_EQ, value, _LOW)
 
 
@@ -210,7 +210,7 @@ def _fast_open(flags: int) -> ArgCmp:
 
 
 def _try(add: Callable[..., object], name: str, *values: object, **options: object) -> None:
-    """Add a rule for a call that this architecture has; the others need none, since the default refuses."""
+    """Add a rule, if this architecture has the call; else the default refuses."""
     try:
         syscall_nr(name)
     except (ValueError, KeyError, seccompy.UnsupportedError):

@@ -1,7 +1,7 @@
 """Files, TCP ports and scopes by Landlock (worker side): landlock(7), every ABI from 1 up.
 
-What an old ABI lacks is covered elsewhere, and the report says where: truncation before ABI 3 and signals and
-abstract sockets before ABI 6 by seccomp. TCP ports need ABI 4: without it, a policy that grants ports is lost.
+Seccomp covers what an old ABI lacks, and the report says so: truncation before ABI 3, signals and abstract sockets
+before ABI 6. TCP ports need ABI 4; without it, a policy that grants ports can't be enforced.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _OWN = (
     "auxv cgroup cmdline comm environ fd fdinfo io limits maps mem mountinfo mounts oom_score schedstat smaps "
     "smaps_rollup stat statm status"
 ).split()
-"""What a plugin may read of its own process in /proc. Not `net`, nor `task`, which has one in each of its folders:
-they list the sockets of everybody in its network. Should the kernel, short of memory, forget one of these files and
-make it anew, the rule holds for the old one alone: then reading it is refused."""
+"""Files of its own process in /proc that a plugin may read. Not `net`, nor `task`, which has one in each of its
+folders: it lists all sockets of the network namespace. A kernel short of memory may drop one of these files and make
+it anew; the rule holds only for the old one, so reading it is refused then."""
 _COMMANDS = ("/usr/bin", "/bin", "/usr/local/bin", "/lib", "/lib64", "/usr/lib", "/usr/local/lib")
 
 
 def abi() -> int:
-    """The ABI version of this kernel, 0 where Landlock is missing or off."""
+    """Return the ABI version of this kernel, 0 if Landlock is missing or off."""
     return landlockpy.abi_version()
 
 
@@ -95,11 +95,11 @@ def allow(rules: Ruleset, path: str, access: AccessFS) -> None:
     try:
         rules.allow_path(path, access if os.path.isdir(path) else access & _FILE_RIGHTS)
     except (FileNotFoundError, PermissionError):
-        return  # what isn't there, or can't be reached, needs no rule
+        return  # a path that is missing or out of reach needs no rule
 
 
 def allow_own(rules: Ruleset) -> None:
-    """Grant this process what it may know of itself."""
+    """Grant this process its own files in /proc."""
     for name in _OWN:
         allow(rules, f"/proc/{os.getpid()}/{name}", READ)
 

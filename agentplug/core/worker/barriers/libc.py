@@ -1,4 +1,4 @@
-"""The few C library calls that Python lacks (worker side). Resolved before confinement; nothing spawns here."""
+"""The few C library calls that Python lacks (worker side). They are resolved before confinement."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 16384, 1 << 18
 
 
 def prctl(option: int, value: int = 0, other: int = 0) -> int:
-    """prctl(2). Raises `OSError`."""
+    """Call prctl(2). Raises `OSError`."""
     unsigned = ctypes.c_ulong
     result: int = _libc.prctl(option, unsigned(value), unsigned(other), unsigned(0), unsigned(0))
     return _checked(result, "prctl")
@@ -41,18 +41,18 @@ def set_name(name: str) -> None:
 
 
 def trim_heap() -> None:
-    """Give what malloc has free back to the kernel: malloc_trim(3), which only glibc has."""
+    """Return free memory to the kernel: malloc_trim(3), which only glibc has."""
     with contextlib.suppress(AttributeError):
         _libc.malloc_trim(ctypes.c_size_t(0))
 
 
 def unshare(flags: int) -> None:
-    """unshare(2). Raises `OSError`."""
+    """Call unshare(2). Raises `OSError`."""
     _checked(_libc.unshare(flags), "unshare")
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str) -> None:
-    """mount(2). Raises `OSError`."""
+    """Call mount(2). Raises `OSError`."""
     words = [os.fsencode(word) for word in (source, target, kind)]
     _checked(_libc.mount(*words, ctypes.c_ulong(flags), os.fsencode(options)), "mount")
 
@@ -66,9 +66,9 @@ class _FilterProgram(ctypes.Structure):
 
 
 def install_filter(program: bytes, *, listen: bool = False) -> int:
-    """Load a compiled BPF program for good; with `listen`, its listener's descriptor comes back: seccomp(2).
+    """Load a compiled BPF program for good: seccomp(2). Needs no_new_privs. Raises `OSError`.
 
-    Needs no_new_privs. Raises `OSError`.
+    With `listen`, returns the listener's descriptor.
     """
     filter_program = _FilterProgram(len(program) // 8, program)
     flags = ctypes.c_ulong(SECCOMP_FILTER_FLAG_NEW_LISTENER if listen else 0)
@@ -78,8 +78,7 @@ def install_filter(program: bytes, *, listen: bool = False) -> int:
 
 
 def drop_capabilities() -> None:
-    """Empty the effective, permitted and inheritable sets: capset(2) with nothing in it. Raises `OSError`."""
-
+    """Empty the effective, permitted and inheritable sets: capset(2). Raises `OSError`."""
     header = _CapHeader(0x20080522, 0)
     sets = (ctypes.c_uint32 * 6)()
     _checked(_libc.capset(ctypes.byref(header), ctypes.byref(sets)), "capset")

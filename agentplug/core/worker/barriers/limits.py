@@ -1,7 +1,7 @@
 """Resource limits of the kernel, soft = hard (worker side): setrlimit(2).
 
-They are the backstop of the watchdog, which holds the policy's figures. RLIMIT_DATA counts address space that is
-reserved, not memory in use, thread stacks among it, so it allows for those above the policy's memory.
+They are the backstop of the watchdog, which enforces the policy's limits. RLIMIT_DATA counts reserved address space,
+not memory in use, so it allows for thread stacks above the policy's memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ROOMY_BYTES = 4 << 30  # address space for shared maps of libraries and arenas
 
 
 def apply(plan: Plan) -> BarrierReport:
-    """Set them, from what this process has now plus what the plugin may add."""
+    """Set the limits to what this process has now plus what the plugin may add."""
     size, data = address_space()
     reserve = data_allowance_bytes(plan.memory_bytes, plan.threads)
     infinity = resource.RLIM_INFINITY
@@ -42,13 +42,13 @@ def apply(plan: Plan) -> BarrierReport:
         if value == infinity or (hard != infinity and hard < value):
             value = hard
         resource.setrlimit(number, (value, value))
-    # The host moves this soft limit along as calls come (a hard one could never be raised again).
+    # The host raises this soft limit for later calls (a hard one could never be raised again).
     resource.setrlimit(resource.RLIMIT_CPU, (int(plan.cpu_s) + 10, infinity))
     return BarrierReport(NAME, PROTECTS, "enforced", ", ".join(sorted([*wanted, "CPU"])))
 
 
 def address_space() -> tuple[int, int]:
-    """Bytes of it that this process has reserved, and how many of those RLIMIT_DATA counts."""
+    """Return the bytes that this process has reserved, and those of them that RLIMIT_DATA counts."""
     with open("/proc/self/status", "rb") as file:
         status = dict(line.split(b":", 1) for line in file.read().splitlines())
     size, data = (int(status[field].split()[0]) << 10 for field in (b"VmSize", b"VmData"))

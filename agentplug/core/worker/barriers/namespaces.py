@@ -1,8 +1,8 @@
-"""Namespaces, where this machine lets an unprivileged process make them: an extra layer (worker side).
+"""Namespaces, if this machine lets an unprivileged process make them: an extra layer (worker side).
 
-A user namespace of its own carries a mount namespace with a sized tmpfs as scratch directory, an IPC namespace,
-and an empty network namespace unless the policy grants network. What it protects is protected without it too: by
-seccomp, Landlock and the watchdog.
+In a user namespace of its own the worker gets a mount namespace with a sized tmpfs as scratch directory, an IPC
+namespace, and an empty network namespace unless the policy grants network. Seccomp, Landlock and the watchdog protect
+the same things without it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""No capability, and none to be gained (worker side): capabilities(7), PR_SET_NO_NEW_PRIVS."""
+"""No capabilities, and no way to gain any (worker side): capabilities(7), PR_SET_NO_NEW_PRIVS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 
 def apply(plan: Plan) -> BarrierReport:
-    """Empty the bounding, ambient, inheritable, permitted and effective sets; then no_new_privs."""
+    """Empty the bounding, ambient, inheritable, permitted and effective sets; then set no_new_privs."""
     with contextlib.suppress(OSError):
         libc.prctl(libc.PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     with contextlib.suppress(OSError):  # EPERM without CAP_SETPCAP, EINVAL past the last capability

@@ -1,8 +1,8 @@
-"""System calls by seccomp (worker side): seccomp(2), with two filters that nothing later in the process takes off.
+"""System calls by seccomp (worker side): seccomp(2), with two filters that the process can't remove.
 
-Both are compiled in the zygote, `filters.guard_filter` with a pid that isn't one, in whose place the worker writes
-its own. Where the kernel allows, the guard comes with a listener, which goes to the host over the channel before the
-plugin is there: the host then answers what the plugin tries, and so knows of it.
+Both are compiled in the zygote, `filters.guard_filter` with a placeholder that the worker replaces by its own pid. If
+the kernel allows, the guard has a listener, which is sent to the host before the plugin is loaded: the host answers
+the watched calls, and so knows the refused ones.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _CROWDED = (
     "start it again, start fewer at once, or close other plugins"
 )
 _REHEARSAL_PATIENCE_S = 1.0
-_PATIENCE_S = 10.0  # what was just possible is so again soon: as soon as a busy host has taken what is on its way
-_NO_PID = 0x7E57ABCD  # above the most that pid_max allows (2**22), and no other number in the filter
+_PATIENCE_S = 10.0  # sending was just possible, and will be again once a busy host has received
+_PLACEHOLDER_PID = 0x7E57ABCD  # beyond any pid (2**22), and no other number in the filter
 
 
 def apply(plan: Plan) -> BarrierReport:
-    """Install both filters, and hand the listener over."""
+    """Install both filters, and send the listener to the host."""
     rights = _rights(plan)
     try:
         listening = _install_guard(rights)
@@ -45,14 +45,14 @@ def apply(plan: Plan) -> BarrierReport:
         remedy = _CROWDED if error.errno == errno.ETOOMANYREFS else _NO_SECCOMP
         reason = error.strerror or str(error)
         return BarrierReport(NAME, PROTECTS, "unavailable", reason, ["host", "network", "processes"], remedy)
-    told = "the kernel tells what is tried" if listening else "what is tried is the worker's own report"
-    return BarrierReport(NAME, PROTECTS, "enforced", f"a list of allowed system calls, arguments checked; {told}")
+    reporter = "the kernel tells what is tried" if listening else "what is tried is the worker's own report"
+    return BarrierReport(NAME, PROTECTS, "enforced", f"a list of allowed system calls, arguments checked; {reporter}")
 
 
 def _install_guard(rights: Rights) -> bool:
-    """Load the guard; with a listener, unless this kernel or container has none, or none gets through."""
+    """Load the guard. Return true if it has a listener: this kernel or container may have none, or not send it."""
     silent = rights._replace(listening=False)
-    if not _rehearsed():
+    if not _can_send_fd():
         libc.install_filter(guard_program(os.getpid(), silent))
         return False
     try:
@@ -61,22 +61,23 @@ def _install_guard(rights: Rights) -> bool:
         libc.install_filter(guard_program(os.getpid(), silent))
         return False
     with socket.socket(fileno=os.dup(CHANNEL_FD)) as channel:
-        if not _handed_over(channel, wire.HEADER.pack(wire.MAGIC, wire.LISTENER, 0, 0, 0, 0), listener, _PATIENCE_S):
+        header = wire.HEADER.pack(wire.MAGIC, wire.LISTENER, 0, 0, 0, 0)
+        if not _send_fd(channel, header, listener, _PATIENCE_S):
             raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
     os.close(listener)
     return True
 
 
-def _rehearsed() -> bool:
-    """Try to hand a descriptor over: a listener that reaches nobody can't be taken back."""
+def _can_send_fd() -> bool:
+    """Return true if a descriptor can be sent: a listener that can't be sent couldn't be removed."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        return _handed_over(ours, b"0", CHANNEL_FD, _REHEARSAL_PATIENCE_S)
+        return _send_fd(ours, b"0", CHANNEL_FD, _REHEARSAL_PATIENCE_S)
 
 
-def _handed_over(sock: socket.socket, message: bytes, fd: int, patience_s: float) -> bool:
-    """Send `fd`. Where more of the user's descriptors are on their way than this process may have itself, the kernel
-    takes none until some have come: soon in a crowd of starting workers, never if another plugin keeps its own there.
+def _send_fd(sock: socket.socket, message: bytes, fd: int, patience_s: float) -> bool:
+    """Send `fd`; return false after `patience_s`. The kernel sends none while more of the user's descriptors are in
+    transit than this process may have: for a moment if many workers start, for ever if a plugin keeps its own there.
     """
     until_s = time.monotonic() + patience_s
     while True:
@@ -92,10 +93,7 @@ def _handed_over(sock: socket.socket, message: bytes, fd: int, patience_s: float
 
 
 def compile_ahead(plan: Plan) -> bool:
-    """Compile this plan's filters now (in the zygote, so that every worker forked later finds them ready).
-
-    True if they were ready already.
-    """
+    """Compile this plan's filters in the zygote, for all workers forked later. Return true if they were ready."""
     before = _base.cache_info().misses + _guard_template.cache_info().misses
     _compile(_rights(plan))
     return before == _base.cache_info().misses + _guard_template.cache_info().misses
@@ -107,7 +105,7 @@ def compile_usual() -> None:
 
 
 def rehearse() -> None:
-    """Go through the making of a program, and leave nothing behind."""
+    """Build a program and drop it."""
     guard_program(os.getpid(), _usual())
 
 
@@ -122,7 +120,7 @@ def _rights(plan: Plan) -> Rights:
 
 
 def _compile(rights: Rights) -> None:
-    _base(rights).program  # noqa: B018  (a property that compiles and keeps the program)
+    _base(rights).program  # noqa: B018  (a property that compiles and stores the program)
     _guard_template(rights)
 
 
@@ -132,13 +130,13 @@ def _base(rights: Rights) -> Filter:
 
 
 def guard_program(pid: int, rights: Rights) -> bytes:
-    """The compiled guard for `pid`: the template with the pid in place of the one that isn't."""
+    """Return the compiled guard for `pid`: the template with its placeholder replaced."""
     template = _guard_template(rights)
     words = [template[at : at + 4] for at in range(0, len(template), 4)]
-    nobody, own = (number.to_bytes(4, sys.byteorder) for number in (_NO_PID, pid))
-    return b"".join(own if word == nobody else word for word in words)
+    placeholder, own = (number.to_bytes(4, sys.byteorder) for number in (_PLACEHOLDER_PID, pid))
+    return b"".join(own if word == placeholder else word for word in words)
 
 
 @functools.lru_cache(maxsize=32)
 def _guard_template(rights: Rights) -> bytes:
-    return guard_filter(_NO_PID, rights).program
+    return guard_filter(_PLACEHOLDER_PID, rights).program

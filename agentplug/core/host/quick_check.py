@@ -1,7 +1,7 @@
-"""A glance at a calm worker (host): a sample, where that is all there is to do.
+"""The quick check of a worker that is far from its limits (host): it takes a sample and does nothing else.
 
-With many busy workers it mostly is. Between two sleeps the host's caches are lost to the workers, so what a glance
-costs is less the kernel's answer than all that is touched on the way: hence few objects, and no text read twice.
+Most checks of busy workers are quick ones. The workers empty the processor's caches between two checks, so a check
+costs less for the kernel's answer than for the memory it touches: hence few objects, and no text parsed twice.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from agentplug.core.host.process import Process
 from agentplug.core.host.readings import Gone, Readings, footprint_in
 
 
-class Calm:
-    """Bounds on a worker's readings: within them none of its limits can be near, and nothing else is due.
+class QuickCheck:
+    """Bounds on a worker's readings: within them no limit is near, and a full check isn't due.
 
-    `last` was read as the calm began, with a time of the host's clock and the worker's own CPU clock; the bounds are
-    of the same units. `wait_s`: how long the worker may go unread. The worker's lock guards a calm.
+    `last` is the full check's sample, with a time of the host's clock and the worker's own CPU clock; the bounds have
+    the same units. `wait_s` is the time until the next check. The worker's lock guards this object.
     """
 
     __slots__ = (
-        "_append _channel _clock _cpu0_ns _dog _exchange _last_cpu_ns _last_statm _least_bytes _most_bytes "
+        "_append _channel _clock _cpu0_ns _watchdog _exchange _last_cpu_ns _last_statm _least_bytes _most_bytes "
         "_most_cpu_ns _rss_bytes _started_ns _statm _threads _until_ns _wait_s"
     ).split()
 
@@ -42,7 +42,7 @@ class Calm:
     ) -> None:
         self._exchange = exchange
         self._clock, self._statm = readings.clock, readings.statm
-        self._channel, self._dog = process.sock.fileno(), process.dog
+        self._channel, self._watchdog = process.sock.fileno(), process.watchdog
         self._append = exchange.samples.append
         self._wait_s = wait_s
         self._least_bytes, self._most_bytes = least_bytes, most_bytes
@@ -51,15 +51,15 @@ class Calm:
         self._rss_bytes, self._last_cpu_ns, self._threads = last.rss_bytes, last.cpu_ns, last.threads
         self._last_statm = b"nothing yet"
 
-    def glance(self, now_ns: int) -> float:
-        """Take a sample. Returns seconds until the next; zero if there is more to do."""
-        if now_ns > self._until_ns or self._channel in self._dog.readable:
+    def sample(self, now_ns: int) -> float:
+        """Take a sample. Returns seconds until the next check; zero if a full check is needed now."""
+        if now_ns > self._until_ns or self._channel in self._watchdog.readable:
             return 0.0
         try:
             cpu_ns = clock_ns(self._clock)
             if cpu_ns > self._most_cpu_ns:
                 return 0.0
-            if cpu_ns != self._last_cpu_ns:  # else it hasn't run since, and nothing can have changed
+            if cpu_ns != self._last_cpu_ns:  # else it hasn't run since, so nothing has changed
                 statm = pread(self._statm, 64, 0)
                 if statm != self._last_statm:
                     rss_bytes = footprint_in(statm)
@@ -69,6 +69,6 @@ class Calm:
                     self._exchange.raise_peak(rss_bytes)
                 self._last_cpu_ns = cpu_ns
         except (OSError, Gone):
-            return 0.0  # it has ended: what it sent before is to be taken first
+            return 0.0  # it has ended: the full check takes what it sent before
         self._append((now_ns - self._started_ns, self._rss_bytes, cpu_ns - self._cpu0_ns, self._threads))
         return self._wait_s
