@@ -15,7 +15,6 @@ from agentplug.core.boundary import frames as wire
 from agentplug.core.encode import call_request
 from agentplug.core.host.conversation import wait_for
 from agentplug.core.inside import Inside
-from agentplug.core.progress import Progress
 from agentplug.core.run import Run
 from agentplug.core.sources.resolve import resolve
 from agentplug.core.user_input import batches, checked_config, policy_with
@@ -135,6 +134,8 @@ class SandboxedPlugin:
         """Runs of `inputs`, in order. A window over 1 sends that many at once, and they share one measurement."""
         if isinstance(window, bool) or not isinstance(window, int) or not 1 <= window <= 1024:
             raise ContractError(f"window={window!r}: a whole number from 1 to 1024, please")
+        from agentplug.core.progress import Progress
+
         total = len(inputs) if isinstance(inputs, Sized) else None
         with Progress(f"calls of {printable(self.name, 60)}", total) as progress:
             async for batch in batches(inputs, window):

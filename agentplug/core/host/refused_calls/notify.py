@@ -23,14 +23,6 @@ from agentplug.contract.policy import Policy
 from agentplug.core.boundary import syscalls as watched
 from agentplug.core.boundary.find_libc import resolve
 from agentplug.core.host.plans import readable_by_all
-from agentplug.core.host.refused_calls.syscall_text import (
-    address_at,
-    describe,
-    file_at,
-    makes_namespace,
-    port_of,
-    protocol_of,
-)
 
 _AT_ONCE = 16
 _QUICK = 256  # so many a second are answered as they come; beyond that, a few every 10 ms
@@ -65,7 +57,7 @@ class Notifications:
                 return False
             self._answered += 1
             with contextlib.suppress(SeccompError):  # it was interrupted, or died
-                self._answer(self._listener.recv())
+                self._answer()
         return True
 
     @property
@@ -82,7 +74,11 @@ class Notifications:
 
     # ------------------------------------------------------------------ one call
 
-    def _answer(self, asked: Notification) -> None:
+    def _answer(self) -> None:
+        # Before the call is taken: if this import fails, the call still waits for its answer.
+        from agentplug.core.host.refused_calls.syscall_text import file_at, makes_namespace
+
+        asked = self._listener.recv()
         name = syscall_name(asked.nr)
         if name in watched.OPENS:
             self._opened(asked, name)
@@ -102,6 +98,8 @@ class Notifications:
         self._listener.respond(asked.id, flags=RespFlag.CONTINUE)
 
     def _refuse(self, asked: Notification, name: str) -> None:
+        from agentplug.core.host.refused_calls.syscall_text import describe
+
         argument = describe(asked.pid, name, asked.args)
         if self._listener.valid(asked.id) and argument != _NSCD:  # else its memory was another's
             self._tell("tried", syscall=name, argument=argument, source="kernel")
@@ -111,6 +109,8 @@ class Notifications:
         self._listener.respond(asked.id, error=error)
 
     def _opened(self, asked: Notification, name: str) -> None:
+        from agentplug.core.host.refused_calls.syscall_text import file_at
+
         path = file_at(asked.pid, name, asked.args)
         writes = _writes(name, asked.args)
         if path and self._listener.valid(asked.id) and (writes or not readable_by_all(path)):
@@ -119,6 +119,8 @@ class Notifications:
             self._tell("opened", path=path, mode="write" if writes else "read")
 
     def _connects(self, asked: Notification) -> None:
+        from agentplug.core.host.refused_calls.syscall_text import address_at, port_of
+
         address = address_at(asked.pid, asked.args[1], asked.args[2])
         ports = self._policy.network
         if isinstance(ports, tuple) and port_of(address) not in ports:
@@ -127,6 +129,8 @@ class Notifications:
             self._uses(asked, "connected", 1)
 
     def _uses(self, asked: Notification, kind: str, at: int) -> None:
+        from agentplug.core.host.refused_calls.syscall_text import address_at, protocol_of
+
         address = address_at(asked.pid, asked.args[at], asked.args[at + 1])
         protocol = protocol_of(asked.pid, asked.args[0])
         if self._listener.valid(asked.id):
