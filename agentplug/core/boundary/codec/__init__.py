@@ -42,7 +42,7 @@ from agentplug.core.boundary.codec.layout import (
     typed,
 )
 
-__all__ = ["MAX_DEPTH", "DecodeError", "Packed", "Unserializable", "decode", "encode", "held_bytes", "type_name"]
+__all__ = ["MAX_DEPTH", "DecodeError", "Packed", "Unserializable", "decode", "encode", "type_name", "value_bytes"]
 
 _encode = Encoder().encode
 _decode_plain = typed().decode
@@ -132,7 +132,7 @@ def decode(
             gc.enable()
 
 
-def held_bytes(structure: bytes | memoryview) -> int:
+def value_bytes(structure: bytes | memoryview) -> int:
     """About how much memory the value of this takes, rather too much than too little: a guess by its bytes.
 
     An empty set is 3 bytes here and 232 in memory, a small number 5 and 44, a Decimal 8 and 111.
