@@ -163,7 +163,7 @@ class _Worker:
     def _answer(self, answer: list[Any]) -> None:
         """Send it, behind a report of what the plugin tried and a profile if there are any to make."""
         claims = self._confession.take() if self._confession is not None else None
-        if claims is not None and (claims.told or claims.dropped):
+        if claims is not None and (claims.calls or claims.dropped):
             self._tell(wire.CLAIMS, claims, answer)
         if self._profiling is not None and (profile := self._profiling.take()) is not None:
             self._tell(wire.PROFILE, profile, answer)
