@@ -1,4 +1,4 @@
-"""From an exchange to runs (host): decode what came back, note what that shows, and make the values of it."""
+"""Make runs from an exchange (host): decode the replies, and add the events that decide the verdicts."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _REFUSED = {"not_found": PluginNotFound, "contract": ContractError, "syntax": Sp
 def runs_of(
     exchange: Exchange, worker: Worker, source: SourceInfo, number: int = 0, started_at: datetime | None = None
 ) -> list[Run]:
-    """A run for each call that was answered, and for the one that the exchange ended in.
+    """Return a run for each call that was answered, and for the one in which the exchange ended.
 
-    Calls of a window behind the one that ended it were never begun: they have no run, and can be sent again.
+    Later calls of a window were never begun: they have no run, and can be sent again.
     """
     records = exchange.records
     if len(records) > 1:
@@ -41,10 +41,10 @@ def runs_of(
     readings = exchange.samples.all()
     runs: list[Run] = []
     for record in records:
-        value, error, held_bytes = None, None, 0
+        value, error, value_bytes = None, None, 0
         if (frame := record.frame) is not None:
-            value, error = _read(frame, record, worker, exchange)
-            held_bytes = len(frame.blobs) + values.held_bytes(frame.structure)
+            value, error = _outcome(frame, record, worker, exchange)
+            value_bytes = len(frame.blobs) + values.value_bytes(frame.structure)
         runs.append(
             Run(
                 value,
@@ -60,16 +60,16 @@ def runs_of(
                 readings,
                 worker.barriers,
                 record.profile,
-                held_bytes,
+                value_bytes,
             )
         )
     return runs
 
 
-def decode_elsewhere(
+def decode_on_thread(
     exchange: Exchange, worker: Worker, source: SourceInfo, number: int, started_at: datetime
 ) -> Future[list[Run]]:
-    """`runs_of` on a thread of its own: large replies take their time, and no loop waits for it."""
+    """Call `runs_of` on a thread of its own: a large reply takes long, and no event loop must wait for it."""
     return _decoder().submit(runs_of, exchange, worker, source, number, started_at)
 
 
@@ -79,35 +79,35 @@ def _decoder() -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_decoder.cache_clear)  # its thread isn't there
+    os.register_at_fork(after_in_child=_decoder.cache_clear)  # a forked child lacks its thread
 
 
-def _read(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -> tuple[Any, ErrorText | None]:
-    """The value or the error of an answered call; appends the event that decides its verdict."""
+def _outcome(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -> tuple[Any, ErrorText | None]:
+    """Return the value or the error of an answered call; add the event that decides its verdict."""
     if exchange.nonce is not None and record is exchange.records[-1]:
-        return None, None  # it answered, but never came back into its own loop: its end says why
+        return None, None  # the worker answered, but never came back into its own loop: its end says why
     try:
-        return _decoded(frame, record, worker, exchange)
+        return _decode(frame, record, worker, exchange)
     except (values.DecodeError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        _note(record, exchange, "protocol", reason=f"a reply that can't be decoded: {printable(str(error), 300)}")
+        _emit(record, exchange, "protocol", reason=f"a reply that can't be decoded: {printable(str(error), 300)}")
         worker.stop("protocol")
         return None, None
 
 
-def _decoded(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -> tuple[Any, ErrorText | None]:
+def _decode(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -> tuple[Any, ErrorText | None]:
     if frame.kind == wire.REPLY:
         if any(event.kind in _DECIDED for event in record.events):
-            return None, None  # it was too late, or one of too many
+            return None, None  # the reply came too late
         value = values.decode(frame.structure, frame.blobs)
-        record.events.append(Event((exchange.ended_ns - exchange.started_ns) / 1e9, "reply"))
+        _emit(record, exchange, "reply")
         return value, None
     if frame.kind == wire.LOADED:
         wire.decode_loaded(frame.structure)
-        _note(record, exchange, "reply")
+        _emit(record, exchange, "reply")
         return None, None
     if frame.kind == wire.UNSERIALIZABLE:
         misfit = wire.decode_misfit(frame.structure)
-        _note(record, exchange, "unserializable", type=misfit.type, where=misfit.where)
+        _emit(record, exchange, "unserializable", type=misfit.type, where=misfit.where)
         return None, None
     from agentplug.core.host.limit_evidence import limit_behind
 
@@ -115,17 +115,17 @@ def _decoded(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -
     detail: dict[str, Any] = {"type": failure.type}
     if limit := limit_behind(failure, exchange, worker):
         detail["limit"] = limit
-        detail |= _refusal(failure, worker.policy)
-    _note(record, exchange, "error", **detail)
+        detail |= _bounds(failure, worker.policy)
+    _emit(record, exchange, "error", **detail)
     return None, ErrorText(failure.type, failure.message, failure.traceback)
 
 
-def _note(record: Record, exchange: Exchange, kind: str, **detail: Any) -> None:
+def _emit(record: Record, exchange: Exchange, kind: str, **detail: Any) -> None:
     record.events.append(Event((exchange.ended_ns - exchange.started_ns) / 1e9, kind, detail))
 
 
-def _refusal(failure: wire.Failure, policy: Policy) -> dict[str, Any]:
-    """Tell the bound at which the kernel refuses more, and the policy's."""
+def _bounds(failure: wire.Failure, policy: Policy) -> dict[str, Any]:
+    """Return the bound at which the kernel refuses more, as `measured`, and the policy's."""
     row = LIMITS[failure.limit]
     bound = measured = getattr(policy, row.name)
     if row.name == "memory" and failure.type.endswith("MemoryError"):
@@ -133,10 +133,10 @@ def _refusal(failure: wire.Failure, policy: Policy) -> dict[str, Any]:
     return {"measured": measured, "bound": bound, "unit": row.unit}
 
 
-def carried(run: Run, during: str) -> list[Event]:
-    """What a run of `during` (load or initialize) told, for the next run to begin with; observed, its cost too."""
-    told = [event for event in run.events if event.kind in TOLD and event.detail.get("what") != "output"]
-    events = [Event(0.0, event.kind, {"during": during, **event.detail}) for event in told]
+def events_to_carry(run: Run, during: str) -> list[Event]:
+    """Return what the next run reports of a load or an initialize: calls that were seen; if observed, the cost."""
+    seen = [event for event in run.events if event.kind in TOLD and event.detail.get("what") != "output"]
+    events = [Event(0.0, event.kind, {"during": during, **event.detail}) for event in seen]
     if run.policy.observe:
         usage = run.usage
         cost = {
@@ -151,7 +151,7 @@ def carried(run: Run, during: str) -> list[Event]:
 
 
 def load_error(frame: Frame | None, run: Run) -> AgentplugError:
-    """The error to raise for a plugin that couldn't be loaded."""
+    """Return the error to raise for a plugin that couldn't be loaded."""
     if frame is not None and frame.kind == wire.ERROR and run.error is not None:
         failure = wire.decode_failure(frame.structure)
         if failure.reason in _REFUSED:

@@ -1,4 +1,4 @@
-"""From what a user calls a plugin with to what goes over the wire (host)."""
+"""Encode the requests to a worker (host): a plugin's bytes to load, the inputs of its calls."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ _native = msgspec.msgpack.Encoder().encode
 
 
 def load_request(source: Source, env: Mapping[str, str], claims: list[str] | None = None) -> Request:
-    """The plugin's bytes, and the variables that it may see. `claims`: as `wire.Load` says."""
+    """Return the request to load a plugin, with the variables that it may see; `claims` is as in `wire.Load`."""
     pinned = source.closure.files if source.closure is not None else None
-    sent = source.modules if pinned is None else ()
-    modules = [wire.ModuleBytes(m.name, m.path, m.is_package, m.code) for m in sent]
-    body = wire.encode_body(
-        wire.Load(source.entry, source.attribute, modules, source.pickled, dict(env), claims, pinned)
-    )
-    return Request(wire.LOAD, 0, body)
+    modules = source.modules if pinned is None else ()
+    sent = [wire.ModuleBytes(m.name, m.path, m.is_package, m.code) for m in modules]
+    load = wire.Load(source.entry, source.attribute, sent, source.pickled, dict(env), claims, pinned)
+    return Request(wire.LOAD, 0, wire.encode_body(load))
 
 
 def call_request(value: Any, method: int = wire.PROCESS) -> Request:
-    """One input. What the value codec can't carry travels as a pickle: the worker may trust its host.
+    """Return the request of a call with one input.
 
-    Raises `ContractError` for what can't be pickled either, and for more than 1 GiB.
+    A value that the codec can't carry travels as a pickle: the worker may trust its host. Raises `ContractError` if
+    it can't be pickled either, and for more than 1 GiB.
     """
     try:
         structure, blobs = values.encode(value)
@@ -42,23 +41,19 @@ def call_request(value: Any, method: int = wire.PROCESS) -> Request:
         return _bounded(_pickled(value, method, misfit))
     if len(structure) > MAX_STRUCTURE_BYTES:
         return _bounded(_pickled(value, method, None))
-    return (
-        Request(wire.CALL, method, structure, blobs)
-        if not blobs
-        else _bounded(Request(wire.CALL, method, structure, blobs))
-    )
+    return _bounded(Request(wire.CALL, method, structure, blobs))
 
 
-def message_request(point: str, shown: Mapping[str, Any]) -> Request:
-    """A message for a plugin's `on_message`: `shown` holds plain JSON values, as an `AgentMessage` does.
+def message_request(point: str, message: Mapping[str, Any]) -> Request:
+    """Return the request of an `on_message` call. `message` holds plain JSON values, as an `AgentMessage` does.
 
-    The codec's native form is all that those need, so the usual message skips the search for anything else. Raises
-    as `call_request` does.
+    Such values need the codec's native form alone, so a message of usual length skips the search for other types.
+    Raises as `call_request` does.
     """
-    structure = _native([point, shown])
+    structure = _native([point, message])
     if len(structure) <= PIECE_BYTES:
         return Request(wire.CALL, wire.ON_MESSAGE, structure)
-    return call_request([point, dict(shown)], wire.ON_MESSAGE)
+    return call_request([point, dict(message)], wire.ON_MESSAGE)
 
 
 def _pickled(value: Any, method: int, misfit: values.Unserializable | None) -> Request:

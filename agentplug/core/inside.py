@@ -1,8 +1,7 @@
-"""The inside of a `SandboxedPlugin` (host): its source, its worker's life, its turn, the history of its runs.
+"""The internals of a `SandboxedPlugin` (host): its source, its worker, its lock, the history of its runs.
 
-A plugin's public face shows what its user may want. Manager, dashboard and doctor reach the rest through its one
-internal door, `plugin._inside`. Nothing here refers back to the face, so a plugin that is dropped ends its worker at
-once.
+Manager, dashboard and doctor reach them as `plugin._inside`. Nothing here refers to the `SandboxedPlugin`, so its
+worker ends as soon as the last reference to it is gone.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ import msgspec
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
-from agentplug.core.decode import decode_elsewhere, runs_of
-from agentplug.core.history import KeptRuns
+from agentplug.core.decode import decode_on_thread, runs_of
+from agentplug.core.history import History
 from agentplug.core.host.conversation import converse, on_our_loop
 from agentplug.core.host.exchange import Exchange, Request
 from agentplug.core.host.fair_lock import Turn, WaitsForItself
@@ -28,17 +27,17 @@ from agentplug.core.host.supervisor import GRACE_S, Worker
 from agentplug.core.lifecycle import Identity, Lifecycle
 from agentplug.core.run import Run
 from agentplug.core.sources.source import Source
-from agentplug.core.user_input import first_guess
+from agentplug.core.user_input import guess_identity
 from agentplug.errors import AgentplugError
 
 DECODED_HERE_BYTES = 1 << 16
 
 
 class Inside:
-    """One plugin's machinery: calls become runs, one at a time and in the order they came.
+    """One plugin's parts. It makes calls into runs, one at a time and in the order of the calls.
 
-    `spec` is what a reload resolves again, `source` the bytes that it was resolved to. `on_quarantine` is called
-    after the user's word, for an audit.
+    A reload resolves `spec` again; `source` holds the present bytes. `on_quarantine` is called after the user has
+    quarantined the plugin, for an audit.
     """
 
     on_quarantine: Callable[[], None] | None = None
@@ -47,43 +46,43 @@ class Inside:
         self.spec = spec
         self.source = source
         self.policy = policy
-        self.life = Lifecycle(source, policy, config, Identity(*first_guess(spec, source), {}))
-        self.history = KeptRuns()
+        self.life = Lifecycle(source, policy, config, Identity(*guess_identity(spec, source), {}))
+        self.history = History()
         self.recorder = self.history.recorder
         self.turn = Turn()
 
-    # ------------------------------------------------------------------ what others see
+    # ------------------------------------------------------------------ properties
 
     @property
     def calls(self) -> int:
-        """The number of calls so far, also where the history has only the latest runs."""
+        """The number of calls so far, those that the history no longer has included."""
         return self.history.count
 
     @property
     def events(self) -> Sequence[Event]:
-        """What happened to the workers between calls, oldest first."""
+        """The events between calls, oldest first."""
         return tuple(self.life.events)
 
     @property
     def is_over(self) -> bool:
-        """True if the plugin is closed and no call is under way: there will be no other run."""
+        """True if the plugin is closed and no call is under way, so that no other run follows."""
         return self.life.state == "closed" and self.turn.is_free
 
     @property
     def exchange(self) -> Exchange | None:
-        """The call under way, or the present worker's last, with what the watchdog has read of it so far.
+        """The call under way, or the present worker's last, with the watchdog's readings so far.
 
-        For those who watch: it is read while others write it.
+        For live views: other threads write to it meanwhile.
         """
         worker = self.life.worker
         return None if worker is None else worker.exchange or worker.last
 
     def barrier_rows(self) -> list[dict[str, Any]]:
-        """The rows of `barriers` as plain dicts, with the promises that are `lost` and the `remedy`."""
+        """Return the rows of `barriers` as plain dicts, with the `lost` promises and the `remedy`."""
         return [msgspec.structs.asdict(report) for report in self.life.reports]
 
     def about(self) -> dict[str, dict[str, Any]]:
-        """Limits, digest and barriers for the `attrs` of a trace, by each name that the plugin has had there."""
+        """Return limits, digest and barriers for the `attrs` of a trace, by each of the plugin's names there."""
         from agentplug.report.frames import about
 
         barriers = {report.barrier: report.status for report in self.life.reports}
@@ -91,32 +90,44 @@ class Inside:
         return dict.fromkeys(self.recorder.names() or {printable(self.life.identity.name, 100)}, facts)
 
     def rename(self, name: str) -> None:
-        """Have the trace, and the runs to come, carry the name that a manager gave the plugin."""
+        """Use the name that a manager gave the plugin in the trace and in later runs."""
         self.recorder.known_as = printable(name, 100)
         self.life.known_as = name
-        self.life.tell_identity()
+        self.life.update_info()
 
     # ------------------------------------------------------------------ life and calls
 
     async def initialize(self, config: dict[str, Any] | None) -> None:
-        """Initialize the worker's plugin, with `config` from now on unless that is None."""
+        """Initialize the plugin again, and later workers too, with `config` unless it is None."""
         if config is not None:
             self.life.config = config
         async with self.turn:
             self.life.initialized = False
-            await self.life.ready()
+            await self.life.ensure_initialized()
 
     async def answer(self, request: Request) -> Run:
         """Make one call of an encoded request, which may go to several plugins. Raises as `SandboxedPlugin.run`."""
         return (await self.answers([request]))[0]
 
     async def answers(self, requests: Sequence[Request]) -> list[Run]:
-        """Runs of as many of `requests` as were begun in one turn: one at least."""
+        """Make the calls of `requests`, together, and return a run for each that was begun: one at least."""
+        life = self.life
         async with self.turn:
-            return await self._answers(requests)
+            while True:
+                worker = life.worker
+                try:
+                    if worker is None or not life.initialized or worker.process.ending:
+                        worker = await life.ensure_initialized()
+                    return await self._exchange(worker, requests)
+                except AlreadyEnded:
+                    continue  # between two calls: nothing was sent, and another worker takes it
+                except AgentplugError as error:
+                    if error.run is None:
+                        raise
+                    return self.history.add([error.run])  # its code or its `initialize` failed in the new worker
 
     async def close(self) -> None:
-        """End the plugin: see `SandboxedPlugin.close`."""
+        """End the plugin, as `SandboxedPlugin.close` says."""
         if self.life.state == "closed":
             return
         self.life.state = "closed"
@@ -127,13 +138,13 @@ class Inside:
             async with asyncio.timeout(GRACE_S):
                 await self.turn.__aenter__()
         except (TimeoutError, WaitsForItself):
-            # The call that has the turn waits on a loop that stands still, perhaps because our caller blocks it: a
-            # notebook's magic does. End the worker now; its descriptors close when that call has let go of them.
+            # The call under way waits on a loop that stands still, perhaps because our caller blocks it, as a
+            # notebook's magic does. End the worker now; its descriptors close once that call lets go of them.
             if worker is not None:
                 worker.stop("close")
                 await asyncio.shield(asyncio.wrap_future(worker.process.exited))
                 await asyncio.shield(asyncio.wrap_future(worker.process.wiped))
-            on_our_loop(self._let_go())
+            on_our_loop(self._drop_later())
             return
         try:
             await self.life.drop(gently=True)
@@ -141,7 +152,7 @@ class Inside:
             await self.turn.__aexit__()
 
     def stop(self, by: str = "kill") -> None:
-        """End the running call at once, from any thread: `kill`, or `interrupt` to let the plugin clean up."""
+        """End the running call, from any thread: at once, or by `interrupt`, which lets the plugin clean up."""
         worker = self.life.worker
         if worker is None or worker.exchange is None:
             return
@@ -151,13 +162,13 @@ class Inside:
             worker.stop("kill")
 
     def quarantine(self) -> None:
-        """Kill the worker, and the call with it, and refuse every other until a reload. From any thread."""
+        """Kill the worker and the running call, from any thread, and refuse all calls until a reload."""
         self.life.quarantine()
         if self.on_quarantine is not None:
             self.on_quarantine()
 
     def card(self, name: str, version: str) -> str:
-        """The plugin's card as HTML."""
+        """Return the plugin's card as HTML."""
         from agentplug.report.cards import plugin_card
 
         runs = self.history.latest
@@ -173,26 +184,9 @@ class Inside:
             last_verdict=runs[-1].verdict if runs else None,
         )
 
-    async def _let_go(self) -> None:
+    async def _drop_later(self) -> None:
         async with self.turn:
             await self.life.drop(gently=False)
-
-    # ------------------------------------------------------------------ inside a turn
-
-    async def _answers(self, requests: Sequence[Request]) -> list[Run]:
-        life = self.life
-        while True:
-            worker = life.worker
-            try:
-                if worker is None or not life.initialized or worker.process.ending:
-                    worker = await life.ready()
-                return await self._exchange(worker, requests)
-            except AlreadyEnded:
-                continue  # between two calls: nothing was sent, and another worker takes it
-            except AgentplugError as error:
-                if error.run is None:
-                    raise
-                return self.history.add([error.run])  # its code or its `initialize` failed in the new worker
 
     async def _exchange(self, worker: Worker, requests: Sequence[Request]) -> list[Run]:
         started_at = datetime.now(UTC)
@@ -203,16 +197,16 @@ class Inside:
         except asyncio.CancelledError:
             if worker.last is not None:
                 runs = runs_of(worker.last, worker, life.info, history.count, started_at)
-                life.after(worker, history.add(runs))
+                life.update_state(worker, history.add(runs))
             raise
         if exchange.usage.reply_bytes <= DECODED_HERE_BYTES:
             runs = runs_of(exchange, worker, life.info, history.count, started_at)
         else:
-            decoding = decode_elsewhere(exchange, worker, life.info, history.count, started_at)
+            decoding = decode_on_thread(exchange, worker, life.info, history.count, started_at)
             try:
                 runs = await asyncio.shield(asyncio.wrap_future(decoding))
             except asyncio.CancelledError:
-                life.after(worker, history.add(decoding.result()))
+                life.update_state(worker, history.add(decoding.result()))
                 raise
-        life.after(worker, runs)
+        life.update_state(worker, runs)
         return history.add(runs)

@@ -1,7 +1,8 @@
-"""The life of a plugin's worker (host): started, confined, loaded, initialized, replaced when lost, ended.
+"""Start, load, initialize, replace and end a plugin's worker (host).
 
-A worker that was killed or died is replaced before the next call and initialized with the same configuration, until
-it has been lost too often. Whoever calls `started`, `ready` or `drop` holds the plugin's turn.
+A worker that was killed or died is replaced before the next call and initialized with the same configuration. After
+too many losses the plugin is quarantined. Callers of `ensure_loaded`, `ensure_initialized` and `drop` must have the
+plugin's lock.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.frames import BarrierReport, Frame, Hello
-from agentplug.core.decode import carried, load_error, runs_of
+from agentplug.core.decode import events_to_carry, load_error, runs_of
 from agentplug.core.encode import call_request, load_request
 from agentplug.core.host.conversation import converse
 from agentplug.core.host.exchange import Exchange, Request
@@ -34,13 +35,13 @@ from agentplug.core.run import Run
 from agentplug.core.sources.source import Source
 from agentplug.errors import BarrierUnavailable, PluginQuarantined, WorkerDied
 
-LOSSES_ALLOWED = 3
+MAX_LOSSES = 3
 LOSSES_WITHIN_S = 300.0
-EVENTS_KEPT = 1_000
+MAX_EVENTS = 1_000
 
 
 class Identity(NamedTuple):
-    """What a plugin calls itself, and the hook points it asks for: a guess at first, then its worker's claim."""
+    """A plugin's own name and version, and the hook points it asks for: a guess at first, then its worker's claim."""
 
     name: str
     version: str
@@ -56,35 +57,35 @@ class Lifecycle:
         self.config = config
         self.identity = identity
         self.known_as = ""
-        self.tell_identity()
+        self.update_info()
         self.state = "new"
         self.worker: Worker | None = None
         self.initialized = False
         self._loaded = False
         self.reports: Sequence[BarrierReport] = ()
-        self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
-        self._losses: deque[float] = deque(maxlen=LOSSES_ALLOWED + 1)
+        self.events: deque[Event] = deque(maxlen=MAX_EVENTS)
+        self._losses: deque[float] = deque(maxlen=MAX_LOSSES + 1)
         self._finalizer: weakref.finalize[..., Any] | None = None
         self._banned = False  # by the user, not by its losses
 
-    async def ready(self) -> Worker:
-        """A worker with the plugin in it, initialized: the present one or a new one. Raises as `started` does."""
+    async def ensure_initialized(self) -> Worker:
+        """Return a worker with the plugin loaded and initialized, a new one if needed. Raises as `ensure_loaded`."""
         while True:
-            worker = await self.started()
+            worker = await self.ensure_loaded()
             if self.initialized:
                 return worker
             try:
                 await self._initialize(worker)
             except AlreadyEnded:
-                continue  # lost between its load and this: a loss that was counted, so there is an end to it
-            await self._unless_closed()
+                continue  # lost after its load: the loss was counted, so this ends
+            await self._check_open()
 
-    async def started(self) -> Worker:
-        """A worker with the plugin in it: the present one or a new one.
+    async def ensure_loaded(self) -> Worker:
+        """Return a worker with the plugin loaded, a new one if needed.
 
-        Raises `PluginQuarantined`, `BarrierUnavailable`, `WorkerDied` when closed, and for what the bytes hold.
+        Raises `PluginQuarantined`, `BarrierUnavailable`, `WorkerDied` if closed, and the errors of loading.
         """
-        await self._unless_closed()
+        await self._check_open()
         if self.worker is not None and not self.worker.process.ending and self._loaded:
             return self.worker
         await self.drop(gently=False)
@@ -95,12 +96,12 @@ class Lifecycle:
                 why = "was quarantined by hand"
             raise PluginQuarantined(f"Plugin {printable(self.identity.name, 80)} {why}; reload it to try again")
         self._loaded = False
-        worker = await self._confined()
+        worker = await self._start_worker()
         try:
-            await self._unless_closed()
+            await self._check_open()
             await self._load(worker)
             self._loaded = True
-            await self._unless_closed()
+            await self._check_open()
         except BaseException:
             self._fail()
             await self.drop(gently=False)
@@ -108,15 +109,15 @@ class Lifecycle:
         self.state = "ready"
         return worker
 
-    async def _unless_closed(self) -> None:
-        """Go on, unless somebody closed the plugin meanwhile; then end its worker and raise `WorkerDied`."""
+    async def _check_open(self) -> None:
+        """End the worker and raise `WorkerDied` if somebody closed the plugin meanwhile."""
         if self.state == "closed":
             await self.drop(gently=False)
             raise WorkerDied(f"Plugin {printable(self.identity.name, 80)} is closed; make or load a new one")
 
-    async def _confined(self) -> Worker:
-        """A confined worker that waits for the plugin's bytes."""
-        worker, future = Worker.spawn(self._policy, zygote_for(preloaded(self._policy)), len(self._given_files()))
+    async def _start_worker(self) -> Worker:
+        """Start a worker that has confined itself and waits for the plugin's bytes."""
+        worker, future = Worker.spawn(self._policy, zygote_for(preloaded(self._policy)), len(self._descriptors()))
         try:
             worker.adopt(await asyncio.shield(asyncio.wrap_future(future)))
         except BaseException:
@@ -135,14 +136,15 @@ class Lifecycle:
                 ended_unread = worker.process.readings is None and worker.process.has_ended
             if exchange.current.frame is None or ended_unread:
                 raise await self._ended_early(worker)
-            self._take_greeting(worker, exchange)
+            self._accept_hello(worker, exchange)
         except BaseException:
             self._fail()
             await self.drop(gently=False)
             raise
         return worker
 
-    def _take_greeting(self, worker: Worker, exchange: Exchange) -> None:
+    def _accept_hello(self, worker: Worker, exchange: Exchange) -> None:
+        """Accept the worker's barriers. Raises `BarrierUnavailable` if a promise of the policy is lost."""
         frame = exchange.current.frame
         assert frame is not None
         if worker.process.readings is None:
@@ -150,7 +152,7 @@ class Lifecycle:
                 "No limit can be held: this process can't open a worker's files in /proc. It may have too many files "
                 "open (ulimit -n), or /proc hides them (hidepid)"
             )
-        hello = _hello(frame)
+        hello = _decode_hello(frame)
         self.reports = hello.barriers
         lost = [report for report in hello.barriers if report.lost]
         if lost and not self._policy.best_effort:
@@ -161,45 +163,45 @@ class Lifecycle:
             )
         worker.accept_barriers({report.barrier: report.status for report in hello.barriers})
 
-    def _given_files(self) -> Sequence[int]:
+    def _descriptors(self) -> Sequence[int]:
         return self._source.closure.descriptors if self._source.closure is not None else ()
 
     async def _load(self, worker: Worker) -> None:
         try:
-            worker.process.give(self._given_files())
+            worker.process.give(self._descriptors())
             exchange = await converse(worker, [self._load_request(worker)], current_sink())
         except AlreadyEnded:
             raise await self._ended_early(worker) from None
         frame = exchange.current.frame
         runs = runs_of(exchange, worker, self.info)
         if frame is None or frame.kind != wire.LOADED or runs[0].verdict.kind != "completed":
-            self.after(worker, runs)
-            await self._unless_closed()
+            self.update_state(worker, runs)
+            await self._check_open()
             raise load_error(frame, runs[0])
         loaded = wire.decode_loaded(frame.structure)
         if self._source.pinned is not None:
             has_metadata = self._source.closure is not None
             self._source.pinned.refuse_other_claims(loaded, has_metadata=has_metadata)
         self.identity = Identity(loaded.name, loaded.version, dict(loaded.hooks))
-        self.tell_identity()
-        worker.begin_next_with(carried(runs[0], "load"))
+        self.update_info()
+        worker.begin_next_with(events_to_carry(runs[0], "load"))
 
     def _load_request(self, worker: Worker) -> Request:
         claims = None
-        if worker.listener is None:  # no kernel tells: the worker's own report has to do
+        if worker.listener is None:  # no kernel reports refused calls: the worker's own claims have to do
             claims = list(places_readable_by_all()) if self._policy.observe else []
         return load_request(self._source, self._policy.env, claims)
 
     async def _ended_early(self, worker: Worker) -> BarrierUnavailable:
-        """The error for a worker that no plugin can have ended: none was there yet. Raises if we closed it."""
+        """Return the error for a worker that ended before it had a plugin. Raises `WorkerDied` if we closed it."""
         process = worker.process
         await asyncio.shield(asyncio.wrap_future(process.exited))
-        await self._unless_closed()
-        said = printable(worker.last.stderr.strip(), 2_000, lines=True) if worker.last is not None else ""
-        return BarrierUnavailable(f"A worker ended ({process.status}) before it was given a plugin. {said}".rstrip())
+        await self._check_open()
+        text = printable(worker.last.stderr.strip(), 2_000, lines=True) if worker.last is not None else ""
+        return BarrierUnavailable(f"A worker ended ({process.status}) before it was given a plugin. {text}".rstrip())
 
-    def tell_identity(self) -> None:
-        """Have the runs that are made from now on carry what it says of itself, and what it is known as."""
+    def update_info(self) -> None:
+        """Set the source's identity that later runs carry, from `identity` and `known_as`."""
         known_as = self.known_as if self.known_as != self.identity.name else ""
         self.info = self._source.info(self.identity.name, self.identity.version, known_as)
 
@@ -207,13 +209,13 @@ class Lifecycle:
         request = call_request(dict(self.config), wire.INITIALIZE)
         exchange = await converse(worker, [request], current_sink())
         run = runs_of(exchange, worker, self.info)[0]
-        self.after(worker, [run])
+        self.update_state(worker, [run])
         run.check()
-        worker.begin_next_with(carried(run, "initialize"))
+        worker.begin_next_with(events_to_carry(run, "initialize"))
         self.initialized = True
 
-    def after(self, worker: Worker, runs: Sequence[Run]) -> None:
-        """Set the state that these runs left the plugin in."""
+    def update_state(self, worker: Worker, runs: Sequence[Run]) -> None:
+        """Set the plugin's state after these runs."""
         if not worker.process.ending:
             if self.state != "closed":
                 self.state = "ready"
@@ -223,7 +225,7 @@ class Lifecycle:
             self._count_loss()
 
     def quarantine(self) -> None:
-        """By the user's word: its worker is killed, from any thread, and none is started any more."""
+        """Kill the worker, from any thread, and start no other: the user said so."""
         if self.state == "closed":
             return
         self._banned, self.state = True, "quarantined"
@@ -239,18 +241,18 @@ class Lifecycle:
     def _count_loss(self) -> None:
         now = time.monotonic()
         self._losses.append(now)
-        if len(self._losses) > LOSSES_ALLOWED and now - self._losses[0] < LOSSES_WITHIN_S:
+        if len(self._losses) > MAX_LOSSES and now - self._losses[0] < LOSSES_WITHIN_S:
             self.state = "quarantined"
 
     def _between_calls(self, event: Event) -> None:
-        """Something happened while nobody called it; most of what can means that the worker is lost."""
+        """Store an event of a worker that nobody called; most such events mean that the worker is lost."""
         self.events.append(event)
         if event.kind not in TOLD and self.state not in ("closed", "quarantined", "failed"):
             self._fail()
             self._count_loss()
 
     async def drop(self, *, gently: bool) -> None:
-        """End the worker, wait until nothing of it is left, and let go. Gently: its `shutdown` gets a second."""
+        """End the worker and wait until no process or file of it is left. `gently` gives its `shutdown` a second."""
         worker, self.worker = self.worker, None
         if worker is None:
             return
@@ -264,13 +266,13 @@ class Lifecycle:
                 await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(process.exited)), GRACE_S)
         if process.status is None:
             worker.stop("close")
-        process.exited.add_done_callback(lambda _: worker.dispose())  # also if this coroutine never gets any further
+        process.exited.add_done_callback(lambda _: worker.dispose())  # even if this coroutine is cancelled
         await asyncio.shield(asyncio.wrap_future(process.exited))
         await asyncio.shield(asyncio.wrap_future(process.wiped))
 
 
-def _hello(frame: Frame) -> Hello:
-    """What a worker says of its barriers. Raises `BarrierUnavailable`: unread, none of them can be relied on."""
+def _decode_hello(frame: Frame) -> Hello:
+    """Decode a worker's report of its barriers. Raises `BarrierUnavailable`: unread, no barrier can be relied on."""
     try:
         hello = wire.decode_hello(frame.structure)
         fact = f"it speaks protocol {hello.protocol}, and this process {wire.PROTOCOL}"
@@ -286,7 +288,7 @@ def _hello(frame: Frame) -> Hello:
 
 
 def _abandon(worker: Worker, future: Any) -> None:
-    """Nobody waits for this worker any more."""
+    """End a worker that nobody waits for any more."""
     if future.cancelled() or future.exception() is not None:
         worker.never_started()
     else:

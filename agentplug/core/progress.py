@@ -1,6 +1,6 @@
-"""A bar for what lasts (host): tqdm's, a widget in a notebook, a line in a terminal, nothing where nobody looks.
+"""Progress bars (host): tqdm's, a widget in a notebook, a line in a terminal, nothing where nobody looks.
 
-Work of less than a second shows none. `AGENTPLUG_PROGRESS=0` in the environment switches all bars off; in a kernel
+Work of less than a second has none. `AGENTPLUG_PROGRESS=0` in the environment switches all bars off; in a kernel
 that nbval tests they are off anyway.
 """
 
@@ -19,8 +19,8 @@ _DELAY_S = 1.0
 _TICK_S = 0.25
 
 
-def shown() -> bool:
-    """Whether anybody would see a bar, and wants to."""
+def bars_are_visible() -> bool:
+    """True if somebody would see a bar, and nothing switches bars off."""
     if os.environ.get("AGENTPLUG_PROGRESS", "").lower() in {"0", "off", "no", "false"}:
         return False
     if _UNDER_TEST in os.environ:
@@ -29,9 +29,9 @@ def shown() -> bool:
 
 
 class Progress:
-    """So many of `total` steps are done. A context manager: at the end the bar is taken away.
+    """A bar for `total` steps, as a context manager, which removes the bar at its end.
 
-    `what` is shown before the bar; without a `total` only the time that has passed is.
+    The text `what` stands before the bar. Without a `total` it shows the elapsed time alone.
     """
 
     def __init__(self, what: str, total: int | None = None) -> None:
@@ -39,11 +39,11 @@ class Progress:
         self._total = total
         self._count = 0
         self._began_s = time.monotonic()
-        self._due_s = self._began_s + _DELAY_S if shown() else float("inf")
+        self._due_s = self._began_s + _DELAY_S if bars_are_visible() else float("inf")
         self._bar: Any = None
 
     def step(self, count: int = 1) -> None:
-        """`count` more are done; with 0, only the time has moved on."""
+        """Count `count` more steps; 0 updates the time alone."""
         self._count += count
         if self._bar is not None:
             self._bar.update(count)
@@ -57,7 +57,7 @@ class Progress:
 
         quiet = type("Bar", (tqdm,), {"monitor_interval": 0})  # no thread of its own
         look = {} if self._total is not None else {"bar_format": "{desc} {elapsed}"}
-        # Any delay: drawn when we say so, once its clock, which would start only now, is right.
+        # The delay keeps tqdm from drawing before its clock, which would start only now, is set back.
         bar = self._bar = quiet(desc=self._what, total=self._total, leave=False, delay=1e-9, **look)
         if not bar.disable:  # by tqdm's own TQDM_DISABLE
             bar.start_t = bar.last_print_t = bar.start_t - (time.monotonic() - self._began_s)
@@ -66,7 +66,7 @@ class Progress:
             bar.delay = 0
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._due_s = float("inf")
         if self._bar is not None:
             self._bar.close()
@@ -81,8 +81,8 @@ class Progress:
 
 @contextlib.asynccontextmanager
 async def waiting(what: str) -> AsyncIterator[None]:
-    """Show how long the block has taken, from its second second on."""
-    if not shown():
+    """Show the elapsed time of the block, once that is over a second."""
+    if not bars_are_visible():
         yield
         return
     with Progress(what) as progress:

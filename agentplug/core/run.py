@@ -1,6 +1,6 @@
-"""`Run`: one call of a plugin, as its user holds it (host).
+"""`Run`: one call of a plugin, as its user sees it (host).
 
-A run is a value: the verdict is judged from its events; tables and pictures are drawn from it by `report`.
+A run is a value. Its verdict follows from its events; `report` makes tables and pictures of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Run(RunRecord):
-    """One call of a plugin: what came back, how it ended, what it cost, and everything the host saw. Immutable.
+    """One call of a plugin: its value, its verdict, its cost, and everything that the host saw. Immutable.
 
     Its fields are those of `RunRecord`.
     """
@@ -27,7 +27,7 @@ class Run(RunRecord):
     profile: Profile | None
 
     def check(self) -> Any:
-        """The value of a completed run.
+        """Return the value of a completed run.
 
         Raises `PluginError`, `LimitExceeded`, `WorkerDied` or `ProtocolViolation`, by its verdict.
         """
@@ -40,8 +40,8 @@ class Run(RunRecord):
         raise error
 
     def explain(self) -> str:
-        """What happened, in a sentence with the fact, the limit and the remedy; safe to print."""
-        from agentplug.report.sentences import explain  # the sentences have a module of their own
+        """Return a sentence with the fact, the limit and the remedy; safe to print."""
+        from agentplug.report.sentences import explain
 
         return explain(self)
 
@@ -54,7 +54,7 @@ class Run(RunRecord):
         return attached(samples_frame(self))
 
     def to_frame(self) -> pd.DataFrame:
-        """This run as a calls frame of one row."""
+        """Return this run as a calls table of one row."""
         from agentplug.report.accessor import attached
         from agentplug.report.frames import calls_frame
 
@@ -65,13 +65,13 @@ class Run(RunRecord):
         return f"<Run of {name}: {self.verdict}>"
 
     def __str__(self) -> str:
-        """Its repr, and a line for each thing that it tried without a right to it."""
+        """Return the repr, and a line for each refused call."""
         from agentplug.report.refused_calls import refused_lines
 
         return "\n".join([repr(self), *refused_lines(self.events)])
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """IPython's text/plain: `str()` of a run by itself, its repr within a list."""
+        """Print `str()` of a run that stands alone, its repr within a list: IPython's text/plain."""
         printer.text(repr(self) if printer.stack[:-1] else str(self))
 
     def _repr_html_(self) -> str:

@@ -1,4 +1,4 @@
-"""What users give to a plugin, checked (host): its policy, its configuration, its inputs."""
+"""Check what users pass to a plugin (host): its policy, its configuration, its inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agentplug.errors import ContractError, PolicyError
 
 
 def policy_with(policy: object, memory_limit_mb: object) -> Policy:
-    """`policy` or the default one, with `memory_limit_mb` for its memory if that is given. Raises `PolicyError`."""
+    """Return `policy` or the default one, with `memory_limit_mb` for its memory unless None. Raises `PolicyError`."""
     if policy is None:
         policy = Policy()
     if not isinstance(policy, Policy):
@@ -27,7 +27,7 @@ def policy_with(policy: object, memory_limit_mb: object) -> Policy:
 
 
 def checked_config(config: object) -> dict[str, Any]:
-    """A dict of a plugin's configuration. Raises `ContractError`."""
+    """Return a plugin's configuration as a dict. Raises `ContractError`."""
     if config is None:
         return {}
     if not isinstance(config, Mapping):
@@ -35,16 +35,16 @@ def checked_config(config: object) -> dict[str, Any]:
     return dict(config)
 
 
-def first_guess(given: object, source: Source) -> tuple[str, str]:
-    """Name and version before the worker has said them: of the user's own object, else from the spec."""
-    name, version = getattr(given, "name", None), getattr(given, "version", None)
+def guess_identity(spec: object, source: Source) -> tuple[str, str]:
+    """Return name and version before the worker has claimed them: of the user's own object, else from the spec."""
+    name, version = getattr(spec, "name", None), getattr(spec, "version", None)
     if source.kind == "object" and isinstance(name, str) and name and isinstance(version, str):
         return name, version
     return source.attribute or source.entry.rpartition(".")[2] or source.spec, ""
 
 
 async def batches(inputs: Iterable[Any] | AsyncIterable[Any], size: int) -> AsyncIterator[list[Any]]:
-    """`inputs` in lists of `size`, the last one perhaps shorter. Raises `ContractError`."""
+    """Yield `inputs` in lists of `size`, the last one perhaps shorter. Raises `ContractError`."""
     batch: list[Any] = []
     if isinstance(inputs, AsyncIterable):
         async for item in inputs:

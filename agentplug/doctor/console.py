@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentplug.contract.text import printable
-from agentplug.core.progress import shown as bars_are_shown
+from agentplug.core.progress import bars_are_visible
 from agentplug.doctor.battery.catalogue import CATALOGUE
 from agentplug.doctor.battery.matrix import Matrix, Row
 from agentplug.doctor.diagnosis import NOT_ATTACKED, Diagnosis
@@ -58,7 +58,7 @@ def _attack(diagnosis: Diagnosis, console: Console) -> Diagnosis:
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=console, transient=True, disable=not bars_are_shown()) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not bars_are_visible()) as bar:
         task = bar.add_task("", total=len(CATALOGUE))
 
         def advance(row: Row) -> None:

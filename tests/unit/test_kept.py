@@ -24,8 +24,8 @@ def profiled(number: int) -> Run:
 
 def test_profiles_count_as_what_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over a megabyte each: a thousand of them would be four times what is kept of a plugin."""
-    monkeypatch.setattr(kept, "RUNS_KEPT_BYTES", 8 << 20)
-    runs = kept.KeptRuns()
+    monkeypatch.setattr(kept, "MAX_RUNS_BYTES", 8 << 20)
+    runs = kept.History()
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]

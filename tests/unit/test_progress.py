@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from agentplug.core import progress
-from agentplug.core.progress import Progress, shown, waiting
+from agentplug.core.progress import Progress, bars_are_visible, waiting
 
 
 class Terminal(io.StringIO):
@@ -86,21 +86,21 @@ async def test_waiting_tells_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("word", ["0", "off", "No", "false"])
 def test_one_switch_turns_all_off(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     looked_at(monkeypatch)
-    assert shown()
+    assert bars_are_visible()
     monkeypatch.setenv("AGENTPLUG_PROGRESS", word)
-    assert not shown()
+    assert not bars_are_visible()
 
 
 def test_where_nobody_looks_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at(monkeypatch)
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    assert not shown()
+    assert not bars_are_visible()
     monkeypatch.setattr(sys, "stderr", None)
-    assert not shown()
+    assert not bars_are_visible()
 
 
 def test_under_nbval_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its kernels inherit the name of the test under way."""
     looked_at(monkeypatch)
     monkeypatch.setattr(progress, "_UNDER_TEST", "PYTEST_CURRENT_TEST")
-    assert not shown()
+    assert not bars_are_visible()

@@ -13,7 +13,7 @@ import pytest
 from msgspec.msgpack import Ext
 from msgspec.msgpack import encode as msgpack
 
-from agentplug.core.boundary.codec import DecodeError, columns, decode, encode, held_bytes
+from agentplug.core.boundary.codec import DecodeError, columns, decode, encode, value_bytes
 from agentplug.core.boundary.codec import layout as wire
 
 REPLY_BYTES = 16 << 20
@@ -191,5 +191,5 @@ def test_what_a_value_takes_is_not_guessed_too_low(value: Any) -> None:
         taken = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert held_bytes(packed.structure) + len(blobs) > 0.9 * taken
+    assert value_bytes(packed.structure) + len(blobs) > 0.9 * taken
     assert type(kept) is type(value)

@@ -74,7 +74,7 @@ class TestLive:
     async def test_a_plugin_keeps_figures_longer_than_runs(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(kept, "RUNS_KEPT", 2)
+        monkeypatch.setattr(kept, "MAX_RUNS", 2)
         path = tmp_path / "hog.py"
         path.write_text(HOG)
         async with SandboxedPlugin(path, Policy(memory="48M")) as plugin:
@@ -89,7 +89,7 @@ class TestLive:
             assert plugin.runs[0].samples.attrs["barriers"] == statuses
 
     async def test_runs_are_kept_by_their_size_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(kept, "RUNS_KEPT_BYTES", 10)
+        monkeypatch.setattr(kept, "MAX_RUNS_BYTES", 10)
         path = tmp_path / "hog.py"
         path.write_text(HOG)
         async with SandboxedPlugin(path) as plugin:
@@ -100,7 +100,7 @@ class TestLive:
 
     async def test_small_replies_that_are_large_here_are_let_go(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """200 KB of empty sets take 15 MB of the host: a thousand of them would fill it, though few bytes came."""
-        monkeypatch.setattr(kept, "RUNS_KEPT_BYTES", 40 * MIB)
+        monkeypatch.setattr(kept, "MAX_RUNS_BYTES", 40 * MIB)
 
         class SetsPlugin:
             name, version = "sets", "1"

@@ -1,4 +1,4 @@
-"""Figures that host and worker agree on (both sides; imports nothing, so that it loads on every system)."""
+"""Figures that host and worker share (both sides). No imports, so that every system can load this module."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ CHANNEL_FD = 3
 """The worker's descriptor of its channel; 0 is /dev/null, 1 and 2 are capped pipes."""
 
 SPARE_NAME = "agentplug-spare"
-"""What a process is called that a zygote forked ahead of its need."""
+"""The name of a process that a zygote forked ahead of its need."""
 
 STACK_BYTES = 8 << 20
 
@@ -15,19 +15,19 @@ MAX_MESSAGE_BYTES = 1 << 18
 
 PROFILER_THREADS = 1
 PROFILER_DISK_BYTES = 64 << 20
-"""What a profiler takes beside the plugin: a thread, and for memory a file in the scratch directory."""
+"""A profiler's own needs: a thread, and a memory profiler's file in the scratch directory."""
 
 
 def data_allowance_bytes(memory_bytes: int, threads: int) -> int:
-    """How much private address space a plugin may reserve: its memory, and stacks for its threads."""
+    """Return the private address space that a plugin may reserve: its memory, and stacks for its threads."""
     return memory_bytes + threads * STACK_BYTES
 
 
 def scratch_inodes(disk_bytes: int) -> int:
-    """How many files and directories a scratch directory of `disk_bytes` may hold."""
+    """Return the most files and directories in a scratch directory of `disk_bytes`."""
     return min(64 + disk_bytes // 4096, 65_536)
 
 
 def scratch_bytes(disk_bytes: int, profile: str) -> int:
-    """How large a scratch directory may grow: a memory profiler's file comes on top of what the plugin may write."""
+    """Return the most bytes in a scratch directory: those of the plugin, and a memory profiler's file."""
     return disk_bytes + (PROFILER_DISK_BYTES if profile == "memory" else 0)

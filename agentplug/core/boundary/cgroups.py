@@ -1,7 +1,7 @@
-"""Cgroups for workers, where this machine lets us write them (zygote side): an extra layer behind the watchdog.
+"""Cgroups for workers, if this process may make them (zygote side): an extra layer behind the watchdog.
 
-The v1 memory and pids controllers, or v2 where our own cgroup hands them down. Made before a worker is forked,
-removed once it is reaped, whoever else has died meanwhile. See cgroups(7).
+They use the memory and pids controllers of v1, or of v2 if our own cgroup passes them on. A zygote makes them before
+it forks a worker, and removes them after the worker is reaped. See cgroups(7).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _SLACK_BYTES = 64 << 20  # kernel memory, and pages of the zygote that a worker 
 
 @functools.cache
 def parents() -> dict[str, str]:
-    """For `memory` and `pids`, the folder in which this process may make cgroups; empty where it may not."""
-    found: dict[str, str] = {}
+    """Return the folders in which this process may make cgroups, by controller: `memory`, `pids`, or none."""
+    folders: dict[str, str] = {}
     for controller in ("memory", "pids"):
         folder = _own_folder(controller)
         if folder is None or not os.access(folder, os.W_OK):
@@ -28,10 +28,10 @@ def parents() -> dict[str, str]:
             os.mkdir(trial)
             try:
                 if any(os.path.exists(f"{trial}/{name}") for name in _FILES[controller]):
-                    found[controller] = folder
+                    folders[controller] = folder
             finally:
                 os.rmdir(trial)
-    return found
+    return folders
 
 
 _FILES = {"memory": ("memory.limit_in_bytes", "memory.max"), "pids": ("pids.max",)}
@@ -54,19 +54,19 @@ def _own_folder(controller: str) -> str | None:
             if version_1 or (kind == "cgroup2" and controllers == ""):
                 inside = os.path.relpath(path, mount[3]) if path.startswith(mount[3]) else "."
                 folder = os.path.normpath(f"{mount[4]}/{inside}")
-                if version_1 or _hands_down(folder, controller):
+                if version_1 or _passes_on(folder, controller):
                     return folder
     return None
 
 
-def _hands_down(folder: str, controller: str) -> bool:
+def _passes_on(folder: str, controller: str) -> bool:
     with contextlib.suppress(OSError), open(f"{folder}/cgroup.subtree_control") as file:
         return controller in file.read().split()
     return False
 
 
 def create(token: int, plan: Plan) -> list[str]:
-    """The folders of a new worker's cgroups, their limits set; none where that can't be done."""
+    """Make a new worker's cgroups, set their limits, and return their folders: none if that fails."""
     made: list[str] = []
     for controller, parent in parents().items():
         folder = f"{parent}/agentplug-{os.getpid()}-{token}"
@@ -85,16 +85,16 @@ def create(token: int, plan: Plan) -> list[str]:
 
 
 def of(zygote: int) -> list[str]:
-    """The folders that there are of this zygote's workers."""
-    found = []
+    """Return the folders of the cgroups of a zygote's workers."""
+    folders = []
     for parent in parents().values():
         with contextlib.suppress(OSError):
-            found += [f"{parent}/{name}" for name in os.listdir(parent) if name.startswith(f"agentplug-{zygote}-")]
-    return found
+            folders += [f"{parent}/{name}" for name in os.listdir(parent) if name.startswith(f"agentplug-{zygote}-")]
+    return folders
 
 
 def out_of_memory(folders: list[str]) -> bool:
-    """The kernel killed a process in one of these cgroups for its memory."""
+    """True if the kernel killed a process in one of these cgroups for its memory."""
     for folder in folders:
         for name in ("memory.oom_control", "memory.events"):
             with contextlib.suppress(OSError, ValueError), open(f"{folder}/{name}") as file:

@@ -1,7 +1,7 @@
 """Length-prefixed frames over a stream socket (both sides).
 
-The host reads through `FrameReader`, which never blocks, never holds more than the frame it was promised, and
-answers anything it doesn't expect with `Violation`. The worker, which trusts its host, reads with `FrameSource`.
+The host reads with `FrameReader`, which never blocks, never stores more than the announced frame, and raises
+`Violation` for anything else. The worker, which trusts its host, reads with `FrameSource`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from agentplug.core.boundary.frames import DESCRIPTORS, FROM_WORKER, HEADER, MAG
 Buffer = bytes | bytearray | memoryview
 
 MOST_DESCRIPTORS = 200
-"""How many go with one frame: the kernel takes 253."""
+"""The most descriptors with one frame; the kernel takes 253."""
 
 _CHUNK = 1 << 14
 _MOST_AT_ONCE = 8 << 20  # a large reply is read in turns, so that it doesn't hold up the caller's loop
@@ -34,7 +34,7 @@ class Violation(Exception):
 
 
 def pack(kind: int, call: int, structure: Buffer = b"", blobs: Sequence[Buffer] = (), flags: int = 0) -> list[Buffer]:
-    """The buffers of one frame, to be sent in this order."""
+    """Return the buffers of one frame, to be sent in this order."""
     if not blobs:
         return [HEADER.pack(MAGIC, kind, flags, call, len(structure), 0) + structure]
     total = sum(memoryview(blob).nbytes for blob in blobs)
@@ -43,39 +43,38 @@ def pack(kind: int, call: int, structure: Buffer = b"", blobs: Sequence[Buffer] 
 
 
 class FrameReader:
-    """Takes frames off a non-blocking socket as they complete.
+    """A reader of whole frames from a non-blocking socket.
 
-    `reply_bytes` bounds a frame's structure and blobs together. `partial` is true while a frame has begun but isn't
-    whole, which the watchdog bounds in time.
+    `reply_bytes` bounds a frame's structure and blobs together. The watchdog bounds the time while `partial` is true.
     """
 
     def __init__(self, sock: socket.socket, reply_bytes: int, *, takes_descriptor: bool = False) -> None:
         self._sock = sock
         self._reply_bytes = reply_bytes
-        self._held = bytearray()
+        self._buffer = bytearray()
         self._body: bytearray | mmap.mmap | None = None
         self._filled = 0
         self._head: tuple[int, int, int, int] = (0, 0, 0, 0)
         self._reads = 0
         self.eof = False
-        self._takes_descriptor = takes_descriptor  # else the kernel closes what is sent
+        self._takes_descriptor = takes_descriptor  # else the kernel closes those that come
         self._descriptor = -1
 
     @property
     def partial(self) -> bool:
-        """A frame has begun and isn't whole."""
-        return self._body is not None or bool(self._held)
+        """True if a frame has begun and isn't whole."""
+        return self._body is not None or bool(self._buffer)
 
     @property
     def expected_bytes(self) -> int:
-        """The size of the frame that has begun, as far as it is known."""
+        """The size of the frame that has begun, or of its header while that isn't whole."""
         return len(self._body) if self._body is not None else HEADER.size
 
     def next(self) -> Frame | None:
-        """The next whole frame, or None when there is none yet (or `eof`). Raises `Violation`."""
+        """Return the next whole frame, or None if there is none yet, or at `eof`. Raises `Violation`."""
         taken = 0
         while taken < _MOST_AT_ONCE:
-            if self._body is None and self._held and (frame := self._from_held()) is not None:
+            if self._body is None and self._buffer and (frame := self._from_buffer()) is not None:
                 return frame
             try:
                 if self._body is not None:
@@ -84,11 +83,11 @@ class FrameReader:
                 else:
                     data = self._recv_with_descriptor() if self._takes_descriptor else self._sock.recv(_CHUNK)
                     count = len(data)
-                    if not self._held and count >= HEADER.size:
+                    if not self._buffer and count >= HEADER.size:
                         frame = self._whole_at_once(data)
                         if frame is not None:
                             return frame
-                    self._held += data
+                    self._buffer += data
             except BlockingIOError:
                 return None
             except InterruptedError:
@@ -107,7 +106,7 @@ class FrameReader:
         return None  # the caller has other things to do meanwhile; the socket stays readable
 
     def take_descriptor(self) -> int:
-        """Hand over the descriptor that came, or -1; from now on none is taken any more."""
+        """Return the descriptor that came, or -1, and take no other from now on."""
         fd, self._descriptor, self._takes_descriptor = self._descriptor, -1, False
         return fd
 
@@ -119,7 +118,7 @@ class FrameReader:
         return data
 
     def _whole_at_once(self, data: bytes) -> Frame | None:
-        """The frame that `data` is, if it is just one: the way of nearly every reply."""
+        """Return `data` as a frame if it is exactly one, as nearly every reply is."""
         magic, kind, flags, call, structure, blobs = HEADER.unpack_from(data)
         end = HEADER.size + structure
         if end + blobs != len(data) or magic != MAGIC or kind not in FROM_WORKER or flags:
@@ -128,13 +127,13 @@ class FrameReader:
             return None
         return Frame(kind, flags, call, data[HEADER.size : end], data[end:])
 
-    def _from_held(self) -> Frame | None:
-        held = self._held
-        if len(held) < HEADER.size:
-            if held and held[0] != MAGIC:
+    def _from_buffer(self) -> Frame | None:
+        buffer = self._buffer
+        if len(buffer) < HEADER.size:
+            if buffer and buffer[0] != MAGIC:
                 raise Violation("bytes on the channel that don't begin a frame")
             return None
-        magic, kind, flags, call, structure, blobs = HEADER.unpack_from(held)
+        magic, kind, flags, call, structure, blobs = HEADER.unpack_from(buffer)
         if magic != MAGIC or kind not in FROM_WORKER or flags:
             raise Violation("bytes on the channel that don't begin a frame")
         if structure + blobs > self._reply_bytes or structure > MAX_STRUCTURE_BYTES:
@@ -146,9 +145,9 @@ class FrameReader:
         total = structure + blobs
         # The kernel gives pages as they are filled: a promise of a gigabyte costs neither memory nor time.
         body = bytearray(total) if total <= _AT_ONCE_BYTES else mmap.mmap(-1, total)
-        here = min(total, len(held) - HEADER.size)
-        body[:here] = held[HEADER.size : HEADER.size + here]
-        del held[: HEADER.size + here]
+        here = min(total, len(buffer) - HEADER.size)
+        body[:here] = buffer[HEADER.size : HEADER.size + here]
+        del buffer[: HEADER.size + here]
         self._body, self._filled = body, here
         return self._whole() if here == total else None
 
@@ -162,56 +161,56 @@ class FrameReader:
 
 
 class FrameSource:
-    """Reads frames off a blocking socket whose other side is trusted (worker side)."""
+    """A reader of frames from a blocking socket whose other side is trusted (worker side)."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._held = b""
+        self._buffer = b""
 
     def first(self) -> tuple[Frame | None, list[int]]:
-        """The first frame, or None at the end of the stream, and the descriptors that came before it."""
-        given: list[int] = []
+        """Return the first frame, or None at the end of the stream, and the descriptors that came before it."""
+        received: list[int] = []
         while True:
             head, descriptors, _, _ = socket.recv_fds(self._sock, HEADER.size, MOST_DESCRIPTORS)
-            given += descriptors
+            received += descriptors
             while 0 < len(head) < HEADER.size and (more := self._sock.recv(HEADER.size - len(head))):
                 head += more
             if len(head) < HEADER.size:
-                return None, given
+                return None, received
             if HEADER.unpack(head)[1] != DESCRIPTORS:
-                self._held = head
-                return self.next(), given
+                self._buffer = head
+                return self.next(), received
 
     def next(self) -> Frame | None:
-        """The next frame, or None at the end of the stream."""
-        held = self._held or self._sock.recv(_CHUNK)
-        while len(held) < HEADER.size:
+        """Return the next frame, or None at the end of the stream."""
+        data = self._buffer or self._sock.recv(_CHUNK)
+        while len(data) < HEADER.size:
             more = self._sock.recv(_CHUNK)
             if not more:
                 return None
-            held += more
-        _, kind, flags, call, structure, blobs = HEADER.unpack_from(held)
+            data += more
+        _, kind, flags, call, structure, blobs = HEADER.unpack_from(data)
         end = HEADER.size + structure + blobs
-        if len(held) < end:
+        if len(data) < end:
             body = bytearray(end)
-            body[: len(held)] = held
-            filled = len(held)
+            body[: len(data)] = data
+            filled = len(data)
             while filled < end:
                 got = self._sock.recv_into(memoryview(body)[filled:])
                 if got == 0:
                     return None
                 filled += got
-            self._held = b""
+            self._buffer = b""
             start = HEADER.size
             return Frame(kind, flags, call, bytes(body[start : start + structure]), body[start + structure :])
-        self._held = held[end:]
+        self._buffer = data[end:]
         middle = HEADER.size + structure
-        return Frame(kind, flags, call, held[HEADER.size : middle], held[middle:end])
+        return Frame(kind, flags, call, data[HEADER.size : middle], data[middle:end])
 
     @property
     def waiting(self) -> bool:
-        """A frame, or the beginning of one, has been read already."""
-        return bool(self._held)
+        """True if a frame, or the beginning of one, has been read already."""
+        return bool(self._buffer)
 
 
 def write_frame(sock: socket.socket, buffers: Sequence[Buffer]) -> None:

@@ -1,4 +1,4 @@
-"""Who lives below a process (host and zygote)."""
+"""List the child processes of a process (host and zygote)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes below `pid`, nearest first, as far as they are alive now."""
-    found: list[int] = []
+    """Return the processes below `pid` that are alive now, nearest first."""
+    pids: list[int] = []
     queue = [pid]
-    while queue and len(found) < 10_000:
+    while queue and len(pids) < 10_000:
         parent = queue.pop()
         try:
             tasks = os.listdir(f"/proc/{parent}/task")
@@ -21,6 +21,6 @@ def descendants(pid: int) -> list[int]:
                     children = [int(child) for child in file.read().split()]
             except OSError:
                 continue
-            found += children
+            pids += children
             queue += children
-    return found
+    return pids

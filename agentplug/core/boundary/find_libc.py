@@ -1,4 +1,4 @@
-"""Let a binding find the C library now (both sides), without the compilers that `find_library` would spawn."""
+"""Find the C library for a binding (both sides), without the compilers that `find_library` would start."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def resolve(*probes: Callable[[], object]) -> None:
-    """Call each probe, which finds the library and keeps it: CDLL(None) has all that is needed."""
+    """Call each probe while `find_library` finds nothing: the binding then uses CDLL(None), and stores that."""
     find_library = ctypes.util.find_library
     ctypes.util.find_library = lambda name: None
     try:

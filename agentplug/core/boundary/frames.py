@@ -1,8 +1,8 @@
 """The frames between host and worker (both sides): their header, their kinds, their typed bodies.
 
 A frame is a header of 16 bytes, a structure (MessagePack, at most 1 MiB) and blobs (raw bytes of arrays and
-`bytes` values, which the structure refers to). The host takes no other thing from a worker, and decodes each body
-into the one type that its kind allows, with every text and list bounded.
+`bytes` values, which the structure refers to). The host takes nothing else from a worker. It decodes each body into
+the one type that its kind allows, with every text and list bounded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 from agentplug.contract.limits import REFUSALS
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAGIC = 0xA6
 HEADER = struct.Struct("<BBHIII")  # magic, kind, flags, call, structure bytes, blob bytes
 
@@ -50,8 +50,8 @@ class Frame(NamedTuple):
 
 
 class BarrierReport(msgspec.Struct, frozen=True):
-    """What one barrier did in this worker. `status` is enforced, partial or unavailable; `lost` names the promises
-    it can't keep here (`files`, `network`, `host`, `disk`), `remedy` what would help."""
+    """One barrier's effect in this worker. `status` is enforced, partial or unavailable; `lost` names the promises
+    that it can't keep here (`files`, `network`, `host`, `disk`); `remedy` says how to change that."""
 
     barrier: Annotated[str, msgspec.Meta(max_length=40)]
     protects: _Text
@@ -62,14 +62,14 @@ class BarrierReport(msgspec.Struct, frozen=True):
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """The worker is confined and waits for the plugin's bytes."""
+    """The greeting of a worker that has confined itself and waits for the plugin's bytes."""
 
     protocol: int
     barriers: Annotated[list[BarrierReport], msgspec.Meta(max_length=32)]
 
 
 class ModuleBytes(msgspec.Struct, frozen=True, array_like=True):
-    """One module to serve from memory."""
+    """One module that the worker imports from memory."""
 
     name: str
     path: str
@@ -78,11 +78,11 @@ class ModuleBytes(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PinnedFiles(msgspec.Struct, frozen=True):
-    """Files that were verified, in sealed memory that came with descriptors: see `sandbox.pinned`.
+    """Verified files in sealed memory, which comes as descriptors.
 
-    `sites` are the directories that paths begin with; `files` are paths, offset and size in the first descriptor's
-    memory; `objects` are paths of shared objects and which descriptor holds them. `tops` are the top-level modules
-    that these files make up, `beside` those others that may be imported from disk: what workers are made of.
+    `sites` are the directories that paths begin with. `files` are paths, with offset and size in the first
+    descriptor's memory; `objects` are paths of shared objects, with the number of the descriptor. `tops` are the
+    top-level modules of these files. `beside` are the modules of the worker itself, to be imported from disk.
     """
 
     sites: list[str]
@@ -93,11 +93,11 @@ class PinnedFiles(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, frozen=True):
-    """The plugin's bytes: modules and where to begin, or a pickle made by the host; and the variables it may see.
+    """The plugin's bytes (modules and the entry, or a pickle made by the host) and the variables it may see.
 
-    The variables come here and not with the plan, because a zygote keeps traces of what it has read, and every
-    worker is a copy of it. `claims` asks the worker to report what the plugin tries, because no kernel does: it names
-    the places that every plugin may read, where no opened file is worth a word.
+    The variables come here and not with the plan: memory of a zygote keeps traces of all it reads, and every worker
+    is a copy of it. `claims` asks the worker to report the plugin's calls, because no kernel does; it names the
+    places that every plugin may read, where opened files aren't reported.
     """
 
     entry: str
@@ -111,11 +111,11 @@ class Load(msgspec.Struct, frozen=True):
 
 _Short = Annotated[str, msgspec.Meta(max_length=40)]
 Asked = bool | int | str | list[int | str]
-"""A right's value as a plugin asks for it: of variables their names, of ports and paths a list, sorted."""
+"""A right's value as a plugin asks for it: variables by name, ports and paths as a sorted list."""
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """The plugin keeps the contract. All of it is the plugin's claim. `asks` is None where it has no such member."""
+    """A plugin's members, once it is loaded. All are its own claims. `asks` is None without such a member."""
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
     version: Annotated[str, msgspec.Meta(max_length=MAX_VERSION)]
@@ -124,9 +124,9 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """An exception as text. `reason` is raised, not_found, contract or syntax; `limit` names the limit that it may
-    have come from, as verdicts do (a MemoryError: memory; EMFILE: files; ...), or is empty. `number` is an OSError's
-    errno, else 0; `by_hand`: a raise statement made it, no call failed with it."""
+    """An exception as text. `reason` is raised, not_found, contract or syntax. `limit` names the limit that may be
+    the cause, as verdicts do (a MemoryError: memory; EMFILE: files; ...), or is empty. `number` is an OSError's
+    errno, else 0. `by_hand` is true if a raise statement made the exception and no call failed with it."""
 
     type: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_TYPE)]
     message: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_MESSAGE)]
@@ -138,15 +138,15 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Misfit(msgspec.Struct, frozen=True):
-    """A reply that has no place on the wire: its type, and where in the value it sits."""
+    """A value in a reply that has no place on the wire: its type, and its place in the reply."""
 
     type: Annotated[str, msgspec.Meta(max_length=200)]
     where: Annotated[str, msgspec.Meta(max_length=1_000)]
 
 
 class Claim(msgspec.Struct, frozen=True, array_like=True):
-    """One thing that the plugin did or tried, as its worker tells it: an event's kind; the system call, or how a file
-    was opened or an address used; on what; how often."""
+    """A worker's claim of one refused or observed call: an event's kind; the system call, or the way a file was
+    opened or an address used; the call's argument; how often."""
 
     kind: Annotated[str, msgspec.Meta(pattern="^(tried|opened|connected|bound|forked|ran)$")]
     how: Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]{0,40}$")]
@@ -155,9 +155,10 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """What the plugin did or tried since the last answer, at most once before each; `dropped` times more in all."""
+    """The plugin's refused and observed calls since the last answer, in one frame before the next. `dropped` counts
+    those that aren't listed."""
 
-    told: Annotated[list[Claim], msgspec.Meta(max_length=MAX_CLAIMS)]
+    calls: Annotated[list[Claim], msgspec.Meta(max_length=MAX_CLAIMS)]
     dropped: Annotated[int, msgspec.Meta(ge=0, le=1 << 50)] = 0
 
 
@@ -165,7 +166,7 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 50)]
 
 
 class Site(msgspec.Struct, frozen=True, array_like=True):
-    """A line of code that was at work, as the worker names it."""
+    """A line of code in a profile, as the worker names it."""
 
     function: Annotated[str, msgspec.Meta(max_length=MAX_FUNCTION)]
     file: Annotated[str, msgspec.Meta(max_length=MAX_FILE)]
@@ -173,8 +174,8 @@ class Site(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Stack(msgspec.Struct, frozen=True, array_like=True):
-    """What one stack took: bytes or CPU nanoseconds, in so many allocations or samples. `sites` are indices into
-    those of the profile, outermost call first."""
+    """The weight of one stack, in bytes or CPU nanoseconds, and the count of its allocations or samples. `sites` are
+    indices into those of the profile, outermost call first."""
 
     weight: _Count
     count: _Count
@@ -184,8 +185,8 @@ class Stack(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """Where one call's memory or CPU time went, once before its answer; `dropped` is the weight of the stacks that
-    aren't told. `missing` says why there is none."""
+    """The profile of one call's memory or CPU time, in one frame before its answer. `dropped` is the weight of stacks
+    that aren't listed; `missing` is the reason for an empty profile."""
 
     kind: Annotated[str, msgspec.Meta(pattern="^(memory|cpu)$")]
     sites: Annotated[list[Site], msgspec.Meta(max_length=MAX_SITES)] = []
@@ -205,7 +206,7 @@ decode_misfit = msgspec.msgpack.Decoder(Misfit).decode
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Everything a worker needs to confine itself before it sees a byte of the plugin."""
+    """All that a worker needs to confine itself, before it reads a byte of the plugin."""
 
     memory_bytes: int
     cpu_s: float
@@ -226,14 +227,14 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class SpawnRequest(msgspec.Struct, frozen=True):
-    """Host to zygote: fork one worker. `plan` is for the worker, opaque to the zygote."""
+    """The host's request to a zygote to fork one worker, which follows `plan`."""
 
     token: int
     plan: Plan
 
 
 class ZygoteNews(msgspec.Struct, frozen=True):
-    """Zygote to host. `what` is ready, spawned (a pidfd comes with it), refused, exited or wiped."""
+    """A zygote's message to the host. `what` is ready, spawned (with a pidfd), refused, exited or wiped."""
 
     what: str
     token: int = 0

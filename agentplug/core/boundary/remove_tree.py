@@ -1,4 +1,4 @@
-"""Removal of what a plugin left behind (zygote and host): trees made to resist it."""
+"""Remove the directories that a plugin left (zygote and host), also those made to resist it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import stat
 
 
 def remove_tree(root: str) -> None:
-    """Remove a directory that a plugin filled: any depth, any permissions, no link followed, no recursion.
+    """Remove a directory of any depth and permissions, without following links and without recursion.
 
-    Deep trees are flattened (each directory is moved up beside the root's children before it is emptied), so that
-    neither path lengths nor the depth matter.
+    Each inner directory is moved up beside the root's children before it is emptied, so neither the length of paths
+    nor the depth matters.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -43,7 +43,7 @@ def remove_tree(root: str) -> None:
 
 
 def _empty(folder: int) -> list[str]:
-    """Unlink every file in an open directory; the names of its directories."""
+    """Unlink every file in an open directory; return the names of its directories."""
     folders = []
     for name in os.listdir(folder):
         try:

@@ -1,7 +1,7 @@
-"""System calls that are refused and told of, or only told of (both sides; plain data).
+"""System calls that are refused and reported, or only reported (both sides; plain data).
 
-The worker's filter lets the host answer these itself (seccomp_unotify(2)), or refuses them where nobody listens; the
-error is the same. What a plugin tries otherwise without a right to it is refused silently.
+The host answers these calls itself (seccomp_unotify(2)). If it doesn't listen, the worker's filter refuses them with
+the same error. Other calls without a right to them are refused silently.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ open_by_handle_at fanotify_init quotactl
 PRCTL_REFUSED = {1: "PR_SET_PDEATHSIG", 4: "PR_SET_DUMPABLE", 35: "PR_SET_MM", 0x59616D61: "PR_SET_PTRACER"}
 
 _ERRORS = {
-    # What a limit on processes answers, see fork(2).
+    # As a limit on processes does, see fork(2).
     **dict.fromkeys(FORKS, errno.EAGAIN),
-    # Memory that no process maps shows in no footprint: refused as memory is, so that the verdict says so.
+    # No footprint shows memory that no process maps. Refused as memory is, so that the verdict says so.
     "memfd_create": errno.ENOMEM,
     "shmget": errno.ENOMEM,
 }
 
 
 def error_of(name: str) -> int:
-    """The errno with which a refused call fails."""
+    """Return the errno with which a refused call fails."""
     return _ERRORS.get(name, errno.EPERM)

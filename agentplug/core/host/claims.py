@@ -25,7 +25,7 @@ def claimed_events(frame: Frame) -> list[tuple[str, dict[str, Any]]]:
         claims = wire.decode_claims(frame.structure)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise Violation("a report of what was tried that can't be decoded") from None
-    events = [(claim.kind, {**_detail(claim), "source": "worker", "count": claim.count}) for claim in claims.told]
+    events = [(claim.kind, {**_detail(claim), "source": "worker", "count": claim.count}) for claim in claims.calls]
     if claims.dropped:
         events.append(("dropped", {"what": "attempts", "source": "worker", "count": claims.dropped}))
     return events

@@ -13,7 +13,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentplug.contract.events import Event
 from agentplug.contract.record import Usage
@@ -21,11 +21,12 @@ from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.bounds import CHANNEL_FD
 from agentplug.core.boundary.channel import Buffer, Violation, pack
 from agentplug.core.boundary.frames import Frame
-from agentplug.core.host.claims import claimed_events, claimed_profile
 from agentplug.core.host.readings import HARDLY_NS, HZ, Counters, Gone, Readings
 from agentplug.core.host.refused_calls.counts import RefusedCalls
 from agentplug.core.host.samples import Samples
-from agentplug.core.profile import Profile
+
+if TYPE_CHECKING:
+    from agentplug.core.profile import Profile
 
 _WORTH_A_SAMPLE_NS = 1_000_000
 _LOOKS = 6  # of some 4 microseconds each; to ask the worker costs a round trip
@@ -270,11 +271,15 @@ class Exchange:
         if frame.call != record.call:
             raise Violation("a reply to a call that was never made, or not yet")
         if frame.kind == wire.CLAIMS and self._takes_claims and self._claimed is not record:
+            from agentplug.core.host.claims import claimed_events
+
             self._claimed = record
             for kind, detail in claimed_events(frame):
                 self.emit(kind, detail)
             return False
         if frame.kind == wire.PROFILE and self._takes_profile and record.profile is None:
+            from agentplug.core.host.claims import claimed_profile
+
             record.take_profile(claimed_profile(frame, self._takes_profile))
             return False
         if frame.kind not in record.answers:

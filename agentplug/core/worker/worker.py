@@ -163,7 +163,7 @@ class _Worker:
     def _answer(self, answer: list[Any]) -> None:
         """Send the report of refused calls and the profile, if any, then `answer`."""
         claims = self._audit_hook.take() if self._audit_hook is not None else None
-        if claims is not None and (claims.told or claims.dropped):
+        if claims is not None and (claims.calls or claims.dropped):
             self._send_report(wire.CLAIMS, claims, answer)
         if self._profiling is not None and (profile := self._profiling.take()) is not None:
             self._send_report(wire.PROFILE, profile, answer)

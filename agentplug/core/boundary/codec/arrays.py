@@ -1,7 +1,7 @@
 """numpy arrays and scalars on the wire (host and worker): a checked dtype, a shape and a buffer.
 
-numpy is imported when the first array arrives, or by whoever made one. No text from a worker reaches `np.dtype`
-but what matches a pattern here, and no buffer becomes an array before its length fits its shape.
+numpy is imported with the first array. Text from a worker reaches `np.dtype` only if it matches a pattern here, and
+a buffer becomes an array only if its length fits its shape.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _X87_MANTISSA_BITS, _X87_BYTES = 63, 10
 
 
 def pack_array(packer: Writing, array: Any) -> list[Any]:
-    """The parts of an array: dtype, shape, order of its buffer, buffer."""
+    """Return the parts of an array: dtype, shape, order of the buffer, buffer."""
     import numpy as np
 
     packer.spend(_ARRAY_UNITS, array)
@@ -40,14 +40,14 @@ def pack_array(packer: Writing, array: Any) -> list[Any]:
         return [spec, list(array.shape), "C", packer.buffer(b"")]
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
     flat = np.ascontiguousarray(array.T if fortran else array).reshape(-1)
-    if not (meant := _meant(array.dtype)).all():  # the rest is whatever lay in this process's memory
+    if not (used := _used_bytes(array.dtype)).all():  # the padding holds bytes of this process's memory
         flat = flat.copy()
-        flat.view(np.uint8).reshape(-1, itemsize)[:, ~meant] = 0
+        flat.view(np.uint8).reshape(-1, itemsize)[:, ~used] = 0
     return [spec, list(array.shape), "F" if fortran else "C", packer.buffer(flat.view(np.uint8).data)]
 
 
 def pack_scalar(packer: Writing, value: Any) -> Any:
-    """The parts of a numpy scalar: text or bytes alone, or those of an array without dimensions."""
+    """Return the parts of a numpy scalar: text or bytes alone, or those of an array without dimensions."""
     import numpy as np
 
     kind = type(value)
@@ -61,7 +61,7 @@ def pack_scalar(packer: Writing, value: Any) -> Any:
 
 
 def unpack_array(unpacker: Reading, parts: list[Any]) -> Any:
-    """The array of these parts: writable, and owning its memory."""
+    """Return the array of these parts: writable, with memory of its own."""
     import numpy as np
 
     unpacker.spend(_ARRAY_UNITS)
@@ -83,7 +83,7 @@ def unpack_array(unpacker: Reading, parts: list[Any]) -> Any:
 
 
 def unpack_scalar(unpacker: Reading, parts: Any) -> Any:
-    """The numpy scalar of these parts."""
+    """Return the numpy scalar of these parts."""
     import numpy as np
 
     if type(parts) is list and len(parts) == 4:
@@ -106,7 +106,7 @@ def _refused(dtype: Any, why: str) -> Unserializable:
 
 
 def _spec(packer: Writing, dtype: Any, nesting: int) -> Any:
-    """A dtype as text, or `["subarray", item, shape]`, or `["record", names, items, offsets, size]`."""
+    """Return a dtype as text, or `["subarray", item, shape]`, or `["record", names, items, offsets, size]`."""
     packer.spend(1, dtype)
     if dtype.hasobject or nesting > _MAX_NESTING:
         raise _refused(dtype, "holds Python objects, or nests too deep")
@@ -127,24 +127,24 @@ def _spec(packer: Writing, dtype: Any, nesting: int) -> Any:
     return dtype.str
 
 
-def _meant(dtype: Any) -> Any:
-    """For each byte of an item, whether it belongs to a value: not what pads a record or an x86 long double."""
+def _used_bytes(dtype: Any) -> Any:
+    """Return a mask of an item's bytes: False for those that pad a record or an x86 long double."""
     import numpy as np
 
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
-        return np.tile(_meant(base), math.prod(shape))
-    meant = np.ones(dtype.itemsize, bool)
+        return np.tile(_used_bytes(base), math.prod(shape))
+    used = np.ones(dtype.itemsize, bool)
     if dtype.names is not None:
-        meant[:] = False
+        used[:] = False
         for field, at, *_ in (dtype.fields[name] for name in dtype.names):
-            meant[at : at + field.itemsize] |= _meant(field)
+            used[at : at + field.itemsize] |= _used_bytes(field)
     elif dtype.type in (np.longdouble, np.clongdouble) and np.finfo(np.longdouble).nmant == _X87_MANTISSA_BITS:
-        parts = meant.reshape(2 if dtype.kind == "c" else 1, -1)
+        parts = used.reshape(2 if dtype.kind == "c" else 1, -1)
         parts[:, _X87_BYTES:] = False
         if not dtype.isnative:
             parts[:] = parts[:, ::-1].copy()
-    return meant
+    return used
 
 
 def _dtype(unpacker: Reading, spec: Any, nesting: int) -> Any:
@@ -177,9 +177,7 @@ def _dtype(unpacker: Reading, spec: Any, nesting: int) -> Any:
     if any(not 0 <= at <= size - item.itemsize for at, item in zip(offsets, formats, strict=True)):
         raise DecodeError("a dtype with a field outside of its items")
     if sum(item.itemsize for item in formats) > size:
-        raise DecodeError(
-            "a dtype whose fields overlap"
-        )  # each costs a look at its items: thousands of the same ones
+        raise DecodeError("a dtype whose fields overlap")  # thousands of the same field would each cost a check
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
 
 
@@ -191,7 +189,7 @@ def _check_shape(shape: Any) -> None:
 
 
 def _check_items(array: Any) -> None:
-    """Refuse items that no numpy operation makes, and that some trust not to be there."""
+    """Raise `DecodeError` for items that no numpy operation makes: some operations rely on their absence."""
     import numpy as np
 
     dtype = array.dtype

@@ -1,6 +1,6 @@
-"""The two halves of a coding, as the modules for arrays, tables and times see them (host and worker; types alone).
+"""Protocols of `pack.Packer` and `unpack.Unpacker`, for the modules of arrays, tables and times (types alone).
 
-`pack.Packer` and `unpack.Unpacker` are the only ones of their kind. The Protocols keep those modules below both.
+With them those modules import neither `pack` nor `unpack`, which import them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 
 class Writing(Protocol):
-    """A value on its way into msgpack and blobs."""
+    """The methods of `Packer`."""
 
     calendar_steps: int
 
@@ -23,11 +23,11 @@ class Writing(Protocol):
         """Return each of `values` as msgpack takes it."""
 
     def buffer(self, data: bytes | memoryview) -> Any:
-        """Return what stands for `data` in the structure."""
+        """Return the form of `data` in the structure."""
 
 
 class Reading(Protocol):
-    """A value on its way out of msgpack and blobs. Each method raises `DecodeError`."""
+    """The methods of `Unpacker`. Each raises `DecodeError`."""
 
     calendar_steps: int
     at: int
@@ -42,4 +42,4 @@ class Reading(Protocol):
         """Return the values of a list."""
 
     def buffer(self, tree: Any) -> bytes | memoryview:
-        """Return the bytes that `Writing.buffer` took."""
+        """Return the bytes that went into `Writing.buffer`."""

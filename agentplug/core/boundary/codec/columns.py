@@ -1,10 +1,10 @@
-"""pandas columns and indexes on the wire (host and worker): each may stand in the other.
+"""pandas columns and indexes on the wire (host and worker), in one module because each may contain the other.
 
-A column is a list whose first item names its kind: numpy arrays for what pandas keeps in arrays, texts joined into
-one blob with their lengths beside, values for the rest. Each kind is built by one explicit constructor here.
+A column is a list whose first item names its kind: numpy arrays, texts joined into one blob with their lengths, or
+single values. One explicit constructor here builds each kind.
 
-The frequency of an index is dropped where checking it would take pandas too long: over 10,000 steps of a day or
-less; once a value has 1,000 steps of weeks, business days, months, quarters and years; and any of another kind.
+The frequency of an index is dropped if pandas would take too long to check it: beyond 10,000 steps of a day or less;
+beyond 1,000 steps of weeks, business days, months, quarters and years in one value; and every other kind.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agentplug.core.boundary.codec.coders import Reading, Writing
 
 _COLUMN_UNITS = 30
-_MAX_CATEGORIES = 32_768  # pandas puts them in a table whose hash anyone can foresee
+_MAX_CATEGORIES = 32_768  # pandas puts them into a hash table whose hashes anyone can foresee
 _MAX_FREQ_LENGTH = 10_000
 _FIXED = re.compile(r"-?\d{0,6}(?:D|h|min|s|ms|us|ns)")
 _CALENDAR = re.compile(r"-?\d{0,6}(?:W|B|B?[MQY][SE])(?:-[A-Z]{3})?")
@@ -42,7 +42,7 @@ INDEXES = (
 
 
 def pack_column(packer: Writing, array: Any, depth: int) -> list[Any]:
-    """The parts of a column, which is a pandas array."""
+    """Return the parts of a column, which is a pandas array."""
     import numpy as np
 
     pd = sys.modules["pandas"]
@@ -90,7 +90,7 @@ def _pack_texts(packer: Writing, items: list[str | None], missing: str, storage:
 
 
 def pack_index(packer: Writing, index: Any, depth: int) -> list[Any]:
-    """The parts of an index."""
+    """Return the parts of an index."""
     import numpy as np
 
     pd = sys.modules["pandas"]
@@ -105,7 +105,7 @@ def pack_index(packer: Writing, index: Any, depth: int) -> list[Any]:
     if type(index).__name__ not in INDEXES:
         raise Unserializable(type_name(index))
     freq = getattr(index, "freqstr", None) if isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)) else None
-    if freq is not None and not _soon_checked(packer, freq, len(index)):
+    if freq is not None and not _is_quick_to_check(packer, freq, len(index)):
         freq = None
     if freq is not None:
         packer.spend(4 * len(index), index)
@@ -113,7 +113,7 @@ def pack_index(packer: Writing, index: Any, depth: int) -> list[Any]:
 
 
 def unpack_column(unpacker: Reading, parts: Any, depth: int) -> Any:
-    """The numpy or pandas array of these parts."""
+    """Return the numpy or pandas array of these parts."""
     import numpy as np
     import pandas as pd
 
@@ -143,14 +143,14 @@ def unpack_column(unpacker: Reading, parts: Any, depth: int) -> Any:
     if kind == "period" and FREQ.fullmatch(rest[1]):
         return _periods(_line(unpacker, rest[0], "i"), rest[1])
     if kind == "interval" and rest[2] in CLOSED:
-        # Columns, whose length is that of bytes which came in: pandas makes arrays of whatever it gets here.
+        # Columns, whose length the input bounds: pandas makes arrays of whatever it gets here.
         left, right = (unpack_column(unpacker, end, depth) for end in rest[:2])
         return pd.arrays.IntervalArray.from_arrays(left, right, closed=rest[2])
     raise DecodeError("a column of no kind of ours")
 
 
 def _line(unpacker: Reading, parts: Any, kinds: str) -> Any:
-    """An array of one dimension and one of these kinds."""
+    """Return an array of one dimension and one of these kinds."""
     array = unpack_array(unpacker, parts)
     if array.ndim != 1 or array.dtype.kind not in kinds or array.dtype.names is not None:
         raise DecodeError("a column that isn't one")
@@ -158,7 +158,7 @@ def _line(unpacker: Reading, parts: Any, kinds: str) -> Any:
 
 
 def _codes(unpacker: Reading, parts: Any, count: int) -> Any:
-    """Positions among `count` things, -1 for none: pandas trusts them without a look, in C."""
+    """Return positions among `count` items, -1 for none: pandas uses them unchecked, in C."""
     codes = _line(unpacker, parts, "i")
     if len(codes) and not (codes.min() >= -1 and codes.max() < count):
         raise DecodeError("a code that stands for nothing")
@@ -173,8 +173,8 @@ def _texts(unpacker: Reading, missing: Any, storage: Any, packed_lengths: Any, p
         raise DecodeError("texts of no kind of ours")
     lengths = np.frombuffer(unpacker.buffer(packed_lengths), dtype="<i4")
     text = str(unpacker.buffer(packed_text), "utf-8", "surrogatepass")
-    kept = np.maximum(lengths, 0).cumsum(dtype="i8")
-    if (lengths < -1).any() or (int(kept[-1]) if len(kept) else 0) != len(text):
+    ends = np.maximum(lengths, 0).cumsum(dtype="i8")
+    if (lengths < -1).any() or (int(ends[-1]) if len(ends) else 0) != len(text):
         raise DecodeError("texts that don't fit their lengths")
     if missing == "object":
         column = np.empty(len(lengths), dtype=object)
@@ -189,8 +189,8 @@ def _texts(unpacker: Reading, missing: Any, storage: Any, packed_lengths: Any, p
 
 
 def _cut(text: str, lengths: Any) -> Iterator[tuple[int, list[str | None]]]:
-    """The texts of these lengths, a few at a time, and the place of the first: four million in one call of pandas'
-    kept all other threads waiting for 1.7 s."""
+    """Yield the texts of these lengths, some at a time, with the place of the first: four million in one call of
+    pandas stopped all other threads for 1.7 s."""
     end = 0
     for at in range(0, len(lengths), _TEXTS_AT_ONCE):
         items: list[str | None] = []
@@ -208,14 +208,14 @@ def _periods(ordinals: Any, freq: str) -> Any:
 
 
 def not_too_long(unpacker: Reading, index: Any) -> Any:
-    """`index`, unless it is a range that labels nothing and grows to gigabytes once somebody looks at it."""
+    """Return `index`. Raises `DecodeError` for a long range without data, which takes gigabytes once it is used."""
     if len(index) > max(_MAX_RANGE, unpacker.at):
         raise DecodeError("an index that is too long")
     return index
 
 
 def unpack_labels(unpacker: Reading, parts: Any, depth: int, length: int | None) -> Any:
-    """The index of these parts, of this length if one is given."""
+    """Return the index of these parts, of this `length` unless None."""
     import pandas as pd
 
     unpacker.spend(_COLUMN_UNITS)
@@ -231,7 +231,7 @@ def unpack_labels(unpacker: Reading, parts: Any, depth: int, length: int | None)
         codes = [_codes(unpacker, codes, len(level)) for codes, level in zip(rest[1], levels, strict=True)]
         if len({len(code) for code in codes}) != 1 or len(names) != len(levels):
             raise DecodeError("an index whose levels differ in length")
-        # Without pandas' own check, which looks for codes out of range, as above, and then builds a table a level.
+        # Without pandas' own check: it looks for codes out of range, as above, and then builds a hash table a level.
         index = pd.MultiIndex(levels, codes, names=names, verify_integrity=False)
     elif kind == "index":
         packed, name, freq = rest
@@ -249,17 +249,17 @@ def unpack_labels(unpacker: Reading, parts: Any, depth: int, length: int | None)
 
 def _with_freq(unpacker: Reading, index: Any, freq: Any) -> Any:
     unpacker.spend(4 * len(index))
-    if not _soon_checked(unpacker, freq, len(index)):
+    if not _is_quick_to_check(unpacker, freq, len(index)):
         raise DecodeError("a frequency that isn't ours, or has too many steps")
     try:
         return type(index)(index, freq=freq)
     except ValueError:
-        return index  # a step may have more to it than its name tells
+        return index  # a step may be more than its name says
 
 
-def _soon_checked(coder: Writing | Reading, freq: str, length: int) -> bool:
-    """Whether this is a frequency that pandas checks soon enough, for this much more. It goes from step to step, by
-    the calendar at up to 60 µs each, by custom business hours at far more."""
+def _is_quick_to_check(coder: Writing | Reading, freq: str, length: int) -> bool:
+    """True if pandas checks `length` steps of this frequency soon enough; count calendar steps. pandas goes from step
+    to step: a calendar step takes up to 60 µs, one of custom business hours far more."""
     if _FIXED.fullmatch(freq):
         return length <= _MAX_FREQ_LENGTH
     if _CALENDAR.fullmatch(freq) is None or length > coder.calendar_steps:

@@ -1,4 +1,4 @@
-"""Guards against keys that crowd a hash table (host and worker). Their time is linear in what came in."""
+"""Guards against keys that crowd a hash table (host and worker). Their time is linear in the input."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from operator import eq
 from typing import Any
 
 KEY_UNITS = 8
-"""What a key costs whose hash anyone can foresee (a number, or a tuple of them), in units of work.
+"""The cost in units of work of a key whose hash anyone can foresee: a number, or a tuple of numbers.
 
 Keys of different hashes can still walk one long chain through the table: a dict of 160,000 chosen ints took 7
 seconds, in one call that lets no other thread run. With 16,384 of them, all that 1 MiB may hold, it's 0.1.
 """
 MAX_SHARED_HASH = 16
-"""Keys of one dict or set that may share one hash: numbers make a few by chance, an attacker thousands."""
+"""The most keys of one dict or set with the same hash: numbers make a few by chance, an attacker thousands."""
 
-_KEYED = frozenset({str, bytes})  # types whose hash Python salts anew in every process
+_SALTED = frozenset({str, bytes})  # types whose hash Python salts anew in every process
 
 
 def key_units(keys: list[Any]) -> int:
-    """What it costs to put these keys into a dict or a set."""
-    return 0 if _KEYED.issuperset(map(type, keys)) else KEY_UNITS * len(keys)
+    """Return the cost of putting these keys into a dict or a set."""
+    return 0 if _SALTED.issuperset(map(type, keys)) else KEY_UNITS * len(keys)
 
 
 def crowded(keys: list[Any]) -> bool:
-    """Whether too many of these keys share one hash, as all multiples of 2**61 - 1 do.
+    """True if too many of these keys share one hash, as all multiples of 2**61 - 1 do.
 
-    Raises TypeError for an unhashable key.
+    Raises `TypeError` for an unhashable key.
     """
-    if len(keys) <= MAX_SHARED_HASH or _KEYED.issuperset(map(type, keys)):
+    if len(keys) <= MAX_SHARED_HASH or _SALTED.issuperset(map(type, keys)):
         return False
     hashes = sorted(map(hash, keys))
     return any(map(eq, hashes, islice(hashes, MAX_SHARED_HASH, None)))

@@ -1,4 +1,4 @@
-"""What both ends of the value codec share (host and worker): codes, limits, layouts and its two errors."""
+"""Codes, limits, layouts and errors of the value codec, for both of its halves (host and worker)."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ BLOB, BYTES, INT, TEXT, TUPLE, DICT, SET, FROZENSET, COMPLEX, DECIMAL, UUID = ra
 DATETIME, DATE, TIME, TIMEDELTA, ARRAY, SCALAR, SERIES, FRAME, INDEX, STAMP = range(12, 22)
 
 MAX_DEPTH = 64
-"""Containers within containers."""
+"""The most containers within containers."""
 SLACK_DEPTH = 8
-"""What decoding allows beside, for the layers that a table is made of."""
+"""More levels that decoding allows, for the layers of a table."""
 SLACK_UNITS = 64
 PLAIN_DEPTH = 8
-"""How deep a structure may nest and be decoded in one call. Beyond, each container costs a unit of work."""
+"""The most levels of a structure that is decoded in one call. Beyond, each container costs a unit of work."""
 INLINE_BYTES = 256
 """Longer bytes travel as blobs, beside the structure."""
 BYTES_PER_UNIT = 8
-"""A structure may ask for one unit of work, as one extension is, for so many of its bytes."""
+"""A structure may cost one unit of work, such as one extension, for so many of its bytes."""
 LIST_UNITS, MAP_UNITS = 1, 2
-"""What a list and a dict cost; the collector's look at them afterwards costs more than making them."""
+"""The cost of a list and of a dict: mostly that of the garbage collector afterwards."""
 PIECE_BYTES = 1 << 16
-"""What is longer may be decoded in pieces of this length."""
+"""A longer structure may be decoded in pieces of this length."""
 MOST_TEXTS, MOST_CONTAINERS = 100_000, 1 << 17
-"""The texts and containers that are decoded in one call, guessed by first bytes (other data may hold the same bytes).
-So many lists take some 10 ms, and the collector 25 ms after; so many keys of one dict, the slowest of texts, 30 to
-45 ms."""
+"""The most texts and containers that are decoded in one call, guessed by first bytes (other data may hold the same
+bytes). So many lists take some 10 ms, and the collector 25 ms after; so many keys of one dict, the slowest of texts,
+30 to 45 ms."""
 _TEXTS = bytes([*range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB])
 _CONTAINERS = bytes([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])
 CALENDAR_STEPS = 1_000
-"""In the frequencies of all indexes of a value."""
+"""The most calendar steps in the frequencies of all indexes of a value."""
 MAX_KEY_INT_BYTES = 256
-"""Ints as keys: comparing one with a Decimal of the same hash costs the square of its length."""
+"""The longest int as a key: comparing it with a Decimal of the same hash costs the square of its length."""
 MAX_DIGITS = 10_000
 MAX_EXPONENT = 2_000_000
-"""Decimals: the default context makes at most 28 digits and exponents of a million."""
+"""The largest decimals: the default context makes at most 28 digits and exponents of a million."""
 
 BLOB_LAYOUT = struct.Struct("<QQ")  # offset, length
 COMPLEX_LAYOUT = struct.Struct("<dd")
@@ -56,9 +56,9 @@ _NAME_LENGTH = 200
 
 @functools.cache
 def typed(*extra: Any) -> Decoder[Any]:
-    """A decoder that takes text alone for keys, `PLAIN_DEPTH` levels deep: untyped ones build dicts of any key, in C.
+    """Return a decoder for `PLAIN_DEPTH` levels whose keys are text: an untyped one builds dicts of any key, in C.
 
-    It doesn't recurse further, whatever the recursion limit is; deeper structures are walked (`pieces`).
+    It recurses no deeper, whatever the recursion limit is. `pieces` decodes deeper structures.
     """
     leaf: Any = None | bool | int | float | str
     for kind in extra:
@@ -79,7 +79,7 @@ class Unserializable(Exception):
         self.where = where
 
     def within(self, step: str) -> None:
-        """Note, on the way out, that it happened below `step` (like `['rows']` or `[3]`)."""
+        """Put `step` (like `['rows']` or `[3]`) before the place, on the error's way out of the containers."""
         self.where = (step + self.where)[:_NAME_LENGTH]
 
     def __str__(self) -> str:
@@ -91,7 +91,7 @@ class DecodeError(Exception):
 
 
 def type_name(value: object) -> str:
-    """The qualified name of the type of `value`, at most 200 characters, escaped; runs none of its code."""
+    """Return the qualified name of the type of `value`, escaped, at most 200 characters; run none of its code."""
     kind = type(value)
     qualname: Any = type.__dict__["__qualname__"].__get__(kind)
     module: Any = type.__dict__["__module__"].__get__(kind)  # whatever the class body has put there
@@ -104,7 +104,7 @@ def type_name(value: object) -> str:
 
 
 def key_step(key: object) -> str:
-    """How a path shows a dict's key. Only exact texts and small ints are shown, other keys by their type."""
+    """Return a dict's key as a step of a path: exact texts and small ints as they are, other keys by type."""
     if type(key) is str:
         return f"[{printable(key[:40])!r}]"
     if type(key) is int and key.bit_length() < 64:
@@ -117,7 +117,7 @@ _NATIVE = SCALARS | {list, dict}
 
 
 def container_units(value: Any) -> int:
-    """What the containers of a plain value cost the reader."""
+    """Count the reader's cost of the containers of a plain value."""
     if type(value) not in (list, dict):
         return 0
     units, items = (MAP_UNITS, value.values()) if type(value) is dict else (LIST_UNITS, value)
@@ -141,7 +141,7 @@ def is_slow(data: bytes | memoryview) -> bool:
 
 
 def plain(value: object, depth: int) -> bool:
-    """Whether `value` is no deeper than `PLAIN_DEPTH`, and of types that msgpack gives back as they are."""
+    """True if `value` is no deeper than `PLAIN_DEPTH`, and all its types come back from msgpack as they are."""
     kind = type(value)
     items: Any
     if kind is dict:

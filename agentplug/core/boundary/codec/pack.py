@@ -1,6 +1,6 @@
-"""The writing half of the value codec: any value to what msgpack takes, and blobs (worker for replies, else host).
+"""The writing half of the value codec, for values that aren't plain (worker for replies, else host).
 
-Types are compared exactly, and no code of a value runs but a dataclass's attributes and a time zone's offset.
+Types are compared exactly. Of a value's own code only a dataclass's attributes and a time zone's offset run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ENCODER = Encoder()
 
 
 class Packer:
-    """One encoding: turns a value into what msgpack can write, and collects blobs in the order of reading."""
+    """The state of one encoding, with the blobs in the order of reading."""
 
     def __init__(self, units: int) -> None:
         self.blobs: list[bytes | memoryview] = []
@@ -35,7 +35,7 @@ class Packer:
         self._keys = 0
 
     def spend(self, units: int, value: object) -> None:
-        """Count work for the reader. Raises Unserializable when it's more than the reader takes on."""
+        """Count work for the reader. Raises `Unserializable` for more than the reader accepts."""
         self._units -= units
         if self._units < 0:
             raise Unserializable(
@@ -44,7 +44,7 @@ class Packer:
             )
 
     def value(self, value: Any, depth: int) -> Any:
-        """`value` as msgpack takes it."""
+        """Return `value` as msgpack takes it."""
         kind = type(value)
         if kind is bool or kind is float or value is None:
             return value
@@ -73,7 +73,7 @@ class Packer:
         return self._other(value, depth)
 
     def items(self, values: Any, depth: int) -> list[Any]:
-        """Each of `values`, which stand in a container `depth` levels deep."""
+        """Return each of `values`, from a container `depth` levels deep, as msgpack takes it."""
         packed = []
         try:
             for item in values:
@@ -84,11 +84,11 @@ class Packer:
         return packed
 
     def nested(self, code: int, parts: Any, value: object) -> Ext:
-        """An extension made of parts that msgpack takes."""
+        """Return an extension made of parts that msgpack takes."""
         return self._ext(code, _ENCODER.encode(parts), value)
 
     def buffer(self, data: bytes | memoryview) -> Ext:
-        """Bytes: short ones inline, others beside the structure."""
+        """Return the form of `data` in the structure; long bytes become a blob."""
         if len(data) <= wire.INLINE_BYTES:
             return self._ext(wire.BYTES, bytes(data), data)
         at = self._blob_bytes

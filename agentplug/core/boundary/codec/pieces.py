@@ -1,8 +1,8 @@
-"""Large or deep msgpack, walked item by item and decoded a piece at a time, on hostile bytes (host and worker).
+"""Decode large or deep msgpack in pieces, from hostile bytes (host and worker).
 
-One call of msgspec lets no other thread run, an event loop's neither: 1 MiB of empty lists held it up for 0.1 s, of
-short keys for 0.12 s, and the collector after it for as long again. Between pieces of some 64 KiB others run. The
-walk recurses nowhere, counts the containers, and takes 0.1 to 0.2 µs an item, 1 µs a container.
+One call of msgspec lets no other thread run, nor an event loop: 1 MiB of empty lists took 0.1 s, of short keys
+0.12 s, and the collector after it as long again. Between pieces of some 64 KiB other threads run. The walk over the
+items never recurses, counts the containers, and takes 0.1 to 0.2 µs an item, 1 µs a container.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SCALAR, _TEXT, _LIST, _MAP, _EXT, _FOREIGN = range(6)
 
 
 def _table() -> list[tuple[int, int, int]]:
-    """For each first byte of msgpack: the kind, the width of the length after it, and the length if there is none."""
+    """Return for each first byte of msgpack the kind, the width of the length field, and the length without one."""
     table = [(_FOREIGN, 0, 0)] * 256
     table[0x00:0x80] = [(_SCALAR, 0, 0)] * 128
     table[0xE0:] = [(_SCALAR, 0, 0)] * 32
@@ -51,14 +51,14 @@ def _table() -> list[tuple[int, int, int]]:
 _TABLE = _table()
 _FLOATS = re.compile(rb"(?s:\xcb.{8})++")
 _KEY = bytes(1 + row[2] if row[:2] == (_TEXT, 0) else 0 for row in _TABLE)
-"""The length of a short text, by its first byte; of anything else nothing."""
+"""The length of a short text, by its first byte; 0 for anything else."""
 _LEAF = bytes(1 + row[2] if row[0] == _SCALAR and row[2] < 8 else key for row, key in zip(_TABLE, _KEY, strict=True))
-"""The length of a short number or text."""
+"""The length of a short number or text, by its first byte; 0 for anything else."""
 _UNTYPED: Decoder[Any] = Decoder()
 
 
-def table_of(keys: list[Any], values: list[Any]) -> dict[Any, Any]:
-    """The dict of these, made in steps: 200,000 keys in one call took 60 ms."""
+def dict_of(keys: list[Any], values: list[Any]) -> dict[Any, Any]:
+    """Return a dict of keys and values, made in steps: 200,000 keys in one call took 60 ms."""
     made: dict[Any, Any] = {}
     for at in range(0, len(keys), _KEYS_AT_ONCE):
         upto = at + _KEYS_AT_ONCE
@@ -67,16 +67,16 @@ def table_of(keys: list[Any], values: list[Any]) -> dict[Any, Any]:
 
 
 def read(data: bytes, units: int) -> Any:
-    """The value of this msgpack, with extensions in it still packed.
+    """Return the value of this msgpack, with extensions still packed.
 
-    Raises DecodeError unless nesting is bounded, containers cost at most `units`, every key is text, and there are
-    only types that we write. msgspec's own errors come from the rest, such as a text that isn't UTF-8.
+    Raises `DecodeError` if nesting is too deep, containers cost more than `units`, a key isn't text, or a type isn't
+    ours; and msgspec's own errors, as for a text that isn't UTF-8.
     """
     table = _TABLE
     at, end = 0, len(data)
-    # Of the container that the walk is in: where its header begins, items left, whether they are keys and values in
-    # turn, those decoded already (of a map: keys and values in one list), where the others begin, `left` as it was
-    # there. It has a list of its own once it has filled a piece; before, it's part of a piece of what holds it.
+    # State of the present container: where its header begins; the items left; True if they are keys and values in
+    # turn; the items decoded already (of a map keys and values in one list); where the undecoded ones begin; `left`
+    # at that place. A container gets a list of its own once it fills a piece; before, it's part of an outer piece.
     begin, left, keyed, made, since, pending = 0, 1, False, None, 0, 1
     outer: list[tuple[int, int, bool, list[Any] | None, int, int]] = []
     while True:
@@ -89,7 +89,7 @@ def read(data: bytes, units: int) -> Any:
             if closed is not None:
                 closed += _items(data, since, at, pending)
                 if keyed:
-                    closed = table_of(closed[::2], closed[1::2])
+                    closed = dict_of(closed[::2], closed[1::2])
             start = begin
             begin, left, keyed, made, since, pending = outer.pop()
             if closed is not None:
@@ -149,6 +149,6 @@ def read(data: bytes, units: int) -> Any:
 
 
 def _items(data: bytes, since: int, upto: int, count: int) -> list[Any]:
-    """The items, so many, that these bytes are."""
+    """Decode `count` items from these bytes."""
     items: list[Any] = _UNTYPED.decode(b"\xdd" + count.to_bytes(4, "big") + data[since:upto])
     return items

@@ -1,6 +1,6 @@
-"""pandas Series and frames on the wire (host and worker): columns, their index, and what is attached to them.
+"""pandas Series, DataFrames and indexes on the wire (host and worker): columns, labels and `attrs`.
 
-pandas is imported when the first table arrives, or by whoever made one.
+pandas is imported with the first table.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FRAME_UNITS = 100
 
 
 def pack(packer: Writing, value: Any, depth: int) -> tuple[int, Any] | None:
-    """Code and parts of a pandas value, None for any other."""
+    """Return code and parts of a pandas value, None for any other."""
     pd = sys.modules["pandas"]
     kind = type(value)
     if kind is pd.DataFrame:
@@ -71,7 +71,7 @@ def _pack_frame(packer: Writing, frame: Any, depth: int) -> list[Any]:
 
 
 def unpack_series(unpacker: Reading, parts: list[Any], depth: int) -> Any:
-    """The Series of these parts."""
+    """Return the Series of these parts."""
     import pandas as pd
 
     column = unpack_column(unpacker, parts[0], depth)
@@ -83,7 +83,7 @@ def unpack_series(unpacker: Reading, parts: list[Any], depth: int) -> Any:
 
 
 def unpack_frame(unpacker: Reading, parts: list[Any], depth: int) -> Any:
-    """The DataFrame of these parts."""
+    """Return the DataFrame of these parts."""
     import pandas as pd
 
     unpacker.spend(_FRAME_UNITS)
@@ -112,7 +112,7 @@ def unpack_frame(unpacker: Reading, parts: list[Any], depth: int) -> Any:
 
 
 def unpack_index(unpacker: Reading, parts: Any, depth: int) -> Any:
-    """The Index of these parts."""
+    """Return the Index of these parts."""
     return not_too_long(unpacker, unpack_labels(unpacker, parts, depth, None))
 
 

@@ -1,7 +1,7 @@
 """pandas timestamps, spans, periods and intervals, and time zones, on the wire (host and worker).
 
-A zone is its offset or its name, a frequency its name; no other text reaches pandas' parsers. pandas is imported when
-the first of them arrives, or by whoever made one.
+A zone is its offset or its name, a frequency its name; no other text reaches pandas' parsers. pandas is imported with
+the first of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STAMP_UNITS = 8
 
 
 def pack_stamp(packer: Writing, value: Any, depth: int) -> list[Any] | None:
-    """The parts of a pandas scalar, None for any other value."""
+    """Return the parts of a pandas scalar, None for any other value."""
     pd = sys.modules["pandas"]
     kind = type(value)
     if value is pd.NaT or value is pd.NA:
@@ -41,7 +41,7 @@ def pack_stamp(packer: Writing, value: Any, depth: int) -> list[Any] | None:
 
 
 def pack_zone(zone: tzinfo | None) -> int | str | None:
-    """A zone's name, or its offset in microseconds if that is fixed."""
+    """Return a zone's name, or its offset in microseconds if that is fixed."""
     if zone is None:
         return None
     if isinstance(zone, timezone):
@@ -53,7 +53,7 @@ def pack_zone(zone: tzinfo | None) -> int | str | None:
 
 
 def unpack_stamp(unpacker: Reading, parts: Any, depth: int) -> Any:
-    """The pandas scalar of these parts: a Timestamp, a Timedelta, a Period, an Interval, NaT or NA."""
+    """Return the pandas scalar of these parts: a Timestamp, a Timedelta, a Period, an Interval, NaT or NA."""
     import numpy as np
     import pandas as pd
 
@@ -77,7 +77,7 @@ def unpack_stamp(unpacker: Reading, parts: Any, depth: int) -> Any:
 
 
 def unpack_zone(zone: Any) -> tzinfo:
-    """The zone of this name or offset. What the name is looked up in is the machine's own list of zones."""
+    """Return the zone of this name or offset. Names come from the machine's own list of zones."""
     if type(zone) is int:
         return timezone(timedelta(microseconds=zone)) if zone else UTC
     if type(zone) is not str or len(zone) > 64 or _ZONE.fullmatch(zone) is None:

@@ -1,6 +1,6 @@
 """The reading half of the value codec, on hostile bytes (host for replies, else worker).
 
-Its methods may raise anything: `values.decode` turns that into a `DecodeError`.
+The methods may raise any error: `codec.decode` makes a `DecodeError` of it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from msgspec.msgpack import Ext
 from agentplug.core.boundary.codec import layout as wire
 from agentplug.core.boundary.codec.crowded_keys import crowded, key_units
 from agentplug.core.boundary.codec.layout import SCALARS, DecodeError, is_slow, typed
-from agentplug.core.boundary.codec.pieces import read, table_of
+from agentplug.core.boundary.codec.pieces import dict_of, read
 
 
 class Unpacker:
-    """One decoding of hostile bytes. Blobs must be referred to in their order, each byte once."""
+    """The state of one decoding. The structure must refer to blobs in their order, to each byte once."""
 
     def __init__(self, blobs: memoryview, units: int) -> None:
         self.at = 0
@@ -31,13 +31,13 @@ class Unpacker:
         self._keys = 0
 
     def spend(self, units: int) -> None:
-        """Count work. Raises DecodeError when there is more than the structure may ask for."""
+        """Count work. Raises `DecodeError` for more than the structure may cost."""
         self._units -= units
         if self._units < 0:
             raise DecodeError("too many values that aren't plain")
 
     def native(self, data: bytes | memoryview) -> Any:
-        """What msgpack reads, with extensions in it still packed."""
+        """Decode msgpack, with extensions still packed."""
         if not is_slow(data):
             try:
                 return typed(Ext).decode(data)
@@ -46,7 +46,7 @@ class Unpacker:
         return read(bytes(data), self._units + wire.SLACK_UNITS)
 
     def value(self, tree: Any, depth: int) -> Any:
-        """`tree` with every extension in it replaced by its value."""
+        """Return `tree` with every extension replaced by its value."""
         kind = type(tree)
         if kind is Ext:
             self.spend(1)
@@ -71,7 +71,7 @@ class Unpacker:
         return tree
 
     def items(self, tree: Any, depth: int) -> list[Any]:
-        """A list whose items are values, in place."""
+        """Replace the items of a list by their values, in place, and return the list."""
         if type(tree) is not list:
             raise DecodeError("no list where there must be one")
         if not SCALARS.issuperset(map(type, tree)):
@@ -83,14 +83,14 @@ class Unpacker:
         return tree
 
     def parts(self, data: bytes, count: int) -> list[Any]:
-        """The parts of an extension, still packed."""
+        """Return the parts of an extension, still packed."""
         tree = self.native(data)
         if type(tree) is not list or len(tree) != count:
             raise DecodeError("an extension with other parts than it must have")
         return tree
 
     def buffer(self, tree: Any) -> bytes | memoryview:
-        """The bytes that `Packer.buffer` wrote; a view when they came as a blob."""
+        """Return the bytes that went into `Packer.buffer`; a view if they came as a blob."""
         if type(tree) is not Ext:
             raise DecodeError("no bytes where there must be some")
         self.spend(1)
@@ -105,7 +105,7 @@ class Unpacker:
         return self._blobs[at : self.at]
 
     def hashed(self, tree: Any, depth: int) -> list[Any]:
-        """Values that are cheap to put into a dict or a set."""
+        """Return values that are cheap to put into a dict or a set. Raises `DecodeError` for others."""
         self._keys += 1
         keys = self.items(tree, depth)
         self._keys -= 1
@@ -125,10 +125,10 @@ class Unpacker:
         values = self.items(values, depth)
         if len(keys) != len(values):
             raise DecodeError("a dict with more keys than values, or fewer")
-        made = table_of(keys, values)
-        if len(made) != len(keys):
+        pairs = dict_of(keys, values)
+        if len(pairs) != len(keys):
             raise DecodeError("a key that is there twice")
-        return made
+        return pairs
 
     def _set(self, data: bytes, depth: int) -> set[Any]:
         items = self.hashed(self.native(data), depth)
@@ -154,7 +154,7 @@ def _clock(data: bytes) -> dict[str, Any]:
     return clock | {"fold": fold, "tzinfo": zone}
 
 
-# What needs numpy or pandas is imported when the first such value arrives.
+# These modules import numpy or pandas: they load with the first such value.
 
 
 def _array(unpacker: Unpacker, data: bytes, depth: int) -> Any:
