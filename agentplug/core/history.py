@@ -47,7 +47,7 @@ class KeptRuns:
 
 def _bytes_of(run: Run) -> int:
     told = len(run.stdout) + len(run.stderr) + (_profile_bytes(run.profile) if run.profile is not None else 0)
-    return run._inside.held_bytes + told + _EVENT_BYTES * len(run.events) + _READING_BYTES * len(run._inside.readings)
+    return run._inside.data_bytes + told + _EVENT_BYTES * len(run.events) + _READING_BYTES * len(run._inside.readings)
 
 
 def _profile_bytes(profile: ProfileRecord) -> int:

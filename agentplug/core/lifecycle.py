@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from agentplug.contract.events import TOLD, Event
+from agentplug.contract.events import OBSERVATIONS, Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
 from agentplug.core.boundary import frames as wire
@@ -245,7 +245,7 @@ class Lifecycle:
     def _between_calls(self, event: Event) -> None:
         """Something happened while nobody called it; most of what can means that the worker is lost."""
         self.events.append(event)
-        if event.kind not in TOLD and self.state not in ("closed", "quarantined", "failed"):
+        if event.kind not in OBSERVATIONS and self.state not in ("closed", "quarantined", "failed"):
             self._fail()
             self._count_loss()
 
