@@ -1,2 +1,1 @@
-"""Plain data that host and worker agree on. No processes, no I/O, and nothing above `errors` is
-imported, but for `report` where a value shows itself."""
+"""Plain data that host and worker agree on (both). Starts no process, does no I/O, imports nothing above `errors`."""

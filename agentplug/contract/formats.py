@@ -1,15 +1,15 @@
-"""Numbers of the file formats (host), and the words for a file of a newer one."""
+"""The version numbers of the file formats, and the message for a file of a newer format (host)."""
 
 from agentplug.contract.text import printable
 
 TRACE_FORMAT = 1
-"""Of saved traces; a file without a number has format 0. Another column needs no other number."""
+"""The format of saved traces. A file without a number has format 0. A new column needs no new number."""
 AUDIT_FORMAT = 1
-"""Of audit logs: the `version` in their header."""
+"""The format of audit logs: the `version` in their header."""
 
 
 def newer_format(number: int, known: int, writer: object) -> str:
-    """Say that this agentplug, which reads formats up to `known`, needs an upgrade to `writer`, a file's version."""
+    """Return the message for a file of format `number`, newer than `known`. `writer` is the version that wrote it."""
     by, remedy = "a newer agentplug", "upgrade agentplug"
     if isinstance(writer, str):
         by = f"agentplug {printable(writer, 40)}"

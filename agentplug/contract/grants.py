@@ -1,7 +1,7 @@
-"""What a plugin may do at a hook point, as a policy writes it (host and worker).
+"""The right to a hook point, as a policy writes it (host and worker).
 
-`"veto"` is the kind alone. Two words may follow it: `open` lets the message pass where the hook fails (it is denied
-else), and `native` sends it the framework's own dump too: `"transform open native"`.
+A grant is a kind, like `"veto"`, and up to two words after it, like `"transform open native"`. `open` lets the
+message pass if the hook fails; without it the message is denied. `native` sends the framework's own dump too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ HOOK_KINDS = ("transform", "veto", "observe")
 
 
 class Grant(NamedTuple):
-    """One right: its kind; whether a failure lets the message pass; whether it sees `native`."""
+    """One right to a hook point."""
 
     kind: str
     fail_open: bool = False
@@ -20,7 +20,7 @@ class Grant(NamedTuple):
 
 
 def parse_grant(text: object) -> Grant:
-    """The right that `text` grants. Raises `ValueError`, saying how to write one."""
+    """Parse a policy's text for a grant. Raises `ValueError`, saying how to write one."""
     kind, *words = text.split() if isinstance(text, str) and text.strip() else ("",)
     if kind not in HOOK_KINDS or not {"open", "native"}.issuperset(words):
         raise ValueError(f"the kinds are {', '.join(HOOK_KINDS)}; open and native may follow one")

@@ -1,8 +1,8 @@
 """The one table of a policy's fields (host and worker): limits, rights, and what else a policy says.
 
-Whatever speaks of a field reads its row here: the checks and defaults of `Policy`, options with help and completion,
-verdicts, sentences, cards, learning, pins, the errors that a kernel's limit shows as, and docs/policy.md. It imports
-next to nothing, so that workers can read it too.
+All code that speaks of a field reads its row here: the checks and defaults of `Policy`, options with help and
+completion, verdicts, sentences, cards, learning, pins, the errors of the kernel's limits, and docs/policy.md. Workers
+import this module, so it must import next to nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 MAX_STRUCTURE_BYTES = 1 << 20
-"""The most plain structure that a request or a reply holds; the rest of it are arrays and bytes."""
+"""The most plain structure that a request or a reply may hold beside arrays and bytes."""
 
 
 class Kind(Enum):
-    """How a field is written: the word for its value in a command's help, its unit, and whether its option may come
-    several times."""
+    """The kind of a field's value: the word for it in a command's help, its unit, and `many`, true if its option may
+    be repeated."""
 
     SIZE = "SIZE", "bytes"
     SECONDS = "SECONDS", "s"
@@ -40,18 +40,18 @@ class Field(NamedTuple):
     """One field of a policy.
 
     name, default  as `Policy` has them
-    kind           how it is written
+    kind           the kind of its value
     meaning        for Policy's docstring and docs/policy.md
     option, help   its option, without the dashes, on the command line and in magics
     least, most    the bounds of a number
-    words          the words that it may be, beside ""
-    is_right       pinned in a lock; limits aren't, they are a matter of the machine
-    label          a limit's name in a list of limits; "" for what is none
+    words          its possible values, beside ""
+    is_right       true for a right, which a lock pins; limits depend on the machine and aren't pinned
+    label          a limit's name in a list of limits; "" for other fields
     noun           a limit's name in a sentence, before the word limit
-    by             the word in the verdict of a call that it ended; "" where it ends none
+    by             the word in the verdict of a call that the limit ended; "" if it ends none
     remedy         the end of such a verdict's sentence
-    errnos         the numbers of the errors with which the kernel refuses more
-    error          the text of Python's RuntimeError for it
+    errnos         the errors with which the kernel refuses more
+    error          the text of Python's RuntimeError when there is no more
     """
 
     name: str
@@ -73,22 +73,22 @@ class Field(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The name under which parsers of arguments file its option."""
+        """The option's name in the result of an argument parser."""
         return self.option.replace("-", "_")
 
     @property
     def is_switch(self) -> bool:
-        """True where its option takes no value: there is but one thing to say."""
+        """True if the option takes no value, because only one is possible."""
         return self.kind is Kind.FLAG or len(self.words) == 1
 
     @property
     def unit(self) -> str:
-        """The unit in which an event tells how much was used: of what is counted, the things themselves."""
+        """The unit of an event's figures; for a count, the name of the things counted."""
         return self.kind.unit or self.by
 
 
 def _row(name: str, default: Any, kind: Kind, meaning: str, help: str, **more: Any) -> Field:
-    """Make a row; what mostly follows from the rest (option, bounds, noun, remedy) needn't be written."""
+    """Make a row, with the usual option, bounds, noun and remedy unless `more` has others."""
     usual: dict[str, Any] = {"option": name.replace("_", "-")}
     if kind is Kind.SIZE:
         usual["most"] = 1 << 50
@@ -155,7 +155,7 @@ FIELDS: Mapping[str, Field] = MappingProxyType({row.name: row for row in _ROWS})
 """Each field's row by its name, in the order of `Policy`."""
 
 LIMITS: Mapping[str, Field] = MappingProxyType({row.by: row for row in _ROWS if row.by})
-"""The rows of what can end a call, by the word in its verdict."""
+"""The rows of the limits that can end a call, by the word in its verdict."""
 
 REFUSALS: Mapping[str, Field] = MappingProxyType({row.by: row for row in _ROWS if row.errnos or row.error})
-"""Those of them that a plugin meets as an error: the kernel refuses it more."""
+"""The rows of the limits that a plugin meets as an error, because the kernel refuses it more."""

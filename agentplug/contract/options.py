@@ -1,6 +1,6 @@
-"""Limits and rights as people type them (host): `--memory 64M --network 443`, to a `Policy`.
+"""A `Policy` from typed options (host): `--memory 64M --network 443`.
 
-The command line and the magics make their parsers from the options in `limits.FIELDS`, and read what they parsed with
+The command line and the magics make their parsers from the options in `limits.FIELDS`, and pass the parsed values to
 `policy_from_options`.
 """
 
@@ -18,34 +18,34 @@ _YES = frozenset(("", "yes", "true", "on", "all"))
 _NO = frozenset(("no", "false", "off", "none"))
 
 
-def policy_from_options(given: Mapping[str, Any], base: Policy | None = None) -> Policy:
-    """Change `base` (or the default policy) by the options in `given`, by their names or keys; None is no option.
+def policy_from_options(options: Mapping[str, Any], base: Policy | None = None) -> Policy:
+    """Return `base`, or the default policy, changed by `options`: values by an option's name or key.
 
-    Values are texts, lists of texts for options that may come more than once, and True for a switch; other names are
-    left to the caller. Raises `PolicyError`, naming the option.
+    A value is a text, a list of texts for a repeatable option, True for a switch, or None for an unused option. Names
+    that are no option are ignored. Raises `PolicyError`, naming the option.
     """
     policy = base or Policy()
     for row in FIELDS.values():
-        value = given.get(row.key, given.get(row.option))
+        value = options.get(row.key, options.get(row.option))
         if value is None or (row.kind.many and not value) or (row.is_switch and value is False):
             continue
         if row.is_switch:
             value = row.words[0] if row.words else True
         try:
-            policy = policy.replace(**{row.name: _READERS.get(row.kind, _as_it_is)(value)})
+            policy = policy.replace(**{row.name: _READERS.get(row.kind, _identity)(value)})
         except PolicyError as error:
-            raise PolicyError(_of_option(row, str(error))) from None
+            raise PolicyError(_option_message(row, str(error))) from None
     return policy
 
 
-def _of_option(row: Field, message: str) -> str:
-    """Put a policy's message in the words of who typed the option: `--cpu=0.0: …` for `cpu_s=0.0: …`."""
+def _option_message(row: Field, message: str) -> str:
+    """Name the option in a policy's message: `--cpu=0.0: …` for `cpu_s=0.0: …`."""
     if message.startswith(row.name):
         return f"--{row.option}{message.removeprefix(row.name)}"
     return f"--{row.option}: {message}"
 
 
-def _as_it_is(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -1,4 +1,4 @@
-"""What a plugin may do and use (host and worker): one frozen value, checked when it is made.
+"""`Policy`: a plugin's rights and limits, one frozen value, checked when it is made (host and worker).
 
 Every field is a promise: it is enforced on this machine, or the plugin doesn't start (`best_effort` aside).
 """
@@ -11,13 +11,13 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 from agentplug.contract.grants import parse_grant
 from agentplug.contract.limits import FIELDS, Field, Kind
 from agentplug.contract.plugin import HOOK_POINTS
-from agentplug.contract.text import printable
+from agentplug.contract.text import is_utf8, printable
 from agentplug.errors import PolicyError
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -26,21 +26,21 @@ _PYTHON_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def parse_size(value: object, name: str = "size") -> int:
-    """Bytes of `value`: an int, or text like `"256M"`, `"1.5 GiB"` (K, M, G, T are powers of 1024)."""
+    """Return the bytes of `value`: an int, or text like `"256M"`, `"1.5 GiB"` (K, M, G, T are powers of 1024)."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise PolicyError(f"{name}={shown(value)}: a size is a number of bytes or text like '256M'")
+        raise PolicyError(f"{name}={brief(value)}: a size is a number of bytes or text like '256M'")
     if isinstance(value, str):
         match = _SIZE.fullmatch(value)
         if match is None:
-            raise PolicyError(f"{name}={shown(value)} isn't a size; write bytes, or text like '256M' or '1G'")
+            raise PolicyError(f"{name}={brief(value)} isn't a size; write bytes, or text like '256M' or '1G'")
         value = float(match[1]) * _UNITS[match[2].upper()]
     if isinstance(value, float) and not value.is_integer():
-        raise PolicyError(f"{name}={shown(value)}: a size is a whole, finite number of bytes")
+        raise PolicyError(f"{name}={brief(value)}: a size is a whole, finite number of bytes")
     return int(value)
 
 
-def shown(value: object) -> str:
-    """`value` for a message: its repr, cut; of what has none, such as an int of too many digits, its type."""
+def brief(value: object) -> str:
+    """Return `value` for a message: its repr, cut, or its type if that fails (an int of too many digits)."""
     try:
         return printable(repr(value), 200)
     except Exception:
@@ -48,7 +48,7 @@ def shown(value: object) -> str:
 
 
 def format_size(size_bytes: float) -> str:
-    """`size_bytes` for people, in powers of 1024: `512 MiB`, `1.5 GiB`, `17 B`."""
+    """Format a size for people, in powers of 1024: `512 MiB`, `1.5 GiB`, `17 B`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(size_bytes) < 1024:
             return f"{size_bytes:.4g} {unit}"
@@ -57,33 +57,33 @@ def format_size(size_bytes: float) -> str:
 
 
 def format_amount(row: Field, amount: float) -> str:
-    """`amount` of a limit for people: `512 MiB`, `10 s`, `64`."""
+    """Format a limit's amount for people: `512 MiB`, `10 s`, `64`."""
     if row.kind is Kind.SIZE:
         return format_size(amount)
     return f"{amount:g} {row.kind.unit}".rstrip()
 
 
 def _keyword_errors(init: Callable[..., None]) -> Callable[..., None]:
-    """Turn the TypeError of an unknown field into a PolicyError that names it and the nearest right one."""
+    """Make `init` raise `PolicyError` for an unknown field, with the nearest right name."""
     signature = inspect.signature(init)
     known = [name for name in signature.parameters if name != "self"]
 
     @functools.wraps(init)
     def checked(self: object, *args: object, **values: object) -> None:
         if args:
-            raise PolicyError(f"Policy takes fields by name, as in Policy({known[0]}={shown(args[0])})")
+            raise PolicyError(f"Policy takes fields by name, as in Policy({known[0]}={brief(args[0])})")
         for name in values:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(known)}"
-                raise PolicyError(f"Policy has no field {shown(name)}; {hint}")
+                raise PolicyError(f"Policy has no field {brief(name)}; {hint}")
         init(self, **values)
 
     return checked
 
 
-def _of(name: str) -> Any:
-    """Make the dataclass field with the default that the table of fields has."""
+def _field(name: str) -> Any:
+    """Make a dataclass field with the default of `FIELDS`."""
     default = FIELDS[name].default
     return field(default_factory=dict) if isinstance(default, dict) else field(default=default)
 
@@ -92,93 +92,87 @@ def _of(name: str) -> Any:
 class Policy:
     """Rights and limits of a plugin. Sizes take bytes or `"256M"`, times are seconds."""
 
-    memory: int | str = _of("memory")
-    cpu_s: float = _of("cpu_s")
-    wall_s: float = _of("wall_s")
-    processes: int = _of("processes")
-    threads: int = _of("threads")
-    open_files: int = _of("open_files")
-    disk: int | str = _of("disk")
-    output: int | str = _of("output")
-    reply: int | str = _of("reply")
-    network: bool | tuple[int, ...] = _of("network")
-    read: tuple[str, ...] = _of("read")
-    write: tuple[str, ...] = _of("write")
-    env: Mapping[str, str] = _of("env")
-    hooks: Mapping[str, str] = _of("hooks")
-    preload: tuple[str, ...] = _of("preload")
-    observe: str = _of("observe")
-    profile: str = _of("profile")
-    best_effort: bool = _of("best_effort")
+    memory: int | str = _field("memory")
+    cpu_s: float = _field("cpu_s")
+    wall_s: float = _field("wall_s")
+    processes: int = _field("processes")
+    threads: int = _field("threads")
+    open_files: int = _field("open_files")
+    disk: int | str = _field("disk")
+    output: int | str = _field("output")
+    reply: int | str = _field("reply")
+    network: bool | tuple[int, ...] = _field("network")
+    read: tuple[str, ...] = _field("read")
+    write: tuple[str, ...] = _field("write")
+    env: Mapping[str, str] = _field("env")
+    hooks: Mapping[str, str] = _field("hooks")
+    preload: tuple[str, ...] = _field("preload")
+    observe: str = _field("observe")
+    profile: str = _field("profile")
+    best_effort: bool = _field("best_effort")
 
     def __post_init__(self) -> None:
         for row in FIELDS.values():
             object.__setattr__(self, row.name, _CHECKS[row.kind](row, getattr(self, row.name)))
         if self.profile and self.observe:
             raise PolicyError(
-                f"profile={shown(self.profile)} with observe={shown(self.observe)}: what the profiler uses would be "
+                f"profile={brief(self.profile)} with observe={brief(self.observe)}: what the profiler uses would be "
                 "taken for the plugin's own; ask for one at a time"
             )
 
     def replace(self, **changes: Any) -> Policy:
-        """A copy with these fields changed."""
-        unknown = [name for name in changes if name not in {f.name for f in fields(self)}]
-        return Policy(**changes) if unknown else replace(self, **changes)
+        """Return a copy with these fields changed."""
+        return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON-safe values."""
+        """Return the fields as JSON-safe values."""
         values = asdict(self)
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Policy:
-        """The policy that `to_dict` wrote."""
+        """Read the policy that `to_dict` wrote."""
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**fields)
 
-    learner: ClassVar[Callable[[Any], Any] | None] = None  # set by `core.run`, which stands above this module
+    learner: ClassVar[Callable[[Any], Any] | None] = None  # set by `core.run`, because this module must not import it
 
     @classmethod
     def learn(cls, runs: Any) -> Any:
         """Propose the least policy under which these runs of one plugin would have completed: `agentplug.learn`."""
         if cls.learner is None:  # no `Run` was ever made
-            raise PolicyError(f"learn: {shown(runs)} holds no Run; give it runs, as in Policy.learn(plugin.runs)")
+            raise PolicyError(f"learn: {brief(runs)} holds no Run; give it runs, as in Policy.learn(plugin.runs)")
         return cls.learner(runs)
 
     def __hash__(self) -> int:
         return hash(repr(self))
 
     def __repr__(self) -> str:
-        default = _DEFAULT.get("policy")
-        shown = [
-            f"{f.name}={getattr(self, f.name)!r}"
-            for f in fields(self)
-            if default is None or getattr(self, f.name) != getattr(default, f.name)
-        ]
-        return f"Policy({', '.join(shown)})"
+        changes = [f"{name}={value!r}" for name, value in vars(self).items() if value != getattr(_DEFAULT, name)]
+        return f"Policy({', '.join(changes)})"
 
 
 def _size(row: Field, value: object) -> int:
     size = parse_size(value, row.name)
     if not row.least <= size <= row.most:
         bounds = f"between {format_size(row.least)} and {format_size(row.most)}"
-        raise PolicyError(f"{row.name}={shown(size)}: {bounds}, please")
+        raise PolicyError(f"{row.name}={brief(size)}: {bounds}, please")
     return size
 
 
 def _seconds(row: Field, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise PolicyError(f"{row.name}={shown(value)}: write seconds as a number")
+        raise PolicyError(f"{row.name}={brief(value)}: write seconds as a number")
     if not row.least <= value <= row.most:
-        raise PolicyError(f"{row.name}={shown(value)}: between {row.least:,} and {row.most:,} seconds, please")
+        raise PolicyError(f"{row.name}={brief(value)}: between {row.least:,} and {row.most:,} seconds, please")
     return float(value)
 
 
 def _count(row: Field, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise PolicyError(f"{row.name}={shown(value)}: write a whole number")
+        raise PolicyError(f"{row.name}={brief(value)}: write a whole number")
     if not row.least <= value <= row.most:
-        raise PolicyError(f"{row.name}={shown(value)}: between {row.least} and {row.most}, please")
+        raise PolicyError(f"{row.name}={brief(value)}: between {row.least} and {row.most}, please")
     return value
 
 
@@ -188,10 +182,10 @@ def _network(row: Field, value: object) -> bool | tuple[int, ...]:
     if isinstance(value, int):
         value = (value,)
     if not isinstance(value, (tuple, list, set, frozenset)) or not value:
-        raise PolicyError(f"{row.name}={shown(value)}: write False, True, or a tuple of TCP ports like (443,)")
+        raise PolicyError(f"{row.name}={brief(value)}: write False, True, or a tuple of TCP ports like (443,)")
     for port in value:
         if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
-            raise PolicyError(f"{row.name}: {shown(port)} isn't a TCP port (1 to 65535)")
+            raise PolicyError(f"{row.name}: {brief(port)} isn't a TCP port (1 to 65535)")
     return tuple(sorted(set(value)))
 
 
@@ -199,49 +193,40 @@ def _paths(row: Field, value: object) -> tuple[str, ...]:
     if isinstance(value, (str, os.PathLike)):
         value = (value,)
     if not isinstance(value, (tuple, list)):
-        raise PolicyError(f"{row.name}={shown(value)}: write a path or a tuple of paths")
+        raise PolicyError(f"{row.name}={brief(value)}: write a path or a tuple of paths")
     paths = []
     for path in value:
         if not isinstance(path, (str, os.PathLike)) or not os.fspath(path) or "\0" in os.fsdecode(path):
-            raise PolicyError(f"{row.name}: {shown(path)} isn't a path")
-        if not _encodable(os.fsdecode(path)):
-            raise PolicyError(f"{row.name}: {shown(path)} is no UTF-8, which a path has to be to be granted")
+            raise PolicyError(f"{row.name}: {brief(path)} isn't a path")
+        if not is_utf8(os.fsdecode(path)):
+            raise PolicyError(f"{row.name}: {brief(path)} is no UTF-8, which a path has to be to be granted")
         paths.append(os.path.realpath(os.path.expanduser(os.fsdecode(path))))
     return tuple(dict.fromkeys(paths))
 
 
-def _encodable(text: str) -> bool:
-    """True for text that can be sent: a name or a value that isn't UTF-8 holds lone surrogates here."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _env(row: Field, value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise PolicyError(f"{row.name}={shown(value)}: write a dict of names and texts")
+        raise PolicyError(f"{row.name}={brief(value)}: write a dict of names and texts")
     for key, text in value.items():
-        if not isinstance(key, str) or not key or "=" in key or "\0" in key or not _encodable(key):
-            raise PolicyError(f"{row.name}: {shown(key)} isn't the name of a variable")
-        if not isinstance(text, str) or "\0" in text or not _encodable(text):
+        if not isinstance(key, str) or not key or "=" in key or "\0" in key or not is_utf8(key):
+            raise PolicyError(f"{row.name}: {brief(key)} isn't the name of a variable")
+        if not isinstance(text, str) or "\0" in text or not is_utf8(text):
             raise PolicyError(
-                f"{row.name}[{shown(key)}]={shown(text)}: the value of a variable is UTF-8 text without NUL"
+                f"{row.name}[{brief(key)}]={brief(text)}: the value of a variable is UTF-8 text without NUL"
             )
     return dict(value)
 
 
 def _hooks(row: Field, value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise PolicyError(f"{row.name}={shown(value)}: write a dict of hook points and kinds")
+        raise PolicyError(f"{row.name}={brief(value)}: write a dict of hook points and kinds")
     for point, kind in value.items():
         if point not in HOOK_POINTS:
-            raise PolicyError(f"{row.name}: unknown point {shown(point)}; the points are {', '.join(HOOK_POINTS)}")
+            raise PolicyError(f"{row.name}: unknown point {brief(point)}; the points are {', '.join(HOOK_POINTS)}")
         try:
             parse_grant(kind)
         except ValueError as error:
-            raise PolicyError(f"{row.name}[{shown(point)}]={shown(kind)}: {error}") from None
+            raise PolicyError(f"{row.name}[{brief(point)}]={brief(kind)}: {error}") from None
     return dict(value)
 
 
@@ -249,23 +234,23 @@ def _modules(row: Field, value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         value = (value,)
     if not isinstance(value, (tuple, list)):
-        raise PolicyError(f"{row.name}={shown(value)}: write a tuple of module names")
+        raise PolicyError(f"{row.name}={brief(value)}: write a tuple of module names")
     for name in value:
         if not isinstance(name, str) or not _PYTHON_NAME.fullmatch(name):
-            raise PolicyError(f"{row.name}: {shown(name)} isn't a module name")
+            raise PolicyError(f"{row.name}: {brief(name)} isn't a module name")
     return tuple(sorted(set(value)))
 
 
 def _word(row: Field, value: object) -> str:
     if not isinstance(value, str) or value not in ("", *row.words):
         words, nothing = " or ".join(f'"{word}"' for word in row.words), "nothing" if row.is_switch else "none"
-        raise PolicyError(f'{row.name}={shown(value)}: write {words}, or "" for {nothing}')
+        raise PolicyError(f'{row.name}={brief(value)}: write {words}, or "" for {nothing}')
     return value
 
 
 def _flag(row: Field, value: object) -> bool:
     if not isinstance(value, bool):
-        raise PolicyError(f"{row.name}={shown(value)}: write True or False")
+        raise PolicyError(f"{row.name}={brief(value)}: write True or False")
     return value
 
 
@@ -281,9 +266,8 @@ _CHECKS: dict[Kind, Callable[[Field, object], object]] = {
     Kind.WORD: _word,
     Kind.FLAG: _flag,
 }
-_DEFAULT: dict[str, Policy] = {}
 Policy.__init__ = _keyword_errors(Policy.__init__)  # type: ignore[method-assign]
-_DEFAULT["policy"] = Policy()
+_DEFAULT = Policy()
 Policy.__doc__ = "\n".join(
     [
         f"{Policy.__doc__}\n",

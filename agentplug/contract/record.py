@@ -1,7 +1,7 @@
-"""What is known of one call, as plain data (host): its verdict, its usage, its source, its whole record.
+"""The record of one call as plain data (host): verdict, usage, source, profile, and all of it in a `RunRecord`.
 
-Tables, cards and pictures are functions of a `RunRecord`, whether the call was just made or comes from an audit file.
-`core.run.Run` is the record with what a notebook does with it.
+Tables, cards and plots are functions of a `RunRecord`, of a live call or of one from an audit file. `core.run.Run`
+adds a notebook's methods to it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KINDS = ("completed", "failed", "limited", "died", "broken", "stopped")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a call ended, in one word, and by what. `str()` is like `limited:memory`; equal by value."""
+    """The end of a call in one word, and its cause. `str()` is like `limited:memory`; equal by value."""
 
     kind: str
     by: str | None = None
@@ -31,7 +31,7 @@ class Verdict:
 
     @classmethod
     def parse(cls, text: str) -> Verdict:
-        """The verdict that `str()` wrote. Raises `ValueError` for an unknown kind."""
+        """Read the verdict that `str()` wrote. Raises `ValueError` for an unknown kind."""
         kind, _, by = text.partition(":")
         if kind not in KINDS:
             raise ValueError(f"unknown verdict {kind!r}; the kinds are {', '.join(KINDS)}")
@@ -39,11 +39,11 @@ class Verdict:
 
 
 class Usage(NamedTuple):
-    """What a call cost, as the kernel counted it. Bytes and seconds; `calls` runs share these figures.
+    """The cost of a call, as the kernel counted it, in bytes and seconds. `calls` runs share these figures.
 
     `peak_memory_bytes` is the worker's resident high-water mark in this call (VmHWM, reset as the call began),
     `baseline_memory_bytes` its footprint as the call began. `read_bytes` and `write_bytes` passed through read
-    and write calls on files (rchar and wchar of proc(5), output not counted). `threads` is the most seen.
+    and write calls on files (rchar and wchar of proc(5), output not counted). `threads` is the highest reading.
     """
 
     wall_s: float = 0.0
@@ -74,8 +74,10 @@ class ErrorText:
 
 
 class Sample(NamedTuple):
-    """One reading of a busy worker. Nanoseconds since the call began; CPU used since then; `threads` as last counted,
-    up to a second ago while the worker is calm."""
+    """One reading of a busy worker: nanoseconds since the call began, and CPU used since then.
+
+    `threads` is the latest count, up to a second old while the worker is calm.
+    """
 
     t_ns: int
     rss_bytes: int
@@ -85,8 +87,9 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """Which bytes ran: spec, kind (file, module, cell, object), sha256 digest, the plugin's own name and version; and
-    `known_as`, the name that a manager gave it where that is another.
+    """The bytes that ran: spec, kind (file, module, cell, object), sha256 digest, the plugin's own name and version.
+
+    `known_as` is the manager's name for the plugin, if that is another.
     """
 
     spec: str
@@ -98,7 +101,7 @@ class SourceInfo:
 
     @property
     def name(self) -> str:
-        """What it is called: as it was given, or by itself, or its spec if it never told."""
+        """The manager's name for the plugin, else the plugin's own, else its spec."""
         return self.known_as or self.plugin or self.spec
 
 
@@ -106,7 +109,7 @@ CLAIM = "as the plugin's own process says"
 
 
 class Place(NamedTuple):
-    """A line of code: its function, its file, its number (0 if it isn't known). Claims: escape before showing."""
+    """A line of code: its function, file and number (0 if unknown). Claims: escape them before display."""
 
     function: str
     file: str
@@ -114,7 +117,7 @@ class Place(NamedTuple):
 
 
 class Stack(NamedTuple):
-    """What one chain of calls took: bytes or CPU nanoseconds, in so many allocations or samples.
+    """The cost of one chain of calls: `weight` in bytes or CPU nanoseconds, in `times` allocations or samples.
 
     `places` begin with the outermost call.
     """
@@ -126,13 +129,13 @@ class Stack(NamedTuple):
 
 @dataclass(frozen=True)
 class ProfileRecord:
-    """Where one call's memory or CPU time went, as the plugin's own process says.
+    """The places where one call's memory or CPU time went, as the plugin's own process says.
 
-    `kind` is memory (bytes that were allocated, touched or not, when the sum of them stood highest; small objects
-    show as the arenas that Python puts them in) or cpu (nanoseconds of CPU time, sampled each millisecond in all
-    threads). `stacks` come heaviest first, at most 500. `dropped` is the weight of all else: what had no Python stack
-    (most of it, where a call allocates little) and what is lighter or more than fits. `missing` says why the profiler
-    found nothing, and is empty if it worked.
+    `kind` is memory (the bytes that were allocated, touched or not, at the moment of their highest sum; small objects
+    count as the arenas that Python puts them in) or cpu (nanoseconds of CPU time, sampled each millisecond in all
+    threads). `stacks` has at most 500, heaviest first. `dropped` is the weight of the rest: of allocations without a
+    Python stack (most of it, if a call allocates little), and of lighter stacks. `missing` is the reason why there is
+    no profile, or empty.
     """
 
     kind: str
@@ -142,12 +145,12 @@ class ProfileRecord:
 
     @property
     def total(self) -> int:
-        """Bytes or nanoseconds in all."""
+        """The sum of all weights, in bytes or nanoseconds."""
         return sum(stack.weight for stack in self.stacks) + self.dropped
 
 
 _COMPLETED = Verdict("completed")
-_DECIDING: dict[str, Callable[[Mapping[str, Any]], Verdict]] = {
+DECIDING: Mapping[str, Callable[[Mapping[str, Any]], Verdict]] = {
     "reply": lambda detail: _COMPLETED,
     "limit": lambda detail: Verdict("limited", str(detail["by"])),
     "stop": lambda detail: Verdict("stopped", str(detail["by"])),
@@ -160,12 +163,13 @@ _DECIDING: dict[str, Callable[[Mapping[str, Any]], Verdict]] = {
     ),
     "exit": lambda detail: Verdict("died", str(detail["status"])),
 }
+"""The kinds of event that decide a verdict, with the verdict of an event's detail."""
 
 
 def judge(events: tuple[Event, ...]) -> Verdict:
-    """The verdict of these events: the first one that decides does."""
+    """Return the verdict of these events. The first one of a deciding kind decides."""
     for event in events:
-        decide = _DECIDING.get(event.kind)
+        decide = DECIDING.get(event.kind)
         if decide is not None:
             return decide(event.detail)
     return Verdict("stopped", "close")
@@ -175,18 +179,18 @@ _NO_BARRIERS: Mapping[str, str] = MappingProxyType({})
 
 
 class RunInside(NamedTuple):
-    """A run's one internal door: its samples as plain tuples, and about how much `value` takes in this process."""
+    """The internal part of a run: its samples, and about how many bytes `value` takes in this process."""
 
     readings: tuple[Sample, ...]
-    held_bytes: int
+    data_bytes: int
 
 
 class RunRecord:
-    """One call of a plugin: what came back, how it ended, what it cost, and everything the host saw. Immutable.
+    """One call of a plugin: its value, its verdict, its usage, and everything the host saw. Immutable.
 
-    `number` counts the plugin's calls from 0; `barriers` says of each barrier of its worker how it stood (enforced,
-    partial, unavailable). `profile` says where its memory or CPU time went, where the policy asked for that; None for
-    a call that never answered: the worker takes it along.
+    `number` counts the plugin's calls from 0. `barriers` maps the worker's barriers to their status (enforced,
+    partial, unavailable). `profile` is there if the policy asked for one and the call ended by a reply: a worker that
+    dies takes it along.
     """
 
     value: Any
@@ -218,7 +222,7 @@ class RunRecord:
         readings: tuple[Sample, ...] = (),
         barriers: Mapping[str, str] = _NO_BARRIERS,
         profile: ProfileRecord | None = None,
-        held_bytes: int = 0,
+        data_bytes: int = 0,
     ) -> None:
         # One update of the dict: a frozen dataclass would take microseconds of every call here.
         self.__dict__.update(
@@ -234,11 +238,11 @@ class RunRecord:
             error=error,
             barriers=barriers,
             profile=profile,
-            _inside=RunInside(readings, held_bytes),
+            _inside=RunInside(readings, data_bytes),
         )
 
     def __replace__(self, **changes: Any) -> Self:
-        """A copy with some fields changed, for `copy.replace`. Raises `TypeError` for an unknown field."""
+        """Return a copy with some fields changed, for `copy.replace`. Raises `TypeError` for an unknown field."""
         fields = {**self.__dict__, **self._inside._asdict()}
         del fields["_inside"]
         return type(self)(**{**fields, **changes})
@@ -248,22 +252,22 @@ class RunRecord:
 
     @property
     def verdict(self) -> Verdict:
-        """How it ended, judged from `events`."""
+        """The verdict, judged from `events`."""
         return judge(self.events)
 
 
 def memory_floor_bytes(run: RunRecord) -> int:
-    """The footprint that the memory limit counts from: `floor_bytes` of the start event, else the call's baseline."""
+    """Return the footprint that the memory limit counts from: the start event's floor, else the call's baseline."""
     start = next((event for event in run.events if event.kind == "start"), None)
     floor = start.detail.get("floor_bytes") if start else None
     return int(floor) if floor else run.usage.baseline_memory_bytes
 
 
 def added_memory_bytes(run: RunRecord) -> int:
-    """What the plugin had added to its worker's footprint at the peak of this call, as its limit counts it."""
+    """Return the memory added at the peak of this call, as the limit counts it: the footprint above its floor."""
     return max(0, run.usage.peak_memory_bytes - memory_floor_bytes(run))
 
 
 def plugin_name(run: RunRecord) -> str:
-    """What the plugin is called, safe to print."""
+    """Return the plugin's name, safe to print."""
     return printable(run.source.name, 100)

@@ -1,21 +1,21 @@
-"""Text from a plugin, made harmless (host and worker): for terminals, logs and messages.
+"""Text from a plugin, made safe for terminals, logs and messages (host and worker).
 
-HTML escaping is the report's business; here control characters, terminal escapes, bidirectional overrides,
-zero-width characters and lone surrogates become visible `\\x..` and `\\u....` escapes.
+Control characters, terminal escapes, bidirectional overrides, zero-width characters and lone surrogates become
+visible `\\x..` and `\\u....` escapes. `report.html` escapes HTML.
 """
 
 from __future__ import annotations
 
 import unicodedata
 
-_KEPT = {"\n", "\t"}
+_LINE_CHARACTERS = {"\n", "\t"}
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
 def printable(text: str, most: int = 2_000, *, lines: bool = False) -> str:
-    """`text` with every character that could steer a display escaped, and cut to `most` characters.
+    """Return `text` cut to `most` characters, with every character escaped that could steer a display.
 
-    `lines` keeps newlines and tabs; without it they are escaped too, so that a name stays on its line.
+    Newlines and tabs are escaped too, unless `lines` is true.
     """
     if len(text) > most:
         text = f"{text[:most]}… ({len(text) - most} characters more)"
@@ -23,7 +23,16 @@ def printable(text: str, most: int = 2_000, *, lines: bool = False) -> str:
         return text
     return "".join(
         c
-        if (lines and c in _KEPT) or unicodedata.category(c) not in _HIDDEN
+        if (lines and c in _LINE_CHARACTERS) or unicodedata.category(c) not in _HIDDEN
         else c.encode("unicode_escape", "surrogatepass").decode("ascii")
         for c in text
     )
+
+
+def is_utf8(text: str) -> bool:
+    """True if `text` has a UTF-8 form: a file name or variable that is no UTF-8 holds lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from agentplug.contract.events import TOLD, Event
+from agentplug.contract.events import OBSERVATIONS, Event
 from agentplug.contract.limits import LIMITS
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import ErrorText, SourceInfo, added_memory_bytes
@@ -135,7 +135,7 @@ def _bounds(failure: wire.Failure, policy: Policy) -> dict[str, Any]:
 
 def events_to_carry(run: Run, during: str) -> list[Event]:
     """Return what the next run reports of a load or an initialize: calls that were seen; if observed, the cost."""
-    seen = [event for event in run.events if event.kind in TOLD and event.detail.get("what") != "output"]
+    seen = [event for event in run.events if event.kind in OBSERVATIONS and event.detail.get("what") != "output"]
     events = [Event(0.0, event.kind, {"during": during, **event.detail}) for event in seen]
     if run.policy.observe:
         usage = run.usage

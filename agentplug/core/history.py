@@ -47,7 +47,7 @@ class History:
 
 def _bytes_of(run: Run) -> int:
     inside = run._inside
-    own_bytes = inside.held_bytes + len(run.stdout) + len(run.stderr)
+    own_bytes = inside.data_bytes + len(run.stdout) + len(run.stderr)
     if run.profile is not None:
         own_bytes += _profile_bytes(run.profile)
     return own_bytes + _EVENT_BYTES * len(run.events) + _READING_BYTES * len(inside.readings)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from agentplug.contract.events import TOLD, Event
+from agentplug.contract.events import OBSERVATIONS, Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
 from agentplug.core.boundary import frames as wire
@@ -247,7 +247,7 @@ class Lifecycle:
     def _between_calls(self, event: Event) -> None:
         """Store an event of a worker that nobody called; most such events mean that the worker is lost."""
         self.events.append(event)
-        if event.kind not in TOLD and self.state not in ("closed", "quarantined", "failed"):
+        if event.kind not in OBSERVATIONS and self.state not in ("closed", "quarantined", "failed"):
             self._fail()
             self._count_loss()
 

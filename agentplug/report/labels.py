@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentplug.contract.events import TOLD, Event
+from agentplug.contract.events import OBSERVATIONS, Event
+from agentplug.contract.record import DECIDING
 from agentplug.contract.text import printable
-from agentplug.report.sentences import DECIDING, format_seconds
+from agentplug.report.sentences import format_seconds
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -123,7 +124,7 @@ def mark_events(ax: Axes, events: Iterable[Event], scale: float, *, labelled: bo
     there is no room.
     """
     events = sorted((event for event in events if event.kind != "start"), key=lambda event: event.t_s)
-    decisive = {event.t_s * scale for event in events if event.kind not in TOLD}
+    decisive = {event.t_s * scale for event in events if event.kind not in OBSERVATIONS}
     for x in sorted(decisive):
         ax.axvline(x, color="0.5", lw=0.8, ls=(0, (1, 2)), zorder=1)
     told = sorted({event.t_s * scale for event in events} - decisive)
@@ -161,7 +162,7 @@ def mark_events(ax: Axes, events: Iterable[Event], scale: float, *, labelled: bo
 def _moments(events: list[Event], scale: float, apart: float) -> list[_Moment]:
     moments: list[_Moment] = []
     for event in events:
-        x, words, decides = event.t_s * scale, _event_words(event), event.kind not in TOLD
+        x, words, decides = event.t_s * scale, _event_words(event), event.kind not in OBSERVATIONS
         if moments and x - moments[-1].x < apart and decides == moments[-1].decides:
             x = x if decides else moments[-1].x  # a crowd of attempts mustn't wander along the axis as one moment
             moments[-1] = _Moment(x, f"{moments[-1].words} · {words}"[:_MOST_WORDS], decides)
@@ -176,7 +177,7 @@ def _event_words(event: Event) -> str:
         return _loaded_words(detail)
     told = str(detail.get(_DETAIL.get(event.kind, ""), ""))[:30]
     count = detail.get("count")
-    times = f"×{count}" if event.kind in TOLD and isinstance(count, int) and count > 1 else ""
+    times = f"×{count}" if event.kind in OBSERVATIONS and isinstance(count, int) and count > 1 else ""
     during = f"during {detail['during']}" if "during" in detail else ""
     return " ".join(word for word in (_WORDS.get(event.kind, event.kind), told, times, during) if word)
 

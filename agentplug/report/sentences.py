@@ -12,11 +12,8 @@ from typing import Any
 from agentplug.contract.events import Event
 from agentplug.contract.limits import LIMITS, MAX_STRUCTURE_BYTES, Field
 from agentplug.contract.policy import Policy
-from agentplug.contract.record import RunRecord, added_memory_bytes, plugin_name
+from agentplug.contract.record import DECIDING, RunRecord, added_memory_bytes, plugin_name
 from agentplug.contract.text import printable
-
-DECIDING = ("limit", "stop", "protocol", "unserializable", "error", "exit", "reply")
-"""The kinds of event that `judge` decides by; the first of them in a run is its reason."""
 
 _MIB = 1 << 20
 _MOST_DECIMALS = 6

@@ -8,10 +8,10 @@ import pytest
 
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
-from agentplug.contract.record import ErrorText, SourceInfo, Usage, added_memory_bytes, judge
+from agentplug.contract.record import DECIDING, ErrorText, SourceInfo, Usage, added_memory_bytes, judge
 from agentplug.core.run import Run
 from agentplug.errors import LimitExceeded, PluginError, ProtocolViolation, WorkerDied
-from agentplug.report.sentences import DECIDING, explain, format_seconds
+from agentplug.report.sentences import explain, format_seconds
 
 MIB = 1 << 20
 POLICY = Policy(memory="64M", cpu_s=1.0, wall_s=2.0, processes=2, threads=8, open_files=32, disk="1M", reply="16M")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agentplug import AgentMessage, ContractError
 from agentplug.contract.messages.message import MAX_MESSAGE_BYTES
-from agentplug.contract.messages.plain_json import MAX_DEPTH, MAX_INTEGER, MadePlain
+from agentplug.contract.messages.plain_json import MAX_DEPTH, MAX_INTEGER, Coercion
 
 SCHEMA = json.loads((Path(__file__).parent / "data" / "genai_parts.json").read_text())
 TEXT = {"type": "text", "content": "hello"}
@@ -381,6 +381,6 @@ def test_the_mistakes_of_an_adapter_are_errors(fields: dict[str, Any]) -> None:
 @settings(deadline=None, database=None)
 @given(st.recursive(JSON | st.binary() | st.floats() | st.builds(object), st.lists, max_leaves=10))
 def test_what_is_made_plain_is_plain(value: Any) -> None:
-    """Whatever comes, what `MadePlain` gives is taken by strict construction."""
-    made = MadePlain(10_000)(value, "it")
+    """Whatever comes, what `Coercion` gives is taken by strict construction."""
+    made = Coercion(10_000)(value, "it")
     assert message(parts=[{"type": "generic", "content": made}]).parts == [{"type": "generic", "content": made}]

@@ -1,1 +1,1 @@
-"""Agent messages as plain data (host): `message` is the message, `parts` its parts, `members` their fields."""
+"""Agent messages as plain data (host): the message, checks of its parts and of its other members, plain JSON."""

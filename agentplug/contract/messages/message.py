@@ -1,6 +1,6 @@
 """`AgentMessage`: one framework-neutral message of an agent, on its way through the hooks (host).
 
-Frozen and checked when it is made. What a part is says `parts`, which JSON values are plain says `plain`.
+Frozen, and checked when it is made: by `parts`, `members` and `plain_json`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,28 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from agentplug.contract.messages.members import AGENT, MODEL, USAGE, count, duration, members, refuse, texts, tokens
-from agentplug.contract.messages.parts import checked, fitting
-from agentplug.contract.messages.plain_json import MadePlain, strict
+from agentplug.contract.messages.members import (
+    AGENT,
+    MODEL,
+    USAGE,
+    check_count,
+    check_members,
+    check_texts,
+    check_tokens,
+    is_duration,
+    refuse,
+)
+from agentplug.contract.messages.parts import checked, coerce_parts
+from agentplug.contract.messages.plain_json import Coercion, strict
 from agentplug.contract.plugin import AGENT_POINTS
-from agentplug.contract.policy import shown
+from agentplug.contract.policy import brief
 from agentplug.contract.text import printable
 from agentplug.errors import ContractError
 
 VERSION = 1
 MAX_MESSAGE_BYTES = 1 << 20
-"""As JSON."""
-_COERCED_BYTES = 450_000  # a message that is made to fit does so, with half of the room left for `native`
+"""The bound on a message's length as JSON."""
+_COERCED_BYTES = 450_000  # half of the room, the rest is for `native`
 
 _json = msgspec.json.Encoder().encode
 _canonical = msgspec.json.Encoder(order="deterministic").encode
@@ -48,7 +58,7 @@ def _is_time(text: str) -> bool:
     if not _TIME.fullmatch(text):
         return False
     try:
-        date.fromisoformat(text[:10])  # the pattern knows no months
+        date.fromisoformat(text[:10])  # the pattern doesn't know the lengths of months
     except ValueError:
         return False
     return True
@@ -58,14 +68,14 @@ def _is_time(text: str) -> bool:
 class AgentMessage:
     """One message at one of the eight agent points. All fields are keywords, and plain JSON values.
 
-    `id` and `ts` (RFC 3339, UTC) are made unless given; `seq` counts the messages of a session; `turn` its turns;
-    `group` is shared by messages that belong together, such as parallel tool calls. `agent` may have `id`, `name`,
-    `framework`, `framework_version`; `model` `id`, `vendor`; `usage` `input_tokens`, `output_tokens`; `error` a
-    `type`. `redactions` says where it holds something else than the framework's own message: what an adapter left
-    out, and which parts a transform changed; `truncated`, that something was cut. `native` is the framework's own
-    dump, `{"framework": ..., "data": ...}`: for the way back, which is lossless by it.
+    `id` and `ts` (RFC 3339, UTC) have defaults; `seq` counts the messages of a session, `turn` its turns. Messages
+    that belong together, such as parallel tool calls, share a `group`. `agent` may have `id`, `name`, `framework`,
+    `framework_version`; `model` `id`, `vendor`; `usage` `input_tokens`, `output_tokens`; `error` a `type`.
+    `redactions` lists the differences from the framework's own message: what an adapter left out, and which parts a
+    transform changed. `truncated` is true if something was cut. `native` is the framework's own dump,
+    `{"framework": ..., "data": ...}`, from which its message can be restored without loss.
 
-    Raises `ContractError`, naming the field, for what is unknown, of the wrong type or too large.
+    Raises `ContractError`, naming the field, for a value that is unknown, of the wrong type or too large.
     """
 
     v: int = VERSION
@@ -94,32 +104,32 @@ class AgentMessage:
     def __post_init__(self) -> None:
         put = self.__dict__.__setitem__  # frozen for everybody else
         if self.v != VERSION or type(self.v) is not int:
-            refuse("v", f"{shown(self.v)}; this version reads {VERSION}")
+            refuse("v", f"{brief(self.v)}; this version reads {VERSION}")
         if self.point not in AGENT_POINTS:
             near = difflib.get_close_matches(str(self.point)[:100], AGENT_POINTS, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"the points of messages are {', '.join(AGENT_POINTS)}"
-            refuse("point", f"{shown(self.point)} is unknown; {hint}")
+            refuse("point", f"{brief(self.point)} is unknown; {hint}")
         if type(self.id) is not str or not 0 < len(self.id) <= 200:
-            refuse("id", f"{shown(self.id)}; write a text of 1 to 200 characters")
+            refuse("id", f"{brief(self.id)}; write a text of 1 to 200 characters")
         if type(self.ts) is not str or not _is_time(self.ts):
-            refuse("ts", f"{shown(self.ts)}; write a time as RFC 3339 has it, like 2026-01-31T12:00:00Z")
-        count("seq", self.seq)
+            refuse("ts", f"{brief(self.ts)}; write a time as RFC 3339 has it, like 2026-01-31T12:00:00Z")
+        check_count("seq", self.seq)
         if self.turn is not None:
-            count("turn", self.turn)
+            check_count("turn", self.turn)
         for name in ("id", *_TEXTS):
             if (text := self.__dict__[name]) is not None:
                 if type(text) is not str:
-                    refuse(name, f"{shown(text)}; write text, or None")
+                    refuse(name, f"{brief(text)}; write text, or None")
                 strict(text, name)
-        put("agent", members("agent", self.agent, AGENT))
-        put("model", members("model", self.model, MODEL))
-        put("error", members("error", self.error, ("type",)))
-        put("usage", tokens(self.usage))
-        if self.duration_ms is not None and not duration(self.duration_ms):
-            refuse("duration_ms", f"{shown(self.duration_ms)}; write milliseconds, 0 or more")
+        put("agent", check_members("agent", self.agent, AGENT))
+        put("model", check_members("model", self.model, MODEL))
+        put("error", check_members("error", self.error, ("type",)))
+        put("usage", check_tokens(self.usage))
+        if self.duration_ms is not None and not is_duration(self.duration_ms):
+            refuse("duration_ms", f"{brief(self.duration_ms)}; write milliseconds, 0 or more")
         if type(self.truncated) is not bool:
-            refuse("truncated", f"{shown(self.truncated)}; write True or False")
-        put("redactions", texts("redactions", self.redactions))
+            refuse("truncated", f"{brief(self.truncated)}; write True or False")
+        put("redactions", check_texts("redactions", self.redactions))
         put("parts", checked(self.parts))
         if self.native is not None:
             put("native", _native(self.native))
@@ -130,77 +140,73 @@ class AgentMessage:
             )
         put("_size_bytes", size_bytes)
 
-    # ------------------------------------------------------------------ what it holds
+    # ------------------------------------------------------------------ content
 
     @property
     def payload(self) -> list[dict[str, Any]]:
-        """What a transform may replace: a copy of `parts`. All else is the host's word and stays, but
-        for a line in `redactions`: which parts were changed, and by which transform.
-        """
+        """A copy of `parts`, the only field that a transform may replace."""
         return strict(self.parts, "parts")  # type: ignore[no-any-return]
 
     @property
     def text(self) -> str:
-        """The contents of its text parts, one after another."""
+        """The contents of the text parts, one after another."""
         return "".join(part["content"] for part in self.parts if part["type"] == "text")
 
     @property
     def size_bytes(self) -> int:
-        """Its length as JSON."""
+        """The length as JSON."""
         return int(self.__dict__["_size_bytes"])
 
     @property
     def digest(self) -> str:
-        """`sha256:` and the digest of its JSON with sorted keys: for logs that say which message, and not what."""
+        """`sha256:` and the digest of the JSON with sorted keys, for logs without content."""
         return f"sha256:{hashlib.sha256(_canonical(self._fields())).hexdigest()}"
 
     def copy(self) -> AgentMessage:
-        """The same message, made of objects of its own."""
+        """Return a deep copy."""
         twin = object.__new__(AgentMessage)
         twin.__dict__.update(self.to_dict(), _size_bytes=self.size_bytes)
         return twin
 
     def replace(self, **changes: Any) -> AgentMessage:
-        """A copy with these fields changed, checked as any. Raises `ContractError`."""
-        return _made({**self._fields(), **changes})
+        """Return a copy with these fields changed, checked again. Raises `ContractError`."""
+        return _build({**self._fields(), **changes})
 
     # ------------------------------------------------------------------ in and out
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON values, a copy."""
+        """Return all fields as plain JSON values, a copy."""
         return msgspec.json.decode(_json(self._fields()))  # type: ignore[no-any-return]
 
     def to_json(self) -> str:
-        """Its JSON."""
+        """Return the fields as JSON."""
         return _json(self._fields()).decode()
 
     def for_plugin(self, *, native: bool = False) -> dict[str, Any]:
-        """What a plugin is sent: `to_dict()`, its `native` None unless the plugin was granted it."""
+        """Return the message as a plugin gets it: `to_dict()`, its `native` None unless `native` is granted."""
         return msgspec.json.decode(_json(self.view(native=native)))  # type: ignore[no-any-return]
 
     def view(self, *, native: bool = False) -> dict[str, Any]:
-        """What `for_plugin` gives, not copied: to be encoded or compared, and neither changed nor handed on."""
-        shown = self._fields()
-        if not native:
-            shown["native"] = None
-        return shown
+        """Return `for_plugin` without a copy: to encode or compare only, never to change or pass on."""
+        fields = self._fields()
+        return fields if native else {**fields, "native": None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AgentMessage:
-        """The message that `to_dict` gave. Raises `ContractError`."""
+        """Read the message that `to_dict` returned. Raises `ContractError`."""
         if not isinstance(values, Mapping):
             refuse("message", f"a {type(values).__name__}; give a dict of its fields")
-        return _made(dict(values))
+        return _build(dict(values))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> AgentMessage:
-        """The message that `to_json` wrote. Raises `ContractError`, for repeated keys too."""
+        """Read the message that `to_json` wrote. Raises `ContractError`, also for repeated keys."""
         if not isinstance(text, (str, bytes)):
             refuse("message", f"a {type(text).__name__}; give its JSON as text")
         if len(text) > MAX_MESSAGE_BYTES:
             refuse("message", f"{len(text)} long as JSON, more than {MAX_MESSAGE_BYTES}")
         try:
-            values = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+            values = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
         except RecursionError:
             refuse("message", "nested too deeply")
         except (ValueError, UnicodeDecodeError) as error:
@@ -209,16 +215,16 @@ class AgentMessage:
 
     @classmethod
     def coerced(cls, **values: Any) -> AgentMessage:
-        """A message from whatever a framework holds, made to fit: for adapters, which must not fail on content.
+        """Make a message from a framework's values, whatever they are: an adapter must not fail on content.
 
-        What has no plain form is replaced as `plain_json` says, and named in `redactions`; a part
-        that isn't one becomes generic. `native` is kept whole or not at all: a cut dump is no way back. Raises
+        Values without a plain form are replaced by the rules of `plain_json`, and listed in `redactions`; invalid
+        parts become generic. `native` is left out if it is too large, because a cut dump can't be restored. Raises
         `ContractError` only for an unknown point or field, which are the adapter's mistakes.
         """
-        plain = MadePlain(_COERCED_BYTES)
-        given = {name: value for name, value in values.items() if name not in ("parts", "native", "redactions")}
-        fit = {name: _fitting(name, plain(value, name), plain) for name, value in given.items()}
-        fit["parts"] = fitting(plain(values.get("parts", []), "parts"), plain)
+        plain = Coercion(_COERCED_BYTES)
+        others = {name: value for name, value in values.items() if name not in ("parts", "native", "redactions")}
+        fit = {name: _coerce_field(name, plain(value, name), plain) for name, value in others.items()}
+        fit["parts"] = coerce_parts(plain(values.get("parts", []), "parts"), plain)
         fit["redactions"] = [str(plain(text, "redactions")) for text in values.get("redactions", ())]
         if values.get("native") is not None:
             try:
@@ -230,9 +236,9 @@ class AgentMessage:
                 plain.notes.append(f"native: left out, {printable(str(error), 150)}")
         fit["redactions"] += plain.notes
         fit["truncated"] = bool(fit.get("truncated")) or plain.truncated
-        return _made({name: value for name, value in fit.items() if value is not _ABSENT})
+        return _build({name: value for name, value in fit.items() if value is not _ABSENT})
 
-    # ------------------------------------------------------------------ inside
+    # ------------------------------------------------------------------ internals
 
     def _fields(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in _NAMES}
@@ -249,7 +255,7 @@ _NAMES = tuple(f.name for f in fields(AgentMessage))
 _ABSENT = object()
 
 
-def _made(values: dict[str, Any]) -> AgentMessage:
+def _build(values: dict[str, Any]) -> AgentMessage:
     for name in values:
         if name not in _NAMES:
             near = difflib.get_close_matches(str(name)[:100], _NAMES, 1)
@@ -266,35 +272,35 @@ def _native(value: object) -> dict[str, Any]:
     return strict(value, "native")  # type: ignore[no-any-return]
 
 
-def _fitting(name: str, value: Any, plain: MadePlain) -> Any:
-    """`value`, plain already, if the field takes it; else what it can take of it, or nothing."""
+def _coerce_field(name: str, value: Any, plain: Coercion) -> Any:
+    """Return a plain `value` as far as the field takes it; `_ABSENT` if it takes nothing of it."""
     if name not in _NAMES or name in ("point", "v"):
-        return value  # the adapter's mistake, if it is one
+        return value  # a wrong one is the adapter's mistake
     try:
-        _made({"point": AGENT_POINTS[0], name: value})
+        _build({"point": AGENT_POINTS[0], name: value})
         return value
     except ContractError:
         pass
     plain.notes.append(f"{name}: not as the field has it")
     if isinstance(value, dict) and name in ("agent", "model", "usage", "error"):
         known = {"agent": AGENT, "model": MODEL, "usage": USAGE, "error": ("type",)}[name]
-        kept = {key: item for key, item in value.items() if key in known}
+        members = {key: item for key, item in value.items() if key in known}
         if name != "usage":
-            kept = {key: item if item is None else str(item) for key, item in kept.items()}
+            members = {key: item if item is None else str(item) for key, item in members.items()}
         else:
-            kept = {key: item for key, item in kept.items() if type(item) is int and item >= 0}
-        return kept or None
+            members = {key: item for key, item in members.items() if type(item) is int and item >= 0}
+        return members or None
     if name in _TEXTS and isinstance(value, (int, float)):
         return str(value)
     return _ABSENT
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         raise ValueError("a key stands there twice")
-    return found
+    return members
 
 
-def _no_number(text: str) -> NoReturn:
+def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} has no place in JSON")

@@ -1,6 +1,6 @@
-"""What may stand in a message: plain JSON values, by one rule each (host and worker).
+"""Plain JSON values, the content of messages, checked or coerced (host and worker).
 
-| what | as it is built or read (`strict`) | as it comes from a framework (`MadePlain`) |
+| value | built or read by us (`strict`) | from a framework (`Coercion`) |
 |---|---|---|
 | NaN and infinities | refused: JSON has none | text: `NaN`, `Infinity`, `-Infinity` |
 | lone surrogates | refused: they have no UTF-8 | U+FFFD |
@@ -9,7 +9,7 @@
 | too large | refused | cut, with `…` |
 | anything else: bytes, objects | refused | base64; its type's name |
 
-Both give a copy, so nobody who holds the original can change it afterwards.
+Both return a copy, so a later change of the original has no effect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import math
 from collections.abc import Mapping, Set
 from typing import Any
 
-from agentplug.contract.text import printable
+from agentplug.contract.text import is_utf8, printable
 from agentplug.errors import ContractError
 
 MAX_DEPTH = 32
@@ -29,25 +29,23 @@ _CUT = "…"
 
 
 class _Misfit(Exception):
-    """What doesn't fit, and where: the path is put together on the way out."""
+    """A value that isn't plain JSON. `path`, its place, grows as the exception leaves each container."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.path = ""
+    path = ""
 
 
 def strict(value: object, name: str) -> Any:
-    """A copy of a plain JSON value, tuples as lists. Raises `ContractError`, saying what is wrong and where."""
+    """Return a copy of a plain JSON value, tuples as lists. Raises `ContractError`, with the place of the error."""
     try:
-        return _copied(value, 0)
+        return _copy(value, 0)
     except _Misfit as misfit:
         raise ContractError(f"{name}{printable(misfit.path, 300)}: {misfit}") from None
 
 
-def _copied(value: object, depth: int) -> Any:
+def _copy(value: object, depth: int) -> Any:
     kind = type(value)
     if kind is str:
-        return _text(value)  # type: ignore[arg-type]
+        return _checked_text(value)  # type: ignore[arg-type]
     if value is None or kind is bool:
         return value
     if kind is int:
@@ -74,29 +72,26 @@ def _copied(value: object, depth: int) -> Any:
                 if type(key) is not str:
                     raise _Misfit(f"a key is a {printable(type(key).__name__, 60)}; keys are text")
                 where = f".{key}"
-                copy[_text(key)] = _copied(item, depth + 1)
+                copy[_checked_text(key)] = _copy(item, depth + 1)
             return copy
         for item in value:  # type: ignore[attr-defined]
-            items.append(_copied(item, depth + 1))
+            items.append(_copy(item, depth + 1))
         return items
     except _Misfit as misfit:
         misfit.path = (where if kind is dict else f"[{len(items)}]") + misfit.path
         raise
 
 
-def _text(value: str) -> str:
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise _Misfit("a lone surrogate, which has no UTF-8") from None
-    return value
+def _checked_text(text: str) -> str:
+    if not is_utf8(text):
+        raise _Misfit("a lone surrogate, which has no UTF-8")
+    return text
 
 
-class MadePlain:
-    """Makes anything plain, up to `budget` bytes of JSON or little more.
+class Coercion:
+    """A function that makes any value plain, up to about `budget` bytes of JSON over all its calls.
 
-    `notes` says where something was lost, as texts; `truncated`, that something was cut.
+    `notes` names the places where something was lost; `truncated` is true if something was cut.
     """
 
     def __init__(self, budget: int) -> None:
@@ -105,7 +100,7 @@ class MadePlain:
         self.truncated = False
 
     def __call__(self, value: object, where: str, depth: int = 0) -> Any:
-        """`value`, or what stands for it. Runs no code of the value's but iteration of its containers."""
+        """Return `value` or its plain replacement. Runs no code of the value but the iteration of its containers."""
         self.left -= 4
         if self.left <= 0:
             return self._cut(where)
@@ -113,7 +108,7 @@ class MadePlain:
             return value
         if isinstance(value, str):
             return self._text(str.__str__(value), where)
-        self.left -= 20  # what a number may take more
+        self.left -= 20  # the most that a number takes
         if isinstance(value, int):
             number = int.__int__(value)
             return number if -MAX_INTEGER <= number <= MAX_INTEGER else self._large(number, where)
@@ -132,48 +127,44 @@ class MadePlain:
             if isinstance(value, Mapping):
                 return self._mapping(value, where, depth)
             return self._items(value, where, depth)
-        except Exception as error:  # a container of somebody's own, or one that changes meanwhile
+        except Exception as error:  # from a container with code of its own, or one that changes meanwhile
             self._note(where, f"raised {type(error).__name__}")
             return None
 
     def _mapping(self, value: Mapping[Any, Any], where: str, depth: int) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        copy: dict[str, Any] = {}
         for key, item in value.items():
             if self.left <= 0:
                 self._cut(where)
                 break
-            told = key if isinstance(key, str) else self(key, f"{where}.(key)", MAX_DEPTH)
-            name = self._text(str.__str__(told) if isinstance(told, str) else json.dumps(told), where)
-            if name in found:  # 1 and "1": nothing may hide behind the other
+            plain = key if isinstance(key, str) else self(key, f"{where}.(key)", MAX_DEPTH)
+            name = self._text(str.__str__(plain) if isinstance(plain, str) else json.dumps(plain), where)
+            if name in copy:  # 1 and "1": neither may hide the other
                 self._note(f"{where}.{name}", "another key of the same text")
-            while name in found:
+            while name in copy:
                 name += _CUT
-            found[name] = self(item, f"{where}.{name}", depth + 1)
-        return found
+            copy[name] = self(item, f"{where}.{name}", depth + 1)
+        return copy
 
     def _items(self, value: Any, where: str, depth: int) -> list[Any]:
-        found: list[Any] = []
+        copy: list[Any] = []
         for at, item in enumerate(value):
             if self.left <= 0:
                 self._cut(where)
                 break
-            found.append(self(item, f"{where}[{at}]", depth + 1))
-        return found
+            copy.append(self(item, f"{where}[{at}]", depth + 1))
+        return copy
 
     def _text(self, text: str, where: str) -> str:
         most = max(0, self.left)
-        kept = text[:most]
-        if not kept.isascii() and not _encodes(kept):
+        start = text[:most]
+        if not is_utf8(start):
             self._note(where, "a lone surrogate")
-            kept = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in kept)
-        while (size := _size_bytes(kept)) > most:
-            kept = kept[: len(kept) * most // size]
+            start = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in start)
+        while (size := _size_bytes(start)) > most:
+            start = start[: len(start) * most // size]
         self.left -= size
-        if len(kept) < len(text):
-            kept += _CUT
-            self.truncated = True
-            self._note(where, "cut")
-        return kept
+        return start if len(start) == len(text) else start + self._cut(where)
 
     def _large(self, number: int, where: str) -> str:
         self._note(where, "an integer beyond 2**53, as text")
@@ -197,13 +188,5 @@ class MadePlain:
 
 
 def _size_bytes(text: str) -> int:
-    """How long it is as JSON, without its quotes."""
+    """Return the length of `text` as JSON, without its quotes."""
     return len(json.dumps(text, ensure_ascii=False).encode()) - 2
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

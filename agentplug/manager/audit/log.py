@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from agentplug.contract.formats import AUDIT_FORMAT
-from agentplug.contract.policy import format_size, parse_size, shown
+from agentplug.contract.policy import brief, format_size, parse_size
 from agentplug.core.run import Run
 from agentplug.errors import AuditError, PolicyError
 from agentplug.manager.audit import lines, places
@@ -68,13 +68,13 @@ class AuditLog:
     ) -> None:
         self._path = places.place(path)
         if fsync not in FSYNC:
-            raise AuditError(f"fsync={shown(fsync)}: write {', '.join(FSYNC)}")
+            raise AuditError(f"fsync={brief(fsync)}: write {', '.join(FSYNC)}")
         try:
             self.max_bytes = parse_size(max_bytes, "max_bytes")
         except PolicyError as error:
             raise AuditError(str(error)) from None
         if self.max_bytes < _LEAST_PART_BYTES:
-            raise AuditError(f"max_bytes={shown(max_bytes)}: at least {format_size(_LEAST_PART_BYTES)}, please")
+            raise AuditError(f"max_bytes={brief(max_bytes)}: at least {format_size(_LEAST_PART_BYTES)}, please")
         self.content = bool(content)
         self.fsync = fsync
         self._runs = RunWriter(self.content)
@@ -123,7 +123,7 @@ class AuditLog:
         says. Raises `AuditError` if the line couldn't be written; the next one that can be says how many were lost.
         """
         if not lines.is_kind(kind) or kind in OWN_KINDS:
-            raise AuditError(f"kind={shown(kind)}: write a word in small letters, and none of {', '.join(OWN_KINDS)}")
+            raise AuditError(f"kind={brief(kind)}: write a word in small letters, and none of {', '.join(OWN_KINDS)}")
         text = lines.to_json(fields)
         with self._guard:
             self._append(kind, text)

@@ -13,7 +13,7 @@ from typing import Any
 
 from agentplug.contract.events import Event
 from agentplug.contract.limits import FIELDS, Kind
-from agentplug.contract.policy import Policy, format_amount, format_size, shown
+from agentplug.contract.policy import Policy, brief, format_amount, format_size
 from agentplug.contract.record import RunRecord, Verdict, added_memory_bytes, plugin_name
 from agentplug.contract.text import printable
 from agentplug.errors import PolicyError
@@ -40,11 +40,11 @@ def _checked(runs: Iterable[RunRecord] | RunRecord) -> list[RunRecord]:
         taken = [runs] if isinstance(runs, RunRecord) else list(runs)
     except TypeError:
         raise PolicyError(
-            f"learn({shown(runs)}): give it runs of a plugin, as in Policy.learn(plugin.runs)"
+            f"learn({brief(runs)}): give it runs of a plugin, as in Policy.learn(plugin.runs)"
         ) from None
     for run in taken:
         if not isinstance(run, RunRecord):
-            raise PolicyError(f"learn: {shown(run)} isn't a Run; give it runs, as in Policy.learn(plugin.runs)")
+            raise PolicyError(f"learn: {brief(run)} isn't a Run; give it runs, as in Policy.learn(plugin.runs)")
     if not taken:
         raise PolicyError("learn: there is no run to learn from; call the plugin under Policy(observe='files') first")
     names = sorted({plugin_name(run) for run in taken})
