@@ -16,7 +16,7 @@ from agentplug.manager.pins.lockfile import Lock, read_lock
 from agentplug.manager.pins.pin import Pin, canonical, split_specifier, upgrade_command
 from agentplug.manager.pins.remembered import remember
 from agentplug.manager.pins.taking import spec_of
-from agentplug.manager.pins.verify import Proposal, check, propose, shown_path
+from agentplug.manager.pins.verify import Proposal, check, propose, short_path
 from agentplug.manager.pins.writing import update_lock
 from agentplug.report.consent import consent_lines
 
@@ -29,9 +29,9 @@ def check_lock(console: Console, path: str) -> int:
     lock = read_lock(path)
     changed = wait_for(check(lock))
     for key, lines in changed.items():
-        _print(console, f"--- {key} as {shown_path(lock)} pins it", f"+++ {key} as it is here", *lines)
+        _print(console, f"--- {key} as {short_path(lock)} pins it", f"+++ {key} as it is here", *lines)
     if not changed:
-        _print(console, f"{len(lock.pins)} pinned in {shown_path(lock)}, all unchanged")
+        _print(console, f"{len(lock.pins)} pinned in {short_path(lock)}, all unchanged")
     return 1 if changed else 0
 
 
@@ -54,7 +54,7 @@ def lock_plugins(
     names = [canonical(name) for name in upgrade]
     for name in names:
         if name not in lock.pins:
-            hint = near_match(name, lock.pins) or f"; {shown_path(lock)} has {', '.join(lock.pins) or 'none'}"
+            hint = near_match(name, lock.pins) or f"; {short_path(lock)} has {', '.join(lock.pins) or 'none'}"
             raise SpecError(f"--upgrade: no plugin {quoted(name)} is pinned{hint}")
     wanted += [(spec_of(lock.pins[name], lock.home), lock.pins[name].specifier) for name in names]
     status = 0
@@ -84,7 +84,7 @@ def _agreed(console: Console, lock: Lock, proposal: Proposal, *, asked: bool, ye
             return True  # the command itself says to pin it; there was nothing to compare it with
         _print(console, f"not pinned anew: its rights changed; to agree: {upgrade_command(pin.key)} --yes")
         return False
-    return console.input(f"Pin this in {shown_path(lock)}? [y/N] ").strip().lower() in ("y", "yes")
+    return console.input(f"Pin this in {short_path(lock)}? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _apply(proposal: Proposal, pins: dict[str, Pin]) -> None:

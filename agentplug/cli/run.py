@@ -15,7 +15,7 @@ from agentplug.contract.text import printable
 from agentplug.core.host.conversation import wait_for
 from agentplug.core.host.output import stream_to
 from agentplug.core.sandboxed import SandboxedPlugin
-from agentplug.manager.pins.lock_guard import HeldToLock
+from agentplug.manager.pins.lock_guard import LockGuard
 
 if TYPE_CHECKING:
     from agentplug.core.run import Run
@@ -27,7 +27,7 @@ def run_plugin(
     """Call the plugin `spec` once with `argument` (`-`: standard input). 0 if the call completed, else 1."""
     value = _input(argument, as_json)
     configuration = _parse("--config", config) if config is not None else None
-    source = wait_for(HeldToLock(locked=locked).source(spec, policy))
+    source = wait_for(LockGuard(locked=locked).source(spec, policy))
     plugin = SandboxedPlugin(source, policy, config=configuration)
     stream_to(lambda: _show_output)
     try:

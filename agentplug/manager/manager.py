@@ -24,7 +24,7 @@ from agentplug.manager.audit.log import AuditLog
 from agentplug.manager.audit.watching import Watch
 from agentplug.manager.dispatching import Dispatching
 from agentplug.manager.hooks import Dispatch, HookHandle
-from agentplug.manager.pins.lock_guard import HeldToLock
+from agentplug.manager.pins.lock_guard import LockGuard
 from agentplug.manager.plugin_hooks import PluginHooks
 from agentplug.manager.registration import AnyPlugin, Registration
 from agentplug.manager.registry import Registry
@@ -67,7 +67,7 @@ class PluginManager:
             raise PolicyError(f"policy is a {type(policy).__name__}; write a Policy, as in Policy(memory='256M')")
         self._policy = policy or Policy()
         self._watch = Watch(audit)
-        self._lock = HeldToLock(lock, locked=locked)
+        self._lock = LockGuard(lock, locked=locked)
         registry = Registry()
         self._inside = Inside(registry, Dispatching(registry, self._watch.log), Retired())
 

@@ -48,7 +48,7 @@ async def test_a_lock_that_was_put_back_is_refused(put_back: Path, monkeypatch: 
     file = put_back / "greeter.py"
     assert take(file, str(put_back)).pin.digest == read_lock(put_back).pins["greeter"].digest
 
-    monkeypatch.setattr(seen, "_here", {})  # as in another process
+    monkeypatch.setattr(seen, "_in_this_process", {})  # as in another process
     with pytest.raises(PinMismatch) as caught:
         await answer(put_back, file)
 
@@ -76,7 +76,7 @@ async def test_a_lock_with_an_older_dependency_is_refused(tmp_path: Path, monkey
     shutil.copytree(held[0][1], site)
     assert take("greet", str(tmp_path)).pin.digest == read_lock(tmp_path).pins["greeter"].digest
 
-    monkeypatch.setattr(seen, "_here", {})  # as in another process
+    monkeypatch.setattr(seen, "_in_this_process", {})  # as in another process
     with pytest.raises(PinMismatch, match=r"was put back.*\n- dependency words: 2\.10\n\+ dependency words: 2\.9\n"):
         await answer(tmp_path, "greet")
 

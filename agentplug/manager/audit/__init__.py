@@ -1,9 +1,9 @@
-"""The audit log (host): what happened, as lines in a file, each carrying the hash of the line before.
+"""The audit log (host): a file of lines, each with the hash of the line before.
 
 `lines` is the format, `places` the files and their lock, `log` writes, `chain` verifies, `reading` reads, `runs`
-turns runs into fields and back, `watching` writes down what a manager does. Only the host writes here; a worker has
-neither the file nor a right to it. The chain shows that something was changed, not by whom: who may write the file
-may forge all of it anew, unless its head was noted elsewhere.
+turns runs into fields and back, `watching` records what a manager does. Only the host writes the file; a worker can't
+open it. The chain shows that a line was changed, not by whom. Whoever may write the file can forge a whole new chain,
+unless the head was noted elsewhere.
 """
 
 from agentplug.manager.audit.chain import BadLine, Verification, verify

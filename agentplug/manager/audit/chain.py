@@ -1,4 +1,4 @@
-"""Walking an audit log's chain (host): every line of all its files, until the first that can't be trusted."""
+"""Verify an audit log's chain (host): every line of all its files, up to the first bad one."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _TRIES = 3
 
 
 class BadLine(NamedTuple):
-    """The first line that can't be trusted: its file, its number there from 1 (0 for the file itself), and why."""
+    """The first line that can't be trusted: its file, its number in the file from 1 (0: the file itself), and why."""
 
     file: str
     line: int
     why: str
 
     def __str__(self) -> str:
-        where = f"line {self.line} of {places.shown(self.file)}" if self.line else places.shown(self.file)
+        where = f"line {self.line} of {places.path_text(self.file)}" if self.line else places.path_text(self.file)
         return f"{where}: {self.why}"
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What a log's chain says. True where `ok`.
+    """The result of checking a log's chain; true if `ok`.
 
-    `lines` were good, in so many `files`, up to `first_bad` (None where all were); `head` is the hash of the last
-    good one. `torn_bytes` counts what a crash left half written at the end. `closed`: the log was closed in order, so
-    nothing is missing at its end; if it wasn't, only a `head` noted elsewhere shows that.
+    `lines` and `files` count what is good, up to `first_bad` (None if all is good). `head` is the hash of the last
+    good line. `torn_bytes` is the size of a half-written last line, which a crash leaves. If `closed`, the log ends
+    with a `close` line, so nothing is missing at its end; otherwise only a `head` noted elsewhere can prove that.
     """
 
     ok: bool
@@ -61,29 +61,28 @@ def _s(count: int) -> str:
 
 
 def verify(path: str | os.PathLike[str], head: str | None = None) -> Verification:
-    """Check every line of the log at `path`, its full parts included, and the links between them.
+    """Check every line of the log at `path` and of its full parts, and the links between them.
 
-    `head`, noted from `AuditLog.head` or an earlier verification, has to be the hash of one of its lines: else the
-    log was cut off before it, or written anew. A full part (`audit.jsonl.2`) can be checked by itself; its link to
-    the part before isn't. Raises `AuditError` for a file that is missing or unreadable, no audit log, or of a
-    newer format.
+    `head`, from `AuditLog.head` or an earlier verification, must be the hash of one of the lines; otherwise the log
+    was cut off or rewritten. A full part (`audit.jsonl.2`) can be checked alone, without its link to the part before.
+    Raises `AuditError` if the file is missing or unreadable, no audit log, or of a newer format.
     """
     place = places.place(path)
     for attempt in range(_TRIES):
         walk = Walk(place)
-        found = False
+        has_head = False
         for entry in walk:
-            found = found or entry.hash == head
+            has_head = has_head or entry.hash == head
         if walk.bad is None or attempt == _TRIES - 1 or not walk.moved():
-            break  # a log that is being written may be read between two steps of a rotation
-    if walk.bad is None and head is not None and not found:
+            break  # else the log was read while it was written, perhaps in the middle of a rotation
+    if walk.bad is None and head is not None and not has_head:
         why = f"no line has the hash {printable(head, 70)}: the log was cut off before it, or written anew"
         walk.bad = BadLine(place, 0, why)
     return walk.verification()
 
 
 class Walk:
-    """An iterator over the entries of a log. It ends at the first bad line, which is then in `bad`."""
+    """An iterator over a log's entries, which ends at the first bad line and sets `bad` to it."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -109,11 +108,11 @@ class Walk:
         yield from self._file(self.path, expected)
 
     def moved(self) -> bool:
-        """Whether the files have changed since the walk began."""
+        """Return True if the files changed since the walk began."""
         return self._seen != self._state()
 
     def verification(self) -> Verification:
-        """What was found."""
+        """Return the result of the walk."""
         last = self._last
         return Verification(
             self.bad is None,
@@ -127,7 +126,7 @@ class Walk:
         )
 
     def _first_part(self, parts: list[tuple[int, str]]) -> int:
-        """The part that the first file must be: 1, or its own number where a full part is looked at by itself."""
+        """Return the first file's part number: 1, or the number in its name if a full part is checked alone."""
         if parts:
             return 1
         number = self.path.rpartition(".")[2]
@@ -138,7 +137,7 @@ class Walk:
         with open(descriptor, "rb", buffering=1 << 18) as file:
             first = file.readline(lines.MAX_LINE_BYTES + 1)
             if not self.files and first.endswith(b"\n") and not first.startswith(b'{"n":'):
-                header_of(first, path)  # which raises: this isn't one of ours at all
+                header_of(first, path)  # raises: the file is no audit log
             self.files.append(path)
             raw, number = first, 1
             while raw or number == 1:
@@ -150,10 +149,10 @@ class Walk:
                 raw, number = file.readline(lines.MAX_LINE_BYTES + 1), number + 1
 
     def _entry(self, raw: bytes, path: str, number: int, part: int) -> Entry | None:
-        """The entry of a line, or None with `bad` set."""
+        """Return a line's entry, or set `bad` and return None."""
         try:
             if not raw.endswith(b"\n"):
-                raise NotALine(self._half(raw))
+                raise NotALine(self._torn(raw))
             entry = lines.unseal(raw, path, number)
             self._link(entry, part)
         except NotALine as error:
@@ -161,7 +160,7 @@ class Walk:
             return None
         return entry
 
-    def _half(self, raw: bytes) -> str:
+    def _torn(self, raw: bytes) -> str:
         if len(raw) > lines.MAX_LINE_BYTES:
             return f"it is longer than {lines.MAX_LINE_BYTES} bytes"
         self.torn_bytes = len(raw)
@@ -170,22 +169,22 @@ class Walk:
         return f"it is torn: {len(raw)} bytes without an end, as a crash or a cut leaves them"
 
     def _link(self, entry: Entry, part: int) -> None:
-        """Raise `NotALine` unless `entry` follows the one before, and a file begins with its header."""
+        """Raise `NotALine` unless `entry` follows the entry before, and the file begins with a header."""
         last = self._last
         if entry.line == 1:
             try:
-                told = header_fields(entry)
+                header = header_fields(entry)
             except NewerFormat:
                 raise
             except AuditError as error:
                 raise NotALine(str(error)) from None
-            if told["part"] != part:
-                raise NotALine(f"this is part {told['part']} of the log, and not part {part}: files are missing")
-            if last is not None and told["chain"] != self.chain:
+            if header["part"] != part:
+                raise NotALine(f"this is part {header['part']} of the log, and not part {part}: files are missing")
+            if last is not None and header["chain"] != self.chain:
                 raise NotALine("this is part of another log")
-            self.chain = told["chain"]
+            self.chain = header["chain"]
             if last is None and part > 1:
-                return  # looked at by itself
+                return  # a full part, checked alone
         elif entry.kind == "header":
             raise NotALine("a header stands in the middle of a file")
         n, prev = (last.n, last.hash) if last is not None else (0, lines.NO_HASH)

@@ -1,8 +1,7 @@
-"""`AuditLog`: the one writer of an audit file (host).
+"""`AuditLog`, the only writer of an audit file (host).
 
-A line is written by one write(2) before `record` returns, so what kills the host loses none. What a power cut may
-lose is the fsync policy's business. Before each line the file's size is compared with what it should be: whoever else
-writes into it, cuts or removes it, is noticed at the next line.
+One write(2) writes a line before `record` returns, so a killed host loses none; the fsync policy decides what a power
+cut may lose. The file's size is checked before each line, so changes by anybody else are noticed at the next line.
 """
 
 from __future__ import annotations
@@ -37,25 +36,25 @@ if TYPE_CHECKING:
 FSYNC = ("always", "batch", "never")
 BATCH_S = 1.0
 OWN_KINDS = frozenset(("header", "open", "recovered", "lost", "close"))
-"""What the log itself writes; `record` takes any other kind."""
+"""The kinds of lines that the log itself writes; `record` takes any other."""
 _LEAST_PART_BYTES = 4 * lines.MAX_LINE_BYTES
 
 
 class AuditLog:
-    """Appends to the audit file at `path`, which goes on if it is there. A context manager, usable from any thread.
+    """A writer that appends to the audit file at `path`. A context manager, usable from any thread.
 
-    `content` keeps values, output, messages and tracebacks; without it only their digests and sizes are written (the
-    digest of a short text can be guessed). Values of environment variables are never written, only their names.
+    With `content`, values, output, messages and tracebacks are written; without, only their digests and sizes (a
+    short text can be guessed from its digest). Of environment variables only the names are ever written.
 
-    `fsync` says what a power cut may lose; a killed process loses nothing under any of them. `always`: no line that
-    was recorded. `batch`: those of the last second; a thread calls fsync. `never`: what the kernel hasn't
-    written yet, some 30 seconds.
+    `fsync` decides what a power cut may lose; a killed process loses nothing in any case. `always`: no recorded line.
+    `batch`: the lines of the last second; a thread calls fsync. `never`: the lines that the kernel hasn't written
+    yet, some 30 seconds.
 
     A file that would grow over `max_bytes` (text like `"64M"` too, at least 4 MiB) becomes `path.1`, `path.2`, …, and
     the chain goes on in a new one. Nothing is ever deleted.
 
-    Raises `AuditError` for a path that can't be written, a file that is no audit log or whose end can't be trusted,
-    and while another writer has it.
+    Raises `AuditError` if the path can't be written, the file is no audit log, its last line can't be trusted, or
+    another writer has it open.
     """
 
     def __init__(
@@ -84,43 +83,43 @@ class AuditLog:
         self._chain = uuid.uuid4().hex
         self._syncer = Syncer(BATCH_S) if fsync == "batch" else None
         self._open = [places.take_lock(self._path)]  # descriptors: the lock's, then the file's
-        self._finalizer = weakref.finalize(self, _let_go, self._open, self._syncer, self._pid)
+        self._finalizer = weakref.finalize(self, _close_all, self._open, self._syncer, self._pid)
         try:
-            self._begin()
+            self._resume()
         except BaseException:
             self._finalizer()
             raise
 
-    # ------------------------------------------------------------------ what it is
+    # ------------------------------------------------------------------ state
 
     @property
     def path(self) -> Path:
-        """The file that is written now."""
+        """The path of the file that is written now."""
         return Path(self._path)
 
     @property
     def head(self) -> str:
-        """The hash of the last line. Noted elsewhere, it proves that nothing before it was rewritten or cut off."""
+        """The hash of the last line. Noted elsewhere, it proves that no line before was rewritten or cut off."""
         return self._head
 
     @property
     def count(self) -> int:
-        """How many lines the log has, in all its files."""
+        """The number of lines in all files of the log."""
         return self._n
 
     @property
     def closed(self) -> bool:
-        """Nothing can be recorded any more."""
+        """True if nothing can be recorded any more."""
         return not self._open
 
     # ------------------------------------------------------------------ writing
 
     def record(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """Append one line. `kind` is a word like `dispatch`; `fields` are JSON values, others see `audit.lines`.
+        """Append one line. `kind` is a word like `dispatch`; `fields` are JSON values (for others see `audit.lines`).
 
-        By convention `plugin`, `version`, `digest`, `point`, `hook`, `verdict` and `usage` mean what they do
-        elsewhere: tables show them and filters ask for them. A line over 1 MiB loses its largest members, which it
-        says. Raises `AuditError` if the line couldn't be written; the next one that can be says how many were lost.
+        Tables and filters use `plugin`, `version`, `digest`, `point`, `hook`, `verdict` and `usage`. A line over
+        1 MiB loses its largest members; its field `truncated` names them. Raises `AuditError` if the line can't be
+        written; before the next one, a `lost` line says how many couldn't.
         """
         if not lines.is_kind(kind) or kind in OWN_KINDS:
             raise AuditError(f"kind={brief(kind)}: write a word in small letters, and none of {', '.join(OWN_KINDS)}")
@@ -129,18 +128,18 @@ class AuditLog:
             self._append(kind, text)
 
     def record_run(self, run: Run, plugin: str | None = None) -> None:
-        """Append a `run` line. `plugin` is the name that a manager knows it by. Raises as `record` does."""
+        """Append a `run` line. `plugin` is the plugin's name in its manager. Raises as `record` does."""
         text = self._runs.to_json(run, plugin)
         with self._guard:
             self._append("run", text)
 
     def flush(self) -> None:
-        """Make all that was recorded last (fsync), whatever the policy. Raises `AuditError`."""
+        """Call fsync, whatever the policy. Raises `AuditError`."""
         with self._guard:
             self._sync()
 
     def close(self) -> None:
-        """Write a `close` line, sync and let go; once is enough. Raises `AuditError` if that fails."""
+        """Write a `close` line, sync and close the file; once is enough. Raises `AuditError` if that fails."""
         with self._guard:
             if not self._open or self._pid != os.getpid():
                 return
@@ -152,13 +151,13 @@ class AuditLog:
                 self._finalizer()
 
     def read(self) -> Audit:
-        """What the log holds by now: see `read_audit`."""
+        """Read the log as it is now: see `read_audit`."""
         from agentplug.manager.audit.reading import read_audit
 
         return read_audit(self._path)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a line of what it holds by now: see `Audit.to_frame`."""
+        """Read the log as a table, one row a line: see `Audit.to_frame`."""
         return self.read().to_frame()
 
     def __enter__(self) -> Self:
@@ -176,14 +175,14 @@ class AuditLog:
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self._n} lines"
-        return f"<AuditLog {places.shown(self._path)}: {state}>"
+        return f"<AuditLog {places.path_text(self._path)}: {state}>"
 
     # ------------------------------------------------------------------ inside
 
     def _append(self, kind: str, fields: str) -> None:
-        """Seal and write one line, behind a header where a file begins; the caller holds the guard."""
+        """Write one line, after a header if the file is empty; the caller holds the guard."""
         self._check()
-        self._unless_begun()
+        self._ensure_header()
         if self._lost:
             self._write(
                 *self._sealed("lost", lines.to_json({"lines": self._lost, "why": "they couldn't be written"}))
@@ -192,20 +191,20 @@ class AuditLog:
         raw, digest = self._sealed(kind, fields)
         if self._size + len(raw) > self.max_bytes:
             self._rotate()
-            self._unless_begun()
+            self._ensure_header()
             raw, digest = self._sealed(kind, fields)
         self._write(raw, digest)
 
     def _sealed(self, kind: str, fields: str) -> tuple[bytes, str]:
         return lines.seal(self._n + 1, self._head, datetime.now(UTC).isoformat(), kind, fields)
 
-    def _unless_begun(self) -> None:
+    def _ensure_header(self) -> None:
         if self._size:
             return
-        told = {"format": lines.FORMAT, "version": AUDIT_FORMAT, "chain": self._chain, "part": self._part}
-        self._write(*self._sealed("header", lines.to_json(told | self._about())))
+        header = {"format": lines.FORMAT, "version": AUDIT_FORMAT, "chain": self._chain, "part": self._part}
+        self._write(*self._sealed("header", lines.to_json(header | self._settings())))
 
-    def _about(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         return {"machine": machine(), "content": self.content, "fsync": self.fsync}
 
     def _write(self, raw: bytes, digest: str) -> None:
@@ -218,7 +217,7 @@ class AuditLog:
                 os.fsync(descriptor)
         except OSError as error:
             self._lost += 1
-            with contextlib.suppress(OSError):  # else the next line finds the file too long, and says so
+            with contextlib.suppress(OSError):  # if this fails, the check before the next line raises
                 os.ftruncate(descriptor, self._size)
             raise places.unusable(self._path, error) from None
         self._n, self._head, self._size = self._n + 1, digest, self._size + len(raw)
@@ -236,35 +235,35 @@ class AuditLog:
             raise places.unusable(self._path, error) from None
 
     def _check(self) -> None:
-        """Raise `AuditError` unless the file is open, ours, and as we left it."""
+        """Raise `AuditError` unless the file is open, belongs to this process, and is unchanged."""
         if not self._open:
-            raise AuditError(f"The audit log {places.shown(self._path)} is closed; open another")
+            raise AuditError(f"The audit log {places.path_text(self._path)} is closed; open another")
         if self._pid != os.getpid():
             raise AuditError(
-                f"The audit log {places.shown(self._path)} belongs to the process that this one was forked "
+                f"The audit log {places.path_text(self._path)} belongs to the process that this one was forked "
                 "from; open another file here"
             )
         status = os.fstat(self._open[-1])
         if status.st_nlink == 0:
-            raise AuditError(f"The audit log {places.shown(self._path)} was removed while in use; open another")
+            raise AuditError(f"The audit log {places.path_text(self._path)} was removed while in use; open another")
         if status.st_size != self._size:
-            # An interrupt may have come between a write and its bookkeeping: then the line is ours.
+            # An interrupt may have come between the write and the update of `_size`: then the line is ours.
             entry = next_entry(self._open[-1], self._size, self._n, self._head)
             if entry is None:
                 raise AuditError(
-                    f"The audit log {places.shown(self._path)} was changed by somebody else while in use "
+                    f"The audit log {places.path_text(self._path)} was changed by somebody else while in use "
                     f"({self._size} bytes expected, {status.st_size} there); keep it as evidence, and open another"
                 )
             self._n, self._head, self._size = entry.n, entry.hash, status.st_size
 
-    # ------------------------------------------------------------------ where a file begins and ends
+    # ------------------------------------------------------------------ the first and the last file
 
-    def _begin(self) -> None:
-        """Take up the chain where the files leave it, or start one."""
+    def _resume(self) -> None:
+        """Continue the chain of the files that exist, or start one."""
         parts = places.parts_of(self._path)
         self._open.append(places.open_to_write(self._path))
         end = end_of(self._open[-1], self._path)
-        if not end.size and parts:  # stopped between two steps of a rotation
+        if not end.size and parts:  # a rotation was interrupted
             descriptor = places.open_to_read(parts[-1][1])
             try:
                 end = end_of(descriptor, parts[-1][1])._replace(size=0, torn=end.torn)
@@ -274,21 +273,21 @@ class AuditLog:
         self._chain = end.chain or self._chain
         self._part = end.part if end.size else end.part + 1
         if end.torn:
-            # Over the torn line, and cut only then: a crash in between leaves a torn line to be told of again.
-            self._unless_begun()
+            # Over the torn line, and cut only then: a crash in between leaves a torn line to be header of again.
+            self._ensure_header()
             self._write(*self._sealed("recovered", lines.to_json(end.loss())))
             os.ftruncate(self._open[-1], self._size)
         if end.size:
-            self._append("open", lines.to_json(self._about()))
+            self._append("open", lines.to_json(self._settings()))
         else:
-            self._unless_begun()
+            self._ensure_header()
             places.sync_folder(self._path)
 
     def _rotate(self) -> None:
-        """Put the full file aside, and go on in an empty one."""
+        """Rename the full file, and continue in an empty one."""
         full = places.part_path(self._path, self._part)
         if os.path.lexists(full):
-            raise AuditError(f"{places.shown(full)} is in the way of the audit log's full part; move it away")
+            raise AuditError(f"{places.path_text(full)} is in the way of the audit log's full part; move it away")
         old = self._open[-1]
         try:
             os.fsync(old)
@@ -308,8 +307,8 @@ class AuditLog:
         places.sync_folder(self._path)
 
 
-def _let_go(descriptors: list[int], syncer: Syncer | None, pid: int) -> None:
-    """Close the file, then give up the lock."""
+def _close_all(descriptors: list[int], syncer: Syncer | None, pid: int) -> None:
+    """Close the file, then release the lock."""
     if pid != os.getpid():
         return
     if syncer is not None:
@@ -317,4 +316,4 @@ def _let_go(descriptors: list[int], syncer: Syncer | None, pid: int) -> None:
     while len(descriptors) > 1:
         os.close(descriptors.pop())
     if descriptors:
-        places.give_up_lock(descriptors.pop())
+        places.release_lock(descriptors.pop())

@@ -1,8 +1,8 @@
-"""Where an audit log lies (host): its file, the parts that were rotated away, and the lock of its one writer.
+"""The files of an audit log (host): the current one, the full parts beside it, and the writer's lock.
 
-The newest lines are in `audit.jsonl`; full parts are `audit.jsonl.1`, `.2`, … in the order in which they were
-written. The lock is flock(2) on `audit.jsonl.lock`, which stays behind empty: the lock has to outlive a rotation, and
-removing it would let two writers hold two of them.
+The newest lines are in `audit.jsonl`; full parts are `audit.jsonl.1`, `.2`, … in the order of writing. The lock is
+flock(2) on `audit.jsonl.lock`, since it has to outlive a rotation. That empty file is never removed: otherwise two
+writers could each lock a file of this name.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from agentplug.errors import AuditError
 from agentplug.manager.audit.lines import MAX_LINE_BYTES
 
 
-def shown(path: str) -> str:
-    """A path for a message."""
+def path_text(path: str) -> str:
+    """Return a path as harmless text for a message."""
     return printable(path, 300)
 
 
 def place(path: object) -> str:
-    """The real path of a log. Raises `AuditError` for what is no path."""
+    """Return the real path of a log. Raises `AuditError` if `path` is none."""
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path) or "\0" in os.fsdecode(path):
         raise AuditError(f"{printable(repr(path), 200)} is no path for an audit log; write one like 'audit.jsonl'")
     return os.path.realpath(os.path.expanduser(os.fsdecode(path)))
 
 
 def part_path(path: str, part: int) -> str:
-    """Where part `part` goes when it is full."""
+    """Return the path of the full part `part`."""
     return f"{path}.{part}"
 
 
 def parts_of(path: str) -> list[tuple[int, str]]:
-    """The numbers and paths of the full parts beside `path`, oldest first."""
+    """List the numbers and paths of the full parts beside `path`, oldest first."""
     folder, name = os.path.split(path)
     try:
         names = os.listdir(folder)
@@ -49,9 +49,9 @@ def _is_part(text: str) -> bool:
 
 
 def take_lock(path: str) -> int:
-    """A descriptor that holds the lock of `path` until it is closed. Raises `AuditError` if another writer has it."""
+    """Lock `path` and return the lock's descriptor. Raises `AuditError` if another writer has the lock."""
     try:
-        import fcntl  # not on Windows, where all but this package's sandbox and this log can be had
+        import fcntl  # missing on Windows, where only the sandbox and this log don't work
     except ImportError:
         raise AuditError("An audit log needs flock(2), which this system lacks; keep it on Linux or macOS") from None
     try:
@@ -65,14 +65,14 @@ def take_lock(path: str) -> int:
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise unusable(path, error) from None
         raise AuditError(
-            f"{shown(path)} is being written by another audit log, here or in another process; close that one, or "
-            "write another file"
+            f"{path_text(path)} is being written by another audit log, here or in another process; close that one, "
+            "or write another file"
         ) from None
     return lock
 
 
-def give_up_lock(lock: int) -> None:
-    """Let other writers have it, also where a fork of this process holds a copy of the descriptor."""
+def release_lock(lock: int) -> None:
+    """Release the lock, even if a fork of this process has a copy of the descriptor."""
     import fcntl
 
     fcntl.flock(lock, fcntl.LOCK_UN)
@@ -80,7 +80,7 @@ def give_up_lock(lock: int) -> None:
 
 
 def open_to_write(path: str, *, new: bool = False) -> int:
-    """A descriptor to write `path`, which is made if need be; readable by its owner alone. Raises `AuditError`."""
+    """Open `path` for writing; a new file is readable by its owner alone. Raises `AuditError`."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | (os.O_EXCL if new else 0)
     try:
         descriptor = os.open(path, flags, 0o600)
@@ -88,24 +88,24 @@ def open_to_write(path: str, *, new: bool = False) -> int:
         raise unusable(path, error) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise AuditError(f"{shown(path)} is no regular file; an audit log needs one")
+        raise AuditError(f"{path_text(path)} is no regular file; an audit log needs one")
     return descriptor
 
 
 def open_to_read(path: str) -> int:
-    """A descriptor to read `path`. Raises `AuditError`."""
+    """Open `path` for reading. Raises `AuditError`."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         raise unusable(path, error) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise AuditError(f"{shown(path)} is no regular file, so no audit log either")
+        raise AuditError(f"{path_text(path)} is no regular file, so no audit log either")
     return descriptor
 
 
 def unusable(path: str, error: OSError) -> AuditError:
-    """What an `OSError` means for a log."""
+    """Return an `AuditError` that explains an `OSError`, with a remedy."""
     remedy = {
         errno.ENOENT: "there is no such file or folder; check the path, and make the folder first",
         errno.EACCES: "this user may not; change the file's or folder's mode, or name another place",
@@ -116,11 +116,11 @@ def unusable(path: str, error: OSError) -> AuditError:
         errno.ENOSPC: "the disk is full; make room",
         errno.EDQUOT: "the quota is used up; make room",
     }.get(error.errno or 0, "check the place")
-    return AuditError(f"{shown(path)} can't be used as an audit log ({error.strerror}): {remedy}")
+    return AuditError(f"{path_text(path)} can't be used as an audit log ({error.strerror}): {remedy}")
 
 
 def last_line(descriptor: int) -> tuple[bytes, int]:
-    """The last whole line of a file, empty if there is none, and where the bytes after it begin."""
+    """Return the last whole line of a file (empty if there is none), and the offset of the bytes after it."""
     end = os.fstat(descriptor).st_size
     start = max(0, end - 2 * MAX_LINE_BYTES)
     tail = os.pread(descriptor, end - start, start)
@@ -131,12 +131,12 @@ def last_line(descriptor: int) -> tuple[bytes, int]:
 
 
 def first_line(descriptor: int) -> bytes:
-    """The first line of a file, whole or not."""
+    """Return the first line of a file, with a newline even if the file has none."""
     return os.pread(descriptor, MAX_LINE_BYTES, 0).partition(b"\n")[0] + b"\n"
 
 
 def sync_folder(path: str) -> None:
-    """Make a rename or a new name in the folder of `path` last, where the file system can."""
+    """Call fsync on the folder of `path`, so that a new name lasts; do nothing if the file system can't."""
     try:
         folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
     except OSError:

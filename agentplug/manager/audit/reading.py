@@ -1,7 +1,4 @@
-"""Reading an audit log (host): `Audit`, its entries as a value, and what they answer.
-
-Nothing is believed that the chain doesn't hold: the lines before the first bad one are all there is.
-"""
+"""Reading an audit log (host): `Audit`, the entries up to the first line that breaks the chain."""
 
 from __future__ import annotations
 
@@ -24,25 +21,25 @@ if TYPE_CHECKING:
 
 
 def read_audit(path: str | os.PathLike[str], *, partial: bool = False) -> Audit:
-    """The log at `path`, its full parts included, checked while it is read.
+    """Read and check the log at `path`, its full parts included.
 
-    Raises `AuditError` for a file that is missing, unreadable or no audit log, and naming the first bad line; with
-    `partial` what stands before that line is given instead. A line that a crash left torn at the very end isn't bad:
-    `verification` tells of it.
+    Raises `AuditError` if the file is missing, unreadable or no audit log, or a line is bad; with `partial` the
+    lines before the bad one are returned instead. A torn line at the very end, which a crash leaves, isn't bad; see
+    `verification.torn_bytes`.
     """
     walk = Walk(places.place(path))
     entries = tuple(walk)
-    found = walk.verification()
-    if found.first_bad is not None and not found.torn_bytes and not partial:
+    verification = walk.verification()
+    if verification.first_bad is not None and not verification.torn_bytes and not partial:
         raise AuditError(
-            f"The audit log can't be trusted from {found.first_bad}. read_audit(path, partial=True) gives the "
+            f"The audit log can't be trusted from {verification.first_bad}. read_audit(path, partial=True) gives the "
             f"{len(entries)} lines before that"
         )
-    return Audit(entries, found)
+    return Audit(entries, verification)
 
 
 class Audit(Sequence[Entry]):
-    """Entries of a log, oldest first, and the `verification` of the log that they are from. Immutable."""
+    """Entries of a log, oldest first, and the log's `verification`. Immutable."""
 
     def __init__(self, entries: tuple[Entry, ...], verification: Verification) -> None:
         self.entries = entries
@@ -67,26 +64,38 @@ class Audit(Sequence[Entry]):
         since: datetime | str | None = None,
         until: datetime | str | None = None,
     ) -> Audit:
-        """The entries to which all of these apply.
+        """Select the entries that fit all arguments.
 
-        `verdict` is whole (`limited:memory`) or a kind (`limited`), of a run, a hook or a message (`denied`). Times
-        are datetimes or ISO text, in UTC where they name no zone; `since` is included, `until` isn't. Raises
-        `AuditError` for a time that is none.
+        `verdict` is a whole verdict (`limited:memory`) or its kind (`limited`), of a run, a hook or a message
+        (`denied`). Times are datetimes or ISO text, in UTC if they name no zone; `since` is included, `until` isn't.
+        Raises `AuditError` for a time that can't be read.
         """
-        wanted = Wanted(kind, plugin, point, verdict, time_of(since), time_of(until))
-        return Audit(tuple(entry for entry in self.entries if wanted.matches(entry)), self.verification)
+        begin, end = _parse_time(since), _parse_time(until)
+
+        def matches(entry: Entry) -> bool:
+            ended = verdict_of(entry)
+            return (
+                (kind is None or entry.kind == kind)
+                and (begin is None or entry.at >= begin)
+                and (end is None or entry.at < end)
+                and (point is None or entry.fields.get("point") == point)
+                and (plugin is None or plugin in plugins_of(entry))
+                and (verdict is None or verdict in (ended, ended.partition(":")[0]))
+            )
+
+        return Audit(tuple(filter(matches, self.entries)), self.verification)
 
     def runs(self, plugin: str | None = None) -> list[Run]:
-        """The runs of these entries (of one plugin), as values: same verdicts, tables and pictures as the live ones.
+        """Rebuild the runs of these entries (of one plugin), with the verdicts, tables and pictures of the live ones.
 
-        Without kept content a value is None, and output and messages are empty. A run whose line had to be cut is
-        left out; its entry says `truncated`. Raises `AuditError` for a line that tells of no run.
+        If the log has no content, values are None, and output and messages are empty. A run whose line was cut is
+        left out; its entry says `truncated`. Raises `AuditError` for a line that describes no valid run.
         """
         return [run for entry, run in self._runs() if plugin is None or entry.fields.get("plugin", "") == plugin]
 
     @property
     def trace(self) -> pd.DataFrame:
-        """The calls frame of these runs, under the names that the manager knew them by: `manager.trace` of then.
+        """The calls table of these runs, with the plugins' names in their manager, as `manager.trace` was.
 
         Figures that an older agentplug didn't write are missing.
         """
@@ -95,13 +104,13 @@ class Audit(Sequence[Entry]):
         return audited_trace(self._runs(), self._machine())
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an entry; see `report.audit.audit_frame`."""
+        """Return a table with one row an entry; see `audit.tables.audit_frame`."""
         from agentplug.manager.audit.tables import audit_frame
 
         return audit_frame(self.entries)
 
     def table(self, most: int = 50) -> Table:
-        """The last `most` entries for a terminal."""
+        """Render the last `most` entries for a terminal."""
         from agentplug.manager.audit.tables import audit_table
 
         return audit_table(self.entries, most)
@@ -123,57 +132,23 @@ class Audit(Sequence[Entry]):
                 runs.append((entry, run_of(entry.fields)))
             except ValueError as error:  # also PolicyError, DecodeError and msgspec's
                 raise AuditError(
-                    f"Line {entry.line} of {places.shown(entry.file)} tells of no run that this agentplug knows: "
+                    f"Line {entry.line} of {places.path_text(entry.file)} tells of no run that this agentplug knows: "
                     f"{printable(str(error), 300)}"
                 ) from None
         return runs
 
     def _machine(self) -> Mapping[str, Any] | None:
-        """The machine that the last of these entries was written on."""
-        told = [entry.fields.get("machine") for entry in self.entries if entry.kind in ("header", "open")]
-        return told[-1] if told and isinstance(told[-1], dict) else None
+        """Return the machine that wrote the last of these entries."""
+        machines = [entry.fields.get("machine") for entry in self.entries if entry.kind in ("header", "open")]
+        return machines[-1] if machines and isinstance(machines[-1], dict) else None
 
 
-def time_of(given: datetime | str | None) -> datetime | None:
-    """A time that somebody wrote, in UTC where it names no zone. Raises `AuditError`."""
-    if given is None:
+def _parse_time(argument: datetime | str | None) -> datetime | None:
+    if argument is None:
         return None
     try:
-        time = given if isinstance(given, datetime) else datetime.fromisoformat(given)
+        time = argument if isinstance(argument, datetime) else datetime.fromisoformat(argument)
     except (ValueError, TypeError):
-        told = printable(str(given), 60)
-        raise AuditError(f"{told!r} is no time; write one like 2026-01-31 or 2026-01-31T12:00:00+01:00") from None
+        text = printable(str(argument), 60)
+        raise AuditError(f"{text!r} is no time; write one like 2026-01-31 or 2026-01-31T12:00:00+01:00") from None
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time
-
-
-class Wanted:
-    """What entries are asked for by."""
-
-    def __init__(
-        self,
-        kind: str | None = None,
-        plugin: str | None = None,
-        point: str | None = None,
-        verdict: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> None:
-        self._kind, self._plugin, self._point, self._verdict = kind, plugin, point, verdict
-        self._since, self._until = since, until
-
-    def matches(self, entry: Entry) -> bool:
-        """Whether all of it applies to `entry`."""
-        if self._kind is not None and entry.kind != self._kind:
-            return False
-        if (self._since is not None and entry.at < self._since) or (
-            self._until is not None and entry.at >= self._until
-        ):
-            return False
-        if self._point is not None and entry.fields.get("point") != self._point:
-            return False
-        if self._plugin is not None and self._plugin not in plugins_of(entry):
-            return False
-        if self._verdict is None:
-            return True
-        told = verdict_of(entry)
-        return self._verdict in (told, told.partition(":")[0])

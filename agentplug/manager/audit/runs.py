@@ -1,8 +1,8 @@
 """Runs as fields of audit lines, and back (host).
 
-Everything that a verdict, a table or a picture is made of comes back as it was: usage, events, readings, source,
-policy, barriers, profile. Content (the value, output, an error's message and traceback) is kept if the log keeps
-content; else there are digests of it, and the run that comes back holds None and empty texts in their place.
+Everything that verdicts, tables and pictures need comes back unchanged: usage, events, readings, source, policy,
+barriers, profile. Content (the value, output, an error's message and traceback) comes back if the log has content;
+otherwise the line has digests, and the run None and empty texts.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _MOST_ABOUT = 64
 
 
 class RunWriter:
-    """Makes the fields of runs. What the runs of a worker share is made once."""
+    """An encoder of runs, which encodes only once what the runs of a worker share."""
 
     def __init__(self, content: bool) -> None:
         self._content = content
         self._shared: dict[tuple[int, int, int], tuple[Any, str]] = {}
 
     def to_json(self, run: Run, plugin: str | None) -> str:
-        """The fields of a `run` line, as JSON."""
-        told: dict[str, Any] = {
+        """Return the fields of a `run` line, as JSON."""
+        fields: dict[str, Any] = {
             "plugin": plugin or run.source.name,
             "run": run.number,
             "verdict": str(run.verdict),
@@ -55,15 +55,15 @@ class RunWriter:
             "error": self._error(run.error),
             "profile": msgspec.to_builtins(run.profile) if run.profile is not None else None,
         }
-        return f"{to_json(told)[:-1]},{self._about(run)}"
+        return f"{to_json(fields)[:-1]},{self._about(run)}"
 
     def _about(self, run: Run) -> str:
-        """Source, policy and barriers, as the rest of a JSON object."""
+        """Return the source, policy and barriers, as the rest of a JSON object."""
         key = (id(run.source), id(run.policy), id(run.barriers))
-        found = self._shared.get(key)
-        if found is None:
+        shared = self._shared.get(key)
+        if shared is None:
             source, policy = run.source, run.policy
-            told = {
+            fields = {
                 "version": source.version,
                 "digest": source.digest,
                 "source": {"spec": source.spec, "kind": source.kind, "plugin": source.plugin},
@@ -72,9 +72,9 @@ class RunWriter:
             }
             if len(self._shared) >= _MOST_ABOUT:
                 self._shared.clear()
-            # The objects are kept too: an id is theirs only as long as they live.
-            found = self._shared[key] = ((source, policy, run.barriers), to_json(told)[1:])
-        return found[1]
+            # The objects are stored too, since an id is unique only while its object lives.
+            shared = self._shared[key] = ((source, policy, run.barriers), to_json(fields)[1:])
+        return shared[1]
 
     def _value(self, run: Run) -> dict[str, Any] | None:
         if run.verdict.kind != "completed":
@@ -87,36 +87,36 @@ class RunWriter:
         hashed = sha256(packed.structure)
         for blob in packed.blobs:
             hashed.update(blob)
-        told: dict[str, Any] = {"sha256": f"sha256:{hashed.hexdigest()}"}
+        fields: dict[str, Any] = {"sha256": f"sha256:{hashed.hexdigest()}"}
         size = len(packed.structure) + packed.blob_bytes
         if not self._content or size > MAX_LINE_BYTES:  # it would be cut from the line anyway
-            return told | {"bytes": size}
+            return fields | {"bytes": size}
         if _is_json(value, 0):
-            return told | {"json": value}
+            return fields | {"json": value}
         wire = (packed.structure, b"".join(bytes(blob) for blob in packed.blobs))
-        return told | {"wire": [base64.b64encode(part).decode("ascii") for part in wire]}
+        return fields | {"wire": [base64.b64encode(part).decode("ascii") for part in wire]}
 
     def _text(self, text: str) -> dict[str, Any] | None:
         if not text:
             return None
-        told = {"sha256": digest_of(text), "chars": len(text)}
-        return told | {"text": text} if self._content else told
+        fields = {"sha256": digest_of(text), "chars": len(text)}
+        return fields | {"text": text} if self._content else fields
 
     def _error(self, error: ErrorText | None) -> dict[str, Any] | None:
         if error is None:
             return None
-        told = {"type": error.type, "sha256": digest_of(f"{error.message}\0{error.traceback}")}
-        return told | {"message": error.message, "traceback": error.traceback} if self._content else told
+        fields = {"type": error.type, "sha256": digest_of(f"{error.message}\0{error.traceback}")}
+        return fields | {"message": error.message, "traceback": error.traceback} if self._content else fields
 
 
 def policy_fields(policy: Policy) -> dict[str, Any]:
-    """A policy without the values of its variables, which may be secrets."""
-    told = policy.to_dict()
-    return told | {"env": dict.fromkeys(told["env"], "…")}
+    """Return a policy as a dict, without the values of its variables, which may be secrets."""
+    fields = policy.to_dict()
+    return fields | {"env": dict.fromkeys(fields["env"], "…")}
 
 
 def _is_json(value: Any, depth: int) -> bool:
-    """Whether JSON gives exactly this value back."""
+    """Return True if JSON gives exactly this value back."""
     kind = type(value)
     if value is None or kind is bool or kind is str:
         return True
@@ -131,7 +131,7 @@ def _is_json(value: Any, depth: int) -> bool:
     return kind is dict and all(type(key) is str and _is_json(item, depth + 1) for key, item in value.items())
 
 
-# ---------------------------------------------------------------------- and back
+# ---------------------------------------------------------------------- fields to runs
 
 
 class _Source(msgspec.Struct):
@@ -159,7 +159,7 @@ _Int = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
 
 
 class _Run(msgspec.Struct):
-    """The fields of a `run` line; those that a newer agentplug adds are ignored, in `usage` too."""
+    """The fields of a `run` line. Fields that a newer agentplug adds are ignored, in `usage` too."""
 
     run: _Int
     started_at: datetime
@@ -180,13 +180,13 @@ class _Run(msgspec.Struct):
 
 
 def run_of(fields: Mapping[str, Any]) -> Run:
-    """Make a run of the fields of its line. A figure that an older agentplug didn't write is `Usage`'s default.
+    """Rebuild a run from the fields of its line. A figure that an older agentplug didn't write is `Usage`'s default.
 
-    Raises `ValueError` for other fields, or those of a line that was cut.
+    Raises `ValueError` if the fields are those of another line, or of one that was cut.
     """
     try:
-        run = _made(msgspec.convert(fields, _Run))
-        run.verdict  # noqa: B018  (its events may be no run's)
+        run = _rebuild(msgspec.convert(fields, _Run))
+        run.verdict  # noqa: B018  (raises if the events make no sense)
         memory_floor_bytes(run).to_bytes(8, "big", signed=True)
     except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"it makes no sense ({type(error).__name__})") from None
@@ -194,7 +194,7 @@ def run_of(fields: Mapping[str, Any]) -> Run:
 
 
 def _is_profile(profile: Profile) -> bool:
-    """Check the bounds that a worker's profile is held to: pictures rely on them."""
+    """Check the bounds that every worker's profile keeps, since pictures rely on them."""
     deepest = max((len(stack.places) for stack in profile.stacks), default=1)
     emptiest = min((len(stack.places) for stack in profile.stacks), default=1)
     figures = [profile.dropped, *(figure for stack in profile.stacks for figure in (stack.weight, stack.times))]
@@ -207,44 +207,46 @@ def _is_profile(profile: Profile) -> bool:
     )
 
 
-def _made(told: _Run) -> Run:
-    usage = {name: told.usage[name] for name in USAGE_FIELDS if name in told.usage}
+def _rebuild(fields: _Run) -> Run:
+    usage = {name: fields.usage[name] for name in USAGE_FIELDS if name in fields.usage}
     counts = [figure for name, figure in usage.items() if not name.endswith("_s")]
-    if told.profile is not None and not _is_profile(told.profile):
+    if fields.profile is not None and not _is_profile(fields.profile):
         raise ValueError("its profile is none")
     if not usage.keys() >= set(CORE_COSTS) or not all(isinstance(count, int) for count in counts):
         raise ValueError("its usage is none")
-    own = told.source.plugin or told.source.spec
-    known_as = told.plugin if told.plugin != own else ""
+    source = fields.source
+    known_as = fields.plugin if fields.plugin != (source.plugin or source.spec) else ""
     return Run(
-        _kept_value(told.value),
+        _value_of(fields.value),
         Usage(**usage),  # type: ignore[arg-type]
-        told.events,
-        _policy_of(to_json(told.policy)),
-        SourceInfo(told.source.spec, told.source.kind, told.digest, told.source.plugin, told.version, known_as),
-        told.run,
-        checked_time(told.started_at),
-        told.stdout.text if told.stdout else "",
-        told.stderr.text if told.stderr else "",
-        ErrorText(told.error.type, told.error.message, told.error.traceback) if told.error else None,
-        tuple(Sample(*reading) for reading in told.readings),
-        told.barriers,
-        told.profile,
+        fields.events,
+        _policy_of(to_json(fields.policy)),
+        SourceInfo(
+            fields.source.spec, fields.source.kind, fields.digest, fields.source.plugin, fields.version, known_as
+        ),
+        fields.run,
+        checked_time(fields.started_at),
+        fields.stdout.text if fields.stdout else "",
+        fields.stderr.text if fields.stderr else "",
+        ErrorText(fields.error.type, fields.error.message, fields.error.traceback) if fields.error else None,
+        tuple(Sample(*reading) for reading in fields.readings),
+        fields.barriers,
+        fields.profile,
     )
 
 
 @functools.lru_cache(_MOST_ABOUT)
 def _policy_of(fields: str) -> Policy:
-    """The policy of these JSON fields; runs by the thousand share one, and checking it takes longer than all else."""
-    told = json.loads(fields)
-    policy = Policy.from_dict(told)
-    for name in ("read", "write"):  # where links lead on this machine has nothing to do with it
-        object.__setattr__(policy, name, tuple(map(str, told.get(name, ()))))
+    """Return the policy of these JSON fields, cached: thousands of runs share one, and checking it takes long."""
+    members = json.loads(fields)
+    policy = Policy.from_dict(members)
+    for name in ("read", "write"):  # as written: from_dict resolved the symbolic links of this machine
+        object.__setattr__(policy, name, tuple(map(str, members.get(name, ()))))
     return policy
 
 
-def _kept_value(told: _Value | None) -> Any:
-    if told is None or told.wire is None:
-        return told.json if told is not None else None
-    structure, blobs = (base64.b64decode(part, validate=True) for part in told.wire)
+def _value_of(field: _Value | None) -> Any:
+    if field is None or field.wire is None:
+        return field.json if field is not None else None
+    structure, blobs = (base64.b64decode(part, validate=True) for part in field.wire)
     return values.decode(structure, blobs)

@@ -1,4 +1,4 @@
-"""A thread that makes written lines last (host): fsync(2), at most once a second, off the callers' path."""
+"""A thread that calls fsync(2) on an audit file (host), at most once a second, so that no caller waits for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 
 
 class Syncer:
-    """Calls fsync on a file within `every_s` after `touch`. `error` is what failed last, if anything did."""
+    """A thread that calls fsync on a file within `every_s` after `touch`. `error` is the last failure, or None."""
 
     def __init__(self, every_s: float) -> None:
         self.error: OSError | None = None
@@ -19,7 +19,7 @@ class Syncer:
         self._thread: threading.Thread | None = None
 
     def touch(self, descriptor: int) -> None:
-        """Lines were written to this file."""
+        """Sync this file soon, since lines were written to it."""
         if self._dirty.is_set():
             return
         self._descriptor = descriptor
@@ -29,13 +29,13 @@ class Syncer:
             self._thread.start()
 
     def replace(self, old: int, new: int) -> None:
-        """Close the `old` file, which is synced, and go on with the `new` one."""
+        """Close the `old` file, which is synced already, and continue with the `new` one."""
         with self._busy:
             self._descriptor = new
             os.close(old)
 
     def stop(self) -> None:
-        """End the thread. What it hasn't synced is the caller's to sync."""
+        """End the thread. The caller syncs what the thread hasn't."""
         self._stop.set()
         self._dirty.set()
         if self._thread is not None and self._thread is not threading.current_thread():

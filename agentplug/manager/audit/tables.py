@@ -1,6 +1,6 @@
-"""An audit log as a frame, and as tables for terminals and notebooks (host).
+"""An audit log as a table: for pandas, for terminals and for notebooks (host).
 
-What stands in the fields came from plugins as often as not, so every text goes through `printable` here too.
+Much of the fields' text came from plugins, so every text goes through `printable`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _QUIET_COLOR = "#8C8C8C"
 
 
 def audit_frame(entries: Iterable[Entry]) -> pd.DataFrame:
-    """One row an entry: `n`, `at` (UTC), `kind`, `plugin`, `version`, `digest`, `point`, `verdict`, `by`, `wall_s`,
-    `cpu_s`, `peak_memory_bytes`, `detail`, `hash`.
+    """Build a pandas table with one row an entry and the columns `n`, `at` (UTC), `kind`, `plugin`, `version`,
+    `digest`, `point`, `verdict`, `by`, `wall_s`, `cpu_s`, `peak_memory_bytes`, `detail`, `hash`.
 
-    `digest` is that of the plugin's bytes; `verdict` and `by` are a run's, a hook's or a message's; costs are missing
-    where an entry tells of none. `attrs["frame"]` is "audit".
+    `digest` is that of the plugin's bytes; `verdict` and `by` are a run's, a hook's or a message's. Costs are missing
+    if an entry has none. `attrs["frame"]` is "audit".
     """
     import pandas as pd
 
@@ -48,13 +48,13 @@ def audit_frame(entries: Iterable[Entry]) -> pd.DataFrame:
         "peak_memory_bytes": pd.array([row["peak_memory_bytes"] for row in rows], dtype="Int64"),
         **{name: pd.Series([row[name] for row in rows], dtype=str) for name in texts[7:]},
     }
-    frame = pd.DataFrame(columns)
-    frame.attrs = {"frame": "audit"}
-    return frame
+    log = pd.DataFrame(columns)
+    log.attrs = {"frame": "audit"}
+    return log
 
 
 def audited_trace(runs: Sequence[tuple[Entry, RunRecord]], machine: Mapping[str, Any] | None) -> pd.DataFrame:
-    """The calls frame of a log's runs, each under its plugin's name there; `attrs` names their machine."""
+    """Build the calls table of a log's runs, with the plugins' names in the log; `attrs` names the machine."""
     import numpy as np
 
     frame = named_frame((_name(entry), run) for entry, run in runs)
@@ -73,38 +73,38 @@ def _name(entry: Entry) -> str:
 
 
 def audit_table(entries: Sequence[Entry], most: int = 50) -> Table:
-    """The last `most` entries for a terminal: number, time, kind, plugin, point, verdict, time taken, the rest."""
+    """Render the last `most` entries for a terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    rendered = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading, right in (("n", True), *((name, False) for name in ("time (UTC)", "kind", "plugin", "point"))):
-        shown.add_column(heading, justify="right" if right else "left", no_wrap=heading != "plugin")
-    shown.add_column("verdict", overflow="fold")
-    shown.add_column("wall", justify="right", no_wrap=True)
-    shown.add_column("detail", overflow="fold")
+        rendered.add_column(heading, justify="right" if right else "left", no_wrap=heading != "plugin")
+    rendered.add_column("verdict", overflow="fold")
+    rendered.add_column("wall", justify="right", no_wrap=True)
+    rendered.add_column("detail", overflow="fold")
     for entry in entries[-most:] if most > 0 else ():
         row = _row(entry)
-        told = _whole(row)
-        mark = _mark(told)
-        shown.add_row(
-            *(Text(row[name] if name != "n" else str(row["n"])) for name in ("n",)),
+        verdict = _verdict(row)
+        mark = _mark(verdict)
+        rendered.add_row(
+            Text(str(row["n"])),
             Text(f"{row['at']:%Y-%m-%d %H:%M:%S}"),
             *(Text(row[name]) for name in ("kind", "plugin", "point")),
-            Text(f"{mark.icon} {told}", style=f"bold {mark.color}") if told else Text(""),
+            Text(f"{mark.icon} {verdict}", style=f"bold {mark.color}") if verdict else Text(""),
             Text(format_seconds(row["wall_s"]) if row["wall_s"] is not None else ""),
             Text(row["detail"], style="dim"),
         )
-    return shown
+    return rendered
 
 
 def audit_html(entries: Sequence[Entry], verification: str, ok: bool, most: int = 50) -> str:
-    """The last `most` entries for a notebook, under what the chain says of them."""
+    """Render the last `most` entries for a notebook, below the log's verification."""
     rows = []
     for entry in entries[-most:]:
         row = _row(entry)
-        told = _whole(row)
+        verdict = _verdict(row)
         rows.append(
             [
                 figure(str(row["n"])),
@@ -112,7 +112,7 @@ def audit_html(entries: Sequence[Entry], verification: str, ok: bool, most: int 
                 esc(row["kind"]),
                 f"<b>{esc(row['plugin'])}</b>",
                 esc(row["point"]),
-                pill(_mark(told), told) if told else "",
+                pill(_mark(verdict), verdict) if verdict else "",
                 figure(format_seconds(row["wall_s"])) if row["wall_s"] is not None else "",
                 esc(row["detail"]),
             ]
@@ -151,7 +151,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def _detail(entry: Entry) -> str:
-    """What is worth a word of what the other columns don't tell."""
+    """Return a few words on fields that have no column of their own."""
     fields = entry.fields
     words = []
     if entry.kind == "run":
@@ -160,38 +160,38 @@ def _detail(entry: Entry) -> str:
     if entry.kind == "dispatch" and isinstance(hooks, list):
         words += [f"{hook.get('hook')} {hook.get('outcome')}" for hook in hooks if isinstance(hook, dict)]
     for name in ("reason", "error", "why", "spec", "bytes", "lines", "part"):
-        told = fields.get(name)
-        if told not in (None, "", {}):
-            told = told.get("type") if isinstance(told, dict) else told
-            words.append(f"{name} {told}")
+        value = fields.get(name)
+        if value not in (None, "", {}):
+            value = value.get("type") if isinstance(value, dict) else value
+            words.append(f"{name} {value}")
     if fields.get("truncated"):
         words.append("truncated")
     return printable(", ".join(map(str, words)), _MOST_DETAIL)
 
 
-def _whole(row: Mapping[str, Any]) -> str:
+def _verdict(row: Mapping[str, Any]) -> str:
     return f"{row['verdict']}:{row['by']}" if row["by"] else str(row["verdict"])
 
 
-def _mark(told: str) -> Mark:
-    kind = told.partition(":")[0]
+def _mark(verdict: str) -> Mark:
+    kind = verdict.partition(":")[0]
     if kind in KINDS:
         return verdict_mark(kind)
     if kind in _GOOD:
         return verdict_mark("completed")
-    return verdict_mark("failed") if told else Mark(_QUIET_COLOR, "")
+    return verdict_mark("failed") if verdict else Mark(_QUIET_COLOR, "")
 
 
-def _text(told: object) -> str:
-    return printable(told, 200) if isinstance(told, str) else ""
+def _text(value: object) -> str:
+    return printable(value, 200) if isinstance(value, str) else ""
 
 
-def _number(told: object) -> float | None:
-    """A figure, if it is one that can be shown: a log may have been written by anyone."""
-    if isinstance(told, bool) or not isinstance(told, (int, float)) or abs(told) > _MOST:
+def _number(value: object) -> float | None:
+    """Return `value` if it is a number of reasonable size, else None: anyone may have written the log."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > _MOST:
         return None
-    return float(told)
+    return float(value)
 
 
-def _whole_number(told: object) -> int | None:
-    return told if isinstance(told, int) and _number(told) is not None else None
+def _whole_number(value: object) -> int | None:
+    return value if isinstance(value, int) and _number(value) is not None else None

@@ -1,7 +1,7 @@
-"""What a manager's plugins do, as lines of an audit log (host): loaded, called, lost, quarantined, unloaded.
+"""Recording a manager's plugins in an audit log (host): loads, refused loads, runs, quarantines, unloads.
 
-Runs come through the plugin's recorder, so each that is kept is written, whoever called. A line that can't be written
-is an `AuditError` of the call it tells of: what can't be audited doesn't go on unnoticed.
+Runs come from the plugin's history, so all are written, whoever made the call. If a line can't be written, the call
+it belongs to raises `AuditError`: no call goes unaudited in silence.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from agentplug.contract.policy import Policy
 from agentplug.core.run import Run
 from agentplug.errors import AuditError
 from agentplug.manager.audit.log import AuditLog
-from agentplug.manager.audit.places import place, shown
+from agentplug.manager.audit.places import path_text, place
 from agentplug.manager.audit.runs import policy_fields
 
 if TYPE_CHECKING:
@@ -26,36 +26,36 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """Writes down what a manager does. `log` is None where nothing is to be audited."""
+    """A recorder of what a manager does. `log` is None if nothing is audited."""
 
     def __init__(self, audit: AuditLog | str | os.PathLike[str] | None) -> None:
         self.log: AuditLog | None = audit if isinstance(audit, AuditLog) else None
         self._ended = False
-        self._told: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._in_quarantine: weakref.WeakSet[Any] = weakref.WeakSet()
         self._seen: weakref.WeakKeyDictionary[Any, Event] = weakref.WeakKeyDictionary()
         self._finalizer: weakref.finalize[..., Any] | None = None
         if audit is not None and self.log is None:
-            self.log = _claimed(place(audit))
-            self._finalizer = weakref.finalize(self, _give_back_elsewhere, self.log)
+            self.log = _shared_log(place(audit))
+            self._finalizer = weakref.finalize(self, _release_in_a_thread, self.log)
 
     def begin(self, plugin: SandboxedPlugin | TrustedPlugin) -> None:
-        """Write down the runs of `plugin` from now on; a trusted one has none.
+        """Record the runs of `plugin` from now on; a trusted plugin has none.
 
-        Raises `AuditError` if its policy would let it write the log.
+        Raises `AuditError` if the policy lets the plugin write the log.
         """
         if self.log is None or not _is_sandboxed(plugin):
             return
-        _allow(self.log, plugin.policy)
-        # Weakly: a plugin that is dropped ends its worker at once, and not when the collector comes by.
-        face, recorder = weakref.ref(plugin), plugin._inside.recorder
-        plugin._inside.history.on_run = lambda run: self._ran(run, recorder.known_as, face())
-        plugin._inside.on_quarantine = lambda: self._quarantined(face())
+        _check_policy(self.log, plugin.policy)
+        # A weak reference, so that dropping a plugin ends its worker at once, without the garbage collector.
+        reference, recorder = weakref.ref(plugin), plugin._inside.recorder
+        plugin._inside.history.on_run = lambda run: self._record_run(run, recorder.known_as, reference())
+        plugin._inside.on_quarantine = lambda: self._record_quarantine(reference())
 
     def loaded(self, name: str, plugin: SandboxedPlugin | TrustedPlugin, config: Mapping[str, Any] | None) -> None:
-        """`plugin` is ready, under `name`."""
+        """Record that `plugin` is ready, under `name`."""
         if self.log is None:
             return
-        # Of its configuration only the names: the values may be secrets.
+        # Only the names of the configuration: its values may be secrets.
         fields: dict[str, Any] = _identity(plugin) | {"plugin": name, "config": sorted(map(str, config or ()))}
         if _is_sandboxed(plugin):
             source = plugin._inside.source
@@ -72,52 +72,52 @@ class Watch:
         self.log.record("load", fields)
 
     def refused(self, plugin: SandboxedPlugin | TrustedPlugin, error: BaseException) -> None:
-        """`plugin` couldn't be started or initialized."""
+        """Record that `plugin` couldn't be started or initialized."""
         if self.log is None:
             return
         run = getattr(error, "run", None)
-        told = {"verdict": str(run.verdict)} if isinstance(run, Run) else {}
+        verdict = {"verdict": str(run.verdict)} if isinstance(run, Run) else {}
         spec = {"spec": plugin._inside.source.spec} if _is_sandboxed(plugin) else {}
-        self.log.record("refuse", _identity(plugin) | spec | told | {"error": type(error).__name__})
+        self.log.record("refuse", _identity(plugin) | spec | verdict | {"error": type(error).__name__})
 
     def unloaded(self, plugin: SandboxedPlugin | TrustedPlugin) -> None:
-        """`plugin` is closed."""
+        """Record that `plugin` is closed."""
         if self.log is None or self._ended:
             return
         if _is_sandboxed(plugin):
-            self._happened(self.log, plugin)
+            self._record_idle(self.log, plugin)
         self.log.record("unload", _identity(plugin))
 
     def close(self) -> None:
-        """The manager is closed: a log that it opened is closed too, unless another manager writes it as well."""
+        """Stop recording, and close a log that this manager opened, unless another manager writes it too."""
         if self.log is None or self._ended:
             return
         self._ended = True
         if self._finalizer is not None and self._finalizer.detach() is not None:
-            _give_back(self.log)
+            _release(self.log)
 
-    def _ran(self, run: Run, name: str | None, plugin: SandboxedPlugin | None) -> None:
+    def _record_run(self, run: Run, name: str | None, plugin: SandboxedPlugin | None) -> None:
         if self.log is None or self._ended:
             return
         try:
             if plugin is not None:
-                self._happened(self.log, plugin)
+                self._record_idle(self.log, plugin)
             self.log.record_run(run, name)
-            self._quarantined(plugin)
+            self._record_quarantine(plugin)
         except AuditError as error:
             error.run = run
             raise
 
-    def _quarantined(self, plugin: SandboxedPlugin | None) -> None:
-        """Write it down once, if it is so."""
+    def _record_quarantine(self, plugin: SandboxedPlugin | None) -> None:
+        """Record once that `plugin` is in quarantine, if it is."""
         if self.log is None or self._ended or plugin is None or plugin.state != "quarantined":
             return
-        if plugin not in self._told:
-            self._told.add(plugin)
+        if plugin not in self._in_quarantine:
+            self._in_quarantine.add(plugin)
             self.log.record("quarantine", _identity(plugin))
 
-    def _happened(self, log: AuditLog, plugin: SandboxedPlugin) -> None:
-        """Write down what has happened to its worker while nobody called it, since the last time."""
+    def _record_idle(self, log: AuditLog, plugin: SandboxedPlugin) -> None:
+        """Record the worker's events since the last time: those that happened outside a call."""
         events, seen = plugin._inside.events, self._seen.get(plugin)
         if events and events[-1] is not seen:
             self._seen[plugin] = events[-1]
@@ -125,13 +125,13 @@ class Watch:
             log.record("idle", _identity(plugin) | {"events": events[known:]})
 
 
-def _allow(log: AuditLog, policy: Policy) -> None:
+def _check_policy(log: AuditLog, policy: Policy) -> None:
     path = str(log.path)
     for granted in policy.write:
         if path == granted or path.startswith(f"{granted.rstrip('/')}/"):
             raise AuditError(
-                f"The audit log {shown(path)} lies in {shown(granted)}, which this policy lets the plugin write; "
-                "grant another folder, or keep the log elsewhere"
+                f"The audit log {path_text(path)} lies in {path_text(granted)}, which this policy lets the plugin "
+                "write; grant another folder, or keep the log elsewhere"
             )
 
 
@@ -146,46 +146,46 @@ def _is_sandboxed(plugin: SandboxedPlugin | TrustedPlugin) -> TypeGuard[Sandboxe
     return not hasattr(plugin, "trusted")
 
 
-# ---------------------------------------------------------------------- logs by path, one a process
+# ---------------------------------------------------------------------- one log a path in each process
 
-_claims: dict[AuditLog, int] = {}
+_managers: dict[AuditLog, int] = {}
 _guard = threading.Lock()
 _CLOSING_S = 1.0
 
 
-def _claimed(path: str) -> AuditLog:
-    """The log at `path`: the one that another manager of this process writes already, as when a cell is run again."""
+def _shared_log(path: str) -> AuditLog:
+    """Return the log at `path`, shared with a manager that has it open already, as when a cell is run again."""
     with _guard:
-        for log in list(_claims):
+        for log in list(_managers):
             if log.closed:
-                del _claims[log]
+                del _managers[log]
             elif str(log.path) == path:
-                _claims[log] += 1
+                _managers[log] += 1
                 return log
         log = AuditLog(path)
-        _claims[log] = 1
+        _managers[log] = 1
         return log
 
 
-def _give_back_elsewhere(log: AuditLog) -> None:
-    """A finalizer comes in the middle of anything, perhaps while this very thread holds the locks that closing takes.
+def _release_in_a_thread(log: AuditLog) -> None:
+    """Release the log in another thread, and wait for it for a while.
 
-    So another thread closes, and is waited for as long as that takes if nobody holds them.
+    A finalizer may run at any moment, perhaps while this thread holds the locks that closing takes.
     """
-    closing = threading.Thread(target=_give_back, args=(log,), name="agentplug-audit-end", daemon=True)
+    closing = threading.Thread(target=_release, args=(log,), name="agentplug-audit-end", daemon=True)
     try:
         closing.start()
-    except RuntimeError:  # the interpreter is ending: nobody writes any more
-        _give_back(log)
+    except RuntimeError:  # the interpreter is ending, so nobody writes any more
+        _release(log)
     else:
         closing.join(_CLOSING_S)
 
 
-def _give_back(log: AuditLog) -> None:
-    """Close the log with the last manager that had it."""
+def _release(log: AuditLog) -> None:
+    """Close the log if no other manager has it."""
     with _guard:
-        left = _claims.pop(log, 1) - 1
+        left = _managers.pop(log, 1) - 1
         if left > 0:
-            _claims[log] = left
+            _managers[log] = left
             return
     log.close()

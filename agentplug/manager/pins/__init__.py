@@ -1,6 +1,6 @@
-"""What may run, pinned by its bytes in `agentplug.lock` (host).
+"""Pins (host): plugins that may run, by the digests of their bytes, in `agentplug.lock`.
 
-`taking.take` reads a plugin as it is now: its source and a pin of the same bytes. `lockfile` reads the lock,
-`writing` writes it, `diff` says in which way two pins differ. Nothing in here imports, compiles or runs what it
-reads, and a path is read once: the bytes that were compared are the ones that go to a worker.
+`taking` reads a plugin as it is now: its source, and a pin of the same bytes. `lockfile` reads the lock, `writing`
+writes it, `diff` compares two pins, `verify` checks a plugin against its pin. No code is imported, compiled or run
+here, and each path is read once: a worker gets the very bytes that were compared.
 """

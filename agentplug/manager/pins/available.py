@@ -1,4 +1,4 @@
-"""The plugins that installed packages announce (host): listed and inspected, none of them imported or run."""
+"""List and inspect the plugins that installed packages announce (host), without importing or running any."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from agentplug.report.consent import asked_rows, consent_card, consent_lines
 
 @dataclass(frozen=True, slots=True)
 class Available:
-    """One announced plugin: its entry point, the package behind it, a proposal to pin it, or why there is none."""
+    """One announced plugin: its entry point, its package, and a proposal to pin it, or the problem with that."""
 
     entry_point: str
     value: str
     package: str
     proposal: Proposal | None
     problem: str = ""
-    edited: bool = False  # it isn't even as it was installed
+    edited: bool = False  # the package's files differ from its RECORD
 
     @property
     def pinned(self) -> str:
-        """yes, no, changed, or unknown where it can't be read."""
+        """`yes`, `no`, `changed`, or `unknown` if the plugin can't be read."""
         if self.proposal is None:
             return "changed" if self.edited else "unknown"
         if self.proposal.before is None:
@@ -36,45 +36,45 @@ class Available:
         return "changed" if self.proposal.changes else "yes"
 
     def row(self) -> dict[str, str]:
-        """What a list of them says of it, as texts."""
+        """Return this plugin's row in a list of plugins, as texts."""
         proposal = self.proposal
         asks = card_values(proposal)["asks"] if proposal is not None else {}
-        told = "; ".join(_in_short(asks)) or "nothing"
+        rights = "; ".join(_list_asked(asks)) or "nothing"
         return {
             "name": printable(self.entry_point, 100),
             "version": printable(proposal.pin.version, 60) if proposal is not None else "",
             "from": printable(self.package, 100),
             "entry": printable(self.value, 200),
-            "asks for": told if proposal is not None else printable(self.problem, 300),
+            "asks for": rights if proposal is not None else printable(self.problem, 300),
             "pinned": self.pinned,
         }
 
 
-def _in_short(asks: Mapping[str, Any]) -> list[str]:
-    """Each right that it asks for, and each kind of hook with its points."""
+def _list_asked(asks: Mapping[str, Any]) -> list[str]:
+    """List the rights that a plugin asks for, and each kind of hook with its points."""
     hooks = asks.get("hooks", {})
-    told = [what for what, _, _ in asked_rows({right: asks[right] for right in asks if right != "hooks"}, {}, {})]
+    words = [what for what, _, _ in asked_rows({right: asks[right] for right in asks if right != "hooks"}, {}, {})]
     for kind in dict.fromkeys(hooks.values()):
         points = [point for point, asked in hooks.items() if asked == kind]
         where = "all agent points" if set(points) >= set(AGENT_POINTS) else ", ".join(points)
-        told.append(printable(f"{kind} at {where}", 200))
-    return told
+        words.append(printable(f"{kind} at {where}", 200))
+    return words
 
 
 async def available(lock: Lock) -> list[Available]:
-    """All plugins announced under `agentplug.plugins`, by name; how `lock` has them."""
-    found = []
+    """List all plugins announced under `agentplug.plugins`, by name, and compare them with `lock`."""
+    plugins = []
     for name, value, package in announced():
         try:
-            found.append(Available(name, value, package, await propose(name, lock, None)))
+            plugins.append(Available(name, value, package, await propose(name, lock, None)))
         except AgentplugError as error:
             edited = isinstance(error, PinMismatch)
-            found.append(Available(name, value, package, None, str(error), edited))
-    return found
+            plugins.append(Available(name, value, package, None, str(error), edited))
+    return plugins
 
 
 def card_values(proposal: Proposal) -> dict[str, Any]:
-    """What a consent card shows of a proposal."""
+    """Return the contents of a proposal's consent card."""
     pin, manifest = proposal.pin, proposal.manifest
     asks = {**manifest.asks, "hooks": manifest.hooks} if manifest.hooks else manifest.asks
     return {
@@ -90,7 +90,7 @@ def card_values(proposal: Proposal) -> dict[str, Any]:
 
 
 class ConsentCard:
-    """What somebody is asked to agree to before a plugin is pinned: as text, and as HTML in a notebook."""
+    """A card that asks for consent to pin a plugin: as text, and as HTML in a notebook."""
 
     def __init__(self, proposal: Proposal) -> None:
         self._values = card_values(proposal)

@@ -1,8 +1,8 @@
-"""A distribution with all that it depends on (host): found by name, read, compared with RECORD, sealed, kept.
+"""A distribution and its dependencies (host): read, compared with RECORD, and cached in sealed memory.
 
-What was verified once in this process is kept as sealed memory. As long as no file that was looked at has another
-inode or time of change (which can't be set, as other times can), it is used again. That is safe even where such a
-look is fooled: what runs are the bytes in that memory, which were compared with the pin and can't be written to.
+A closure is read again once a file of it has another inode or time of change (which nobody can set, unlike other
+times). Even if that check is deceived, only the cached bytes run; they were compared with the pin, and nobody can
+write to them.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ from agentplug.manager.pins.sealed import sealed_closure
 HOST = "agentplug"
 MAX_DISTRIBUTIONS = 500
 _WORKERS = ("cloudpickle", "landlockpy", "memray", "msgspec", "numpy", "pandas", "seccompy")
-"""What workers import for themselves, also where agentplug runs from a checkout that no metadata describes."""
-KEPT_CLOSURES = 4
+"""Distributions that workers import for themselves, even if agentplug runs from a checkout without metadata."""
+MAX_CACHED = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A closure: its root, the others by canonical name, sealed memory, and what was looked at for it."""
+    """A closure: its root, the other distributions by canonical name, the sealed memory, the state of all files read,
+    and the times of the directories listed.
+    """
 
     root: Distribution
     others: dict[str, Distribution]
@@ -45,52 +47,52 @@ class Verified:
     listings: dict[str, int]
 
 
-_kept: OrderedDict[str, Verified] = OrderedDict()
-_owners: dict[str, str] = {}  # where to look first
+_cache: OrderedDict[str, Verified] = OrderedDict()
+_owners: dict[str, str] = {}  # the last result of `owner_of`, to look there first
 _lock = threading.Lock()
 
 
 def python_tag() -> str:
-    """The interpreter that a closure was made for, as in cp311."""
+    """Return the tag of this interpreter, like cp311."""
     short = {"cpython": "cp", "pypy": "pp"}.get(sys.implementation.name, sys.implementation.name)
     return f"{short}{sys.version_info.major}{sys.version_info.minor}"
 
 
 def platform_tag() -> str:
-    """The platform that a closure was made for, as in linux_x86_64."""
+    """Return the tag of this platform, like linux_x86_64."""
     return sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 
 def verified_closure(info: str) -> Verified:
-    """The distribution whose `.dist-info` directory `info` is, with its closure, as it is now.
+    """Return the distribution with the `.dist-info` directory `info` and its closure, as they are now.
 
-    Raises `PinMismatch` for a file that isn't as its RECORD has it, `SpecError` for what can't be pinned.
+    Raises `PinMismatch` for a file that differs from its RECORD, `SpecError` if the closure can't be pinned.
     """
     with _lock:
-        kept = _kept.get(info)
-        if kept is not None and _untouched(kept):
-            _kept.move_to_end(info)
-            return kept
-        _kept.pop(info, None)
-        _kept[info] = found = _read(info)
-        while len(_kept) > KEPT_CLOSURES:
-            _kept.popitem(last=False)
-        return found
+        cached = _cache.get(info)
+        if cached is not None and _is_unchanged(cached):
+            _cache.move_to_end(info)
+            return cached
+        _cache.pop(info, None)
+        _cache[info] = closure = _read(info)
+        while len(_cache) > MAX_CACHED:
+            _cache.popitem(last=False)
+        return closure
 
 
 def forget() -> None:
-    """Verify everything anew at the next load."""
+    """Empty the cache, so that the next load reads everything again."""
     with _lock:
-        _kept.clear()
+        _cache.clear()
 
 
-def _untouched(kept: Verified) -> bool:
+def _is_unchanged(cached: Verified) -> bool:
     look = os.stat
     try:
-        for path, time_ns in kept.listings.items():
+        for path, time_ns in cached.listings.items():
             if look(path).st_mtime_ns != time_ns:
                 return False
-        for path, (inode, change_ns) in kept.stamps.items():
+        for path, (inode, change_ns) in cached.stamps.items():
             now = look(path)
             if now.st_ctime_ns != change_ns or now.st_ino != inode:
                 return False
@@ -100,7 +102,7 @@ def _untouched(kept: Verified) -> bool:
 
 
 def _read(info: str) -> Verified:
-    # Before anything is read: what is installed meanwhile is seen by the next look.
+    # First of all: what is installed during the reading changes these times, so the next check notices it.
     listings = {path: os.stat(path).st_mtime_ns for path in _sites() if os.path.isdir(path)}
     root = read_distribution(info)
     others: dict[str, Distribution] = {}
@@ -110,19 +112,19 @@ def _read(info: str) -> Verified:
         asker, requirement = waiting.pop()
         key, extras = canonical(requirement.name), frozenset(requirement.extras)
         if key == HOST or (key, extras) in seen:
-            continue  # the host is trusted, and workers are made of it
+            continue  # agentplug itself: trusted, and in every worker already
         seen.add((key, extras))
-        found = root if key == root.key else others.get(key)
-        if found is None:
+        distribution = root if key == root.key else others.get(key)
+        if distribution is None:
             if (place := _infos().get(key)) is None:
                 raise SpecError(
                     f"{quoted(asker.name)} depends on {quoted(requirement.name)}, which isn't installed here (or not "
                     f"with a RECORD); install it: pip install {shell_word(str(requirement))}"
                 )
-            found = others[key] = read_distribution(place)
+            distribution = others[key] = read_distribution(place)
             if len(others) > MAX_DISTRIBUTIONS:
                 raise SpecError(f"{quoted(root.name)} depends on more than {MAX_DISTRIBUTIONS} distributions")
-        waiting += [(found, needed) for needed in _required(found, extras)]
+        waiting += [(distribution, needed) for needed in _required(distribution, extras)]
     everything = [root, *others.values()]
     tops = {top for distribution in everything for top in _tops(distribution)}
     if shadowing := sorted(tops & sys.stdlib_module_names):
@@ -140,9 +142,9 @@ def _read(info: str) -> Verified:
 
 
 def _required(distribution: Distribution, extras: frozenset[str]) -> list[Requirement]:
-    """What it depends on here, with these extras. Raises `SpecError` for metadata that makes no sense."""
+    """List what a distribution requires on this machine, with these extras. Raises `SpecError`."""
     environment: dict[str, str] = dict(default_environment())  # type: ignore[arg-type]
-    found = []
+    requirements = []
     for text in distribution.requires:
         try:
             requirement = Requirement(text)
@@ -152,12 +154,12 @@ def _required(distribution: Distribution, extras: frozenset[str]) -> list[Requir
             ) from None
         marker = requirement.marker
         if marker is None or any(marker.evaluate({**environment, "extra": e}) for e in ("", *sorted(extras))):
-            found.append(requirement)
-    return found
+            requirements.append(requirement)
+    return requirements
 
 
 def _tops(distribution: Distribution) -> set[str]:
-    """The top-level modules that its files make up."""
+    """Return the names of a distribution's top-level modules."""
     tops = set()
     for path in distribution.files:
         first, slash, _ = path.partition("/")
@@ -168,14 +170,14 @@ def _tops(distribution: Distribution) -> set[str]:
 
 
 def _sites() -> list[str]:
-    """The directories with installed distributions, in the order in which an import looks."""
+    """List the directories with installed distributions, in the order of `sys.path`."""
     roots = installed_roots()
     return [path for path in dict.fromkeys(map(os.path.realpath, sys.path)) if is_under(path, roots)]
 
 
 def _infos() -> dict[str, str]:
-    """The `.dist-info` directory of each installed distribution, by canonical name; the first on the path counts."""
-    found: dict[str, str] = {}
+    """Map the canonical name of each installed distribution to its `.dist-info` directory, the first on the path."""
+    infos: dict[str, str] = {}
     for site in _sites():
         try:
             names = sorted(os.listdir(site))
@@ -183,14 +185,14 @@ def _infos() -> dict[str, str]:
             continue
         for name in names:
             if name.endswith(".dist-info") and os.path.isfile(os.path.join(site, name, "RECORD")):
-                found.setdefault(
+                infos.setdefault(
                     canonical(name.removesuffix(".dist-info").rpartition("-")[0]), os.path.join(site, name)
                 )
-    return found
+    return infos
 
 
 def owner_of(path: str) -> str | None:
-    """The `.dist-info` directory of the installed distribution whose RECORD lists the file `path`; None for none."""
+    """Return the `.dist-info` directory of the distribution whose RECORD lists the file `path`, or None."""
     for site in _sites():
         if is_under(path, (site,)):
             listed = f"\n{os.path.relpath(path, site)},".encode()
@@ -214,7 +216,7 @@ def _lists(info: str, listed: bytes) -> bool:
 
 @functools.cache
 def _beside() -> tuple[str, ...]:
-    """The top-level modules that workers themselves are made of: agentplug's, and those of its dependencies."""
+    """List the top-level modules that workers themselves need: agentplug's and its dependencies'."""
     names: set[str] = {HOST}
     waiting, seen, infos = [HOST, *_WORKERS], set[str](), _infos()
     while waiting:

@@ -1,6 +1,6 @@
-"""In which way what is here differs from what was pinned, as lines that people read (host).
+"""The differences between a pin and the plugin as it is now, as lines that people read (host).
 
-A line begins with `-` for what the lock has, `+` for what is here, as in a unified diff.
+As in a unified diff, `-` marks what the lock has and `+` what is here now.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ _TABLES = {"files": "file", "closure": "dependency", "hooks": "asks for hook", "
 _MOST_LINES = 60
 
 
-def differences(pinned: Pin, found: Pin) -> list[str]:
-    """The lines, none where both are the same. Rights and specifier are compared elsewhere: they are the user's."""
+def differences(pinned: Pin, current: Pin) -> list[str]:
+    """List the differences between two pins. Rights and specifier, which the user chose, are compared elsewhere."""
     lines: list[str] = []
     for name in _PLAIN:
-        lines += _changed(name, getattr(pinned, name), getattr(found, name))
+        lines += _lines_of(name, getattr(pinned, name), getattr(current, name))
     for table, word in _TABLES.items():
-        lines += table_lines(word, getattr(pinned, table), getattr(found, table))
+        lines += table_lines(word, getattr(pinned, table), getattr(current, table))
     if not lines or pinned.kind == "cell":
-        lines += _changed("digest", pinned.digest, found.digest)
+        lines += _lines_of("digest", pinned.digest, current.digest)
     return lines if len(lines) <= _MOST_LINES else [*lines[:_MOST_LINES], f"  … and {len(lines) - _MOST_LINES} more"]
 
 
-def table_lines(word: str, pinned: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """One line for what was added or is gone, two for what changed."""
+def table_lines(word: str, pinned: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Return one line for each entry that was added or removed, two for each that changed."""
     lines: list[str] = []
-    for key in sorted({*pinned, *found}):
-        lines += _changed(f"{word} {printable(key, 300)}", pinned.get(key, ""), found.get(key, ""))
+    for key in sorted({*pinned, *current}):
+        lines += _lines_of(f"{word} {printable(key, 300)}", pinned.get(key, ""), current.get(key, ""))
     return lines
 
 
 class PinnedClaims(NamedTuple):
-    """What a plugin must report of itself once it runs: what was read in its code when it was pinned."""
+    """The claims that a plugin must make about itself once it runs: those read from its code when it was pinned."""
 
     name: str
     version: str
@@ -51,11 +51,11 @@ class PinnedClaims(NamedTuple):
     asks: Mapping[str, Any]
 
     def refuse_other_claims(self, loaded: Loaded, *, has_metadata: bool) -> None:
-        """Raise `PinMismatch` where a worker reports another name, version, hooks or asked rights than these.
+        """Raise `PinMismatch` if a worker reports another name, version, hooks or asked rights.
 
-        A plugin without a member `asks` asks for nothing, unless it `has_metadata`, which may ask for it.
+        A plugin without a member `asks` asks for nothing, unless it `has_metadata` that does.
         """
-        lines = [*_changed("name", self.name, loaded.name), *_changed("version", self.version, loaded.version)]
+        lines = [*_lines_of("name", self.name, loaded.name), *_lines_of("version", self.version, loaded.version)]
         lines += table_lines("asks for hook", self.hooks, loaded.hooks)
         if loaded.asks is not None or not has_metadata:
             lines += table_lines("asks for", _listed(self.asks), _listed(loaded.asks or {}))
@@ -70,12 +70,12 @@ def _listed(asks: Mapping[str, Any]) -> dict[str, Any]:
     return {name: listed_right(name, value) for name, value in asks.items()}
 
 
-def _changed(what: str, before: Any, after: Any) -> list[str]:
+def _lines_of(what: str, before: Any, after: Any) -> list[str]:
     if before == after:
         return []
-    lines = [f"- {what}: {_shown(before)}"] if before != "" else []
-    return [*lines, f"+ {what}: {_shown(after)}"] if after != "" else lines
+    lines = [f"- {what}: {_text(before)}"] if before != "" else []
+    return [*lines, f"+ {what}: {_text(after)}"] if after != "" else lines
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 300)

@@ -1,4 +1,4 @@
-"""A manager's lock (host). What reads and compares pins is imported once there is something to hold to one."""
+"""Check a manager's plugins against its lock file (host). The pin code is imported only if a lock is used."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from agentplug.core.sources.source import Source
 from agentplug.errors import PinMismatch
 
 
-class HeldToLock:
-    """What a manager loads, held to a lock: `path`, by default the `agentplug.lock` of the current directory.
+class LockGuard:
+    """A check of plugins against the lock at `path`, by default `agentplug.lock` in the current directory.
 
-    With `locked`, what isn't pinned is refused; else it passes unverified, and so does all where no path was given.
+    With `locked`, plugins that aren't pinned are refused; otherwise they pass unverified. Without a path and without
+    `locked` every plugin passes.
     """
 
     def __init__(self, path: object = None, *, locked: bool = False) -> None:
         self._locked = locked
         self._path = path if path is not None else "agentplug.lock"
-        self._given = path is not None or locked
+        self._is_active = path is not None or locked
         if path is not None:
             from agentplug.manager.pins.lockfile import lock_path
 
-            self._path = lock_path(path)  # of now, whatever the current directory is later
+            self._path = lock_path(path)  # absolute, since the current directory may change
 
     async def source(self, spec: object, policy: Policy, *, locked: bool = False) -> object:
-        """The verified source of `spec`; `spec` as it is where nothing holds it. Raises as `verified` does."""
-        if not (self._given or locked):
+        """Return the verified source of `spec`, or `spec` if it passes unverified. Raises as `verified` does."""
+        if not (self._is_active or locked):
             return spec
         from agentplug.manager.pins.verify import verified
 
-        found = await verified(self._path, spec, policy, required=locked or self._locked)
-        return spec if found is None else found
+        source = await verified(self._path, spec, policy, required=locked or self._locked)
+        return spec if source is None else source
 
     def refuse_unpinned(self, source: Source) -> None:
-        """Raise `PinMismatch` for a plugin that was made without the lock, if only pinned ones are to be had."""
+        """Raise `PinMismatch` for a plugin that was made without the lock, if only pinned ones may run."""
         if self._locked and source.pinned is None:
             raise PinMismatch(
                 f"{quoted(source.spec)} wasn't loaded through {quoted_path(str(self._path))}, and nothing else is to "

@@ -1,24 +1,23 @@
-"""Reading `agentplug.lock` (host): strictly, for a lock that is read wrongly pins nothing.
+"""Reading `agentplug.lock` (host), strictly: a lock that is misread pins nothing.
 
-The schema, version 1. All strings; digests are `sha256:` and 64 hex digits.
+The schema, version 1. All values are strings; digests are `sha256:` and 64 hex digits.
 
     version = 1
     [plugins.KEY]            KEY: the name, as package indices compare names
-    name, version            what the plugin calls itself
-    specifier                which versions `agentplug lock --upgrade` may move it to; "" for any
-    spec                     where it comes from: a path from the lock's folder, NOTEBOOK.ipynb#CELL, a module, an
-                             entry point
+    name, version            the plugin's own name and version
+    specifier                the versions that `agentplug lock --upgrade` may choose; "" for any
+    spec                     its origin: a path from the lock's folder, NOTEBOOK.ipynb#CELL, a module, an entry point
     kind                     file, cell, tree or distribution
     entry                    MODULE or MODULE:Class
-    digest                   over all that runs
+    digest                   over all code that runs
     distribution, record     (distribution) its name, and the digest of its RECORD
     python, platform         (distribution) the tags that the closure was made for, as in cp311 and linux_x86_64
     [plugins.KEY.hooks]      the hooks that it asks for: POINT = KIND
     [plugins.KEY.asks]       the rights that it asks for: fields of a policy
     [plugins.KEY.rights]     the rights that it may be granted; a policy that grants more is refused
     [plugins.KEY.files]      (file, tree, distribution) "PATH" = DIGEST, of each file
-    [plugins.KEY.closure]    (distribution) NAME = "VERSION DIGEST", the digest being that of its RECORD
-    [plugins.KEY.origin]     (distribution) what a PEP 751 file says of where it came from: hashes, attestations
+    [plugins.KEY.closure]    (distribution) NAME = "VERSION DIGEST", with the digest of its RECORD
+    [plugins.KEY.origin]     (distribution) its origin from a PEP 751 file: hashes, attestations
 """
 
 from __future__ import annotations
@@ -78,12 +77,12 @@ _CLOSED = re.compile(r"\S+ sha256:[0-9a-f]{64}")
 
 
 class LockError(PinMismatch):
-    """The lock itself can't be used: damaged, of a newer schema, or not there. Nothing counts as pinned then."""
+    """The lock can't be used: it is damaged, of a newer schema, or missing. Then nothing counts as pinned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """A lock as it was read. `home` is its folder, from which relative paths count."""
+    """A lock. `home` is its folder, to which its paths are relative."""
 
     path: str
     home: str
@@ -92,7 +91,7 @@ class Lock:
 
 
 def lock_path(path: object) -> str:
-    """The absolute path of the lock, links resolved. Raises `SpecError` for what is no path."""
+    """Return the absolute path of the lock, links resolved. Raises `SpecError` if `path` is none."""
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise SpecError(f"lock is a {type(path).__name__}; write the path of a file, like '{NAME}'")
     real = os.path.realpath(os.path.expanduser(os.fsdecode(path)))
@@ -100,7 +99,7 @@ def lock_path(path: object) -> str:
 
 
 def read_lock(path: object, *, missing_ok: bool = False) -> Lock:
-    """The lock at `path`, a file or the folder of `agentplug.lock`. Raises `LockError`, naming line, fact, remedy."""
+    """Read the lock at `path`, a file or a folder with `agentplug.lock`. Raises `LockError` with line and remedy."""
     place = lock_path(path)
     try:
         with open(place, "rb") as file:
@@ -128,7 +127,7 @@ def _decoded(place: str, data: bytes) -> str:
 
 
 def parse_lock(text: str, place: str) -> dict[str, Pin]:
-    """The pins in `text`, by key. Raises `LockError`."""
+    """Parse the pins in `text`, by key. Raises `LockError`."""
     if not text.strip():
         raise LockError(f"{quoted_path(place)} is empty; {_RESTORE}")
     if text.startswith("\ufeff"):
@@ -142,10 +141,10 @@ def parse_lock(text: str, place: str) -> dict[str, Pin]:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         newer = _NEWER.match(text)
-        if newer is not None and int(newer[1]) > SCHEMA:  # whatever that one's syntax is
+        if newer is not None and int(newer[1]) > SCHEMA:  # say that first: its syntax may be newer too
             _Reading(text, place).pins({"version": int(newer[1])})
-        told = re.search(r"at line (\d+)", str(error))
-        at = int(told[1]) if told else len(text.splitlines())
+        numbered = re.search(r"at line (\d+)", str(error))
+        at = int(numbered[1]) if numbered else len(text.splitlines())
         what = str(error).partition(" (at ")[0]
         cut = " it may be cut off;" if "at end of document" in str(error) else ""
         twice = " it stands there twice;" if "twice" in what or "overwrite" in what else ""
@@ -162,7 +161,7 @@ def _at(place: str, line: int) -> str:
 
 
 class _Reading:
-    """One lock's document being checked. Each complaint names its line."""
+    """The checks of one lock's document. Each error names its line."""
 
     def __init__(self, text: str, place: str) -> None:
         self._text = text
@@ -182,13 +181,13 @@ class _Reading:
         plugins = document.get("plugins", {})
         if not isinstance(plugins, dict):
             raise self._error(("plugins",), "plugins is no table", "write [plugins.NAME]")
-        found = {key: self._pin(key, values) for key, values in plugins.items()}
+        pins = {key: self._pin(key, values) for key, values in plugins.items()}
         by_spec: dict[str, str] = {}
-        for key, pin in found.items():  # as a merge may leave them: which of the two would hold?
+        for key, pin in pins.items():  # a merge may leave two pins of one spec
             if (other := by_spec.setdefault(pin.spec, key)) != key:
                 fact = f"{quoted(pin.spec)} is pinned twice, as {quoted(other)} and as {quoted(key)}"
                 raise self._error(("plugins", key), fact, "remove the one that is old, then: agentplug lock --check")
-        return found
+        return pins
 
     def _pin(self, key: str, values: object) -> Pin:
         path = ("plugins", key)
@@ -258,21 +257,21 @@ def _again(key: str) -> str:
 
 
 def line_of(text: str, path: tuple[str, ...]) -> int:
-    """The line of the entry or table at `path`, or of the nearest table around it; 1 if there is none."""
+    """Return the line of the entry or table at `path`, or of the nearest table around it; else 1."""
     table: tuple[str, ...] = ()
     best, depth = 1, 0
     for number, line in enumerate(text.splitlines(), 1):
         here = line.strip()
         try:
-            found = _path_of(tomllib.loads(here)) if here and here[0] not in "#]" else ()
+            keys = _path_of(tomllib.loads(here)) if here and here[0] not in "#]" else ()
         except (tomllib.TOMLDecodeError, RecursionError):
-            continue  # a line of a value that goes over several
+            continue  # a part of a value that spans several lines
         if here.startswith("["):
-            table = found
-        whole = table if here.startswith("[") else (*table, *found)
+            table = keys
+        whole = table if here.startswith("[") else (*table, *keys)
         if whole == path:
             return number
-        if found and len(whole) < len(path) and whole == path[: len(whole)] and len(whole) > depth:
+        if keys and len(whole) < len(path) and whole == path[: len(whole)] and len(whole) > depth:
             best, depth = number, len(whole)
     return best
 

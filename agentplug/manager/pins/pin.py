@@ -1,7 +1,7 @@
-"""One plugin's pin: what it is made of, what it says of itself, what it was granted (host).
+"""One plugin's pin: its files, its claims about itself, and its rights (host).
 
-Kinds: `file` (one .py file), `cell` (a cell of a notebook), `tree` (a package or module that isn't installed, all its
-files), `distribution` (an installed one, with all that it depends on).
+Kinds: `file` (one .py file), `cell` (a cell of a notebook), `tree` (all files of a package or module that isn't
+installed), `distribution` (an installed distribution with its dependencies).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from agentplug.errors import PolicyError, SpecError
 
 KINDS = ("file", "cell", "tree", "distribution")
 RIGHTS = tuple(row.name for row in FIELDS.values() if row.is_right)
-"""The fields of a policy that are rights. Limits aren't pinned: they are a matter of the machine."""
+"""The fields of a policy that are rights. Limits aren't pinned, since they depend on the machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a plugin says of itself, read and not run: name, version, the hooks it asks for, the rights it asks for,
-    and why, by right or point."""
+    """A plugin's claims, read from its code without running it: name, version, the hooks and rights that it asks for,
+    and its reasons, by right or point."""
 
     name: str
     version: str
@@ -41,10 +41,10 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A plugin as it was when it was pinned, or as it is now.
+    """The state of a plugin, when it was pinned or now.
 
-    `files` maps relative paths to `sha256:…`, plain digests of each file's bytes. Of a distribution `record` is the
-    digest of its RECORD, and `closure` maps each distribution that it needs to `VERSION sha256:…` of its RECORD.
+    `files` maps relative paths to `sha256:…`, digests of the files' bytes. For a distribution, `record` is the digest
+    of its RECORD, and `closure` maps each dependency to `VERSION sha256:…`, with the digest of its RECORD.
     """
 
     name: str
@@ -67,32 +67,32 @@ class Pin:
 
     @property
     def release(self) -> str:
-        """The version that a specifier is held against: a distribution's, else the plugin's own."""
+        """The version that a specifier applies to: the distribution's, else the plugin's own."""
         return self.distribution.rpartition(" ")[2] or self.version
 
     @property
     def key(self) -> str:
-        """Its canonical name, under which the lock has it."""
+        """The plugin's canonical name, its key in the lock."""
         return canonical(self.name)
 
 
 def upgrade_command(key: str) -> str:
-    """What one writes in a shell to pin the plugin under `key` anew: its name is a stranger's, so it is quoted."""
+    """Return the shell command that pins the plugin `key` anew. The name isn't trusted, so it is quoted."""
     return f"agentplug lock --upgrade {shell_word(key)}"
 
 
 def canonical(name: str) -> str:
-    """`name` as package indices compare names: lower case, runs of `-`, `_`, `.` (and spaces) as one `-`."""
+    """Return `name` as package indices compare names: in lower case, with one `-` for runs of `-_.` and spaces."""
     return str(canonicalize_name("-".join(name.split())))
 
 
 def sha256(content: bytes) -> str:
-    """`sha256:` and the hex digest of `content` alone, as sha256sum(1) has it."""
+    """Return `sha256:` and the hex digest of `content`, as sha256sum(1) prints it."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def split_specifier(text: str) -> tuple[str, str]:
-    """A spec and the specifier behind it: `greeter>=1,<2` is `greeter` and `<2,>=1`. Raises `SpecError`."""
+    """Split a spec from its version specifier: `greeter>=1,<2` into `greeter` and `<2,>=1`. Raises `SpecError`."""
     at = min((i for i in (text.find(sign) for sign in ("==", "~=", "!=", "<", ">")) if i > 0), default=-1)
     if at < 0:
         return text, ""
@@ -100,7 +100,7 @@ def split_specifier(text: str) -> tuple[str, str]:
 
 
 def checked_specifier(text: str) -> str:
-    """`text` in its normal form. Raises `SpecError` if it is no version specifier."""
+    """Return `text` in its normal form. Raises `SpecError` if it is no version specifier."""
     try:
         return ",".join(sorted(map(str, SpecifierSet(text))))
     except InvalidSpecifier:
@@ -108,7 +108,7 @@ def checked_specifier(text: str) -> str:
 
 
 def allows(specifier: str, version: str) -> bool:
-    """Whether `version` is one of those that `specifier` names; no specifier names all."""
+    """Return True if `specifier` allows `version`; an empty one allows all."""
     try:
         return not specifier or SpecifierSet(specifier).contains(Version(version), prereleases=True)
     except InvalidVersion:
@@ -116,7 +116,7 @@ def allows(specifier: str, version: str) -> bool:
 
 
 def is_older(version: str, than: str) -> bool:
-    """Whether both are versions and the first comes before the other."""
+    """Return True if both texts are versions and `version` is the older one."""
     try:
         return Version(version) < Version(than)
     except InvalidVersion:
@@ -124,8 +124,9 @@ def is_older(version: str, than: str) -> bool:
 
 
 def rights_of(policy: Policy, home: str) -> dict[str, Any]:
-    """What `policy` grants, as a lock in the folder `home` has it: with relative paths, variables without values."""
-    found: dict[str, Any] = {}
+    """Return the rights that `policy` grants as a lock in the folder `home` has them: paths relative, variables
+    without values."""
+    rights: dict[str, Any] = {}
     for name in RIGHTS:
         value, kind = getattr(policy, name), FIELDS[name].kind
         if kind is Kind.PATHS:
@@ -137,25 +138,25 @@ def rights_of(policy: Policy, home: str) -> dict[str, Any]:
         elif kind is Kind.GRANTS:
             value = dict(sorted(value.items()))
         if value:
-            found[name] = value
-    return found
+            rights[name] = value
+    return rights
 
 
-def rights_from_options(given: Mapping[str, Any], home: str) -> dict[str, Any] | None:
-    """Read the rights that options ask for, as a lock in the folder `home` has them; None where none was given.
+def rights_from_options(options: Mapping[str, Any], home: str) -> dict[str, Any] | None:
+    """Read the rights in options as a lock in the folder `home` has them; None if there is no option.
 
     Raises `PolicyError`.
     """
-    if not any(value not in (None, False, []) for value in given.values()):
+    if not any(value not in (None, False, []) for value in options.values()):
         return None
-    env = [text if "=" in text else f"{text}=" for text in given.get("env") or ()]
-    return rights_of(policy_from_options({**given, "env": env}), home)
+    env = [text if "=" in text else f"{text}=" for text in options.get("env") or ()]
+    return rights_of(policy_from_options({**options, "env": env}), home)
 
 
 def checked_right(name: str, value: Any) -> Any:
-    """`value` as a lock has the right `name`: several things sorted in a list, one alone too, variables by name.
+    """Return `value` as a lock has the right `name`: one or more items as a sorted list, variables by name.
 
-    Raises `PolicyError` for what no policy grants by that name.
+    Raises `PolicyError` for a value that no policy grants by that name.
     """
     if name == "env" and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
         value = dict.fromkeys(value, "")
@@ -168,21 +169,21 @@ def checked_right(name: str, value: Any) -> Any:
 
 
 def listed_right(name: str, value: Any) -> Any:
-    """A path, port or module that stands alone as a list of one, as a policy takes it; other values as they are."""
+    """Return a single path, port or module as a list of one, as policies do; return other values unchanged."""
     several = name in FIELDS and FIELDS[name].kind in (Kind.PORTS, Kind.PATHS, Kind.MODULES)
     return [value] if several and isinstance(value, (str, int)) and not isinstance(value, bool) else value
 
 
 def portable(path: str, home: str) -> str:
-    """`path` from the lock's folder where it lies below it, from `~` where it lies below that, else as it is."""
-    for root, shown in ((home, "."), (os.path.realpath(os.path.expanduser("~")), "~")):
+    """Return `path` relative to the lock's folder or to `~` if it lies below one of them, else unchanged."""
+    for root, sign in ((home, "."), (os.path.realpath(os.path.expanduser("~")), "~")):
         if root != "/" and (path == root or path.startswith(f"{root}/")):
-            return shown + path[len(root) :]
+            return sign + path[len(root) :]
     return path
 
 
 def exceeding(granted: Mapping[str, Any], pinned: Mapping[str, Any]) -> list[str]:
-    """The rights in `granted` that go beyond `pinned`, by name. Fewer rights than were pinned are always fine."""
+    """List the names of rights in `granted` that go beyond `pinned`. Fewer rights are always fine."""
     return [name for name, value in granted.items() if not _within(value, pinned.get(name))]
 
 

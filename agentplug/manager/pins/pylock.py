@@ -1,7 +1,7 @@
-"""What a PEP 751 file says of where a closure came from (host): hashes of its archives, who attested them.
+"""The origin of a closure from a PEP 751 file (host): hashes of archives, and identities that attested them.
 
-These can't be compared with what is installed, for an archive isn't kept. They are taken over into the lock, beside
-the digests that are compared, once the versions are found to be the same.
+These can't be compared with the installed files, since installers don't keep archives. If the versions are the same,
+they are copied into the lock, beside the digests that are compared.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ _MAX_BYTES = 64 << 20
 
 
 def origins(path: str, wanted: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
-    """`NAME FILE` and its hash, `NAME attested N` and the identity, of the distributions `wanted`, names to versions.
+    """Read the origins of the distributions in `wanted` and `own`, names to versions, from a PEP 751 file.
 
-    Of `own`, the plugin's, only if the file lists it: a lock of what it needs is enough. Raises `SpecError` for a
-    file that is none, `PinMismatch` where it has another version, or none.
+    The result maps `NAME FILE` to a hash and `NAME attested N` to an identity. `own`, the plugin's own distribution,
+    may be missing from the file. Raises `SpecError` for an invalid file, `PinMismatch` if a version differs or is
+    missing.
     """
     packages = _packages(path)
-    found: dict[str, str] = {}
+    entries: dict[str, str] = {}
     lines = []
     listed_too = {name: version for name, version in own.items() if name in packages}
     for name, version in sorted({**wanted, **listed_too}.items()):
@@ -38,14 +39,14 @@ def origins(path: str, wanted: Mapping[str, str], own: Mapping[str, str]) -> dic
             listed = ", ".join(str(package.version) for package in packages.get(name, ()))
             lines += [*([f"- dependency {name}: {listed}"] if listed else []), f"+ dependency {name}: {version}"]
             continue
-        found |= _of(name, here[0])
+        entries |= _entries_of(name, here[0])
     if lines:
-        told = printable("\n".join(lines), 4_000, lines=True)
+        differences = printable("\n".join(lines), 4_000, lines=True)
         raise PinMismatch(
-            f"What is installed (+) isn't what {quoted_path(path)} has (-):\n{told}\n"
+            f"What is installed (+) isn't what {quoted_path(path)} has (-):\n{differences}\n"
             "Remedy: install what it says, or lock anew with the tool that made it"
         )
-    return found
+    return entries
 
 
 def _packages(path: str) -> dict[str, list[Package]]:
@@ -57,29 +58,29 @@ def _packages(path: str) -> dict[str, list[Package]]:
         raise SpecError(f"{quoted_path(path)} can't be read ({error.strerror}); check its path") from None
     except (ValueError, RecursionError, PylockValidationError) as error:
         raise SpecError(f"{quoted_path(path)} is no lock as PEP 751 has it: {printable(str(error), 300)}") from None
-    found: dict[str, list[Package]] = {}
+    packages: dict[str, list[Package]] = {}
     for package in lock.packages:
-        found.setdefault(str(canonicalize_name(package.name)), []).append(package)
-    return found
+        packages.setdefault(str(canonicalize_name(package.name)), []).append(package)
+    return packages
 
 
-def _of(name: str, package: Package) -> dict[str, str]:
-    """The archive that fits this machine, or else the source archive; and the identities."""
+def _entries_of(name: str, package: Package) -> dict[str, str]:
+    """Return the entries for the wheel that fits this machine, or else the source archive, and for the identities."""
     archives = {wheel.filename: wheel.hashes for wheel in package.wheels or ()}
-    fitting = _best(archives)
+    fitting = _fitting_wheel(archives)
     if fitting is None and package.sdist is not None:
         fitting = package.sdist.filename
         archives[fitting] = package.sdist.hashes
-    found = {}
+    entries = {}
     if fitting is not None:
         algorithm = "sha256" if "sha256" in archives[fitting] else min(archives[fitting])
-        found[f"{name} {fitting}"] = f"{algorithm}:{archives[fitting][algorithm]}"
+        entries[f"{name} {fitting}"] = f"{algorithm}:{archives[fitting][algorithm]}"
     for number, identity in enumerate(package.attestation_identities or (), 1):
-        found[f"{name} attested {number}"] = json.dumps(dict(identity), sort_keys=True, ensure_ascii=False)
-    return found
+        entries[f"{name} attested {number}"] = json.dumps(dict(identity), sort_keys=True, ensure_ascii=False)
+    return entries
 
 
-def _best(archives: Mapping[str, object]) -> str | None:
+def _fitting_wheel(archives: Mapping[str, object]) -> str | None:
     order = {tag: place for place, tag in enumerate(sys_tags())}
     ranked = []
     for name in archives:

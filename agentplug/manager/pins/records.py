@@ -1,11 +1,11 @@
 """One installed distribution, read and compared with its RECORD (host).
 
-Every file that RECORD lists below site-packages is opened once and must have the digest that RECORD gives it. Rows
-without one are bytecode, which is never read, and RECORD itself; code without one is refused. What lies elsewhere
-(`../../bin/…`) can't be imported, and is no part of a pin.
+Every file that RECORD lists below site-packages is opened once and must have the digest in RECORD. Rows without a
+digest are bytecode, which is never read, and RECORD itself; code without a digest is refused. Files elsewhere
+(`../../bin/…`) can't be imported, so they are no part of a pin.
 
-The digest of a RECORD is over its sorted paths and digests, without what an installer adds on its own account, so
-that a wheel has the same one wherever it was installed: scripts hold the path of their interpreter.
+The digest of a RECORD is over its sorted paths and digests, without files that installers add, so that it is the same
+for a wheel wherever it is installed.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ Stamp = tuple[int, int]
 
 @dataclass(slots=True)
 class Distribution:
-    """What was read. `files` maps paths below `site` to digests, `content` to bytes; `stamps` are of all that was
-    looked at, by absolute path, to see whether it was touched since."""
+    """A distribution that was read. `files` maps paths below `site` to digests, `content` to bytes; `stamps` maps
+    the absolute paths of all files read to their stamps, which show later changes."""
 
     name: str
     version: str
@@ -63,48 +63,48 @@ class Distribution:
 
     @property
     def closed(self) -> str:
-        """As a lock's closure has it."""
+        """The distribution's entry in the closure of a lock."""
         return f"{self.version} {self.record}"
 
 
 def read_distribution(info: str) -> Distribution:
-    """Read the distribution whose `.dist-info` directory `info` is.
+    """Read the distribution with the `.dist-info` directory `info`.
 
-    Raises `PinMismatch` for a file that isn't as RECORD has it, `SpecError` for a distribution that can't be pinned.
+    Raises `PinMismatch` for a file that differs from RECORD, `SpecError` for a distribution that can't be pinned.
     """
     site, folder = os.path.split(info)
     stamps: dict[str, Stamp] = {}
     rows = dict(_rows(info, _read(os.path.join(info, "RECORD"), stamps, _MAX_RECORD_BYTES)))
     if os.path.exists(os.path.join(info, "direct_url.json")):
         _refuse_editable(folder, _read(os.path.join(info, "direct_url.json"), stamps, 1 << 20))
-    found = Distribution("", "", site, folder, _record_digest(rows, folder), [], stamps=stamps)
+    distribution = Distribution("", "", site, folder, _record_digest(rows, folder), [], stamps=stamps)
     for path, listed in rows.items():
         if not listed and _CODE.search(path):
             raise SpecError(f"{quoted(folder)} lists {quoted(path)} without a digest; nobody can check it")
     wanted = [(path, listed) for path, listed in rows.items() if listed]
-    # Reading and digesting let go of the interpreter's lock.
+    # Threads help: reading and hashing release the GIL.
     slices = [wanted[n::_READERS] for n in range(_READERS)] if len(wanted) > _WORTH_THREADS else [wanted]
     with ThreadPoolExecutor(_READERS) as pool:
-        parts = list(pool.map(functools.partial(_verify_files, found), slices))
+        parts = list(pool.map(functools.partial(_verify_files, distribution), slices))
     for contents in parts:
-        found.content |= contents
-    if sum(map(len, found.content.values())) > MAX_CLOSURE_BYTES:
+        distribution.content |= contents
+    if sum(map(len, distribution.content.values())) > MAX_CLOSURE_BYTES:
         raise SpecError(f"{quoted(folder)} holds more than {format_size(MAX_CLOSURE_BYTES)}, the most that is pinned")
-    metadata = found.content.get(f"{folder}/METADATA")
+    metadata = distribution.content.get(f"{folder}/METADATA")
     if metadata is None:
         raise SpecError(f"{quoted(folder)} has no METADATA in its RECORD; install it again")
     headers = BytesHeaderParser().parsebytes(metadata)
-    found.name, found.version = str(headers["Name"]), str(headers["Version"])
-    found.requires = [str(text) for text in headers.get_all("Requires-Dist", [])]
-    return found
+    distribution.name, distribution.version = str(headers["Name"]), str(headers["Version"])
+    distribution.requires = [str(text) for text in headers.get_all("Requires-Dist", [])]
+    return distribution
 
 
-def _verify_files(found: Distribution, rows: list[tuple[str, str]]) -> dict[str, bytes]:
-    """The contents of these files by path. Raises `PinMismatch` for one that hasn't the digest listed for it."""
+def _verify_files(distribution: Distribution, rows: list[tuple[str, str]]) -> dict[str, bytes]:
+    """Read these files' contents by path. Raises `PinMismatch` for a file whose digest isn't the listed one."""
     contents = {}
-    name = quoted(found.info.removesuffix(".dist-info"))
+    name = quoted(distribution.info.removesuffix(".dist-info"))
     for path, listed in rows:
-        content = _read(os.path.join(found.site, path), found.stamps, MAX_CLOSURE_BYTES)
+        content = _read(os.path.join(distribution.site, path), distribution.stamps, MAX_CLOSURE_BYTES)
         algorithm = listed.partition("=")[0]
         digest = hashlib.new(algorithm, content).digest()
         if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != listed.partition("=")[2]:
@@ -114,18 +114,18 @@ def _verify_files(found: Distribution, rows: list[tuple[str, str]]) -> dict[str,
                 f"+ file {printable(path, 300)}: {algorithm}:{digest.hex()}\n"
                 "Remedy: install it again, with --force-reinstall"
             )
-        found.files[path] = f"sha256:{digest.hex()}" if algorithm == "sha256" else sha256(content)
+        distribution.files[path] = f"sha256:{digest.hex()}" if algorithm == "sha256" else sha256(content)
         contents[path] = content
     return contents
 
 
 def stamp(status: os.stat_result) -> Stamp:
-    """What changes about a path whenever its content does: the time of change can't be set, utimensat(2)."""
+    """Return a value that changes whenever a file's content does: nobody can set the time of change, utimensat(2)."""
     return status.st_ino, status.st_ctime_ns
 
 
 def _rows(info: str, record: bytes) -> Iterator[tuple[str, str]]:
-    """Path and digest (`sha256=…`, '' for none) of each row below site-packages."""
+    """Yield path and digest (`sha256=…`, or '') of each row below site-packages."""
     seen: dict[str, str] = {}
     try:
         rows = list(csv.reader(record.decode("utf-8").splitlines()))
@@ -148,8 +148,8 @@ def _rows(info: str, record: bytes) -> Iterator[tuple[str, str]]:
 
 def _record_digest(rows: dict[str, str], folder: str) -> str:
     installers = {f"{folder}/{name}" for name in _INSTALLERS}
-    kept = sorted(f"{path},{listed}\n" for path, listed in rows.items() if listed and path not in installers)
-    return sha256("".join(kept).encode())
+    own = sorted(f"{path},{listed}\n" for path, listed in rows.items() if listed and path not in installers)
+    return sha256("".join(own).encode())
 
 
 def _as_hex(listed: str) -> str:
@@ -169,7 +169,7 @@ def _refuse_editable(folder: str, text: bytes) -> None:
 
 
 def _read(path: str, stamps: dict[str, Stamp], most: int) -> bytes:
-    """All of the regular file `path`, opened once."""
+    """Read the whole regular file `path`, opening it once."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         try:

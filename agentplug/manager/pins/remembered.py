@@ -1,9 +1,8 @@
-"""The newest version of each pinned plugin that was loaded here (host), so that an older lock is noticed.
+"""The newest version of each pinned plugin that was loaded here (host), to refuse a lock that was put back.
 
-An old lock beside an old plugin, or beside an old dependency of it, fits in every byte. So each lock's newest
-versions are remembered outside of its folder, in `$XDG_STATE_HOME/agentplug`, one small file a lock; where that can't
-be written, for this process alone.
-`agentplug lock` is how somebody agrees to go back.
+An old lock with an old plugin or dependency matches in every byte. So each lock's newest versions are stored outside
+of its folder, in a small file in `$XDG_STATE_HOME/agentplug`, or in this process alone if that can't be written.
+`agentplug lock` agrees to an older version.
 """
 
 from __future__ import annotations
@@ -20,15 +19,12 @@ from agentplug.core.sources.names import quoted, quoted_path
 from agentplug.errors import PinMismatch
 from agentplug.manager.pins.pin import Pin, is_older, upgrade_command
 
-_here: dict[str, dict[str, str]] = {}
+_in_this_process: dict[str, dict[str, str]] = {}
 _lock = threading.Lock()
 
 
 def refuse_older(place: str, pin: Pin) -> None:
-    """Raise `PinMismatch` if the lock at `place` pinned a newer version when it was last loaded here.
-
-    A newer version of the plugin, or of what it depends on.
-    """
+    """Raise `PinMismatch` if a newer version of the plugin or of a dependency was loaded with the lock at `place`."""
     newest = _newest(place)
     lines = []
     for name, version in _releases(pin).items():
@@ -36,24 +32,24 @@ def refuse_older(place: str, pin: Pin) -> None:
             what = f"dependency {name.partition(' ')[2]}" if " " in name else "version"
             lines += [f"- {what}: {printable(newest[name], 100)}", f"+ {what}: {printable(version, 100)}"]
     if lines:
-        told = "\n".join(lines)
+        diff = "\n".join(lines)
         raise PinMismatch(
             f"{quoted_path(place)} was put back: it pins {quoted(pin.name)}, of which a newer version was loaded:\n"
-            f"{told}\nRemedy: restore the newer lock, or agree to the older version: {upgrade_command(pin.key)}"
+            f"{diff}\nRemedy: restore the newer lock, or agree to the older version: {upgrade_command(pin.key)}"
         )
 
 
 def remember(place: str, pin: Pin) -> None:
-    """These versions were loaded, or somebody agreed to them."""
+    """Store the pin's versions, which were loaded or agreed to."""
     newest, releases = _newest(place), _releases(pin)
     if releases.items() <= newest.items():
         return
     with _lock:
-        _here.setdefault(place, {}).update(releases)
+        _in_this_process.setdefault(place, {}).update(releases)
     with contextlib.suppress(OSError):
         folder, file = _state(place)
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        _forget_the_gone(folder)
+        _remove_orphans(folder)
         temporary = f"{file}.{os.getpid()}.{threading.get_ident()}"
         with open(temporary, "w", encoding="utf-8") as new:
             json.dump({"lock": place, "versions": {**newest, **releases}}, new)
@@ -61,13 +57,13 @@ def remember(place: str, pin: Pin) -> None:
 
 
 def _releases(pin: Pin) -> dict[str, str]:
-    """The version that is pinned of the plugin, by its key, and of each dependency, by `KEY NAME`."""
+    """Return the pinned version of the plugin, by its key, and of each dependency, by `KEY NAME`."""
     needed = {f"{pin.key} {name}": text.partition(" ")[0] for name, text in pin.closure.items()}
     return {pin.key: pin.release, **needed} if pin.release else needed
 
 
 def _newest(place: str) -> dict[str, str]:
-    return {**_versions(_read(_state(place)[1])), **_here.get(place, {})}
+    return {**_versions(_read(_state(place)[1])), **_in_this_process.get(place, {})}
 
 
 def _state(place: str) -> tuple[str, str]:
@@ -78,11 +74,11 @@ def _state(place: str) -> tuple[str, str]:
 
 def _read(file: str) -> dict[str, Any]:
     try:
-        with open(file, encoding="utf-8") as held:
-            found = json.load(held)
+        with open(file, encoding="utf-8") as stored:
+            state = json.load(stored)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return state if isinstance(state, dict) else {}
 
 
 def _versions(state: dict[str, Any]) -> dict[str, str]:
@@ -92,8 +88,8 @@ def _versions(state: dict[str, Any]) -> dict[str, str]:
     return {key: text for key, text in versions.items() if isinstance(text, str)}
 
 
-def _forget_the_gone(folder: str) -> None:
-    """Remove what is remembered of locks that aren't there any more."""
+def _remove_orphans(folder: str) -> None:
+    """Remove the files of locks that no longer exist."""
     for name in os.listdir(folder):
         place = _read(os.path.join(folder, name)).get("lock")
         if isinstance(place, str) and not os.path.exists(place):

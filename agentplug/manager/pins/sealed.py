@@ -1,7 +1,7 @@
-"""Verified files in memory that nobody can write to any more (host): memfd_create(2), sealed.
+"""Verified files in sealed memory (host), memfd_create(2), which nobody can write to.
 
-One archive holds all files one after another; each shared object has memory of its own, for dlopen(3) takes whole
-files. Workers get descriptors of them, and share the pages.
+One archive holds all files one after another; each shared object has memory of its own, since dlopen(3) needs a whole
+file. Workers get descriptors, and share the pages.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from agentplug.errors import SpecError
 
 MAX_OBJECTS = 2_000
 _OBJECT = re.compile(r"\.so(\.\d+)*$")
-_EXECUTABLE = 0x10  # MFD_EXEC, which Python 3.11 has no name for
+_EXECUTABLE = 0x10  # MFD_EXEC, which Python 3.11 doesn't name
 
 
 def sealed_closure(
     places: Iterable[tuple[str, Mapping[str, bytes]]], tops: Iterable[str], beside: Iterable[str]
 ) -> Closure:
-    """Files by site directory and path below it, in sealed memory. `tops` and `beside` as in `PinnedFiles`.
+    """Copy files, by site directory and path below it, into sealed memory. For `tops` and `beside` see `PinnedFiles`.
 
-    Raises `SpecError` where there are more shared objects than a worker could be sent.
+    Raises `SpecError` if there are more shared objects than a worker can be sent.
     """
-    import fcntl  # other systems lack it, or the seals
+    import fcntl  # missing on other systems, or without seals
 
     seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
     descriptors: list[int] = []
@@ -67,7 +67,7 @@ def _memory(name: str, *, executable: bool) -> int:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
         return os.memfd_create(name, flags | (_EXECUTABLE if executable else 0))
-    except OSError:  # a kernel before 6.3 doesn't know the flag, and has no need of it
+    except OSError:  # a kernel before 6.3 doesn't know the flag, and doesn't need it
         return os.memfd_create(name, flags)
 
 

@@ -1,4 +1,4 @@
-"""A plugin as it is now: its source, and a pin of the very bytes in it (host)."""
+"""Read a plugin as it is now (host): its source, and a pin of the same bytes."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ _MAX_TABLE = 1 << 16
 
 
 class UnpinnableSource(SpecError):
-    """What the spec names has no bytes that could be the same tomorrow."""
+    """The spec names a plugin whose bytes differ from session to session."""
 
 
 class Taken(NamedTuple):
-    """What was read, once: the source to run, and its pin, of which the manifest's part is still to be filled in."""
+    """A plugin that was read: the source to run, and its pin, still without the manifest's part."""
 
     source: Source
     pin: Pin
     metadata: str = ""  # a TOML text with a table [tool.agentplug], of a distribution that has one
     announced: str = ""  # the entry point's name
-    other_ends: Mapping[str, str] = MappingProxyType({})  # digests of files as they would be with \n at line ends
+    unix_digests: Mapping[str, str] = MappingProxyType({})  # of files with Windows line ends, as if they had \n
 
 
 def take(spec: object, home: str) -> Taken:
-    """Read the plugin that `spec` names. Relative paths in the pin count from `home`, the lock's folder.
+    """Read the plugin that `spec` names. Paths in the pin are relative to `home`, the lock's folder.
 
-    Raises `SpecError` and `PluginNotFound` as `resolve` does, and `SpecError` for what can't be pinned.
+    Raises `SpecError` and `PluginNotFound` as `resolve` does, and `SpecError` for a plugin that can't be pinned.
     """
     if isinstance(spec, Source):
         return _cell(spec) if spec.kind == "cell" else take(spec.spec, home)
@@ -63,41 +63,40 @@ def take(spec: object, home: str) -> Taken:
 
 
 def refers_to(pin: Pin, taken: Taken) -> bool:
-    """Whether `pin` is the one for this spec. A cell goes by its name, whatever notebook it was pinned from."""
+    """Return True if `pin` belongs to this spec. Cells are compared by name alone, not by notebook."""
     if taken.pin.kind == "cell" and pin.kind == "cell":
         return pin.entry == taken.pin.entry
     return pin.spec == taken.pin.spec
 
 
 def spec_of(pin: Pin, home: str) -> str:
-    """The spec to take `pin`'s plugin from again, with an absolute path where it is one."""
+    """Return the spec of `pin`'s plugin, with an absolute path if it is a path."""
     if pin.spec.startswith(("./", "~/")):
         return os.path.join(home, pin.spec[2:]) if pin.spec[0] == "." else os.path.expanduser(pin.spec)
     return pin.spec
 
 
 def _file(path: str, attribute: str, home: str) -> Taken:
-    shown = checked_name(portable(os.path.realpath(os.path.dirname(path)), home), os.path.basename(path))
-    spec = f"{shown}:{attribute}" if attribute else shown
+    location = checked_name(portable(os.path.realpath(os.path.dirname(path)), home), os.path.basename(path))
+    spec = f"{location}:{attribute}" if attribute else location
     source = file_source(path, attribute, spec)
     read = {os.path.basename(path): source.modules[0].code}
     files = {name: sha256(code) for name, code in read.items()}
-    return Taken(
-        source, Pin("", spec, "file", entry_of(source), source.digest, files=files), other_ends=ends_aside(read)
-    )
+    pin = Pin("", spec, "file", entry_of(source), source.digest, files=files)
+    return Taken(source, pin, unix_digests=unix_digests_of(read))
 
 
 def _module(spec: str) -> Taken:
-    """A module: all files of its package if it isn't installed, else its distribution."""
-    dotted, attribute, announced, shown = named_module(spec)
+    """Read a module: its installed distribution, or all files of its package if it isn't installed."""
+    dotted, attribute, announced, full_spec = named_module(spec)
     place = find_module(dotted)
-    found = Source(shown, "module", "", dotted, attribute)
+    unread = Source(full_spec, "module", "", dotted, attribute)
     path = place.chain[-1].path
     roots = installed_roots()
     if dotted.partition(".")[0] == HOST:
-        return _own(found, place.chain[-1], attribute)
+        return _own(unread, place.chain[-1], attribute)
     if is_under(os.path.realpath(path), roots):
-        return _installed(found, dotted, path, attribute, announced)
+        return _installed(unread, dotted, path, attribute, announced)
     if any(is_under(os.path.realpath(portion), roots) for portion in place.top_directories):
         raise SpecError(
             f"a part of the package {quoted(dotted.partition('.')[0])} is installed and another part isn't, so "
@@ -112,22 +111,22 @@ def _module(spec: str) -> Taken:
     modules = read.modules()
     if not any(module.name == dotted for module in modules):
         raise PluginNotFound(f"the module {quoted(dotted)} is gone from {quoted_path(path)}; was it just moved?")
-    source = replace(found, entry=dotted, attribute=attribute, modules=modules, digest=read.digest)
-    pin = Pin("", found.spec, "tree", entry_of(source), read.digest, files=read.files)
-    return Taken(source, pin, announced=announced, other_ends=ends_aside(read.code))
+    source = replace(unread, entry=dotted, attribute=attribute, modules=modules, digest=read.digest)
+    pin = Pin("", unread.spec, "tree", entry_of(source), read.digest, files=read.files)
+    return Taken(source, pin, announced=announced, unix_digests=unix_digests_of(read.code))
 
 
-def _own(found: Source, place: Place, attribute: str) -> Taken:
-    """A plugin that comes with agentplug: its one module, for the rest is what workers are made of."""
+def _own(unread: Source, place: Place, attribute: str) -> Taken:
+    """Read a plugin that comes with agentplug: only its module, since workers have the rest already."""
     read = ReadTree()
     read.add_file(place.path, place.name.replace(".", "/") + ".py")
     modules = tuple(module for module in read.modules() if module.name == place.name)
-    source = replace(found, entry=place.name, attribute=attribute, modules=modules, digest=read.digest)
-    return Taken(source, Pin("", found.spec, "tree", entry_of(source), read.digest, files=read.files))
+    source = replace(unread, entry=place.name, attribute=attribute, modules=modules, digest=read.digest)
+    return Taken(source, Pin("", unread.spec, "tree", entry_of(source), read.digest, files=read.files))
 
 
-def _installed(found: Source, dotted: str, path: str, attribute: str, announced: str) -> Taken:
-    """A plugin in an installed distribution: that, and all that it depends on."""
+def _installed(unread: Source, dotted: str, path: str, attribute: str, announced: str) -> Taken:
+    """Read a plugin in an installed distribution: the distribution and its dependencies."""
     info = owner_of(os.path.realpath(path))
     if info is None:
         raise UnpinnableSource(
@@ -144,10 +143,10 @@ def _installed(found: Source, dotted: str, path: str, attribute: str, announced:
     digest = digest_of((name, text.encode()) for name, text in parts)
     module = Module(dotted, path, root.content[relative], os.path.basename(path) == "__init__.py")
     source = replace(
-        found, entry=dotted, attribute=attribute, modules=(module,), digest=digest, closure=verified.closure
+        unread, entry=dotted, attribute=attribute, modules=(module,), digest=digest, closure=verified.closure
     )
     pin = Pin(
-        *("", found.spec, "distribution", entry_of(source), digest),
+        *("", unread.spec, "distribution", entry_of(source), digest),
         distribution=f"{root.name} {root.version}",
         record=root.record,
         python=python_tag(),
@@ -164,17 +163,17 @@ def _cell(source: Source) -> Taken:
 
 
 def _notebook_cell(spec: str, home: str) -> Taken:
-    """The cell of a notebook that begins with `%%load_plugin NAME`."""
+    """Read the cell of a notebook that begins with `%%load_plugin NAME`."""
     path, _, name = spec.rpartition("#")
     absolute = os.path.abspath(os.path.expanduser(path))
-    shown = checked_name(portable(os.path.realpath(os.path.dirname(absolute)), home), os.path.basename(absolute))
+    location = checked_name(portable(os.path.realpath(os.path.dirname(absolute)), home), os.path.basename(absolute))
     texts = _plugin_cells(absolute)
     if name not in texts:
         known = ", ".join(map(quoted, texts)) or "none"
         hint = near_match(name, texts) or f"; it has {known}"
         raise PluginNotFound(f"no cell of {quoted_path(absolute)} begins with {_MAGIC} {printable(name, 80)}{hint}")
     source = cell_source(texts[name], name)
-    return Taken(source, replace(_cell(source).pin, spec=f"{shown}#{name}"))
+    return Taken(source, replace(_cell(source).pin, spec=f"{location}#{name}"))
 
 
 def _plugin_cells(path: str) -> dict[str, str]:
@@ -183,27 +182,27 @@ def _plugin_cells(path: str) -> dict[str, str]:
         sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise SpecError(f"{quoted_path(path)} is no notebook; a notebook is JSON of format 4") from None
-    found = {}
+    texts = {}
     for text in sources:
         first, _, body = text.partition("\n")
         words = first.split()
         if len(words) > 1 and words[0] == _MAGIC:
-            found[words[1]] = body if body.endswith("\n") else f"{body}\n"  # as IPython hands it to the magic
-    return found
+            texts[words[1]] = body if body.endswith("\n") else f"{body}\n"  # as IPython passes it to the magic
+    return texts
 
 
-def ends_aside(read: Mapping[str, bytes]) -> dict[str, str]:
-    """Digests of those files that have Windows line ends, as they would be with others."""
+def unix_digests_of(read: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the digests that files with Windows line ends would have with Unix ones."""
     return {name: sha256(code.replace(b"\r\n", b"\n")) for name, code in read.items() if b"\r\n" in code}
 
 
 def entry_of(source: Source) -> str:
-    """`MODULE` or `MODULE:Class`."""
+    """Return `MODULE` or `MODULE:Class`."""
     return f"{source.entry}:{source.attribute}" if source.attribute else source.entry
 
 
 def checked_name(*parts: str) -> str:
-    """The path of `parts`. Raises `SpecError` for one that isn't UTF-8, which no lock can hold."""
+    """Join `parts`. Raises `SpecError` for a path that isn't UTF-8, which no lock can hold."""
     path = os.path.join(*parts)
     try:
         path.encode()

@@ -1,8 +1,8 @@
-"""A package or module that isn't installed, with all its files (host).
+"""Read all files of a package or module that isn't installed (host).
 
-Each directory and each file is opened once, from its parent's descriptor and without following links, so that nothing
-can be put in their place on the way. Links and other things that are no files are refused; caches are no part of a
-tree. Python files are kept as they were read, all others are only digested: a worker isn't sent them.
+Each directory and file is opened once, from its parent's descriptor and without following links, so that nobody can
+replace it on the way. Links and special files are refused; caches are skipped. The bytes of Python files go to a
+worker; all other files are only hashed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CHUNK = 1 << 20
 
 
 class ReadTree:
-    """What was read: `files` maps relative paths to digests, `code` those of Python files to their bytes."""
+    """A tree of files: `files` maps relative paths to digests, `code` the paths of Python files to their bytes."""
 
     def __init__(self) -> None:
         self.files: dict[str, str] = {}
@@ -38,13 +38,13 @@ class ReadTree:
 
     @property
     def digest(self) -> str:
-        """Over the sorted relative paths and the bytes of all files, by way of each file's own digest."""
+        """The digest over the sorted relative paths and the digests of all files."""
         return digest_of((path, self.files[path].encode()) for path in sorted(self.files))
 
     def add_directory(self, directory: str, prefix: str) -> None:
-        """Read all below `directory`; relative paths begin with `prefix`. Raises `SpecError`."""
+        """Read all files below `directory`; their relative paths begin with `prefix`. Raises `SpecError`."""
         try:
-            descriptor = os.open(directory, _unfollowed() | os.O_DIRECTORY)
+            descriptor = os.open(directory, _open_flags() | os.O_DIRECTORY)
         except OSError as error:
             raise _cannot(directory, error) from None
         self._walk(descriptor, directory, prefix)
@@ -52,7 +52,7 @@ class ReadTree:
     def add_file(self, path: str, relative: str) -> None:
         """Read the file `path`. Raises `SpecError`."""
         try:
-            self._file(os.open(path, _unfollowed()), path, relative)
+            self._file(os.open(path, _open_flags()), path, relative)
         except OSError as error:
             raise _cannot(path, error) from None
 
@@ -63,7 +63,7 @@ class ReadTree:
             for name in names:
                 path, relative = os.path.join(directory, name), f"{prefix}/{name}"
                 try:
-                    inner = os.open(name, _unfollowed(), dir_fd=descriptor)
+                    inner = os.open(name, _open_flags(), dir_fd=descriptor)
                 except OSError as error:
                     raise _cannot(path, error) from None
                 if stat.S_ISDIR(os.fstat(inner).st_mode):
@@ -89,21 +89,21 @@ class ReadTree:
                     "remove one from sys.path"
                 )
             self._bound(len(self.files) + 1, MAX_FILES, f"{MAX_FILES:,} files", path)
-            total, kept = hashlib.sha256(), []
+            total, chunks = hashlib.sha256(), []
             is_code = relative.endswith(".py")
             for chunk in _chunks(descriptor):
                 total.update(chunk)
                 if is_code:
-                    kept.append(chunk)
+                    chunks.append(chunk)
                     self._code_bytes += len(chunk)
-                    self._bound(sum(map(len, kept)), MAX_FILE_BYTES, f"{format_size(MAX_FILE_BYTES)} of code", path)
+                    self._bound(sum(map(len, chunks)), MAX_FILE_BYTES, f"{format_size(MAX_FILE_BYTES)} of code", path)
                     self._bound(self._code_bytes, MAX_CODE_BYTES, f"{format_size(MAX_CODE_BYTES)} of code", path)
         finally:
             os.close(descriptor)
         self.places[relative] = path
         self.files[relative] = f"sha256:{total.hexdigest()}"
         if is_code:
-            self.code[relative] = b"".join(kept)
+            self.code[relative] = b"".join(chunks)
 
     def _bound(self, measured: int, bound: int, what: str, path: str) -> None:
         if measured > bound:
@@ -112,39 +112,34 @@ class ReadTree:
             )
 
     def modules(self) -> tuple[Module, ...]:
-        """The modules that an import would find in these files, by name; every parent of one is there."""
-        return modules_of(self.code, self.places)
+        """List the modules that an import would find in these files, by name, with all their parents.
+
+        As in an import, a package wins over a module of the same name, and a module over a plain directory.
+        """
+        modules: dict[str, Module] = {}
+        for path in sorted(self.code, key=lambda path: (not path.endswith("/__init__.py"), path)):
+            parts = path.removesuffix(".py").split("/")
+            is_package = parts[-1] == "__init__" and len(parts) > 1
+            name = ".".join(parts[:-1] if is_package else parts)
+            if all(part.isidentifier() for part in parts) and name not in modules:
+                modules[name] = Module(name, printable(self.places[path], 4096), self.code[path], is_package)
+        for name in list(modules):
+            if any(parent in modules and not modules[parent].is_package for parent in _parents(name)):
+                del modules[name]
+        for name in list(modules):
+            for parent in _parents(name):
+                modules.setdefault(parent, Module(parent, f"<namespace {parent}>", b"", is_package=True))
+        return tuple(modules[name] for name in sorted(modules))
 
 
-def modules_of(code: dict[str, bytes], places: dict[str, str]) -> tuple[Module, ...]:
-    """The modules in Python files by relative path. As in an import, a package goes before a module of its name,
-    and that before a plain directory."""
-    found: dict[str, Module] = {}
-    for relative in sorted(code, key=lambda path: (not path.endswith("/__init__.py"), path)):
-        parts = relative.removesuffix(".py").split("/")
-        is_package = parts[-1] == "__init__" and len(parts) > 1
-        name = ".".join(parts[:-1] if is_package else parts)
-        if all(part.isidentifier() for part in parts) and name not in found:
-            found[name] = Module(name, printable(places[relative], 4096), code[relative], is_package)
-    for name in list(found):
-        for parent in parents(name):
-            if parent in found and not found[parent].is_package:
-                del found[name]
-                break
-    for name in list(found):
-        for parent in parents(name):
-            found.setdefault(parent, Module(parent, f"<namespace {parent}>", b"", is_package=True))
-    return tuple(found[name] for name in sorted(found))
-
-
-def parents(name: str) -> Iterable[str]:
-    """The packages around a dotted module, outermost first."""
+def _parents(name: str) -> Iterable[str]:
+    """List the packages around a dotted module, outermost first."""
     parts = name.split(".")
     return [".".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
-def _unfollowed() -> int:
-    """Flags that open no link and wait for nobody. Other systems lack some, and only import this."""
+def _open_flags() -> int:
+    """Return flags that follow no link and never block. A function, since other systems lack some of the flags."""
     return os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 

@@ -1,7 +1,7 @@
-"""Pinning plugins and holding them to their pins (host): on top of `sources.pins`, and a worker to read manifests.
+"""Propose pins, and verify plugins against their pins (host).
 
-The manifest comes first: name, version, hooks and asked rights are read from the code by a confined worker and never
-by running it; and once the plugin runs, what its own worker reports is compared with that.
+A confined worker reads the manifest (name, version, hooks, asked rights) from the plugin's code without running it.
+Once the plugin runs, the claims of its own worker are compared with the manifest.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _READER_POLICY = Policy(memory="256M", cpu_s=5, wall_s=20)
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A plugin that is about to be pinned: what it says and asks, what it is pinned as so far, what changed."""
+    """A plugin that may be pinned: its new pin, its manifest, and its present pin, if it has one."""
 
     pin: Pin
     manifest: Manifest
@@ -52,7 +52,7 @@ class Proposal:
 
     @property
     def changes(self) -> list[str]:
-        """What differs from the pin there is, as lines of a diff."""
+        """The differences from the present pin, as lines of a diff."""
         if self.before is None:
             return []
         lines = differences(self.before, self.pin)
@@ -60,7 +60,7 @@ class Proposal:
 
     @property
     def wants_more(self) -> bool:
-        """It asks for, or is granted, other rights than those in its pin: somebody has to agree."""
+        """True if the asked or granted rights aren't those of the present pin, so that somebody has to agree."""
         old = self.before
         return old is not None and (old.hooks, old.asks, old.rights) != (
             self.pin.hooks,
@@ -70,39 +70,39 @@ class Proposal:
 
 
 async def read_manifest(taken: Taken) -> Manifest:
-    """What the plugin's code says of it, read in a confined worker. Raises `SpecError` where that can't be read."""
+    """Read the manifest in the plugin's code, in a confined worker. Raises `SpecError` if there is none."""
     source = taken.source
     code = next(module.code for module in source.modules if module.name == source.entry)
     asked = {"code": code, "attribute": source.attribute, "toml": taken.metadata, "plugin": taken.announced}
     async with SandboxedPlugin(_READER, _READER_POLICY) as reader:
         run = await reader.run(asked)
     try:
-        found = run.check()
+        reply = run.check()
     except AgentplugError as error:
         raise SpecError(f"the manifest of {quoted(source.spec)} can't be read: {error}") from None
-    return _checked(found, source)
+    return _checked(reply, source)
 
 
-def _checked(found: Any, source: Source) -> Manifest:
-    """A manifest of what the reader returned, which is a claim like any reply."""
+def _checked(reply: Any, source: Source) -> Manifest:
+    """Check the reader's reply, which is as untrusted as any, and make a manifest of it."""
     what = f"the manifest of {quoted(source.spec)}"
-    if not isinstance(found, dict) or "problem" in found:
-        told = found.get("problem") if isinstance(found, dict) else "it is no table"
-        raise SpecError(f"{what} can't be read without running it: {printable(str(told), 500)}")
+    if not isinstance(reply, dict) or "problem" in reply:
+        problem = reply.get("problem") if isinstance(reply, dict) else "it is no table"
+        raise SpecError(f"{what} can't be read without running it: {printable(str(problem), 500)}")
     for name, most in (("name", MAX_NAME), ("version", MAX_VERSION)):
-        value = found.get(name)
+        value = reply.get(name)
         if not isinstance(value, str) or not value or len(value) > most:
             raise SpecError(
                 f'{what} has no {name}; write it in the class as a literal, like {name} = "…", '
                 "or in a table [tool.agentplug]"
             )
     for name in ("hooks", "why"):
-        if not _is_texts(found.get(name, {})):
+        if not _is_texts(reply.get(name, {})):
             raise SpecError(f"{what}: {name} is no dict of texts; write one as a literal")
-    hooks, asks = found.get("hooks", {}), found.get("asks", {})
+    hooks, asks = reply.get("hooks", {}), reply.get("asks", {})
     if unknown := sorted(set(hooks) - set(HOOK_POINTS)):
         raise SpecError(f"{what} asks for the hook {quoted(unknown[0])}{near_match(unknown[0], HOOK_POINTS)}")
-    return Manifest(found["name"], found["version"], hooks, _asked(asks, what), found.get("why", {}))
+    return Manifest(reply["name"], reply["version"], hooks, _asked(asks, what), reply.get("why", {}))
 
 
 def _is_texts(value: object) -> bool:
@@ -110,34 +110,34 @@ def _is_texts(value: object) -> bool:
 
 
 def _asked(asks: object, what: str) -> dict[str, Any]:
-    """The rights asked for, each with a value that a policy takes."""
+    """Check the asked rights, and return them as a lock has them."""
     if not isinstance(asks, dict):
         raise SpecError(f"{what}: asks is no dict; write one like {{'network': [443]}}")
-    found: dict[str, Any] = {}
+    rights: dict[str, Any] = {}
     for name, value in asks.items():
         if name not in RIGHTS or name == "hooks":
             raise SpecError(f"{what} asks for {quoted(str(name))}, which is no right{near_match(str(name), RIGHTS)}")
         try:
-            found[name] = checked_right(name, value)
+            rights[name] = checked_right(name, value)
         except PolicyError as error:
             raise SpecError(f"{what} asks for {name}: {error}") from None
-        items = found[name] if isinstance(found[name], list) else []
+        items = rights[name] if isinstance(rights[name], list) else []
         if len(items) > MAX_ASKED or any(len(str(item)) > MAX_RIGHT for item in items):
             raise SpecError(
                 f"{what} asks for {name}: more than {MAX_ASKED} of them, or one of over {MAX_RIGHT:,} characters, "
                 "which no worker reports; ask for the folder around them"
             )
-    return found
+    return rights
 
 
 async def propose(
     spec: object, lock: Lock, rights: Mapping[str, Any] | None, specifier: str = "", pylock: str = ""
 ) -> Proposal:
-    """Read the plugin that `spec` names, its manifest too, for a pin in `lock`.
+    """Read the plugin that `spec` names and its manifest, for a pin in `lock`.
 
-    `rights` is what it may be granted; None leaves what its pin has. `pylock` is the path of a PEP 751 file. Raises
-    what `take` and `read_manifest` do, and `PinMismatch` for a version that the specifier doesn't allow, for a name
-    that is another plugin's, and where the PEP 751 file has other versions.
+    `rights` are the rights that it may be granted; None leaves those of its present pin. `pylock` is the path of a
+    PEP 751 file. Raises the errors of `take` and `read_manifest`, and `PinMismatch` for a version that the specifier
+    doesn't allow, for the name of another plugin, and if the PEP 751 file has other versions.
     """
     taken = take(spec, lock.home)
     manifest = await read_manifest(taken)
@@ -154,14 +154,14 @@ async def propose(
     if not allows(specifier, version):
         raise PinMismatch(f"{quoted(manifest.name)} is version {printable(version, 100)}, which isn't {specifier}")
     granted = rights if rights is not None else before.rights if before is not None else {}
-    spec_kept = before.spec if before is not None and before.kind == "cell" else taken.pin.spec
+    new_spec = before.spec if before is not None and before.kind == "cell" else taken.pin.spec
     origin = _origin(taken.pin, before, pylock)
-    pin = replace(taken.pin, specifier=specifier, spec=spec_kept, rights=dict(granted), origin=origin)
-    return Proposal(_saying(pin, manifest), manifest, before)
+    pin = replace(taken.pin, specifier=specifier, spec=new_spec, rights=dict(granted), origin=origin)
+    return Proposal(_with_manifest(pin, manifest), manifest, before)
 
 
 def _origin(pin: Pin, before: Pin | None, pylock: str) -> dict[str, str]:
-    """What a PEP 751 file says of the closure; without one, what was taken over before, as far as it is unchanged."""
+    """Read the closure's origin from a PEP 751 file, or keep the present pin's for unchanged dependencies."""
     if pylock and not pin.distribution:
         raise SpecError(f"--pylock goes with plugins of installed distributions, and this is a {pin.kind}")
     if pylock:
@@ -170,16 +170,16 @@ def _origin(pin: Pin, before: Pin | None, pylock: str) -> dict[str, str]:
         return origins(pylock, needed, {canonical(name): version})
     if before is None:
         return {}
-    kept = {key for key, text in pin.closure.items() if before.closure.get(key) == text}
-    return {entry: text for entry, text in before.origin.items() if entry.partition(" ")[0] in kept}
+    unchanged = {key for key, text in pin.closure.items() if before.closure.get(key) == text}
+    return {entry: text for entry, text in before.origin.items() if entry.partition(" ")[0] in unchanged}
 
 
 async def verified(path: object, spec: object, policy: Policy, *, required: bool = True) -> Source | None:
-    """The source that `spec` names, if it is what the lock pins and `policy` grants no more than that.
+    """Return the source that `spec` names, if it matches its pin and `policy` grants no more than the pin's rights.
 
-    What was compared is what is returned, and no path is read twice. None for what isn't pinned and isn't `required`
-    to be. Raises `PinMismatch` with a diff, `LockError` (one too) for a lock that can't be read, and what `take`
-    raises.
+    The returned bytes are those that were compared: no path is read twice. Returns None for a plugin that isn't
+    pinned, unless a pin is `required`. Raises `PinMismatch` with a diff, `LockError` (a `PinMismatch` too) for a lock
+    that can't be read, and the errors of `take`.
     """
     lock = read_lock(path)
     try:
@@ -197,10 +197,10 @@ async def verified(path: object, spec: object, policy: Policy, *, required: bool
             f"{quoted(taken.pin.spec)} isn't pinned in {quoted_path(lock.path)}, which pins {known}. "
             f"Look at it, then: agentplug lock {shell_word(taken.pin.spec)}"
         )
-    found = _as_pinned(taken.pin, pin)
-    if differences(pin, found):
-        lines = await _whole_difference(pin, taken)
-        if found.kind != pin.kind:  # another one of that name, or it is looked for in other places
+    current = _as_pinned(taken.pin, pin)
+    if differences(pin, current):
+        lines = await _all_differences(pin, taken)
+        if current.kind != pin.kind:  # another module of that name, perhaps since sys.path changed
             place = next(module.path for module in taken.source.modules if module.name == taken.source.entry)
             lines.append(f"  what is here lies in {quoted_path(place)}")
         raise PinMismatch(
@@ -229,11 +229,11 @@ async def verified(path: object, spec: object, policy: Policy, *, required: bool
     return replace(taken.source, pinned=PinnedClaims(pin.name, pin.version, pin.hooks, pin.asks))
 
 
-def _as_pinned(found: Pin, pin: Pin) -> Pin:
-    """What was found, with the manifest of the pin: the same bytes say the same. Cells don't know their notebook."""
-    spec = pin.spec if pin.kind == "cell" else found.spec
+def _as_pinned(current: Pin, pin: Pin) -> Pin:
+    """Return `current` with the manifest of `pin`; a cell, which doesn't know its notebook, with its spec too."""
+    spec = pin.spec if pin.kind == "cell" else current.spec
     return replace(
-        found,
+        current,
         name=pin.name,
         version=pin.version,
         specifier=pin.specifier,
@@ -245,11 +245,11 @@ def _as_pinned(found: Pin, pin: Pin) -> Pin:
     )
 
 
-async def _whole_difference(pin: Pin, taken: Taken) -> list[str]:
-    """Also in what the plugin says and asks, as far as that can be read; none where nothing differs."""
-    found = _as_pinned(taken.pin, pin)
-    lines = differences(pin, found)
-    for name, digest in taken.other_ends.items():
+async def _all_differences(pin: Pin, taken: Taken) -> list[str]:
+    """List all differences, also in the manifest if that can be read."""
+    current = _as_pinned(taken.pin, pin)
+    lines = differences(pin, current)
+    for name, digest in taken.unix_digests.items():
         if pin.files.get(name) == digest:
             return [
                 *lines,
@@ -259,30 +259,30 @@ async def _whole_difference(pin: Pin, taken: Taken) -> list[str]:
         manifest = await read_manifest(taken)
     except AgentplugError as error:
         return lines or [f"+ {error}"]
-    return differences(pin, _saying(found, manifest)) or lines
+    return differences(pin, _with_manifest(current, manifest)) or lines
 
 
-def _saying(pin: Pin, manifest: Manifest) -> Pin:
-    """`pin` with what the plugin says of itself."""
+def _with_manifest(pin: Pin, manifest: Manifest) -> Pin:
+    """Return `pin` with the plugin's manifest."""
     name, version, hooks, asks = manifest.name, manifest.version, dict(manifest.hooks), dict(manifest.asks)
     return replace(pin, name=name, version=version, hooks=hooks, asks=asks)
 
 
 async def check(lock: Lock) -> dict[str, list[str]]:
-    """By plugin, in which way what is here differs from its pin; only of those that do."""
-    found: dict[str, list[str]] = {}
+    """Compare all plugins in `lock` with their pins; return the differences by plugin, without unchanged plugins."""
+    changed: dict[str, list[str]] = {}
     for key, pin in lock.pins.items():
         try:
-            lines = await _whole_difference(pin, take(spec_of(pin, lock.home), lock.home))
+            lines = await _all_differences(pin, take(spec_of(pin, lock.home), lock.home))
         except AgentplugError as error:
             lines = [f"- {pin.spec}", f"+ {error}"]
         if lines:
-            found[key] = lines
-    return found
+            changed[key] = lines
+    return changed
 
 
-def shown_path(lock: Lock) -> str:
-    """The lock's path as seen from the current directory, if it lies below that."""
+def short_path(lock: Lock) -> str:
+    """Return the lock's path, relative to the current directory if it lies below that."""
     try:
         near = os.path.relpath(lock.path)
     except (OSError, ValueError):

@@ -1,9 +1,8 @@
-"""Writing `agentplug.lock` (host): in one order, comments kept, whole or not at all.
+"""Writing `agentplug.lock` (host): in a fixed order, with its comments, atomically.
 
-Every entry has a line of its own and plugins stand in the order of their names, so that two branches which pin
-different plugins merge. Writers take turns by a lock on the folder, flock(2), and each replaces the file in one
-step, rename(2): whoever reads sees the old lock or the new one, and what an interrupted writer leaves is a temporary
-file that the next one removes.
+Each entry has its own line and plugins are sorted by name, so that branches which pin different plugins merge.
+Writers lock the folder, flock(2), and replace the file by rename(2): readers see the old lock or the new one. An
+interrupted writer leaves a temporary file, which the next one removes.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ _INNER = re.compile(r"""(?:"(?:\\.|[^"\\\n])*"|'[^'\n]*'|[^"'#])+|(#[^\n]*)""")
 Path = tuple[str, ...]
 
 
-class _Notes:
-    """The comments of a lock, each held by the entry or table that comes after it, or that it stands behind."""
+class _Comments:
+    """The comments of a lock: those above an entry or table, and those beside one."""
 
     def __init__(self, text: str) -> None:
         self.above: dict[Path, list[str]] = {}
@@ -53,8 +52,8 @@ class _Notes:
             if isinstance(item, Table) and item.is_super_table():
                 self._walk(here, item.value.body)
                 continue
-            if isinstance(item, Array):  # written over several lines, by hand; it goes into one
-                self._waiting += [found.strip() for found in _INNER.findall(item.as_string()) if found]
+            if isinstance(item, Array):  # edited by hand over several lines: the comments in it move above it
+                self._waiting += [comment.strip() for comment in _INNER.findall(item.as_string()) if comment]
             if self._waiting:
                 self.above[here], self._waiting = self._waiting, []
             if isinstance(item, Item) and item.trivia.comment:
@@ -64,15 +63,15 @@ class _Notes:
 
 
 def rendered(pins: Mapping[str, Pin], before: str = "") -> str:
-    """The lock of `pins`, with the comments of the lock `before`; those on an entry that is gone go to the end."""
-    notes = _Notes(before)
+    """Render the lock of `pins`, with the comments of the lock `before`; those of removed entries go to the end."""
+    comments = _Comments(before)
     lines: list[str] = [] if before.strip() else list(_HEADER)
     used: set[Path] = set()
 
     def put(path: Path, line: str) -> None:
         used.add(path)
-        lines.extend(notes.above.get(path, ()))
-        beside = notes.beside.get(path)
+        lines.extend(comments.above.get(path, ()))
+        beside = comments.beside.get(path)
         lines.append(f"{line} {beside}" if beside else line)
 
     put(("version",), f"version = {SCHEMA}")
@@ -89,9 +88,9 @@ def rendered(pins: Mapping[str, Pin], before: str = "") -> str:
                 put((*path, name), f"[plugins.{_key(key)}.{name}]")
                 for entry in sorted(table):
                     put((*path, name, entry), f"{_key(entry)} = {_text(table[entry])}")
-    gone = [text for path, texts in notes.above.items() if path not in used for text in texts]
-    gone += [text for path, text in notes.beside.items() if path not in used]
-    lines += [*gone, *notes.end]
+    gone = [text for path, texts in comments.above.items() if path not in used for text in texts]
+    gone += [text for path, text in comments.beside.items() if path not in used]
+    lines += [*gone, *comments.end]
     return "\n".join(lines) + "\n"
 
 
@@ -108,13 +107,12 @@ def _text(value: Any) -> str:
 
 
 def update_lock(path: object, change: Callable[[dict[str, Pin]], None]) -> Lock:
-    """Read the lock, let `change` alter its pins, and write it: nobody else writes meanwhile.
+    """Read the lock, let `change` alter its pins, and write it, while no other writer can.
 
-    Nothing is written if `change` raises or alters nothing. Raises `LockError`, also where the folder can't be
-    written to.
+    Nothing is written if `change` raises or alters nothing. Raises `LockError`, also if the folder isn't writable.
     """
     place = read_lock(path, missing_ok=True).path
-    with _turn(os.path.dirname(place)):
+    with _locked(os.path.dirname(place)):
         before = read_lock(place, missing_ok=True)
         pins = dict(before.pins)
         change(pins)
@@ -128,8 +126,8 @@ def update_lock(path: object, change: Callable[[dict[str, Pin]], None]) -> Lock:
 
 
 @contextlib.contextmanager
-def _turn(folder: str) -> Iterator[None]:
-    import fcntl  # other systems lack it
+def _locked(folder: str) -> Iterator[None]:
+    import fcntl  # missing on other systems
 
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
