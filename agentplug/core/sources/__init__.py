@@ -1,6 +1,6 @@
-"""From a spec to the bytes that will run (host).
+"""Resolve a spec to the bytes that will run (host).
 
-Nothing in here imports, compiles or evaluates what it reads: a plugin's source is bytes, each file is read once, and
-those bytes are digested, pinned and sent to a worker. Begin at `resolve.resolve`; `cell.cell_source` and
-`objects.object_source` serve notebook cells and live objects.
+Nothing here imports, compiles or evaluates a plugin's source. Each file is read once; its bytes are digested, pinned
+and sent to a worker. `resolve.resolve` reads specs, `cell.cell_source` notebook cells, `objects.object_source` live
+objects.
 """

@@ -17,10 +17,10 @@ _BLANK = re.compile(r"[ \t\f]*(#.*)?")
 
 
 def cell_source(text: str, name: str) -> Source:
-    """The source of the plugin that the cell `text` defines, under `name`.
+    """Return the source of the plugin that the cell `text` defines, under `name`.
 
-    Its module is `cell_` and the name made an identifier; tracebacks show `<cell NAME>`. The digest is over the
-    text's UTF-8 bytes alone. Raises `SpecError` for no text, too much of it, or text that is no Unicode.
+    Its module is `cell_` and the name as an identifier; tracebacks show `<cell NAME>`. The digest is over the text's
+    UTF-8 bytes alone. Raises `SpecError` for no text, too much text, or text that isn't Unicode.
     """
     if not isinstance(text, str) or not isinstance(name, str):
         wrong = text if not isinstance(text, str) else name
@@ -42,13 +42,13 @@ def cell_source(text: str, name: str) -> Source:
             "plugin's source may hold; keep data in a file and grant it with Policy(read=…)"
         )
     _check_cookie(text, name)
-    shown = f"<cell {printable(name, 120)}>"
-    module = Module(f"cell_{identifier_of(name)}", shown, code)
-    return Source(shown, "cell", text_digest(code), module.name, "", (module,))
+    label = f"<cell {printable(name, 120)}>"
+    module = Module(f"cell_{identifier_of(name)}", label, code)
+    return Source(label, "cell", text_digest(code), module.name, "", (module,))
 
 
 def _check_cookie(text: str, name: str) -> None:
-    """Refuse another encoding than the one the text is about to be sent in; Python reads such a line from bytes."""
+    """Refuse a line that declares another encoding than UTF-8: Python obeys such a line in bytes."""
     first, second, *_ = [*re.split(r"\r\n|\r|\n", text[:10_000], maxsplit=2), "", ""]
     match = _COOKIE.match(first) or (_COOKIE.match(second) if _BLANK.fullmatch(first) else None)
     if match and match[1].lower().replace("_", "-") not in ("utf-8", "utf8"):

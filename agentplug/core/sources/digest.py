@@ -1,4 +1,4 @@
-"""The digest of a source: which bytes it is made of, and nothing about where they lay (host)."""
+"""Digests of sources (host): over their bytes and names, never over their paths."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _DOMAIN = b"agentplug source 1\n"
 
 
 def digest_of(parts: Iterable[tuple[str, bytes]]) -> str:
-    """`sha256:` and the hex digest over named parts, in the order given.
+    """Return `sha256:` and the hex digest over named parts, in their order.
 
-    Every name and every content goes in behind its length (8 bytes, big-endian), so that no two different lists of
-    parts are the same stream of bytes.
+    The length of each name and content (8 bytes, big-endian) goes before it, so no two different lists of parts are
+    the same stream of bytes.
     """
     total = hashlib.sha256(_DOMAIN)
     for name, content in parts:
@@ -25,10 +25,10 @@ def digest_of(parts: Iterable[tuple[str, bytes]]) -> str:
 
 
 def text_digest(code: bytes) -> str:
-    """The digest of a lone file or cell: its bytes alone, so the same text has the same digest under any name."""
+    """Return the digest of a lone file or cell: over its bytes alone, whatever its name."""
     return digest_of([("", code)])
 
 
 def tree_digest(modules: Iterable[Module]) -> str:
-    """The digest of modules with dotted names: name, package or not, and bytes of each. Paths don't count."""
+    """Return the digest of modules with dotted names: over name, package or not, and bytes of each."""
     return digest_of((f"{'package' if m.is_package else 'module'} {m.name}", m.code) for m in modules)

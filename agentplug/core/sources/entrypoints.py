@@ -1,4 +1,4 @@
-"""Plugins that installed packages announce under `agentplug.plugins` (host): read as text, never loaded."""
+"""Entry points of installed packages in the group `agentplug.plugins` (host): read as text, never loaded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _announced() -> Iterator[tuple[metadata.Distribution, metadata.EntryPoint]]:
 
 
 def _may_announce(distribution: metadata.Distribution) -> bool:
-    """Whether its entry points name the group: a look at the bytes spares parsing those of every other package."""
+    """True if the entry points may name the group: a search in the bytes saves parsing those of other packages."""
     path = getattr(distribution, "_path", None)
     if not isinstance(path, Path) or path.suffix != ".dist-info":
         return True
@@ -49,13 +49,13 @@ def _package(distribution: metadata.Distribution) -> str:
 
 
 def announced() -> list[tuple[str, str, str]]:
-    """Name, value and package (with its version) of each entry point in the group, by name. Nothing is imported."""
-    found: dict[tuple[str, str], tuple[str, str, str]] = {}
+    """Return name, value and package (with its version) of each entry point in the group, sorted by name."""
+    points: dict[tuple[str, str], tuple[str, str, str]] = {}
     for distribution, point in _announced():
         package = _package(distribution)
         # A copy further down sys.path is shadowed by the first one, as in an import.
-        found.setdefault((point.name, package), (point.name, point.value, f"{package} {_version(distribution)}"))
-    return sorted(found.values())
+        points.setdefault((point.name, package), (point.name, point.value, f"{package} {_version(distribution)}"))
+    return sorted(points.values())
 
 
 def _version(distribution: metadata.Distribution) -> str:
@@ -65,29 +65,24 @@ def _version(distribution: metadata.Distribution) -> str:
         return "of an unknown version"
 
 
-def entry_point_names() -> set[str]:
-    """The names of all entry points in the group `agentplug.plugins`."""
-    return {point.name for _, point in _announced()}
-
-
 def find_entry_point(name: str) -> tuple[str, str] | None:
-    """Dotted module and class ('' when it names none) of the entry point `name`; None when there is no such one.
+    """Return dotted module and class ('' for none) of the entry point `name`; None if there is no such entry point.
 
-    Raises `PluginNotFound` when two packages announce different plugins by that name, and `SpecError` for a value
-    that can't be a module and a class.
+    Raises `PluginNotFound` if two packages announce different plugins by that name, and `SpecError` for a value that
+    can't be a module and a class.
     """
-    found: dict[str, tuple[str, str]] = {}
+    points: dict[str, tuple[str, str]] = {}
     for distribution, point in _announced():
         if point.name == name:
             # A copy further down sys.path is shadowed by the first one, as in an import.
             package = _package(distribution)
-            found.setdefault(package, (point.value, package))
-    if len({value for value, _ in found.values()}) > 1:
-        listed = ", ".join(f"{quoted(value)} of {quoted(package)}" for value, package in sorted(found.values()))
+            points.setdefault(package, (point.value, package))
+    if len({value for value, _ in points.values()}) > 1:
+        listed = ", ".join(f"{quoted(value)} of {quoted(package)}" for value, package in sorted(points.values()))
         raise PluginNotFound(
             f"the entry point {quoted(name)} is announced more than once: {listed}; write one of them"
         )
-    for value, package in found.values():
+    for value, package in points.values():
         match = _VALUE.fullmatch(value)
         if match is None or not all(part.isidentifier() for part in [*match[1].split("."), match[2] or "_"]):
             raise SpecError(

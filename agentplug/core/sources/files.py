@@ -1,9 +1,8 @@
-"""Reading a plugin's file, once (host).
+"""Read a plugin's file, once (host).
 
-Only bytes are read here. The host doesn't parse them either: CPython's parser can be held up for minutes by a few
-megabytes of replacement fields in one f-string, interrupts and other threads shut out, and can be driven to hundreds
-of MiB. A worker has limits for that, so it is the worker that reports a syntax error; the same goes for the encoding
-that a file declares.
+The host reads bytes and doesn't parse them: a few megabytes of replacement fields in one f-string keep CPython's
+parser busy for minutes, without interrupts or other threads, and can take hundreds of MiB. A worker has limits, so
+the worker reports a syntax error, or a wrong encoding.
 """
 
 from __future__ import annotations
@@ -33,18 +32,17 @@ _KINDS = {
 
 
 class OutsideTree(SpecError):
-    """A file that a link leads to, outside of the directory it was to be read from."""
+    """A file outside of the directory that it must lie in: a link led there."""
 
 
 def read_once(path: str, *, within: str = "") -> bytes:
-    """The bytes of the regular file `path`, opened once and never waited for; at most 8 MiB.
+    """Return the bytes of the regular file `path`, at most 8 MiB; open it once and never wait for it.
 
-    With `within`, a directory whose links are resolved, the opened file must lie in it: the kernel is asked for the
-    place of what was opened, so no link can be swapped in between. Raises `PluginNotFound`, `OutsideTree` or
-    `SpecError`.
+    With `within`, a directory whose links are resolved, the file must lie in it. The kernel names the place of the
+    opened file, so no link can be swapped in between. Raises `PluginNotFound`, `OutsideTree` or `SpecError`.
     """
     try:
-        _check_regular(os.stat(path), path)  # before opening: to open a device can set it off
+        _check_regular(os.stat(path), path)  # before opening, which can start a device
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             _check_regular(os.fstat(descriptor), path)
@@ -78,10 +76,10 @@ def _read_bounded(descriptor: int, path: str) -> bytes:
 
 
 def file_source(path: str, attribute: str, spec: str) -> Source:
-    """The source of the plugin in the file `path`, an absolute one: that file alone.
+    """Return the source of the plugin in the file at the absolute `path`: that file alone.
 
-    Its module is called `plugin_` and the stem, so that `json.py` becomes `plugin_json` and can't take the place of
-    the standard library's or an installed `json` in the worker, nor import itself.
+    Its module is `plugin_` and the stem: `json.py` becomes `plugin_json`, so it can't replace the standard library's
+    or an installed `json` in the worker, nor import itself.
     """
     if not path.endswith(".py"):
         _refuse_other_file(path)

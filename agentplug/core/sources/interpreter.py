@@ -1,7 +1,7 @@
-"""Where this interpreter's library and its installed packages lie (host).
+"""The folders of this interpreter's library and its installed packages (host).
 
-What lies there a worker imports by itself. Everything else on `sys.path`, such as a project's directory, is out of
-its reach and has to be sent to it. The answer is that of the first time it was asked for, as a zygote's path is.
+A worker imports from there by itself. Everything else on `sys.path`, such as a project's directory, is out of its
+reach and must be sent. The folders are read once, as a zygote's path is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PACKAGES = ("site-packages", "dist-packages")
 
 @functools.cache
 def installed_folders() -> tuple[str, ...]:
-    """The folders of the standard library, of installed packages and of agentplug itself, as the path has them."""
+    """Return the folders of the standard library, installed packages and agentplug itself, links unresolved."""
     paths = sysconfig.get_paths()
     folders = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders += site.getsitepackages()
@@ -32,10 +32,10 @@ def installed_folders() -> tuple[str, ...]:
 
 @functools.cache
 def installed_roots() -> tuple[str, ...]:
-    """The same, links resolved."""
+    """Return the installed folders with links resolved."""
     return tuple(dict.fromkeys(os.path.realpath(folder) for folder in installed_folders()))
 
 
 def is_under(path: str, roots: tuple[str, ...]) -> bool:
-    """Whether `path`, links resolved already, is one of `roots` or lies below one."""
+    """True if `path`, with links resolved, is one of `roots` or lies below one."""
     return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)

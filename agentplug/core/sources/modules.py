@@ -1,8 +1,8 @@
-"""Finding a dotted module without importing anything (host).
+"""Find a dotted module without importing anything (host).
 
 `importlib.util.find_spec("pkg.mod")` imports `pkg`, which would run the plugin's code in the host. So each component
-is looked up on its own, in the directories that the one before it names. Only `sys.path` is searched: finders that
-installed packages put on `sys.meta_path`, as some editable installs do, would be code to run.
+is looked up alone, in the directories of the one before it. The search covers `sys.path` only: finders on
+`sys.meta_path`, as of some editable installs, would be code to run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LOADERS: dict[type, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Location:
     """The files of a module and its ancestors, outermost first, and the directories of its top-level package."""
 
     chain: list[Place]
@@ -45,20 +45,19 @@ class Found:
 
 
 def module_source(dotted: str, attribute: str, spec: str) -> Source:
-    """The source of the module `dotted`, found on `sys.path`.
+    """Return the source of the module `dotted` on `sys.path`.
 
-    An installed module comes alone, for a worker can import its ancestors and siblings by itself. Any other comes
-    with its whole top-level package. Raises `PluginNotFound` or `SpecError`.
+    An installed module comes alone: a worker can import its ancestors and siblings by itself. Any other comes with
+    its whole top-level package. Raises `PluginNotFound` or `SpecError`.
     """
-    found = find_module(dotted)
-    modules = _modules(found, dotted.partition(".")[0])
+    modules = _modules(find_module(dotted), dotted.partition(".")[0])
     return Source(spec, "module", tree_digest(modules), dotted, attribute, tuple(modules))
 
 
-def _modules(found: Found, top: str) -> list[Module]:
+def _modules(location: Location, top: str) -> list[Module]:
     roots = installed_roots()
-    wanted = found.chain[-1]
-    portions = [path for path in found.top_directories if not is_under(os.path.realpath(path), roots)]
+    wanted = location.chain[-1]
+    portions = [path for path in location.top_directories if not is_under(os.path.realpath(path), roots)]
     if is_under(os.path.realpath(wanted.path), roots):
         return [read_module(wanted)]
     if top in sys.stdlib_module_names:
@@ -68,11 +67,11 @@ def _modules(found: Found, top: str) -> list[Module]:
         )
     if not portions:  # a plain top-level module, or a link from an installed package to elsewhere
         return [read_module(wanted)]
-    return package_modules(top, portions, found.chain, elsewhere=len(portions) < len(found.top_directories))
+    return package_modules(top, portions, location.chain, elsewhere=len(portions) < len(location.top_directories))
 
 
-def find_module(dotted: str) -> Found:
-    """Where the module `dotted` lies on `sys.path`. Raises `PluginNotFound` or `SpecError`."""
+def find_module(dotted: str) -> Location:
+    """Find the module `dotted` on `sys.path`. Raises `PluginNotFound` or `SpecError`."""
     PathFinder.invalidate_caches()  # a file written a moment ago is in no cache of its directory
     directories = _search_path()
     chain: list[Place] = []
@@ -81,10 +80,10 @@ def find_module(dotted: str) -> Found:
     for depth, part in enumerate(parts, 1):
         name = ".".join(parts[:depth])
         _refuse_interpreter_part(name)
-        # By its last component alone: under its full name, a namespace package's parent is looked for in sys.modules.
+        # By its last component alone: with the full name, PathFinder looks for a namespace's parent in sys.modules.
         place = PathFinder.find_spec(part, directories)
         if place is None:
-            raise PluginNotFound(_not_found(parts, depth, directories))
+            raise PluginNotFound(_missing_message(parts, depth, directories))
         inside = _directories_of(place, part, directories)
         if place.loader is not None:
             path = os.path.abspath(_source_path(place, name))
@@ -92,15 +91,15 @@ def find_module(dotted: str) -> Found:
         if depth == 1:
             top_directories = inside
         if depth < len(parts) and not inside:
-            raise PluginNotFound(_no_package(parts, depth))
+            raise PluginNotFound(_no_package_message(parts, depth))
         directories = inside
     if not chain or chain[-1].name != dotted:
-        raise PluginNotFound(_no_code(dotted, directories))
-    return Found(chain, top_directories)
+        raise PluginNotFound(_no_code_message(dotted, directories))
+    return Location(chain, top_directories)
 
 
 def _search_path() -> list[str]:
-    """`sys.path`, the current directory by its name, and without it when it is gone."""
+    """Return `sys.path` with the current directory by name, or without it if it no longer exists."""
     try:
         here = os.getcwd()
     except OSError:
@@ -109,8 +108,8 @@ def _search_path() -> list[str]:
 
 
 def _directories_of(place: ModuleSpec, part: str, directories: list[str]) -> list[str]:
-    """Where the modules of a package lie; none for a plain module."""
-    if place.loader is None:  # a namespace package; its own list of portions may look at sys.modules
+    """Return the directories of a package's modules; none for a plain module."""
+    if place.loader is None:  # a namespace package, whose own list of portions may use sys.modules
         portions = [os.path.join(directory, part) for directory in directories]
         return [os.path.abspath(portion) for portion in portions if os.path.isdir(portion)]
     return [os.path.abspath(path) for path in place.submodule_search_locations or ()]
@@ -139,19 +138,19 @@ def _source_path(place: ModuleSpec, name: str) -> str:
     )
 
 
-def _no_package(parts: list[str], depth: int) -> str:
+def _no_package_message(parts: list[str], depth: int) -> str:
     name, rest = ".".join(parts[:depth]), ".".join(parts[depth:])
     hint = f"; did you mean {quoted(f'{name}:{rest}')}?" if depth == len(parts) - 1 else ""
     return f"{quoted(name)} is a module and no package, so there is no {quoted(rest)} in it{hint}"
 
 
-def _no_code(dotted: str, directories: list[str]) -> str:
+def _no_code_message(dotted: str, directories: list[str]) -> str:
     names = ", ".join(quoted(f"{dotted}.{name}") for name in sorted(modules_in(directories))[:8])
     remedy = f"name a module in it: {names}" if names else "name a module instead"
     return f"{quoted(dotted)} is a namespace package, a directory without an __init__.py, and has no code; {remedy}"
 
 
-def _not_found(parts: list[str], depth: int, directories: list[str]) -> str:
+def _missing_message(parts: list[str], depth: int, directories: list[str]) -> str:
     part, name = parts[depth - 1], ".".join(parts[:depth])
     where = f"in the package {quoted('.'.join(parts[: depth - 1]))}" if depth > 1 else "on sys.path"
     hint = near_match(part, modules_in(directories), "".join(f"{parent}." for parent in parts[: depth - 1]))
@@ -167,7 +166,7 @@ def _not_found(parts: list[str], depth: int, directories: list[str]) -> str:
 
 
 def _is_hooked(part: str, directories: list[str]) -> bool:
-    """Whether an editable install's own finder knows the module `part`, as setuptools makes them."""
+    """True if the finder of an editable install, as setuptools makes them, knows the module `part`."""
     for directory in directories:
         for finder in glob.glob(os.path.join(glob.escape(directory), "__editable___*_finder.py")):
             try:

@@ -1,8 +1,7 @@
 """A class or an instance, mostly from a notebook, as the source of a plugin (host).
 
-It is pickled by value, its class included, so that the worker needs nothing of the user's directories. The way back
-never carries a pickle. The bytes differ from session to session, as cloudpickle marks classes with random numbers, so
-the digest of an object identifies it within one session only.
+The object is pickled by value, its class included, so the worker needs nothing of the user's directories. A reply is
+never a pickle. cloudpickle marks classes with random numbers, so an object's digest is the same in one session only.
 """
 
 from __future__ import annotations
@@ -48,18 +47,18 @@ _registry = threading.RLock()  # cloudpickle's list of modules to pickle by valu
 
 
 def object_source(obj: object) -> Source:
-    """The source of a plugin class or instance.
+    """Return the source of a plugin class or instance.
 
-    Raises `SpecError` for what is neither or can't be pickled into 64 MiB, and `ContractError` for a class or an
-    instance that lacks members of `AgentPlugin`. Of a class the methods alone are checked here: `__init__` may set
-    its name and version.
+    Raises `SpecError` for other objects and those that can't be pickled into 64 MiB, and `ContractError` for a class
+    or an instance without the members of `AgentPlugin`. Of a class this checks the methods alone: `__init__` may set
+    name and version.
     """
     _refuse_other_things(obj)
-    shown = f"<class {_type_name(obj)}>" if isinstance(obj, type) else f"<{_type_name(type(obj))} object>"
+    label = f"<class {_type_name(obj)}>" if isinstance(obj, type) else f"<{_type_name(type(obj))} object>"
     if lacking := _lacking(obj):
-        raise ContractError(f"{shown} isn't an agent plugin: {'; '.join(lacking)}. {_CONTRACT.capitalize()}")
-    pickled = _pickled(obj, shown)
-    return Source(shown, "object", digest_of([("pickled", pickled)]), pickled=pickled)
+        raise ContractError(f"{label} isn't an agent plugin: {'; '.join(lacking)}. {_CONTRACT.capitalize()}")
+    pickled = _pickled(obj, label)
+    return Source(label, "object", digest_of([("pickled", pickled)]), pickled=pickled)
 
 
 def _type_name(cls: type) -> str:
@@ -78,7 +77,7 @@ def _refuse_other_things(obj: object) -> None:
 
 
 def _lacking(obj: object) -> list[str]:
-    """What the class or instance has too little or the wrong of, one phrase each."""
+    """Return a phrase for each missing or wrong member of the class or instance."""
     lacking = []
     for method in ("initialize", "process"):
         member = _value(obj, method)
@@ -105,7 +104,7 @@ def _lacking(obj: object) -> list[str]:
 def _value(obj: object, name: str) -> object:
     try:
         return getattr(obj, name, None)
-    except Exception:  # a property of the user's own that fails: the same as none
+    except Exception:  # a failing property of the user's own counts as a missing member
         return None
 
 
@@ -114,7 +113,7 @@ class _TooLarge(Exception):
 
 
 class _BoundedFile:
-    """Where a pickle is written to, up to the limit: what is too large is not built up first."""
+    """A file for a pickle that raises at the limit, so that a larger pickle is never built."""
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
@@ -130,7 +129,7 @@ class _BoundedFile:
 
 
 class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
-    """cloudpickle, but an open text file is refused: cloudpickle would quietly send what the file holds."""
+    """cloudpickle's pickler, but it refuses an open text file: cloudpickle would silently send the content."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, io.TextIOWrapper) and obj not in (sys.stdout, sys.stderr):
@@ -138,24 +137,21 @@ class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
         return super().reducer_override(obj)
 
 
-def _pickled(obj: object, shown: str) -> bytes:
-    file = _BoundedFile()
+def _pickled(obj: object, label: str) -> bytes:
     try:
-        with _registry, _local_modules_by_value():
-            _Pickler(file).dump(obj)
+        return pickled_by_value(obj)
     except _TooLarge:
         raise SpecError(
-            f"{shown} is over {format_size(MAX_PICKLED_BYTES)} when it is pickled for its worker; "
+            f"{label} is over {format_size(MAX_PICKLED_BYTES)} when it is pickled for its worker; "
             "keep large data in a file granted with Policy(read=…), or send it as an input"
         ) from None
     except Exception as error:
-        raise SpecError(_unpicklable(obj, shown, error)) from error
-    return b"".join(file.chunks)
+        raise SpecError(_unpicklable_message(obj, label, error)) from error
 
 
 @contextlib.contextmanager
 def _local_modules_by_value() -> Iterator[None]:
-    """Let cloudpickle send the code of modules that a worker couldn't import; its registry is left as it was."""
+    """Have cloudpickle send the code of modules that a worker can't import; restore its registry afterwards."""
     before = set(cloudpickle.list_registry_pickle_by_value())
     added = []
     try:
@@ -172,11 +168,11 @@ def _local_modules_by_value() -> Iterator[None]:
 
 
 def _local_modules(roots: tuple[str, ...]) -> list[types.ModuleType]:
-    """Modules of this process that come from a .py file which isn't installed."""
+    """Return the modules of this process that come from a .py file which isn't installed."""
     local = []
     places: dict[str, bool] = {}
     for key, module in list(sys.modules.items()):
-        # By its real type: a library that cffi loaded only says that it is a module.
+        # By its real type: a library that cffi loaded claims to be a module.
         if not issubclass(type(module), types.ModuleType) or key in ("__main__", "__mp_main__"):
             continue
         members = types.ModuleType.__getattribute__(module, "__dict__")  # wakes no lazily loaded module
@@ -191,14 +187,14 @@ def _local_modules(roots: tuple[str, ...]) -> list[types.ModuleType]:
     return local
 
 
-def _unpicklable(obj: object, shown: str, error: Exception) -> str:
-    found = _CANNOT.search(str(error))
-    if found is None:
+def _unpicklable_message(obj: object, label: str, error: Exception) -> str:
+    match = _CANNOT.search(str(error))
+    if match is None:
         kind = "" if isinstance(error, pickle.PicklingError) else f"{_type_name(type(error))}: "
-        what = f"{shown} can't be pickled for its worker ({kind}{printable(str(error), 300)})"
+        what = f"{label} can't be pickled for its worker ({kind}{printable(str(error), 300)})"
     else:
-        held = printable(found[1], 120)
-        what = f"{shown} holds a '{held}'{_attribute_of(obj, found[1])}, which can't leave this process"
+        kind = printable(match[1], 120)
+        what = f"{label} holds a '{kind}'{_attribute_of(obj, match[1])}, which can't leave this process"
     if isinstance(obj, type):
         return f"{what}; make it in initialize(), or put the class into a file of its own and name that"
     return f"{what}; pass the class instead, or make it in initialize()"
@@ -214,7 +210,7 @@ def _attribute_of(obj: object, kind: str) -> str:
 
 
 def pickled_by_value(value: object) -> bytes:
-    """An input that a worker gets as a pickle, the code of local classes included. Raises what pickling raises."""
+    """Return a pickle for a worker, the code of local classes included. Raises any error of pickling."""
     file = _BoundedFile()
     with _registry, _local_modules_by_value():
         _Pickler(file).dump(value)

@@ -1,8 +1,8 @@
-"""From whatever a user names a plugin by to its `Source` (host).
+"""Resolve a spec, a path or an object to a `Source` (host).
 
 A spec string is read in this order:
 
-1. It holds a `/`, or what stands before an optional `:Class` ends in `.py`: a path to a file.
+1. It contains a `/`, or the part before an optional `:Class` ends in `.py`: a path to a file.
 2. It is a bare name, without dot and colon: the entry point of that name in the group `agentplug.plugins` if an
    installed package announces one, else the top-level module of that name. `NAME:Class` always means the module.
 3. Otherwise a dotted module on `sys.path`, with an optional `:Class`.
@@ -25,11 +25,11 @@ _FORMS = "write 'pkg.mod', 'pkg.mod:Class', './file.py', or the name of an entry
 
 
 def resolve(spec: object, *, base: str | None = None) -> Source:
-    """The source that `spec` names: a spec string, a path, a class, an instance, or a `Source`, given back as it is.
+    """Return the source of `spec`: a spec string, a path, a class, an instance, or a `Source`, which is returned.
 
     A relative path counts from `base`, or from the current directory; `~` is expanded. A class or an instance is
-    pickled by value. Raises `SpecError` for a spec that makes no sense or a file that can't be used, `PluginNotFound`
-    (a SpecError) for nothing there, `ContractError` for an object that isn't a plugin.
+    pickled by value. Raises `SpecError` for a wrong spec or an unusable file, `PluginNotFound` (a SpecError) if there
+    is no such plugin, `ContractError` for an object that isn't a plugin.
     """
     if isinstance(spec, Source):
         return spec
@@ -66,7 +66,7 @@ def _checked(text: str) -> str:
 
 
 def _split_path(text: str) -> tuple[str, str | None]:
-    """The path and the class of `path:Class`; None for no class. A file's name may hold colons of its own."""
+    """Split `path:Class` into path and class (None for none). A file's name may contain colons too."""
     path, colon, attribute = text.rpartition(":")
     if colon and "/" not in attribute and not attribute.endswith(".py"):
         return path, attribute
@@ -74,7 +74,7 @@ def _split_path(text: str) -> tuple[str, str | None]:
 
 
 def named_file(spec: object, base: str | None = None) -> tuple[str, str] | None:
-    """The absolute path and the class ('' for none) that a spec of the first kind names; None for other specs."""
+    """Return absolute path and class ('' for none) of a spec of the first kind; None for other specs."""
     text = _text_of(spec) if isinstance(spec, os.PathLike) else spec
     if not isinstance(text, str) or not (isinstance(spec, os.PathLike) or _is_path(_checked(text))):
         return None
@@ -111,9 +111,9 @@ def _located(text: str, base: str | None) -> tuple[str, str]:
 
 
 def named_module(spec: str) -> tuple[str, str, str, str]:
-    """The dotted module, the class and the entry point ('' for none) that a spec of the other kinds names.
+    """Return module, class and entry point ('' for none) of a spec of the other kinds, and its text for tables.
 
-    Last the spec as tables show it. Raises `SpecError` and `PluginNotFound`, but doesn't look for the module.
+    Doesn't look for the module. Raises `SpecError` and `PluginNotFound`.
     """
     text = _checked(spec)
     dotted, colon, attribute = text.partition(":")
@@ -140,9 +140,9 @@ def named_module(spec: str) -> tuple[str, str, str, str]:
 def _from_name(text: str) -> Source:
     from agentplug.core.sources.modules import module_source
 
-    dotted, attribute, announced, shown = named_module(text)
+    dotted, attribute, announced, label = named_module(text)
     try:
-        return module_source(dotted, attribute, shown)
+        return module_source(dotted, attribute, label)
     except PluginNotFound as error:
         bare = not (announced or attribute or "." in dotted)
         if not bare or not (hint := _near_entry_point(text)):
@@ -157,11 +157,11 @@ def _entry_point(name: str) -> tuple[str, str] | None:
 
 
 def _near_entry_point(name: str) -> str:
-    from agentplug.core.sources.entrypoints import entry_point_names
+    from agentplug.core.sources.entrypoints import announced
 
-    return near_match(name, entry_point_names())
+    return near_match(name, [point for point, _, _ in announced()])
 
 
 def _encodable(text: str) -> str:
-    """`text` for tables and frames: a file's name that is no UTF-8 is shown with escapes."""
+    """Return `text` for tables and frames: with escapes if it comes from a file's name that isn't UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""What a spec resolves to: verified bytes and their digest (made by `sources`, sent to a worker by `sandbox`)."""
+"""`Source`: verified bytes and their digest (host). `resolve` makes it, `lifecycle` sends it to a worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agentplug.core.boundary.frames import Loaded, PinnedFiles
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One module's source as it was read, once: dotted `name`, `path` to show in tracebacks, `code` bytes."""
+    """One module's source, read once: dotted `name`, `path` to show in tracebacks, `code` bytes."""
 
     name: str
     path: str
@@ -21,29 +21,28 @@ class Module:
 
 @dataclass(frozen=True, eq=False)
 class Closure:
-    """Verified files of installed distributions in sealed memory, and its descriptors, open while this lives."""
+    """Verified files of installed distributions in sealed memory, whose descriptors are open while this exists."""
 
     descriptors: tuple[int, ...]
     files: PinnedFiles
 
 
 class Pinned(Protocol):
-    """What a plugin must report of itself, because that was read in its code when it was pinned."""
+    """A pin's record of a plugin's own claims, which its worker must repeat."""
 
     def refuse_other_claims(self, loaded: Loaded, *, has_metadata: bool) -> None:
-        """Raise `PinMismatch` where a worker reports anything else."""
+        """Raise `PinMismatch` if a worker claims anything else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The bytes of a plugin and where to begin.
+    """The bytes of a plugin, and the place in them to begin.
 
-    `kind` is `file`, `module`, `cell` or `object`. The worker executes module `entry`, out of `modules` and never
-    from a path, and takes class `attribute` of it, or the only class whose name ends in `Plugin` when that is
-    empty. A source of kind `object` is a class or an instance from a notebook instead: `pickled` by value on the
-    host, for the worker to unpickle. `digest` is `sha256:` and the hex digest over all of it. `pinned`: what it must
-    report of itself, by its pin. `closure`: where a distribution's modules come from, all of them, those that it
-    depends on included.
+    `kind` is `file`, `module`, `cell` or `object`. The worker executes the module `entry` from `modules`, never from
+    a path, and uses its class `attribute`, or if that is empty the only class whose name ends in `Plugin`. A source
+    of kind `object` is a class or an instance instead, `pickled` by value by the host for the worker to unpickle.
+    `digest` is `sha256:` and the hex digest over all bytes. `pinned` has the claims that the worker must repeat.
+    `closure` has the files of an installed distribution and of all those it depends on.
     """
 
     spec: str
@@ -57,5 +56,5 @@ class Source:
     closure: Closure | None = None
 
     def info(self, plugin: str = "", version: str = "", known_as: str = "") -> SourceInfo:
-        """Its identity, as runs and tables carry it."""
+        """Return the source's identity for runs and tables."""
         return SourceInfo(self.spec, self.kind, self.digest, plugin, version, known_as)

@@ -1,8 +1,8 @@
-"""The source of a whole package that a worker can't reach by itself (host).
+"""Read a whole package that a worker can't reach by itself (host).
 
-A package outside of site-packages goes to the worker as one: relative imports and imports of siblings work there as
-they do here. Only what an import could name is read: regular `.py` files whose path is made of identifiers. A link to
-a directory isn't followed; a link to a file is, as long as it stays in the package.
+A package outside of site-packages goes to the worker whole, so relative imports and imports of siblings work there
+too. Only files that an import could name are read: regular `.py` files whose path consists of identifiers. A link to
+a file is followed if it stays in the package, a link to a directory never.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EXTEND = b'__path__ = __import__("pkgutil").extend_path(__path__, __name__)\n'
 
 
 class Place(NamedTuple):
-    """Where the source of a module lies."""
+    """The file of a module's source."""
 
     name: str
     path: str
@@ -34,12 +34,12 @@ class Place(NamedTuple):
 
 
 def read_module(place: Place, *, within: str = "") -> Module:
-    """The module at `place`, read now; `within` and errors as in `read_once`."""
+    """Read the module at `place`; `within` and errors are as in `read_once`."""
     return Module(place.name, printable(place.path, 4096), read_once(place.path, within=within), place.is_package)
 
 
 class _Collected:
-    """Modules read so far, and the bounds on them."""
+    """The modules read so far, within bounds."""
 
     def __init__(self, package: str) -> None:
         self.package = package
@@ -53,8 +53,8 @@ class _Collected:
         self._bound(len(self.modules), MAX_FILES, f"{MAX_FILES:,} .py files")
         self._bound(self.size_bytes, MAX_TREE_BYTES, f"{format_size(MAX_TREE_BYTES)} of .py files")
 
-    def saw(self, entries: int) -> None:
-        self.entries += entries
+    def count_entry(self) -> None:
+        self.entries += 1
         self._bound(self.entries, MAX_ENTRIES, f"{MAX_ENTRIES:,} files and directories")
 
     def _bound(self, measured: int, bound: int, what: str) -> None:
@@ -66,11 +66,11 @@ class _Collected:
 
 
 def package_modules(package: str, portions: list[str], named: list[Place], *, elsewhere: bool) -> list[Module]:
-    """All modules of the top-level `package` in its directories `portions`, by name.
+    """Return all modules of the top-level `package` in its directories `portions`, sorted by name.
 
-    `named` are the wanted module and its ancestors: an import would follow a link there, and so it comes along,
-    wherever it leads. A namespace package has no file and is given an empty module, so that every parent of a module
-    is there; with `elsewhere`, when other portions are installed, the one of `package` looks for these too.
+    `named` are the wanted module and its ancestors. They are read wherever a link leads, as an import would. A
+    namespace package has no file and gets an empty module, so that every module has its parents. `elsewhere` is true
+    if other portions are installed: the module of `package` then looks for these too.
     """
     collected = _Collected(package)
     for portion in portions:
@@ -98,7 +98,7 @@ def _walk(collected: _Collected, package: str, portion: str) -> None:
             places.append(Place(name, os.path.join(directory, "__init__.py"), is_package=True))
         for part in sorted(directories):
             path = os.path.join(directory, part)
-            # As in an import: a package goes before a module of its name, and that before a plain directory.
+            # As in an import: a package goes before a module of its name, a module before a plain directory.
             if os.path.isfile(os.path.join(path, "__init__.py")):
                 files.discard(part)
             elif part in files:
@@ -108,24 +108,24 @@ def _walk(collected: _Collected, package: str, portion: str) -> None:
             places.append(Place(f"{name}.{part}", os.path.join(directory, f"{part}.py"), is_package=False))
         for place in places:
             if place.name not in collected.modules:
-                with contextlib.suppress(PluginNotFound, OutsideTree):  # gone meanwhile, or a link that leads out
+                with contextlib.suppress(PluginNotFound, OutsideTree):  # removed meanwhile, or a link that leads out
                     collected.add(read_module(place, within=root))
 
 
 def _listing(collected: _Collected, directory: str) -> tuple[set[str], set[str]]:
-    """Stems of the `.py` files and names of the directories that an import could name."""
+    """Return stems of the `.py` files and names of the directories that an import could name."""
     files, directories = set(), set()
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
-                collected.saw(1)
+                collected.count_entry()
                 stem = entry.name.removesuffix(".py")
                 if not stem.isidentifier() or entry.name == "__pycache__":
                     continue
                 if stem == entry.name:
                     if entry.is_dir(follow_symlinks=False):
                         directories.add(stem)
-                elif os.path.isfile(entry.path):  # False for a FIFO, a device, and a link that leads nowhere
+                elif os.path.isfile(entry.path):  # False for a FIFO, a device, and a broken link
                     files.add(stem)
     except FileNotFoundError:
         pass
