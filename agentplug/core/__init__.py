@@ -1,5 +1,5 @@
-"""One confined plugin: `sandboxed` is what users hold, `lifecycle` starts and replaces its worker, `run` is one call.
+"""One confined plugin: `sandboxed` has the public class, `lifecycle` the worker's life, `run` one call.
 
-`host` and `worker` are the two sides of the trust line and never import each other; `boundary` is all that both know;
-`sources` turns a spec into verified bytes. Nothing here imports what stands above: manager, integrations, jupyter.
+`host` and `worker` are the two sides of the trust line and never import each other; both import `boundary`. `sources`
+resolves a spec to verified bytes. Nothing here imports the rooms above: manager, integrations, jupyter.
 """

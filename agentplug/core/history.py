@@ -12,7 +12,7 @@ from agentplug.report.recorder import Recorder
 
 MAX_RUNS = 1_000
 MAX_RUNS_BYTES = 1 << 28
-"""Bounds of the latest runs. Of a run's bytes those count that its plugin decides about."""
+"""Bounds of the latest runs: their number, and the bytes of those parts that a plugin can enlarge."""
 _EVENT_BYTES, _READING_BYTES, _PLACE_BYTES = 700, 150, 100
 
 

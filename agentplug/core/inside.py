@@ -55,7 +55,7 @@ class Inside:
 
     @property
     def calls(self) -> int:
-        """The number of calls so far, those that the history no longer has included."""
+        """The number of calls so far, including those that the history has dropped."""
         return self.history.count
 
     @property

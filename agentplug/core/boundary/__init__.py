@@ -1,1 +1,1 @@
-"""All that host and worker both know: frames, the channel they pass through, the value codec."""
+"""Code of both host and worker: frames, their channel, the value codec."""

@@ -143,7 +143,7 @@ class FrameReader:
             )
         self._head = (kind, flags, call, structure)
         total = structure + blobs
-        # The kernel gives pages as they are filled: a promise of a gigabyte costs neither memory nor time.
+        # The kernel allocates pages as they are filled: an announced gigabyte costs neither memory nor time.
         body = bytearray(total) if total <= _AT_ONCE_BYTES else mmap.mmap(-1, total)
         here = min(total, len(buffer) - HEADER.size)
         body[:here] = buffer[HEADER.size : HEADER.size + here]

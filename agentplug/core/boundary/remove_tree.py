@@ -30,7 +30,7 @@ def remove_tree(root: str) -> None:
                     try:
                         for child in _empty(inner):
                             serial += 1
-                            os.chmod(child, 0o700, dir_fd=inner)  # or it couldn't get a new parent
+                            os.chmod(child, 0o700, dir_fd=inner)  # else rename(2) fails: it changes `..`
                             os.rename(child, f".wipe-{os.getpid()}-{serial}", src_dir_fd=inner, dst_dir_fd=top)
                     finally:
                         os.close(inner)

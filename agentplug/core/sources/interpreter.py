@@ -24,7 +24,7 @@ def installed_folders() -> tuple[str, ...]:
     folders += site.getsitepackages()
     if site.ENABLE_USER_SITE:
         folders.append(site.getusersitepackages())
-    # An environment may lie over others, which a .pth file of it puts on the path: `uv run --with` makes such.
+    # An environment may extend others, which its .pth file puts on the path, as `uv run --with` does.
     folders += [os.path.abspath(path) for path in sys.path if os.path.basename(path.rstrip("/")) in _PACKAGES]
     folders.append(_PACKAGE)  # also when it runs from a checkout
     return tuple(dict.fromkeys(folders))

@@ -71,11 +71,8 @@ def encode(value: object, *, structure_limit: int = MAX_STRUCTURE_BYTES) -> Pack
     try:
         if plain(value, 0):
             structure = _encode(value)
-            if (
-                len(structure) <= PIECE_BYTES or len(structure) > structure_limit
-            ):  # the reader decodes or refuses it by its length
-                return Packed(structure, [])
-            if not is_slow(structure) or container_units(value) <= units:
+            # The reader refuses a structure over the limit by its length alone.
+            if len(structure) > structure_limit or not is_slow(structure) or container_units(value) <= units:
                 return Packed(structure, [])
             # too many containers: the packer finds the place, for the error
     except (OverflowError, UnicodeEncodeError):

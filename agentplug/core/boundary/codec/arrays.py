@@ -173,7 +173,7 @@ def _dtype(unpacker: Reading, spec: Any, nesting: int) -> Any:
     if not {str}.issuperset(map(type, names)):
         raise DecodeError("a dtype with a field whose name isn't text")
     formats = [_dtype(unpacker, item, nesting + 1) for item in specs]
-    # numpy adds offset and size in 32 bits, takes an overflow for good, and then reads and writes far outside.
+    # numpy adds offset and size in 32 bits, accepts an overflow, and then reads and writes far outside.
     if any(not 0 <= at <= size - item.itemsize for at, item in zip(offsets, formats, strict=True)):
         raise DecodeError("a dtype with a field outside of its items")
     if sum(item.itemsize for item in formats) > size:
