@@ -61,12 +61,8 @@ class Proposal:
     @property
     def wants_more(self) -> bool:
         """True if the asked or granted rights aren't those of the present pin, so that somebody has to agree."""
-        old = self.before
-        return old is not None and (old.hooks, old.asks, old.rights) != (
-            self.pin.hooks,
-            self.pin.asks,
-            self.pin.rights,
-        )
+        old, new = self.before, self.pin
+        return old is not None and (old.hooks, old.asks, old.rights) != (new.hooks, new.asks, new.rights)
 
 
 async def read_manifest(taken: Taken) -> Manifest:
@@ -231,18 +227,9 @@ async def verified(path: object, spec: object, policy: Policy, *, required: bool
 
 def _as_pinned(current: Pin, pin: Pin) -> Pin:
     """Return `current` with the manifest of `pin`; a cell, which doesn't know its notebook, with its spec too."""
-    spec = pin.spec if pin.kind == "cell" else current.spec
-    return replace(
-        current,
-        name=pin.name,
-        version=pin.version,
-        specifier=pin.specifier,
-        spec=spec,
-        hooks=pin.hooks,
-        asks=pin.asks,
-        rights=pin.rights,
-        origin=pin.origin,
-    )
+    same = ("name", "version", "specifier", "hooks", "asks", "rights", "origin")
+    names = (*same, "spec") if pin.kind == "cell" else same
+    return replace(current, **{name: getattr(pin, name) for name in names})
 
 
 async def _all_differences(pin: Pin, taken: Taken) -> list[str]:
