@@ -1,1 +1,1 @@
-"""Many plugins (host): the manager, and its wings `hooks`, `audit` and `pins`."""
+"""Many plugins (host): the manager, with its packages `hooks`, `audit` and `pins`."""

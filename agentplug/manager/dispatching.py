@@ -1,4 +1,4 @@
-"""From a message to the hooks at its point: a manager's own callbacks and its plugins' (host)."""
+"""Send a message to the hooks at its point: the manager's callbacks and its plugins (host)."""
 
 from __future__ import annotations
 
@@ -17,34 +17,32 @@ if TYPE_CHECKING:
 
 
 class Dispatching:
-    """Takes messages to the callbacks in `table` and to the plugins of `registry`; `audit` gets a line of each."""
+    """The hooks of a manager: the callbacks in `table`, and the plugins of `registry`. `audit` records dispatches."""
 
     def __init__(self, registry: Registry, audit: AuditLog | None) -> None:
         self._registry = registry
-        self._audit = audit
         self.table = HookTable()
-        self.dispatcher = Dispatcher()
+        self.dispatcher = Dispatcher(audit.record if audit is not None else None)
 
     async def dispatch(self, message: AgentMessage, *, evaluate_only: bool = False) -> Dispatch:
-        """Take a message to the hooks at its point: see `PluginManager.dispatch`."""
+        """Send a message to the hooks at its point: see `PluginManager.dispatch`."""
         if not isinstance(message, AgentMessage):
             raise ContractError(f"a {type(message).__name__} can't be dispatched; make an AgentMessage of it")
         hooks = await self._hooks_at(message.point)
-        self.dispatcher.tell = self._audit.record if self._audit is not None else None
         return await self.dispatcher.dispatch(message, hooks, evaluate_only=evaluate_only)
 
     def dispatch_sync(self, message: AgentMessage, *, evaluate_only: bool = False) -> Dispatch:
-        """`dispatch`, for hooks of frameworks that are no coroutines; also works where a loop is running already."""
+        """Dispatch and wait, for a framework's plain functions; this also works while a loop is running."""
         return wait_for(self.dispatch(message, evaluate_only=evaluate_only))
 
     async def drain(self) -> None:
-        """Wait until observers have seen all that was dispatched."""
+        """Wait until observers have seen all messages."""
         entries = self._registry.entries.values()
         queues = {hook.queue for hook in self.table.hooks()} | {entry.hooks.queue for entry in entries}
         await asyncio.gather(*(queue.drain() for queue in queues))
 
     def hooks_frame(self) -> pd.DataFrame:
-        """One row a hook: see `PluginManager.hooks_frame`."""
+        """Return a table with one row a hook: see `PluginManager.hooks_frame`."""
         from agentplug.report.hooks import hooks_frame
 
         rows = [(hook.order, {**hook.row(), "granted": True, "detail": ""}) for hook in self.table.hooks()]
@@ -53,7 +51,7 @@ class Dispatching:
         return hooks_frame(row for _, row in sorted(rows, key=lambda ordered: ordered[0]))
 
     async def _hooks_at(self, point: str) -> list[Hook]:
-        """All hooks at `point`, in the order of registration."""
+        """List all hooks at `point`, in the order of registration."""
         registry = self._registry
         hooks = self.table.hooks(point)
         for name, entry in list(registry.entries.items()):
@@ -62,7 +60,7 @@ class Dispatching:
                 if failure is not None:
                     raise failure
                 if registry.entries.get(name) is not entry:
-                    continue  # it failed, and whoever registered it knows
+                    continue  # its initialization failed, and whoever registered it saw the error
                 await entry
             hook = entry.hooks.at(point, name)
             if hook is not None:

@@ -1,7 +1,7 @@
 """`PluginManager`: the plugins of a session by name (host).
 
-It loads, registers and calls them. `registry` holds them, `dispatching` takes messages to hooks, `audit.watching`
-writes down what happens, `retired` keeps the figures of those that went.
+The manager loads, registers and calls plugins. `registry` holds them, `dispatching` sends messages to hooks,
+`audit.watching` records what happens, `retired` keeps the figures of unloaded plugins.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DRAIN_S = 5.0
 
 
 class Inside(NamedTuple):
-    """A manager's one internal door: what notebook, dashboard and adapters need beside its public names."""
+    """The internals of a manager that notebook, dashboard and adapters use."""
 
     registry: Registry
     dispatching: Dispatching
@@ -46,13 +46,13 @@ class Inside(NamedTuple):
 
 
 class PluginManager:
-    """Loads, registers, calls, reloads and unloads plugins. An async context manager: leaving it closes them all.
+    """A manager that loads, registers, calls, reloads and unloads plugins. Leaving its async context closes them all.
 
-    `policy` holds for every plugin that comes without one of its own. `audit` is a path, or an `AuditLog` with
-    options of its own: what happens is written there, and a call that can't be written down raises `AuditError`.
+    `policy` applies to every plugin without a policy of its own. `audit` is a path or an `AuditLog`: loads, calls and
+    dispatches are recorded there, and a call that can't be recorded raises `AuditError`.
 
-    `lock` is the path of an `agentplug.lock`: a plugin that it pins loads as it was pinned or not at all. With
-    `locked` nothing else loads.
+    `lock` is the path of an `agentplug.lock`: a plugin that it pins loads only if it matches its pin. With `locked`
+    no other plugin loads.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class PluginManager:
 
     @property
     def plugins(self) -> Mapping[str, AnyPlugin]:
-        """The registered plugins by name, in the order in which they are called."""
+        """The registered plugins by name, in the order of their calls."""
         return self._inside.registry.plugins()
 
     async def load(
@@ -87,10 +87,10 @@ class PluginManager:
         *,
         locked: bool = False,
     ) -> SandboxedPlugin:
-        """Load, start and initialize a plugin, under `name` or its own. One of that name is replaced, and closed.
+        """Load, start and initialize a plugin, under `name` or its own name. It replaces a plugin of that name.
 
-        `locked` refuses what the lock doesn't pin. Raises `PinMismatch` for what isn't as it was pinned, and what
-        `SandboxedPlugin` and its `start` raise; then nothing has changed.
+        `locked` refuses a plugin that the lock doesn't pin. Raises `PinMismatch` if the plugin doesn't match its pin,
+        and the errors of `SandboxedPlugin` and its `start`; then nothing has changed.
         """
         if name is not None and (not isinstance(name, str) or not name):
             raise ContractError(f"name={name!r}: write a text of at least one character")
@@ -122,19 +122,19 @@ class PluginManager:
         registry.add(key, self._registration(plugin, config, before.hooks.order if before is not None else None))
         if before is not None:
             await before.plugin.close()
-            self._part_with(before.plugin)
+            self._retire(before.plugin)
         return plugin
 
     def register(
         self, plugin: Any, config: Mapping[str, Any] | None = None, *, trusted: bool = False
     ) -> Registration:
-        """Register an object (or a `SandboxedPlugin`) and begin to initialize it; await the result, or don't.
+        """Register an object (or a `SandboxedPlugin`) and begin to initialize it. Awaiting the result is optional.
 
-        A plain object is shipped into a worker of its own, unless `trusted`, which runs it in the host. `process`
-        waits for the initialization. If that fails the plugin isn't registered any more, and the error is raised
-        where this is awaited, or else by the next `process` or by leaving the manager.
+        A plain object runs in a worker of its own, or with `trusted` in the host. `process` waits for the
+        initialization. If that fails, the plugin is no longer registered, and the error is raised by awaiting the
+        result, or else by the next `process` or by leaving the manager.
 
-        Raises `DuplicatePlugin` for a name that is taken, and `ContractError`, `SpecError` for what is no plugin.
+        Raises `DuplicatePlugin` if the name is in use, and `ContractError` or `SpecError` if the object is no plugin.
         """
         if trusted:
             ready: AnyPlugin = TrustedPlugin(plugin, config)
@@ -149,7 +149,7 @@ class PluginManager:
         self._watch.begin(ready)
         entry = self._registration(ready, config)
         self._inside.registry.add(name, entry)
-        entry.begin(functools.partial(self._named_itself, name, entry), here=trusted)
+        entry.begin(functools.partial(self._use_reported_name, name, entry), here=trusted)
         return entry
 
     def _registration(
@@ -158,8 +158,8 @@ class PluginManager:
         order = self._inside.dispatching.table.number() if order is None else order
         return Registration(plugin, config, PluginHooks(plugin, self._policy, order))
 
-    def _named_itself(self, guess: str, entry: Registration) -> None:
-        """A plugin that comes from a file says its name when it has started: from then on it is known by that."""
+    def _use_reported_name(self, guess: str, entry: Registration) -> None:
+        """Use the name that a plugin from a file has reported once it started."""
         name, registry = entry.plugin.name, self._inside.registry
         self._watch.loaded(name, entry.plugin, entry.config)
         if name != guess and registry.entries.get(guess) is entry:
@@ -170,12 +170,12 @@ class PluginManager:
         entry = self._inside.registry.named(name)
         del self._inside.registry.entries[name]
         await entry.plugin.close()
-        self._part_with(entry.plugin)
+        self._retire(entry.plugin)
 
     async def reload(self, name: str) -> AnyPlugin:
-        """The plugin anew, from what its spec holds now, with the same policy and configuration.
+        """Load the plugin again from its spec, with the same policy and configuration.
 
-        Also ends a quarantine. If the new one can't be started the old one stays. Raises `PluginNotFound`.
+        This also ends a quarantine. If the new plugin can't start, the old one stays. Raises `PluginNotFound`.
         """
         entry = self._inside.registry.named(name)
         plugin = entry.plugin
@@ -187,9 +187,9 @@ class PluginManager:
         return await self.load(inside.spec, name, plugin.policy, entry.config, locked=locked)
 
     async def close(self) -> None:
-        """Close every plugin, once observers have seen what waits for them: at most 5 seconds.
+        """Wait for observers, at most 5 seconds, and close every plugin.
 
-        Raises the error of an initialization that nobody has seen.
+        Raises the error of a failed initialization, if nobody has seen it.
         """
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.drain(), DRAIN_S)
@@ -197,7 +197,7 @@ class PluginManager:
         entries = self._inside.registry.clear()
         await asyncio.gather(*(entry.plugin.close() for entry in entries))
         for entry in entries:
-            self._part_with(entry.plugin)
+            self._retire(entry.plugin)
         self._watch.close()
         if failure is not None:
             raise failure
@@ -211,7 +211,7 @@ class PluginManager:
     # ------------------------------------------------------------------ calls
 
     async def process(self, input_data: Any) -> Any:
-        """`pre_process` hooks, each plugin in order, `post_process` hooks; each gets what the one before returned."""
+        """Call `pre_process` hooks, all plugins, `post_process` hooks, each with the result of the one before."""
         table, registry = self._inside.dispatching.table, self._inside.registry
         value, _ = await table.run("pre_process", (input_data,), {})
         failure = registry.unseen_failure()
@@ -230,43 +230,42 @@ class PluginManager:
     ) -> HookHandle:
         """Call `callback`, a function or a coroutine function, at `point`.
 
-        At an agent point it is asked by `dispatch`, with a copy of the message. `kind`: `observe` (the default; it
+        At an agent point `dispatch` calls it with a copy of the message. `kind`: `observe` (the default; the callback
         may take the `Dispatch` as a second argument), `transform` or `veto`, which return what a plugin's
         `on_message` may, or a message with other parts. A transform or veto that fails denies the message, unless
-        `fail_open`. A coroutine has 5 seconds; a plain function can't be interrupted and holds up the loop that it is
-        called on, an agent's own: for what takes long, `await asyncio.to_thread(...)` in a coroutine.
+        `fail_open`. A coroutine has 5 seconds. A plain function can't be interrupted and blocks the loop that it is
+        called on, an agent's own; for slow work, `await asyncio.to_thread(...)` in a coroutine.
 
         Raises `UnknownHook`, and `ContractError` for another kind.
         """
         return self._inside.dispatching.table.register(point, callback, kind, fail_open=fail_open)
 
     async def run_hooks(self, point: str, *args: Any, **kwargs: Any) -> list[Any]:
-        """Run the callbacks at `point`: what each returned, in order.
+        """Run the callbacks at `point`, and return their values in order.
 
-        A value other than None replaces the first argument for those that follow. Raises `UnknownHook`, and an
-        `ExceptionGroup` of what callbacks raised once all have run.
+        A value other than None replaces the first argument for the callbacks that follow. Raises `UnknownHook`, and
+        after all have run an `ExceptionGroup` of the callbacks' errors.
         """
         return (await self._inside.dispatching.table.run(point, args, kwargs))[1]
 
     async def dispatch(self, message: AgentMessage, *, evaluate_only: bool = False) -> Dispatch:
-        """Take a message to the hooks at its point: transforms, then vetoes, then observers, which it doesn't wait
-        for.
+        """Send a message to the hooks at its point: transforms, then vetoes, then observers, which aren't awaited.
 
-        `dispatch(m).check()` is the message to go on with, or raises `HookDenied`. `evaluate_only` asks all hooks and
-        enforces nothing. Never raises for what a hook did; raises the error of a plugin's initialization that nobody
-        has seen: a veto that couldn't start doesn't count as none.
+        `(await dispatch(m)).check()` returns the message to use from now on, or raises `HookDenied`. `evaluate_only`
+        calls all hooks and enforces nothing. Never raises for what a hook did, but raises the error of a failed
+        initialization that nobody has seen: a veto that couldn't start must not be ignored.
         """
         return await self._inside.dispatching.dispatch(message, evaluate_only=evaluate_only)
 
     async def drain(self) -> None:
-        """Wait until observers have seen all that was dispatched."""
+        """Wait until observers have seen all messages."""
         await self._inside.dispatching.drain()
 
     def hooks_frame(self) -> pd.DataFrame:
-        """One row a hook: whose, where, of which kind, whether it is granted, and what it did so far.
+        """Return a table with one row a hook: its name, point and kind, if it is granted, and its statistics.
 
-        `failed` counts calls without an answer, `dropped` what found an observer's queue full; `detail` says why what
-        a plugin asks for isn't granted.
+        `failed` counts calls without an answer, `dropped` messages that found an observer's queue full; `detail` says
+        why a hook isn't granted.
         """
         return self._inside.dispatching.hooks_frame()
 
@@ -274,12 +273,12 @@ class PluginManager:
 
     @property
     def audit(self) -> AuditLog | None:
-        """The audit log that this manager writes, if it was given one."""
+        """The audit log that this manager writes, or None."""
         return self._watch.log
 
     @property
     def trace(self) -> pd.DataFrame:
-        """One row a call, of all sandboxed plugins that are or were registered, oldest first: the calls frame."""
+        """The calls table: one row a call of all sandboxed plugins that are or were registered, oldest first."""
         from agentplug.report.accessor import attached
         from agentplug.report.frames import recorded_frame
 
@@ -289,8 +288,8 @@ class PluginManager:
 
     # ------------------------------------------------------------------ inside
 
-    def _part_with(self, plugin: AnyPlugin) -> None:
-        """Keep the figures of a plugin that goes, so that what replaces it can be compared."""
+    def _retire(self, plugin: AnyPlugin) -> None:
+        """Record that a plugin is closed, and keep its figures for a comparison with its successor."""
         self._watch.unloaded(plugin)
         if isinstance(plugin, SandboxedPlugin):
             self._inside.retired.keep(plugin._inside)

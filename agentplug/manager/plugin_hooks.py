@@ -1,7 +1,7 @@
-"""What a plugin asks for and its policy grants, as hooks (host).
+"""The hooks that a plugin asks for and its policy grants (host).
 
-A plugin is asked at a point if it asks for a kind there and its policy grants that very kind. The rest isn't called,
-and tables say so.
+A plugin is called at a point if it asks for a kind of hook there and its policy grants the same kind. Other hooks
+aren't called, and tables say so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from agentplug.manager.hooks.records import SKIPPED
 
 
 class PluginHooks:
-    """The hooks of one registered plugin. `order` is its place among all that was registered."""
+    """The hooks of one registered plugin. `order` is its number in the order of registration."""
 
     def __init__(self, plugin: SandboxedPlugin | TrustedPlugin, policy: Policy, order: int) -> None:
         self.order = order
@@ -35,9 +35,9 @@ class PluginHooks:
         self._hooks: dict[str, Hook] = {}
 
     def at(self, point: str, name: str) -> Hook | None:
-        """Its hook at `point`, if it asks for one that is granted. `name`: what it is registered under."""
+        """Return the plugin's granted hook at `point`, or None. `name` is the plugin's name in the manager."""
         asked = self._plugin.hooks
-        if asked != self._asked:  # its worker was replaced, or has only now said what it asks for
+        if asked != self._asked:  # a worker has just started and reported what the plugin asks for
             self._asked = dict(asked)
             self._hooks = {
                 at: self._hooks.get(at) or self._hook(at, name)
@@ -47,25 +47,25 @@ class PluginHooks:
         return self._hooks.get(point)
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """One a point that it asks for, granted or not: see `PluginManager.hooks_frame`."""
-        found: list[dict[str, Any]] = []
+        """List a row for each hook that it asks for, granted or not: see `PluginManager.hooks_frame`."""
+        rows: list[dict[str, Any]] = []
         for point, kind in self._plugin.hooks.items():
             hook = self.at(point, name)
             if hook is not None:
-                found.append({**hook.row(), "granted": True, "detail": ""})
+                rows.append({**hook.row(), "granted": True, "detail": ""})
             else:
-                told = {"hook": printable(name, 100), "point": printable(point, 40), "kind": printable(kind, 40)}
+                asked = {"hook": printable(name, 100), "point": printable(point, 40), "kind": printable(kind, 40)}
                 why = _why_not(point, kind, self._policy)
-                found.append({**told, "by": "plugin", "granted": False, "detail": why or ""})
-        return found
+                rows.append({**asked, "by": "plugin", "granted": False, "detail": why or ""})
+        return rows
 
     def summary(self) -> str:
-        """What it asks for, and what of that it doesn't get, in a line."""
-        told = []
+        """Return a line with the hooks that the plugin asks for, and which of them aren't granted."""
+        hooks = []
         for point, kind in self._plugin.hooks.items():
             granted = _why_not(point, kind, self._policy) is None
-            told.append(f"{printable(point, 40)}: {printable(kind, 40)}{'' if granted else ' (not granted)'}")
-        return ", ".join(told)
+            hooks.append(f"{printable(point, 40)}: {printable(kind, 40)}{'' if granted else ' (not granted)'}")
+        return ", ".join(hooks)
 
     def _hook(self, point: str, name: str) -> Hook:
         grant = parse_grant(self._policy.hooks[point])
@@ -82,14 +82,14 @@ class PluginHooks:
 
         async def call_here(sent: Sent) -> Answer:
             assert isinstance(plugin, TrustedPlugin)
-            return Answer(await plugin.on_message(point, strict(sent.shown(grant.native), "message")))
+            return Answer(await plugin.on_message(point, strict(sent.view(grant.native), "message")))
 
         call = call_worker if isinstance(plugin, SandboxedPlugin) else call_here
         return Hook(name, point, grant, self.order, call, self.queue)
 
 
 def _why_not(point: str, kind: str, policy: Policy) -> str | None:
-    """Why a plugin that asks for this isn't called there; None if it is."""
+    """Return the reason why a plugin isn't called at this point, or None if it is."""
     if point not in HOOK_POINTS:
         return f"there is no such point; the points are {', '.join(HOOK_POINTS)}"
     if point not in AGENT_POINTS:

@@ -1,4 +1,4 @@
-"""A plugin on its way into a manager (host): its initialization has begun, and its error isn't lost."""
+"""A plugin and its initialization, which runs in the background and whose error isn't lost (host)."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ class Registration:
         self.config = config
         self.hooks = hooks
         self.error_was_seen = False
-        self._is_ready = False  # once true it stays so
+        self._is_ready = False
         self._future: concurrent.futures.Future[None] | asyncio.Task[None] = _finished()
 
-    def begin(self, named: Callable[[], None], *, here: bool) -> None:
-        """Start `initialize`, whether or not a loop is running. A trusted object stays on the user's own loop.
+    def begin(self, on_success: Callable[[], None], *, here: bool) -> None:
+        """Start `initialize`, with or without a running loop, and call `on_success` after it.
 
-        `named` is called once the plugin has said its name.
+        `here` runs it on the user's loop if there is one, as trusted objects need.
         """
         if here:
             try:
-                self._future = asyncio.get_running_loop().create_task(self._initialized(named))
+                self._future = asyncio.get_running_loop().create_task(self._initialize(on_success))
                 return
             except RuntimeError:
                 pass
-        self._future = asyncio.run_coroutine_threadsafe(self._initialized(named), our_loop())
+        self._future = asyncio.run_coroutine_threadsafe(self._initialize(on_success), our_loop())
 
-    async def _initialized(self, named: Callable[[], None]) -> None:
+    async def _initialize(self, on_success: Callable[[], None]) -> None:
         try:
             await self.plugin.initialize(self.config)
-            named()
+            on_success()
         except BaseException:
             await self.plugin.close()
             raise
@@ -55,19 +55,19 @@ class Registration:
 
     @property
     def is_ready(self) -> bool:
-        """Its initialization has ended, and well."""
+        """True if the initialization has succeeded."""
         if not self._is_ready:
             self._is_ready = self._future.done() and self.failure() is None
         return self._is_ready
 
     def failure(self) -> BaseException | None:
-        """The error of an initialization that has failed, else None."""
+        """Return the error of a failed initialization, or None."""
         if not self._future.done() or self._future.cancelled():
             return None
         return self._future.exception()
 
     def row(self, name: str) -> dict[str, str]:
-        """What a list of plugins says of it."""
+        """Return the plugin's row in a list of plugins."""
         plugin = self.plugin
         confined = isinstance(plugin, SandboxedPlugin)
         last = str(plugin.runs[-1].verdict) if isinstance(plugin, SandboxedPlugin) and plugin.runs else ""

@@ -1,4 +1,4 @@
-"""The plugins of a manager by name, in the order in which they are called (host)."""
+"""The plugins of a manager by name, in the order of their calls (host)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from agentplug.manager.registration import AnyPlugin, Registration
 
 
 class Registry:
-    """Registrations by name. One whose initialization failed goes once its error was seen.
+    """Registrations by name. A failed one is removed once its error was seen.
 
-    `last` has the plugins that there were as the manager was closed, as long as it has got no others.
+    `last` has the plugins of a manager when it was closed, until another is added.
     """
 
     def __init__(self) -> None:
@@ -21,30 +21,30 @@ class Registry:
         self.last: Mapping[str, AnyPlugin] = {}
 
     def add(self, name: str, entry: Registration) -> None:
-        """Register `entry` under `name`, in the place of what is there."""
+        """Register `entry` under `name`, replacing an entry of that name."""
         self.entries[name] = entry
         self.last = {}
 
     def rename(self, before: str, name: str) -> None:
-        """Give the entry `before` the name that its plugin says, in the same place. Raises `DuplicatePlugin`."""
+        """Rename the entry `before` to `name`, without changing the order. Raises `DuplicatePlugin`."""
         if name in self.entries:
-            raise _taken(name)
+            raise _duplicate(name)
         self.entries = {name if key == before else key: entry for key, entry in self.entries.items()}
 
     def refuse(self, name: str) -> None:
-        """Raise `DuplicatePlugin` if `name` is taken."""
+        """Raise `DuplicatePlugin` if `name` is in use."""
         if name in self.settled():
-            raise _taken(name)
+            raise _duplicate(name)
 
     def clear(self) -> list[Registration]:
-        """Empty the registry, which is closed: what was in it."""
+        """Empty the registry, and return its entries."""
         if self.entries:
             self.last = {name: entry.plugin for name, entry in self.entries.items() if entry.failure() is None}
         entries, self.entries = list(self.entries.values()), {}
         return entries
 
     def named(self, name: object) -> Registration:
-        """The registration under `name`. Raises `PluginNotFound`."""
+        """Return the registration under `name`. Raises `PluginNotFound`."""
         entries = self.settled()
         entry = entries.get(name) if isinstance(name, str) else None
         if entry is None:
@@ -53,22 +53,22 @@ class Registry:
         return entry
 
     def plugins(self) -> Mapping[str, AnyPlugin]:
-        """The plugins by name."""
+        """Return the plugins by name."""
         return MappingProxyType({name: entry.plugin for name, entry in self.settled().items()})
 
     def rows(self) -> list[dict[str, str]]:
-        """A row of texts for each plugin, for lists of them."""
+        """List a row of texts for each plugin."""
         return [entry.row(name) for name, entry in self.settled().items()]
 
     def settled(self) -> dict[str, Registration]:
-        """The registrations, without those whose initialization failed and whose error was seen."""
+        """Return the registrations that haven't failed, and remove the failed ones whose error was seen."""
         for name, entry in list(self.entries.items()):
             if entry.error_was_seen and entry.failure() is not None:
                 del self.entries[name]
         return {name: entry for name, entry in self.entries.items() if entry.failure() is None}
 
     def unseen_failure(self) -> BaseException | None:
-        """The error of an initialization that nobody has seen, once; those that failed are forgotten."""
+        """Return the first error of an initialization that nobody has seen, and remove that registration."""
         for name, entry in list(self.entries.items()):
             if entry.failure() is not None:
                 del self.entries[name]
@@ -77,5 +77,5 @@ class Registry:
         return None
 
 
-def _taken(name: str) -> DuplicatePlugin:
+def _duplicate(name: str) -> DuplicatePlugin:
     return DuplicatePlugin(f"Plugin {printable(name, 100)} already registered")

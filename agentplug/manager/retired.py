@@ -1,4 +1,4 @@
-"""The figures of plugins that were unloaded or replaced (host), so that what replaces them can be compared."""
+"""The figures of unloaded or replaced plugins (host), for a comparison with their successors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class _Part(NamedTuple):
     recorder: Recorder
     about: About
     plugin: weakref.ref[Inside] | None
-    """Whose recorder it is; None if it is ours."""
+    """The owner of the recorder; None for a recorder of our own."""
 
     @property
-    def can_be_gathered(self) -> bool:
-        """It is small, and nothing is added to it any more."""
+    def can_be_merged(self) -> bool:
+        """True if the recorder is small and nothing is added to it any more."""
         if self.plugin is None or len(self.recorder) > BLOCK_ROWS:
             return False
         plugin = self.plugin()
@@ -28,47 +28,47 @@ class _Part(NamedTuple):
 
 
 class Retired:
-    """As many rows as one plugin keeps; the oldest go first, and are counted.
+    """The figures of retired plugins, at most as many rows as one plugin keeps; the oldest are dropped and counted.
 
-    A plugin that is reloaded again and again has one recorder here, not one for each time.
+    A plugin that is reloaded many times has one recorder here, not one for each time.
     """
 
     def __init__(self) -> None:
         self._parts: list[_Part] = []
-        self._forgotten = Recorder()  # without rows: what was dropped
+        self._dropped = Recorder()  # without rows: it counts dropped ones
 
     def keep(self, plugin: Inside) -> None:
-        """Take over the figures of a plugin that was closed."""
+        """Keep the figures of a closed plugin."""
         if not len(plugin.recorder):
             return
         self._parts.append(_Part(plugin.recorder, plugin.about(), weakref.ref(plugin)))
-        self._gather()
+        self._merge()
         while sum(len(part.recorder) for part in self._parts) > MAX_ROWS:
             at = min(range(len(self._parts)), key=lambda at: self._parts[at].recorder.oldest_us)
-            ours = self._parts[at] = _ours(self._parts[at])
-            ours.recorder.drop_oldest()
-            if not len(ours.recorder):
-                self._forgotten.dropped += ours.recorder.dropped
+            part = self._parts[at] = _own(self._parts[at])
+            part.recorder.drop_oldest()
+            if not len(part.recorder):
+                self._dropped.dropped += part.recorder.dropped
                 del self._parts[at]
 
     def recorders(self) -> Iterator[tuple[Recorder, About]]:
-        """What is kept, and what the `attrs` of a trace say of it."""
-        yield self._forgotten, {}
+        """Yield the recorders, each with the entries that it adds to the `attrs` of a trace."""
+        yield self._dropped, {}
         for part in self._parts:
             yield part.recorder, part.about
 
-    def _gather(self) -> None:
-        for part in [part for part in self._parts if part.can_be_gathered]:
+    def _merge(self) -> None:
+        for part in [part for part in self._parts if part.can_be_merged]:
             self._parts.remove(part)
             latest = next((other for other in reversed(self._parts) if _same_name(other, part)), None)
             if latest is not None and latest.plugin is None and latest.about == part.about:
                 latest.recorder.absorb(part.recorder)
             else:
-                self._parts.append(_ours(part))
+                self._parts.append(_own(part))
 
 
-def _ours(part: _Part) -> _Part:
-    """It, or a copy: a plugin may be held by others still, who see its own recorder."""
+def _own(part: _Part) -> _Part:
+    """Return `part` with a recorder of our own, copied since others may still have the plugin and its recorder."""
     return part if part.plugin is None else _Part(part.recorder.copy(), part.about, None)
 
 

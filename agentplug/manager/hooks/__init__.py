@@ -1,7 +1,8 @@
-"""Hooks (host): the callbacks of the host's own, and the dispatcher that takes messages to them and to plugins.
+"""Hooks (host): the host's callbacks, and the dispatcher that sends messages to them and to plugins.
 
-`table` holds callbacks; `hook` is one hook, whoever it belongs to; `dispatcher` asks them in order and makes a
-`Dispatch` of what they said; `observers` queues what nobody waits for; `breaker` spares those that keep failing.
+`table` holds the callbacks; `hook` is one hook, a callback's or a plugin's; `dispatcher` calls them in order and
+collects the answers in a `Dispatch`; `observers` queues messages for observers; `breaker` pauses hooks that keep
+failing.
 """
 
 from agentplug.manager.hooks.dispatcher import Dispatcher

@@ -1,4 +1,4 @@
-"""A breaker for one hook (host): after failures in a row it isn't called for a while, and then tried once."""
+"""A breaker for one hook (host): after several failures in a row the hook isn't called for a while."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ now_s = time.monotonic
 
 
 class Breaker:
-    """Closed until `FAILURES` failures in a row, then open for `OPEN_S`; then one call is let through to try."""
+    """A breaker: closed until `FAILURES` failures in a row, then open for `OPEN_S`; then one call is a trial."""
 
     __slots__ = ("_in_a_row", "_open_until_s", "_trying", "opened")
 
@@ -19,17 +19,17 @@ class Breaker:
         self._open_until_s = 0.0
         self._trying = False
         self.opened = 0
-        """How often it opened."""
+        """The number of times that the breaker opened."""
 
     @property
     def state(self) -> str:
-        """closed, open, or trying: open, but the next call is let through."""
+        """`closed`, `open`, or `trying`: open, but the next call is allowed."""
         if self._in_a_row < FAILURES:
             return "closed"
         return "open" if now_s() < self._open_until_s else "trying"
 
-    def lets_through(self) -> bool:
-        """Whether the hook may be called now. Whoever is let through says how it went."""
+    def allows_call(self) -> bool:
+        """Return True if the hook may be called now. Afterwards call `record` or `cancel`."""
         if self._in_a_row < FAILURES:
             return True
         if self._trying or now_s() < self._open_until_s:
@@ -37,10 +37,10 @@ class Breaker:
         self._trying = True
         return True
 
-    def went(self, *, well: bool) -> None:
-        """How a call went."""
+    def record(self, *, success: bool) -> None:
+        """Count a call's success or failure."""
         self._trying = False
-        if well:
+        if success:
             self._in_a_row = 0
             return
         self._in_a_row += 1
@@ -48,6 +48,6 @@ class Breaker:
             self._open_until_s = now_s() + OPEN_S
             self.opened += 1
 
-    def stand_aside(self) -> None:
-        """The call that was let through never happened (it was cancelled): it says nothing."""
+    def cancel(self) -> None:
+        """Forget a call that was allowed and then cancelled or skipped."""
         self._trying = False

@@ -1,9 +1,8 @@
-"""Takes a message to the hooks at its point, and makes one `Dispatch` of what they said (host).
+"""Send a message to the hooks at its point, and collect their answers in one `Dispatch` (host).
 
-Transforms come first, one after another, each with what those before made of it; then all vetoes at once, on the
-final value; then observers, who are told what became of it, also of a message that was denied, and whom nobody waits
-for. Every hook is asked whatever those before it said. In each kind the order is that of registration, which settles
-ties.
+First come the transforms, one after another, each with the result of the one before; then all vetoes at once, on the
+final message; then observers, which also see denied messages, and which nobody waits for. Every hook is called,
+whatever the hooks before it answered. Within each kind hooks are called in the order of registration.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import contextlib
 import contextvars
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from agentplug.contract.messages.message import AgentMessage
@@ -24,48 +24,48 @@ from agentplug.manager.hooks.records import (
     DENIED,
     DROPPED,
     INVALID,
-    KEPT,
     OBSERVED,
     QUEUED,
     REFUSED,
     SKIPPED,
     TIMEOUT,
+    UNCHANGED,
     Dispatch,
     HookRecord,
-    said,
+    bounded_text,
 )
 from agentplug.manager.hooks.replies import BadReply, denial, transformed
 from agentplug.manager.hooks.timing import within
 
 HOOK_S = 5.0
-"""What one hook may take for one message, its wait for a busy plugin included."""
+"""The time limit of one hook for one message, with its wait for a busy plugin."""
 
 
-class _Asked:
-    """A hook that is being asked, as whatever it calls can see."""
+class _Call:
+    """A call of a hook. The context variable makes it visible to all code that the hook runs."""
 
-    __slots__ = ("by", "hook", "now")
+    __slots__ = ("dispatcher", "hook", "is_running")
 
-    def __init__(self, by: Dispatcher, hook: Hook) -> None:
-        self.by, self.hook, self.now = by, hook, True
+    def __init__(self, dispatcher: Dispatcher, hook: Hook) -> None:
+        self.dispatcher, self.hook, self.is_running = dispatcher, hook, True
 
 
-_asked: contextvars.ContextVar[tuple[_Asked, ...]] = contextvars.ContextVar("agentplug_asked", default=())
+_calls: contextvars.ContextVar[tuple[_Call, ...]] = contextvars.ContextVar("agentplug_hook_calls", default=())
 
 
 class Dispatcher:
-    """`tell(kind, fields)` gets a line of what happened, for an audit: one a dispatch, one an observer's call."""
+    """A caller of hooks. `record(kind, fields)` writes to an audit: each dispatch, and each call of an observer."""
 
-    def __init__(self, tell: Callable[[str, dict[str, Any]], None] | None = None) -> None:
-        self.tell = tell
+    def __init__(self, record: Callable[[str, dict[str, Any]], None] | None) -> None:
+        self._record = record
         self.hook_s = HOOK_S
 
     async def dispatch(
         self, message: AgentMessage, hooks: Sequence[Hook], *, evaluate_only: bool = False
     ) -> Dispatch:
-        """Ask `hooks`, all of them at the message's point and in order. Never raises for what a hook did."""
-        if (inner := self._asked_now()) is not None:
-            return self._told(self._refused(message, inner, evaluate_only))
+        """Call `hooks`, all at the message's point and in order. Never raises for what a hook did."""
+        if (inner := self._running_hook()) is not None:
+            return self._recorded(self._refused(message, inner, evaluate_only))
         records: list[HookRecord] = []
         denials: list[tuple[str, str]] = []
         proposed = message
@@ -73,7 +73,7 @@ class Dispatcher:
             if hook.kind == "transform":
                 record, proposed = await self._transform(hook, proposed)
                 records.append(record)
-                self._note(hook, record, denials)
+                _collect_denial(hook, record, denials)
         vetoes = [hook for hook in hooks if hook.kind == "veto"]
         if vetoes:
             sent = Sent(proposed)
@@ -83,7 +83,7 @@ class Dispatcher:
                 answered = await asyncio.gather(*(self._veto(hook, sent) for hook in vetoes))
             for hook, record in zip(vetoes, answered, strict=True):
                 records.append(record)
-                self._note(hook, record, denials)
+                _collect_denial(hook, record, denials)
         denied_by, reason = denials[0] if denials else (None, "")
         final = message if evaluate_only else proposed
         dispatch = Dispatch(
@@ -91,52 +91,50 @@ class Dispatcher:
         )
         observers = [hook for hook in hooks if hook.kind == "observe"]
         if observers:
-            seen = Sent(proposed, dispatch)
-            records += [self._queued(hook, seen) for hook in observers]
-            dispatch = Dispatch(
-                message, final, proposed, dispatch.allowed, reason, denied_by, tuple(records), evaluate_only
-            )
-        return self._told(dispatch)
+            sent = Sent(proposed, dispatch)
+            records += [self._queued(hook, sent) for hook in observers]
+            dispatch = replace(dispatch, records=tuple(records))
+        return self._recorded(dispatch)
 
     # ------------------------------------------------------------------ the three kinds
 
     async def _transform(self, hook: Hook, message: AgentMessage) -> tuple[HookRecord, AgentMessage]:
         sent = Sent(message)
-        answer, duration_s = await self._ask(hook, sent)
+        answer, duration_s = await self._call(hook, sent)
         if not answer.failure:
             try:
-                after = transformed(message, answer.value, lambda: sent.shown(hook.native), hook.name)
+                after = transformed(message, answer.value, lambda: sent.view(hook.native), hook.name)
             except BadReply as bad:
                 answer = Answer(None, INVALID, str(bad))
             else:
-                hook.breaker.went(well=True)
+                hook.breaker.record(success=True)
                 changed = after is not message
-                return hook.record(CHANGED if changed else KEPT, duration_s, changed=changed), after
+                return hook.record(CHANGED if changed else UNCHANGED, duration_s, changed=changed), after
         return self._failed(hook, answer, duration_s), message
 
     async def _veto(self, hook: Hook, sent: Sent) -> HookRecord:
-        answer, duration_s = await self._ask(hook, sent)
+        answer, duration_s = await self._call(hook, sent)
         if not answer.failure:
             try:
                 reason = denial(answer.value)
             except BadReply as bad:
                 answer = Answer(None, INVALID, str(bad))
             else:
-                hook.breaker.went(well=True)
+                hook.breaker.record(success=True)
                 return hook.record(ALLOWED if reason is None else DENIED, duration_s, reason or "")
         return self._failed(hook, answer, duration_s)
 
     def _queued(self, hook: Hook, sent: Sent) -> HookRecord:
         async def work() -> None:
-            answer, duration_s = await self._ask(hook, sent)
+            answer, duration_s = await self._call(hook, sent)
             if answer.failure:
                 record = self._failed(hook, answer, duration_s)
             else:
-                hook.breaker.went(well=True)
+                hook.breaker.record(success=True)
                 record = hook.record(OBSERVED, duration_s)
-            if self.tell is not None:
-                with contextlib.suppress(AuditError):  # the next dispatch meets it too, and its caller hears of it
-                    self.tell("hook", {"message": sent.message.id, **record.to_dict()})
+            if self._record is not None:
+                with contextlib.suppress(AuditError):  # nobody waits for this; the next dispatch raises it
+                    self._record("hook", {"message": sent.message.id, **record.to_dict()})
 
         if hook.queue.put(hook, work, sent.message.size_bytes):
             return hook.record(QUEUED)
@@ -144,18 +142,18 @@ class Dispatcher:
 
     # ------------------------------------------------------------------ asking
 
-    async def _ask(self, hook: Hook, sent: Sent) -> tuple[Answer, float]:
-        """What the hook returned, or why there is no answer; and how long it took."""
-        if not hook.breaker.lets_through():
+    async def _call(self, hook: Hook, sent: Sent) -> tuple[Answer, float]:
+        """Call a hook; return its answer and the time taken in seconds."""
+        if not hook.breaker.allows_call():
             return Answer(None, SKIPPED, "it failed too often in a row, and is left alone for a while"), 0.0
-        asked = _Asked(self, hook)
-        before = _asked.set((*_asked.get(), asked))
+        call = _Call(self, hook)
+        before = _calls.set((*_calls.get(), call))
         begun = time.perf_counter()
         limit = asyncio.timeout(self.hook_s)
         try:
             answer = await within(limit, hook.call(sent))
             if answer.failure == SKIPPED:
-                hook.breaker.stand_aside()
+                hook.breaker.cancel()
         except TimeoutError as error:
             answer = _raised(error)
             if limit.expired():
@@ -163,46 +161,47 @@ class Dispatcher:
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
-                hook.breaker.stand_aside()
+                hook.breaker.cancel()
                 raise
-            answer = _raised(error)  # nobody cancelled us: the callback made it up
+            answer = _raised(error)  # nobody cancelled this task: the callback raised it
         except Exception as error:
             answer = _raised(error)
         finally:
-            asked.now = False
-            _asked.reset(before)
+            call.is_running = False
+            _calls.reset(before)
         return answer, time.perf_counter() - begun
 
     def _failed(self, hook: Hook, answer: Answer, duration_s: float) -> HookRecord:
         if answer.failure != SKIPPED:
-            hook.breaker.went(well=False)
-        return hook.record(answer.failure, duration_s, said(answer.reason))
-
-    def _note(self, hook: Hook, record: HookRecord, denials: list[tuple[str, str]]) -> None:
-        """Whether this record denies: a veto that does, or a hook that failed closed."""
-        if record.outcome == DENIED:
-            denials.append((hook.name, record.reason))
-        elif record.outcome not in (KEPT, CHANGED, ALLOWED) and not hook.fail_open:
-            denials.append((hook.name, f"{record.outcome}: {record.reason}" if record.reason else record.outcome))
+            hook.breaker.record(success=False)
+        return hook.record(answer.failure, duration_s, bounded_text(answer.reason))
 
     # ------------------------------------------------------------------ hooks that dispatch
 
-    def _asked_now(self) -> Hook | None:
-        for asked in _asked.get():
-            if asked.by is self and asked.now:
-                return asked.hook
+    def _running_hook(self) -> Hook | None:
+        for call in _calls.get():
+            if call.dispatcher is self and call.is_running:
+                return call.hook
         return None
 
     def _refused(self, message: AgentMessage, hook: Hook, evaluate_only: bool) -> Dispatch:
-        """A hook that dispatches while it is asked would be asked again, and again."""
+        """Refuse a dispatch by a hook that is running, which would be called again without end."""
         reason = "a hook may not dispatch to the manager that asks it"
         record = hook.record(REFUSED, reason=reason)
         return Dispatch(message, message, message, False, reason, hook.name, (record,), evaluate_only)
 
-    def _told(self, dispatch: Dispatch) -> Dispatch:
-        if self.tell is not None:
-            self.tell("dispatch", dispatch.to_dict())
+    def _recorded(self, dispatch: Dispatch) -> Dispatch:
+        if self._record is not None:
+            self._record("dispatch", dispatch.to_dict())
         return dispatch
+
+
+def _collect_denial(hook: Hook, record: HookRecord, denials: list[tuple[str, str]]) -> None:
+    """Add a veto's denial, or the failure of a hook that fails closed, to `denials`."""
+    if record.outcome == DENIED:
+        denials.append((hook.name, record.reason))
+    elif record.outcome not in (UNCHANGED, CHANGED, ALLOWED) and not hook.fail_open:
+        denials.append((hook.name, f"{record.outcome}: {record.reason}" if record.reason else record.outcome))
 
 
 def _raised(error: BaseException) -> Answer:
@@ -210,4 +209,4 @@ def _raised(error: BaseException) -> Answer:
         text = str(error)
     except Exception:
         text = ""
-    return Answer(None, f"failed:{said(type(error).__name__)}", text)
+    return Answer(None, f"failed:{bounded_text(type(error).__name__)}", text)

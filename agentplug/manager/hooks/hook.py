@@ -1,4 +1,4 @@
-"""One hook at one point (host), be it a callback of the host's own or a plugin's: what it may, how it is asked."""
+"""One hook at one point (host), a callback of the host or a plugin's: its rights, its call, its statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agentplug.manager.hooks.records import FINE, Dispatch, HookRecord
 
 
 class Answer(NamedTuple):
-    """What a hook returned; or `failure`, the outcome to record in place of one, and why."""
+    """A hook's return value; or `failure`, the outcome to record instead, and its reason."""
 
     value: Any = None
     failure: str = ""
@@ -23,29 +23,29 @@ class Answer(NamedTuple):
 
 
 class Sent:
-    """A message on its way to hooks: what each may see of it is made once, for all who may see the same."""
+    """A message for several hooks: each view and each encoding of it is made once."""
 
     def __init__(self, message: AgentMessage, dispatch: Dispatch | None = None) -> None:
         self.message = message
-        self.dispatch = dispatch  # for observers: what became of it
-        self._shown: dict[bool, dict[str, Any]] = {}
+        self.dispatch = dispatch  # for observers
+        self._views: dict[bool, dict[str, Any]] = {}
         self._encoded: dict[bool, Any] = {}
 
-    def shown(self, native: bool) -> dict[str, Any]:
-        """As a plain dict, for plugins; it shares its members with the message, so it is to be copied or encoded."""
-        if native not in self._shown:
-            self._shown[native] = (self.dispatch or self.message).view(native=native)
-        return self._shown[native]
+    def view(self, native: bool) -> dict[str, Any]:
+        """Return the message as a dict for plugins, which shares its members: copy or encode it."""
+        if native not in self._views:
+            self._views[native] = (self.dispatch or self.message).view(native=native)
+        return self._views[native]
 
     def encoded(self, native: bool, encode: Callable[[str, dict[str, Any]], Any]) -> Any:
-        """As `encode` makes it for a worker."""
+        """Return the message as `encode` encodes it for a worker."""
         if native not in self._encoded:
-            self._encoded[native] = encode(self.message.point, self.shown(native))
+            self._encoded[native] = encode(self.message.point, self.view(native))
         return self._encoded[native]
 
 
 class Hook:
-    """`call` asks it, and never raises for what a plugin did. `order` counts registrations; ties can't be."""
+    """A hook. `call` never raises for what a plugin did; `order` is the hook's unique number of registration."""
 
     def __init__(
         self,
@@ -69,14 +69,14 @@ class Hook:
         self.spent_s = 0.0
 
     def record(self, outcome: str, duration_s: float = 0.0, reason: str = "", changed: bool = False) -> HookRecord:
-        """Note one outcome, and give it as a record."""
-        counted = outcome.partition(":")[0]  # what follows may be a plugin's word, and there is no end to those
+        """Count one outcome, and return it as a record."""
+        counted = outcome.partition(":")[0]  # the rest may be a plugin's text, of which there is no end
         self.outcomes[counted] = self.outcomes.get(counted, 0) + 1
         self.spent_s += duration_s
         return HookRecord(self.name, self.point, self.kind, outcome, duration_s, changed, reason, self.by)
 
     def row(self) -> dict[str, Any]:
-        """What it has done so far, for a table."""
+        """Return the hook's statistics, for a table."""
         count = self.outcomes.get
         return {
             "hook": self.name,
@@ -99,16 +99,16 @@ class Hook:
 
 
 def callback_call(callback: Callable[..., Any], kind: str) -> Callable[[Sent], Coroutine[Any, Any, Answer]]:
-    """How a callback of the host's own is asked: with a copy of the message, so that it can't change the original.
+    """Make the call of a host's callback, with a copy of the message, so that it can't change the original.
 
-    An observer that takes two arguments gets the `Dispatch` as the second, a copy too.
+    An observer that takes two arguments gets a copy of the `Dispatch` as the second.
     """
     both = kind == "observe" and _takes_two(callback)
 
     async def call(sent: Sent) -> Answer:
         message = sent.message.copy()
-        became = sent.dispatch.copy() if both and sent.dispatch is not None else None
-        value = callback(message, became) if both else callback(message)
+        dispatch = sent.dispatch.copy() if both and sent.dispatch is not None else None
+        value = callback(message, dispatch) if both else callback(message)
         return Answer(await value if inspect.isawaitable(value) else value)
 
     return call

@@ -1,4 +1,4 @@
-"""What hooks did to a message (host): one `HookRecord` a hook, and the `Dispatch` they make together."""
+"""The result of a dispatch (host): one `HookRecord` a hook, and the `Dispatch` of them all."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from agentplug.errors import HookDenied
 
 MAX_REASON = 500
 
-KEPT, CHANGED, ALLOWED, DENIED = "kept", "changed", "allowed", "denied"
+UNCHANGED, CHANGED, ALLOWED, DENIED = "kept", "changed", "allowed", "denied"
 QUEUED, DROPPED, OBSERVED = "queued", "dropped", "observed"
 TIMEOUT, INVALID, SKIPPED, REFUSED = "timeout", "invalid", "skipped", "refused"
-FINE = frozenset((KEPT, CHANGED, ALLOWED, DENIED, QUEUED, OBSERVED))
+FINE = frozenset((UNCHANGED, CHANGED, ALLOWED, DENIED, QUEUED, OBSERVED))
 
 
 @dataclass(frozen=True, slots=True)
 class HookRecord:
-    """One hook and one message. `hook` is a plugin's name, or a callback's; `by` is `plugin` or `host`.
+    """One hook's outcome for one message. `hook` is the name of a plugin or callback; `by` is `plugin` or `host`.
 
-    `outcome`: `kept`, `changed` (transform); `allowed`, `denied` (veto); `queued`, and when its turn has come
-    `observed` (observe); or why there was none: `dropped` (its queue was full), `timeout`, `invalid` (it returned
-    what its kind may not), `skipped` (its breaker is open, or its plugin in quarantine: it wasn't called), `refused`
-    (it was called from within itself), or the verdict of the call, such as `failed:ValueError`, `limited:memory`,
-    `died:SIGSEGV`. `changed`: it replaced the payload.
+    `outcome`: `kept`, `changed` (transform); `allowed`, `denied` (veto); `queued`, and later `observed` (observe).
+    Without an answer: `dropped` (the queue was full), `timeout`, `invalid` (the hook returned a value that its kind
+    may not), `skipped` (the breaker is open or the plugin in quarantine, so the hook wasn't called), `refused` (the
+    hook dispatched a message itself), or the verdict of the call, like `failed:ValueError`, `limited:memory` or
+    `died:SIGSEGV`. `changed`: the hook replaced the parts.
     """
 
     hook: str
@@ -38,7 +38,7 @@ class HookRecord:
     by: str = "plugin"
 
     def to_dict(self) -> dict[str, Any]:
-        """Its fields, JSON-safe."""
+        """Return the fields, JSON-safe."""
         return {
             "hook": self.hook,
             "by": self.by,
@@ -53,12 +53,12 @@ class HookRecord:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """What became of one message. `message` is the one to go on with: the original, or what transforms made of it.
+    """The result for one message. `message` is the one to use from now on: the original, or the transforms' result.
 
-    `allowed`: no hook denied it, and none failed closed; else `reason` says why and `denied_by` which hook, the
-    first in the order of registration where there are several. With `evaluate_only` nothing is enforced: `message`
-    is the original and `allowed` is true, `proposed` is what transforms would have made, and `reason`, `denied_by`
-    tell what would have been denied. `records` has one `HookRecord` a hook.
+    `allowed`: no hook denied the message, and none failed closed; otherwise `denied_by` names the first such hook in
+    the order of registration, and `reason` its reason. With `evaluate_only` nothing is enforced: `message` is the
+    original and `allowed` is true, `proposed` is the transforms' result, and `denied_by` and `reason` are those of
+    the denial that wasn't enforced. `records` has one `HookRecord` a hook.
     """
 
     original: AgentMessage
@@ -72,11 +72,11 @@ class Dispatch:
 
     @property
     def changed(self) -> bool:
-        """Transforms made another message of it."""
+        """True if transforms replaced the message."""
         return self.message is not self.original
 
     def copy(self) -> Dispatch:
-        """The same, with messages of its own; which of them are one stays as it is."""
+        """Return a copy with copies of the messages; messages that were one object remain one."""
         copies = {id(of): of.copy() for of in (self.original, self.message, self.proposed)}
         return replace(
             self,
@@ -86,7 +86,7 @@ class Dispatch:
         )
 
     def check(self) -> AgentMessage:
-        """The message to go on with. Raises `HookDenied`."""
+        """Return the message to use from now on. Raises `HookDenied`."""
         if not self.allowed:
             raise HookDenied(
                 f"{printable(self.denied_by or 'a hook', 100)} denied the message at {self.original.point}: "
@@ -95,7 +95,7 @@ class Dispatch:
         return self.message
 
     def to_dict(self) -> dict[str, Any]:
-        """For a log: what happened, JSON-safe, with digests of the message and not its content."""
+        """Return the result for a log, JSON-safe, with digests of the message instead of its content."""
         original, proposed = self.original, self.proposed
         digest = original.digest
         return {
@@ -114,18 +114,18 @@ class Dispatch:
         }
 
     def view(self, *, native: bool = False) -> dict[str, Any]:
-        """The message as an observing plugin is sent it, not copied: what it has become, and under `dispatch` how."""
-        shown = self.proposed.view(native=native)
-        shown["dispatch"] = {
+        """Return the message for an observing plugin, not copied: the final one, with the result in `dispatch`."""
+        view = self.proposed.view(native=native)
+        view["dispatch"] = {
             "allowed": self.allowed,
             "reason": self.reason,
             "denied_by": self.denied_by,
             "evaluate_only": self.evaluate_only,
             "original": self.original.parts if self.proposed is not self.original else None,
         }
-        return shown
+        return view
 
 
-def said(text: object) -> str:
-    """A reason from a hook, harmless and bounded."""
+def bounded_text(text: object) -> str:
+    """Return a hook's text, harmless and bounded."""
     return printable(text[: 4 * MAX_REASON] if isinstance(text, str) else f"<{type(text).__name__}>", MAX_REASON)

@@ -1,4 +1,4 @@
-"""What a hook returned, held against what its kind may return (host). Nothing of it is trusted."""
+"""Check hooks' return values (host): each kind of hook may return other values, and none is trusted."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from agentplug.contract.messages.message import AgentMessage
 from agentplug.contract.messages.parts import checked
 from agentplug.contract.text import printable
 from agentplug.errors import ContractError
-from agentplug.manager.hooks.records import said
+from agentplug.manager.hooks.records import bounded_text
 
 _MOST_NAMED = 8
 
 
 class BadReply(Exception):
-    """It returned what its kind may not. The text says what, bounded and harmless."""
+    """A hook returned a value that its kind may not. The text names it, bounded and harmless."""
 
 
 def transformed(message: AgentMessage, reply: Any, sent: Callable[[], dict[str, Any]], by: str) -> AgentMessage:
-    """`message` itself, or with the parts that a transform returned. `sent` gives the dict that it was sent.
+    """Return `message`, or a copy with the parts that a transform returned. `sent` returns the dict it was sent.
 
-    `redactions` of the new message say which parts the hook `by` changed: that is the host's word, not the hook's.
-    Raises `BadReply` for anything but None, parts, or the message with other parts.
+    `redactions` of the copy name the parts that the hook `by` changed; the host writes them, not the hook. Raises
+    `BadReply` for anything but None, parts, or the message with other parts.
     """
     if reply is None:
         return message
@@ -43,7 +43,7 @@ def transformed(message: AgentMessage, reply: Any, sent: Callable[[], dict[str, 
 
 
 def _difference(before: list[Any], after: list[Any], by: str) -> str:
-    """Which parts differ, in a line."""
+    """Name the parts that differ, in a line."""
     if len(before) != len(after):
         return f"parts: {len(after)} in place of {len(before)}, by {by}"
     at = [i for i, (one, other) in enumerate(zip(before, after, strict=True)) if one != other]
@@ -54,7 +54,7 @@ def _difference(before: list[Any], after: list[Any], by: str) -> str:
 def _parts_of(reply: dict[Any, Any], sent: dict[str, Any]) -> Any:
     others = [name for name in reply if name != "parts" and not (name in sent and _same(reply[name], sent[name]))]
     if others:
-        raise BadReply(f"a transform changed {_shown(others[0])}; it may change parts alone")
+        raise BadReply(f"a transform changed {_name(others[0])}; it may change parts alone")
     if "parts" not in reply:
         raise BadReply("a transform returned a dict without parts")
     return reply["parts"]
@@ -63,12 +63,12 @@ def _parts_of(reply: dict[Any, Any], sent: dict[str, Any]) -> Any:
 def _same(one: Any, other: Any) -> bool:
     try:
         return bool(one == other)
-    except Exception:  # arrays and tables don't answer that with a bool
+    except Exception:  # the comparison of arrays and tables is no bool
         return False
 
 
 def denial(reply: Any) -> str | None:
-    """Why a veto denies, "" if it doesn't say, or None if it allows.
+    """Return a veto's reason to deny ("" if it gives none), or None if it allows.
 
     Raises `BadReply` for anything but None, True, False and `{"deny": reason}`.
     """
@@ -81,15 +81,15 @@ def denial(reply: Any) -> str | None:
         and reply.keys() == {"deny"}
         and (reply["deny"] is None or isinstance(reply["deny"], str))
     ):
-        return said(reply["deny"] or "")
+        return bounded_text(reply["deny"] or "")
     raise BadReply(f"a veto returned a {_type(reply)}; it may return None, True, False, or {{'deny': 'the reason'}}")
 
 
 def _type(reply: object) -> str:
     if isinstance(reply, dict):
-        return f"dict with {', '.join(_shown(key) for key in list(reply)[:3]) or 'nothing'}"
+        return f"dict with {', '.join(_name(key) for key in list(reply)[:3]) or 'nothing'}"
     return printable(type(reply).__name__, 60)
 
 
-def _shown(value: object) -> str:
+def _name(value: object) -> str:
     return printable(value, 60) if isinstance(value, str) else f"<{type(value).__name__}>"

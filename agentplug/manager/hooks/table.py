@@ -1,8 +1,8 @@
-"""Hook points and the callbacks of the host's own that are registered at them (host).
+"""The host's callbacks at hook points (host).
 
-Callbacks may be plain functions or coroutines, and run in the order of registration. Those of `run_hooks` each get
-the value as those before left it, and may return a replacement (None keeps it); one that raises doesn't silence the
-others. At the agent points they are hooks of a kind as well, which `dispatch` asks.
+Callbacks may be plain functions or coroutine functions, and run in the order of registration. `run_hooks` passes each
+the value that the one before left, and the callback may return a replacement (None keeps the value). If one raises,
+the others still run. At the agent points callbacks are also hooks with a kind, which `dispatch` calls.
 """
 
 from __future__ import annotations
@@ -22,10 +22,7 @@ from agentplug.manager.hooks.observers import ObserverQueue
 
 
 class HookHandle:
-    """One registered callback. `remove()` takes it off again (once is enough).
-
-    `hook` is what `dispatch` asks, at an agent point; None at the chapter's two.
-    """
+    """One registered callback. `hook` is the hook that `dispatch` calls, None at a point that isn't an agent's."""
 
     def __init__(self, table: HookTable, point: str, callback: Callable[..., Any], hook: Hook | None) -> None:
         self.point = point
@@ -34,7 +31,7 @@ class HookHandle:
         self._table = table
 
     def remove(self) -> None:
-        """Take the callback off its point."""
+        """Unregister the callback; once is enough."""
         self._table.remove(self)
 
     def __repr__(self) -> str:
@@ -49,14 +46,14 @@ class HookTable:
         self._handles: dict[str, list[HookHandle]] = {point: [] for point in HOOK_POINTS}
 
     def number(self) -> int:
-        """The next place in the order of registration, which callbacks share with plugins."""
+        """Return the next number in the order of registration, which callbacks share with plugins."""
         return next(self._numbers)
 
     def register(
         self, point: str, callback: Callable[..., Any], kind: str | None = None, *, fail_open: bool = False
     ) -> HookHandle:
-        """Add `callback` at `point`. Raises `UnknownHook`, and `ContractError` for what can't be called, or a kind
-        that isn't one. Without a kind it observes.
+        """Add `callback` at `point`, by default as an observer. Raises `UnknownHook`, and `ContractError` for an
+        unknown kind, or a `callback` that can't be called.
         """
         handles = self._at(point)
         if not callable(callback):
@@ -78,20 +75,20 @@ class HookTable:
         return Hook(name, point, grant, self.number(), callback_call(callback, kind), ObserverQueue(), "host")
 
     def hooks(self, point: str | None = None) -> list[Hook]:
-        """The callbacks that `dispatch` asks at `point`, or at all of them, in order."""
+        """List the hooks that `dispatch` calls at `point`, or at all points, in order."""
         at = AGENT_POINTS if point is None else (point,)
         return [handle.hook for name in at for handle in self._handles[name] if handle.hook is not None]
 
     def remove(self, handle: HookHandle) -> None:
-        """Take one callback off; nothing happens if it is gone already."""
+        """Unregister one callback; do nothing if that was done before."""
         handles = self._handles[handle.point]
         if handle in handles:
             handles.remove(handle)
 
     async def run(self, point: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Any]]:
-        """Call all of them: the first argument as it is in the end, and what each returned.
+        """Call all callbacks; return the final first argument, and what each callback returned.
 
-        Raises an `ExceptionGroup` of what callbacks raised, after all have run.
+        Raises an `ExceptionGroup` of the callbacks' errors, after all have run.
         """
         results: list[Any] = []
         errors: list[Exception] = []

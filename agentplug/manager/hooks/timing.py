@@ -1,4 +1,4 @@
-"""A time limit that costs nothing where nothing is waited for (host)."""
+"""A time limit that costs nothing if a coroutine never waits (host)."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ T = TypeVar("T")
 
 
 async def within(limit: asyncio.Timeout, coroutine: Coroutine[Any, Any, T]) -> T:
-    """Await `coroutine` under `limit`, which begins when it first waits: a plugin that answers at once never does.
+    """Await `coroutine` under `limit`, which begins when the coroutine first waits.
 
-    To begin and cancel a timer takes some 6 of the microseconds in which such a plugin is asked.
+    A plugin that answers at once never waits, and so saves the 6 microseconds of starting and cancelling a timer.
 
-    A loop that was held up finds at once that the limit is over and that the answer has long been there: that counts
-    as an answer, since it is the loop that was late.
+    After a delay, the loop may see the end of the limit and an answer at the same time. The answer counts, since the
+    loop was late and not the plugin.
     """
     try:
         waits_for = coroutine.send(None)
     except StopIteration as done:
         return cast(T, done.value)
     async with limit:
-        return cast(T, await _Begun(coroutine, waits_for, limit))
+        return cast(T, await _Rest(coroutine, waits_for, limit))
 
 
-class _Begun:
-    """The rest of a coroutine that has begun, and waits for something."""
+class _Rest:
+    """The rest of a coroutine that has started, and waits for `waits_for`."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], waits_for: Any, limit: asyncio.Timeout) -> None:
         self._coroutine = coroutine
@@ -40,23 +40,23 @@ class _Begun:
             thrown = None
             try:
                 got = yield waits_for
-            except BaseException as error:  # a cancellation, for the coroutine to see
+            except BaseException as error:  # a cancellation, which the coroutine must see
                 thrown = error
             try:
-                if thrown is not None and self._came_anyway(waits_for):
-                    coroutine.send(None)  # it goes on; if it waits for more, that is too late
+                if thrown is not None and self._has_result(waits_for):
+                    coroutine.send(None)  # if the coroutine waits once more, it is too late
                 waits_for = coroutine.send(got) if thrown is None else coroutine.throw(thrown)
             except StopIteration as done:
                 return done.value
 
-    def _came_anyway(self, waits_for: Any) -> bool:
-        """Whether it was the limit that interrupted, and nobody else, though what is waited for is there."""
+    def _has_result(self, waits_for: Any) -> bool:
+        """Return True if only the limit interrupted, and the result was there already."""
         if not self._limit.expired() or _cancelled() != self._cancelled + 1:
             return False
         return isinstance(waits_for, asyncio.Future) and waits_for.done() and not waits_for.cancelled()
 
 
 def _cancelled() -> int:
-    """How many cancellations of the current task aren't done with."""
+    """Count the pending cancellations of the current task."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0

@@ -126,7 +126,7 @@ def _read(info: str) -> Verified:
                 raise SpecError(f"{quoted(root.name)} depends on more than {MAX_DISTRIBUTIONS} distributions")
         waiting += [(distribution, needed) for needed in _required(distribution, extras)]
     everything = [root, *others.values()]
-    tops = {top for distribution in everything for top in _tops(distribution)}
+    tops = {top for distribution in everything for top in _tops(distribution.files)}
     if shadowing := sorted(tops & sys.stdlib_module_names):
         raise SpecError(
             f"the closure of {quoted(root.name)} holds {quoted(shadowing[0])}, which would take the place of the "
@@ -158,10 +158,10 @@ def _required(distribution: Distribution, extras: frozenset[str]) -> list[Requir
     return requirements
 
 
-def _tops(distribution: Distribution) -> set[str]:
-    """Return the names of a distribution's top-level modules."""
+def _tops(paths: Iterable[str]) -> set[str]:
+    """Return the names of the top-level modules in these files."""
     tops = set()
-    for path in distribution.files:
+    for path in paths:
         first, slash, _ = path.partition("/")
         name = first if slash else first.partition(".")[0] if first.endswith((".py", ".so")) else ""
         if name.isidentifier():
@@ -224,15 +224,10 @@ def _beside() -> tuple[str, ...]:
         if key in seen or (info := infos.get(key)) is None:
             continue
         seen.add(key)
-        names |= _listed_tops(info)
+        with open(os.path.join(info, "RECORD"), encoding="utf-8", errors="replace") as file:
+            names |= _tops(line.partition(",")[0] for line in file)
         waiting += _listed_needs(info)
     return tuple(sorted(names))
-
-
-def _listed_tops(info: str) -> set[str]:
-    with open(os.path.join(info, "RECORD"), encoding="utf-8", errors="replace") as file:
-        paths = [line.partition(",")[0] for line in file]
-    return _tops(Distribution("", "", "", "", "", [], files=dict.fromkeys(paths, "")))
 
 
 def _listed_needs(info: str) -> Iterable[str]:

@@ -51,22 +51,12 @@ TEXTS = (
     *("distribution", "record", "python", "platform"),
 )
 TABLES = ("hooks", "asks", "rights", "files", "closure", "origin")
+_ALWAYS = ("name", "spec", "kind", "entry", "digest")
 NEEDED = {
-    "file": ("name", "spec", "kind", "entry", "digest", "files"),
-    "cell": ("name", "spec", "kind", "entry", "digest"),
-    "tree": ("name", "spec", "kind", "entry", "digest", "files"),
-    "distribution": (
-        "name",
-        "spec",
-        "kind",
-        "entry",
-        "digest",
-        "distribution",
-        "record",
-        "python",
-        "platform",
-        "files",
-    ),
+    "file": (*_ALWAYS, "files"),
+    "cell": _ALWAYS,
+    "tree": (*_ALWAYS, "files"),
+    "distribution": (*_ALWAYS, "distribution", "record", "python", "platform", "files"),
 }
 assert {*TEXTS, *TABLES} == {field.name for field in fields(Pin)}
 

@@ -33,8 +33,8 @@ class UnpinnableSource(SpecError):
     """The spec names a plugin whose bytes differ from session to session."""
 
 
-class Taken(NamedTuple):
-    """A plugin that was read: the source to run, and its pin, still without the manifest's part."""
+class Candidate(NamedTuple):
+    """A plugin as it is now, to be pinned or verified: the source to run, and a pin without the manifest's part."""
 
     source: Source
     pin: Pin
@@ -43,7 +43,7 @@ class Taken(NamedTuple):
     unix_digests: Mapping[str, str] = MappingProxyType({})  # of files with Windows line ends, as if they had \n
 
 
-def take(spec: object, home: str) -> Taken:
+def take(spec: object, home: str) -> Candidate:
     """Read the plugin that `spec` names. Paths in the pin are relative to `home`, the lock's folder.
 
     Raises `SpecError` and `PluginNotFound` as `resolve` does, and `SpecError` for a plugin that can't be pinned.
@@ -62,11 +62,11 @@ def take(spec: object, home: str) -> Taken:
     return _module(spec)
 
 
-def refers_to(pin: Pin, taken: Taken) -> bool:
+def refers_to(pin: Pin, candidate: Candidate) -> bool:
     """Return True if `pin` belongs to this spec. Cells are compared by name alone, not by notebook."""
-    if taken.pin.kind == "cell" and pin.kind == "cell":
-        return pin.entry == taken.pin.entry
-    return pin.spec == taken.pin.spec
+    if candidate.pin.kind == "cell" and pin.kind == "cell":
+        return pin.entry == candidate.pin.entry
+    return pin.spec == candidate.pin.spec
 
 
 def spec_of(pin: Pin, home: str) -> str:
@@ -76,17 +76,16 @@ def spec_of(pin: Pin, home: str) -> str:
     return pin.spec
 
 
-def _file(path: str, attribute: str, home: str) -> Taken:
+def _file(path: str, attribute: str, home: str) -> Candidate:
     location = checked_name(portable(os.path.realpath(os.path.dirname(path)), home), os.path.basename(path))
     spec = f"{location}:{attribute}" if attribute else location
     source = file_source(path, attribute, spec)
-    read = {os.path.basename(path): source.modules[0].code}
-    files = {name: sha256(code) for name, code in read.items()}
-    pin = Pin("", spec, "file", entry_of(source), source.digest, files=files)
-    return Taken(source, pin, unix_digests=unix_digests_of(read))
+    name, code = os.path.basename(path), source.modules[0].code
+    pin = Pin("", spec, "file", entry_of(source), source.digest, files={name: sha256(code)})
+    return Candidate(source, pin, unix_digests=_unix_digests({name: code}))
 
 
-def _module(spec: str) -> Taken:
+def _module(spec: str) -> Candidate:
     """Read a module: its installed distribution, or all files of its package if it isn't installed."""
     dotted, attribute, announced, full_spec = named_module(spec)
     place = find_module(dotted)
@@ -102,30 +101,30 @@ def _module(spec: str) -> Taken:
             f"a part of the package {quoted(dotted.partition('.')[0])} is installed and another part isn't, so "
             "neither can be pinned alone; install all of it, or name the plugin's file"
         )
-    top, read = dotted.partition(".")[0], ReadTree()
+    top, tree = dotted.partition(".")[0], ReadTree()
     if place.top_directories:
         for portion in place.top_directories:
-            read.add_directory(portion, top)
+            tree.add_directory(portion, top)
     else:
-        read.add_file(path, os.path.basename(path))
-    modules = read.modules()
+        tree.add_file(path, os.path.basename(path))
+    modules = tree.modules()
     if not any(module.name == dotted for module in modules):
         raise PluginNotFound(f"the module {quoted(dotted)} is gone from {quoted_path(path)}; was it just moved?")
-    source = replace(unread, entry=dotted, attribute=attribute, modules=modules, digest=read.digest)
-    pin = Pin("", unread.spec, "tree", entry_of(source), read.digest, files=read.files)
-    return Taken(source, pin, announced=announced, unix_digests=unix_digests_of(read.code))
+    source = replace(unread, entry=dotted, attribute=attribute, modules=modules, digest=tree.digest)
+    pin = Pin("", unread.spec, "tree", entry_of(source), tree.digest, files=tree.files)
+    return Candidate(source, pin, announced=announced, unix_digests=_unix_digests(tree.code))
 
 
-def _own(unread: Source, place: Place, attribute: str) -> Taken:
+def _own(unread: Source, place: Place, attribute: str) -> Candidate:
     """Read a plugin that comes with agentplug: only its module, since workers have the rest already."""
-    read = ReadTree()
-    read.add_file(place.path, place.name.replace(".", "/") + ".py")
-    modules = tuple(module for module in read.modules() if module.name == place.name)
-    source = replace(unread, entry=place.name, attribute=attribute, modules=modules, digest=read.digest)
-    return Taken(source, Pin("", unread.spec, "tree", entry_of(source), read.digest, files=read.files))
+    tree = ReadTree()
+    tree.add_file(place.path, place.name.replace(".", "/") + ".py")
+    modules = tuple(module for module in tree.modules() if module.name == place.name)
+    source = replace(unread, entry=place.name, attribute=attribute, modules=modules, digest=tree.digest)
+    return Candidate(source, Pin("", unread.spec, "tree", entry_of(source), tree.digest, files=tree.files))
 
 
-def _installed(unread: Source, dotted: str, path: str, attribute: str, announced: str) -> Taken:
+def _installed(unread: Source, dotted: str, path: str, attribute: str, announced: str) -> Candidate:
     """Read a plugin in an installed distribution: the distribution and its dependencies."""
     info = owner_of(os.path.realpath(path))
     if info is None:
@@ -155,14 +154,14 @@ def _installed(unread: Source, dotted: str, path: str, attribute: str, announced
         closure=closure,
     )
     tables = (text for name, text in sorted(root.content.items()) if name.endswith("agentplug.toml"))
-    return Taken(source, pin, next(tables, b"").decode("utf-8", "replace")[:_MAX_TABLE], announced)
+    return Candidate(source, pin, next(tables, b"").decode("utf-8", "replace")[:_MAX_TABLE], announced)
 
 
-def _cell(source: Source) -> Taken:
-    return Taken(source, Pin("", source.spec, "cell", source.entry, source.digest))
+def _cell(source: Source) -> Candidate:
+    return Candidate(source, Pin("", source.spec, "cell", source.entry, source.digest))
 
 
-def _notebook_cell(spec: str, home: str) -> Taken:
+def _notebook_cell(spec: str, home: str) -> Candidate:
     """Read the cell of a notebook that begins with `%%load_plugin NAME`."""
     path, _, name = spec.rpartition("#")
     absolute = os.path.abspath(os.path.expanduser(path))
@@ -173,7 +172,7 @@ def _notebook_cell(spec: str, home: str) -> Taken:
         hint = near_match(name, texts) or f"; it has {known}"
         raise PluginNotFound(f"no cell of {quoted_path(absolute)} begins with {_MAGIC} {printable(name, 80)}{hint}")
     source = cell_source(texts[name], name)
-    return Taken(source, replace(_cell(source).pin, spec=f"{location}#{name}"))
+    return Candidate(source, replace(_cell(source).pin, spec=f"{location}#{name}"))
 
 
 def _plugin_cells(path: str) -> dict[str, str]:
@@ -191,9 +190,9 @@ def _plugin_cells(path: str) -> dict[str, str]:
     return texts
 
 
-def unix_digests_of(read: Mapping[str, bytes]) -> dict[str, str]:
+def _unix_digests(files: Mapping[str, bytes]) -> dict[str, str]:
     """Return the digests that files with Windows line ends would have with Unix ones."""
-    return {name: sha256(code.replace(b"\r\n", b"\n")) for name, code in read.items() if b"\r\n" in code}
+    return {name: sha256(code.replace(b"\r\n", b"\n")) for name, code in files.items() if b"\r\n" in code}
 
 
 def entry_of(source: Source) -> str:

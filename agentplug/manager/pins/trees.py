@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from agentplug.contract.policy import format_size
 from agentplug.contract.text import printable
@@ -91,7 +91,7 @@ class ReadTree:
             self._bound(len(self.files) + 1, MAX_FILES, f"{MAX_FILES:,} files", path)
             total, chunks = hashlib.sha256(), []
             is_code = relative.endswith(".py")
-            for chunk in _chunks(descriptor):
+            while chunk := os.read(descriptor, _CHUNK):
                 total.update(chunk)
                 if is_code:
                     chunks.append(chunk)
@@ -141,11 +141,6 @@ def _parents(name: str) -> Iterable[str]:
 def _open_flags() -> int:
     """Return flags that follow no link and never block. A function, since other systems lack some of the flags."""
     return os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-
-
-def _chunks(descriptor: int) -> Iterator[bytes]:
-    while chunk := os.read(descriptor, _CHUNK):
-        yield chunk
 
 
 def _cannot(path: str, error: OSError) -> SpecError:

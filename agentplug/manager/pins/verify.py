@@ -36,7 +36,7 @@ from agentplug.manager.pins.pin import (
 )
 from agentplug.manager.pins.pylock import origins
 from agentplug.manager.pins.remembered import refuse_older, remember
-from agentplug.manager.pins.taking import Taken, UnpinnableSource, refers_to, spec_of, take
+from agentplug.manager.pins.taking import Candidate, UnpinnableSource, refers_to, spec_of, take
 
 _READER = "agentplug.plugins.manifest_reader"
 _READER_POLICY = Policy(memory="256M", cpu_s=5, wall_s=20)
@@ -61,19 +61,15 @@ class Proposal:
     @property
     def wants_more(self) -> bool:
         """True if the asked or granted rights aren't those of the present pin, so that somebody has to agree."""
-        old = self.before
-        return old is not None and (old.hooks, old.asks, old.rights) != (
-            self.pin.hooks,
-            self.pin.asks,
-            self.pin.rights,
-        )
+        old, new = self.before, self.pin
+        return old is not None and (old.hooks, old.asks, old.rights) != (new.hooks, new.asks, new.rights)
 
 
-async def read_manifest(taken: Taken) -> Manifest:
+async def read_manifest(candidate: Candidate) -> Manifest:
     """Read the manifest in the plugin's code, in a confined worker. Raises `SpecError` if there is none."""
-    source = taken.source
+    source = candidate.source
     code = next(module.code for module in source.modules if module.name == source.entry)
-    asked = {"code": code, "attribute": source.attribute, "toml": taken.metadata, "plugin": taken.announced}
+    asked = {"code": code, "attribute": source.attribute, "toml": candidate.metadata, "plugin": candidate.announced}
     async with SandboxedPlugin(_READER, _READER_POLICY) as reader:
         run = await reader.run(asked)
     try:
@@ -139,24 +135,24 @@ async def propose(
     PEP 751 file. Raises the errors of `take` and `read_manifest`, and `PinMismatch` for a version that the specifier
     doesn't allow, for the name of another plugin, and if the PEP 751 file has other versions.
     """
-    taken = take(spec, lock.home)
-    manifest = await read_manifest(taken)
+    candidate = take(spec, lock.home)
+    manifest = await read_manifest(candidate)
     before = lock.pins.get(canonical(manifest.name))
-    same = next((pin for pin in lock.pins.values() if refers_to(pin, taken)), None)
-    if before is not None and not refers_to(before, taken):
+    same = next((pin for pin in lock.pins.values() if refers_to(pin, candidate)), None)
+    if before is not None and not refers_to(before, candidate):
         raise PinMismatch(
-            f"{quoted(manifest.name)} is pinned already, from {quoted(before.spec)}, and {quoted(taken.pin.spec)} "
-            "calls itself the same; rename one"
+            f"{quoted(manifest.name)} is pinned already, from {quoted(before.spec)}, and "
+            f"{quoted(candidate.pin.spec)} calls itself the same; rename one"
         )
     before = before or same
     specifier = checked_specifier(specifier) or (before.specifier if before is not None else "")
-    version = replace(taken.pin, version=manifest.version).release
+    version = replace(candidate.pin, version=manifest.version).release
     if not allows(specifier, version):
         raise PinMismatch(f"{quoted(manifest.name)} is version {printable(version, 100)}, which isn't {specifier}")
     granted = rights if rights is not None else before.rights if before is not None else {}
-    new_spec = before.spec if before is not None and before.kind == "cell" else taken.pin.spec
-    origin = _origin(taken.pin, before, pylock)
-    pin = replace(taken.pin, specifier=specifier, spec=new_spec, rights=dict(granted), origin=origin)
+    new_spec = before.spec if before is not None and before.kind == "cell" else candidate.pin.spec
+    origin = _origin(candidate.pin, before, pylock)
+    pin = replace(candidate.pin, specifier=specifier, spec=new_spec, rights=dict(granted), origin=origin)
     return Proposal(_with_manifest(pin, manifest), manifest, before)
 
 
@@ -183,25 +179,25 @@ async def verified(path: object, spec: object, policy: Policy, *, required: bool
     """
     lock = read_lock(path)
     try:
-        taken = await asyncio.to_thread(take, spec, lock.home)
+        candidate = await asyncio.to_thread(take, spec, lock.home)
     except UnpinnableSource:
         if required or any(pin.spec == spec for pin in lock.pins.values()):
             raise
         return None
-    pin = next((pin for pin in lock.pins.values() if refers_to(pin, taken)), None)
+    pin = next((pin for pin in lock.pins.values() if refers_to(pin, candidate)), None)
     if pin is None and not required:
         return None
     if pin is None:
         known = ", ".join(quoted(pin.spec) for pin in list(lock.pins.values())[:8]) or "nothing"
         raise PinMismatch(
-            f"{quoted(taken.pin.spec)} isn't pinned in {quoted_path(lock.path)}, which pins {known}. "
-            f"Look at it, then: agentplug lock {shell_word(taken.pin.spec)}"
+            f"{quoted(candidate.pin.spec)} isn't pinned in {quoted_path(lock.path)}, which pins {known}. "
+            f"Look at it, then: agentplug lock {shell_word(candidate.pin.spec)}"
         )
-    current = _as_pinned(taken.pin, pin)
+    current = _as_pinned(candidate.pin, pin)
     if differences(pin, current):
-        lines = await _all_differences(pin, taken)
+        lines = await _all_differences(pin, candidate)
         if current.kind != pin.kind:  # another module of that name, perhaps since sys.path changed
-            place = next(module.path for module in taken.source.modules if module.name == taken.source.entry)
+            place = next(module.path for module in candidate.source.modules if module.name == candidate.source.entry)
             lines.append(f"  what is here lies in {quoted_path(place)}")
         raise PinMismatch(
             f"Plugin {quoted(pin.name)} isn't what {quoted_path(lock.path)} pins (-) but (+), and wasn't loaded:\n"
@@ -219,44 +215,35 @@ async def verified(path: object, spec: object, policy: Policy, *, required: bool
             + "\n".join(lines)
             + f"\nRemedy: grant less, or agree to it: {upgrade_command(pin.key)}, with the rights as options"
         )
-    tops = set(taken.source.closure.files.tops) if taken.source.closure is not None else set()
+    tops = set(candidate.source.closure.files.tops) if candidate.source.closure is not None else set()
     if unpinned := sorted(name for name in policy.preload if name.partition(".")[0] in tops):
         raise PinMismatch(
             f"Plugin {quoted(pin.name)} needs {quoted(unpinned[0])} as it was pinned, and preload would have "
             "imported it from the disk before; leave it out of preload"
         )
     remember(lock.path, pin)
-    return replace(taken.source, pinned=PinnedClaims(pin.name, pin.version, pin.hooks, pin.asks))
+    return replace(candidate.source, pinned=PinnedClaims(pin.name, pin.version, pin.hooks, pin.asks))
 
 
 def _as_pinned(current: Pin, pin: Pin) -> Pin:
     """Return `current` with the manifest of `pin`; a cell, which doesn't know its notebook, with its spec too."""
-    spec = pin.spec if pin.kind == "cell" else current.spec
-    return replace(
-        current,
-        name=pin.name,
-        version=pin.version,
-        specifier=pin.specifier,
-        spec=spec,
-        hooks=pin.hooks,
-        asks=pin.asks,
-        rights=pin.rights,
-        origin=pin.origin,
-    )
+    same = ("name", "version", "specifier", "hooks", "asks", "rights", "origin")
+    names = (*same, "spec") if pin.kind == "cell" else same
+    return replace(current, **{name: getattr(pin, name) for name in names})
 
 
-async def _all_differences(pin: Pin, taken: Taken) -> list[str]:
+async def _all_differences(pin: Pin, candidate: Candidate) -> list[str]:
     """List all differences, also in the manifest if that can be read."""
-    current = _as_pinned(taken.pin, pin)
+    current = _as_pinned(candidate.pin, pin)
     lines = differences(pin, current)
-    for name, digest in taken.unix_digests.items():
+    for name, digest in candidate.unix_digests.items():
         if pin.files.get(name) == digest:
             return [
                 *lines,
                 f"  only its line ends differ: {printable(name, 300)} has \\r\\n here, and \\n in the lock",
             ]
     try:
-        manifest = await read_manifest(taken)
+        manifest = await read_manifest(candidate)
     except AgentplugError as error:
         return lines or [f"+ {error}"]
     return differences(pin, _with_manifest(current, manifest)) or lines
