@@ -1,4 +1,4 @@
-"""A worker that was calm is only glanced at: what it does then is seen all the same."""
+"""A worker that was calm gets only quick checks: what it does then is seen all the same."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ HALF_A_FRAME_QUIETLY = """
     ],
 )
 def test_limits_hold_after_a_calm(confined: Callable[..., Run], then: str, verdict: str) -> None:
-    """Each limit, and well before the next one: within what a glance may leave out.
+    """Each limit, and well before the next one: within what a quick check may leave out.
 
     CPU time is measured as such, and other waits by the share that they take of a long one: so a busy machine, where
     a worker waits for its turn, breaks no bound.

@@ -1,7 +1,7 @@
 """Decode a worker's own reports: refused calls and profiles (host).
 
 Refused calls come from the worker only where the kernel doesn't report them. A plugin can forge both reports, so no
-verdict depends on them; at most one bounded frame of each precedes a reply.
+limit is enforced by them; at most one bounded frame of each precedes a reply.
 """
 
 from __future__ import annotations

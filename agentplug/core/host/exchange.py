@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from agentplug.core.profile import Profile
 
 _WORTH_A_SAMPLE_NS = 1_000_000
-_LOOKS = 6  # of some 4 microseconds each; to ask the worker costs a round trip
+_POLLS = 6  # of some 4 microseconds each; to ask the worker costs a round trip
 _draw = random.SystemRandom().getrandbits  # a plugin sees these numbers, so earlier ones must not predict later ones
 
 
@@ -90,7 +90,7 @@ _HELLO_ONLY = frozenset((wire.HELLO,))
 
 
 class Exchange:
-    """State and figures of one exchange, guarded by its worker's lock. Nothing changes once `done` is true."""
+    """State and figures of one exchange, guarded by its worker's lock. A finished exchange doesn't change."""
 
     head = 0
     nonce: int | None = None
@@ -318,7 +318,7 @@ class Exchange:
         """Read the last figures, and check that the worker is back in its own loop: the kernel sees its main thread
         wait for the next frame, or it must answer a number. Raises `Gone`."""
         self.ended_ns = time.perf_counter_ns()
-        for _ in range(_LOOKS):  # before the figures: only a sleeping process's CPU clock is up to date
+        for _ in range(_POLLS):  # before the figures: only a sleeping process's CPU clock is up to date
             self.done = readings.receives_on(CHANNEL_FD)
             if self.done:
                 break

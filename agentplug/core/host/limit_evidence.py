@@ -25,10 +25,10 @@ _HIDDEN_MEMORY = frozenset(("memfd_create", "shmget"))
 
 def limit_behind(failure: Failure, exchange: Exchange, worker: Worker) -> str:
     """Return the limit behind `failure`, named as in verdicts, or "". The worker must be idle or gone."""
-    look = _LOOKS.get(failure.limit)
-    if look is None or not failure.number:
+    check = _CHECKS.get(failure.limit)
+    if check is None or not failure.number:
         return failure.limit  # a MemoryError, or a thread that couldn't start
-    return failure.limit if look(failure, exchange, worker) else ""
+    return failure.limit if check(failure, exchange, worker) else ""
 
 
 def _memory(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
@@ -57,8 +57,8 @@ def _files(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
 
 
 def _disk(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
-    """Check the scratch directory, the only disk with a limit of ours. If the policy grants no other path to write,
-    something must be in it (a refused reservation leaves no more); else it must be nearly full."""
+    """Check the scratch directory, the only disk with a limit of ours. It must be nearly full if the policy grants
+    other paths to write. Else believe a failed call; a raise statement needs a file (a refused write leaves one)."""
     policy = worker.policy
     disk = scratch_bytes(int(policy.disk), policy.profile)
     most = scratch_inodes(disk)
@@ -84,7 +84,7 @@ def _refused(exchange: Exchange, calls: frozenset[str]) -> bool:
     return any(event.detail["syscall"] in calls and "during" not in event.detail for event in events)
 
 
-_LOOKS: dict[str, Callable[[Failure, Exchange, Worker], Any]] = {
+_CHECKS: dict[str, Callable[[Failure, Exchange, Worker], Any]] = {
     "memory": _memory,
     "processes": _processes,
     "files": _files,

@@ -70,9 +70,7 @@ class Worker:
         self._watchdog.watch(self)
 
     def accept_barriers(self, barriers: Mapping[str, str]) -> None:
-        """Go on with these barriers, each with its status: answer refused calls, if the worker sent a listener, and
-        count from here on what the plugin uses.
-        """
+        """Store the barriers' status, listen to refused calls if the worker sent a listener, begin to count use."""
         assert self.process.readings is not None
         with self.lock:
             self.barriers = barriers
@@ -89,10 +87,10 @@ class Worker:
         self._on_event = None if method is None else weakref.WeakMethod(method)
 
     def report(self, event: Event) -> None:
-        """Report an event between calls to whoever has the plugin."""
-        tell = on_event() if (on_event := self._on_event) is not None else None
-        if tell is not None:
-            tell(event)
+        """Report an event between calls."""
+        method = on_event() if (on_event := self._on_event) is not None else None
+        if method is not None:
+            method(event)
 
     def tick(self, crowd: int) -> float:
         """Check the limits now. For the watchdog."""

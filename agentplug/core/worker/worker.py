@@ -147,7 +147,7 @@ class _Worker:
         try:
             request = wire.decode_load(frame.structure)
             if request.claims is not None:
-                from agentplug.core.worker.audit_hook import AuditHook  # where no kernel tells of refused calls
+                from agentplug.core.worker.audit_hook import AuditHook  # where the kernel reports none
 
                 self._audit_hook = AuditHook(self._plan, request.claims)
             self._plugin, loaded = loading.load(request, descriptors)

@@ -31,7 +31,7 @@ _NSCD = "unix:/var/run/nscd/socket"  # the C library looks up users there
 
 
 class Notifications:
-    """The notifications of one worker's filter, guarded by its lock. `emit` gets kind and detail of each event."""
+    """The notifications of one worker's filter. The worker's lock guards them. `emit` gets each event."""
 
     def __init__(self, fd: int, policy: Policy, scratch: str, emit: Callable[..., None]) -> None:
         resolve(seccompy.supported)
