@@ -30,7 +30,7 @@ def plot_calls(
     """Draw the memory, CPU time or elapsed time of each call of a trace, in the order of their start, and the limits.
 
     Draws a line a plugin (the six with the highest figures), and a marker at each call that didn't complete. Memory
-    is the call's peak above the plugin's lowest footprint in this trace, so a leak from call to call shows as a climb.
+    is the call's peak above the plugin's lowest footprint in this trace, so a leak shows as a climb.
     Over 1,000 calls, a step of the line is the median of many calls, and a band spans the least to the most. Raises
     `ValueError` if `calls` is no trace, or for another `by`.
     """
