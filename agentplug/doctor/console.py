@@ -27,12 +27,12 @@ _PAGE = """<!doctype html>
 def show(console: Console, progress: Console, attack: bool) -> Diagnosis:
     """Examine this machine and print the diagnosis; `progress` gets the progress bar of the attacks."""
     import agentplug.doctor as examined
-    from agentplug.report.barriers import found_rich
+    from agentplug.report.barriers import diagnosis_rich
 
     diagnosis = examined.doctor()
     console.print(f"\n{diagnosis.machine}", markup=False)
     if diagnosis.rows:
-        console.print(found_rich(diagnosis.rows))
+        console.print(diagnosis_rich(diagnosis.rows))
     for row in diagnosis.rows:
         if row["lost"]:
             text = f"{row['barrier']} can't protect {', '.join(row['lost'])}: {row['remedy'] or 'no remedy known'}"

@@ -1,5 +1,5 @@
-"""Frames, cards, tables and plots: pure functions of runs (host).
+"""Frames, cards, sentences and plots: pure functions of runs (host).
 
-`frames` makes DataFrames, `cards` HTML for notebooks, `tables` renderables for terminals, `plots` pictures;
-`marks` is the one place for colours, icons and hatches. Nothing here starts, stops or measures anything.
+`frames` makes DataFrames, `cards` HTML for notebooks, `sentences` text for terminals, `plots` figures; `marks` is the
+one place for colours, icons and hatches. Nothing here starts, stops or measures anything.
 """

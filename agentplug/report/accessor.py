@@ -1,9 +1,8 @@
-"""`df.agentplug`: what a calls frame or a samples frame can answer (host).
+"""`df.agentplug`: questions to a calls frame or a samples frame (host).
 
-pandas attaches it to every frame once a trace was made or read in this process (`import agentplug` alone doesn't: it
-would have to import pandas). So open a saved trace by `agentplug.read_trace`, not `pandas.read_parquet`.
-A frame of other origin gets an AttributeError that says what is missing, so `hasattr(df, "agentplug")` tells the two
-apart.
+The accessor is registered once a trace is made or read in this process, and not on `import agentplug`, which would
+have to import pandas. So open a saved trace by `agentplug.read_trace`, not by `pandas.read_parquet`. For any other
+frame the accessor raises an AttributeError that says what is missing, so `hasattr(df, "agentplug")` is false for it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 _COSTS = ("wall_s", "cpu_s", "peak_memory_bytes")
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
-_SHARES: dict[str, Callable[[Any], Any]] = {  # what a call used of which limit; memory as far as it added it
+_SHARES: dict[str, Callable[[Any], Any]] = {  # the use that counts against each limit; of memory, what the call added
     "memory": lambda frame: frame["peak_memory_bytes"] - frame["baseline_memory_bytes"],
     "cpu_s": lambda frame: frame["cpu_s"] / frame["calls"],
     "wall_s": lambda frame: frame["wall_s"] / frame["calls"],
@@ -35,7 +34,7 @@ _LIMITED_BY = {FIELDS[name].by: name for name in _SHARES}
 
 
 class TraceAccessor:
-    """Questions to a trace. Raises `AttributeError` for a frame that is none."""
+    """Questions to a trace. Raises `AttributeError` for a frame that is no trace."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
@@ -44,23 +43,22 @@ class TraceAccessor:
     # ------------------------------------------------------------------ tables
 
     def verdicts(self) -> pd.DataFrame:
-        """How often each plugin's calls ended how: a row a plugin, a column a verdict (like `limited:memory`)."""
+        """Count each plugin's verdicts: a row a plugin, a column a verdict (like `limited:memory`)."""
         import pandas as pd
 
         frame = self._calls("verdicts")
         words = frame["verdict"].astype(str)
-        told = words.where(frame["by"].isna(), words + ":" + frame["by"].astype(str))
-        table = pd.crosstab(frame["plugin"].astype(str), told)
+        verdicts = words.where(frame["by"].isna(), words + ":" + frame["by"].astype(str))
+        table = pd.crosstab(frame["plugin"].astype(str), verdicts)
         table.index.name, table.columns.name = "plugin", None
-        # What went well comes first, then the most frequent.
         counts = {word: int(count) for word, count in table.sum().items()}
         return table[sorted(counts, key=lambda word: (word != "completed", -counts[word], word))]
 
     def summary(self) -> pd.DataFrame:
-        """What a call cost: for each plugin `calls`, `completed` (their share), and p50, p90, p99, max of each cost.
+        """Summarize costs: for each plugin `calls`, `completed` (their share), and p50, p90, p99, max of each cost.
 
-        Columns are like `cpu_s p90`; seconds and bytes, a call's own share where a window shares its figures. Of a
-        samples frame: the same quantiles of each of its columns, in one row.
+        Columns are like `cpu_s p90`, in seconds and bytes; calls of a window count with their share of its figures.
+        A samples frame gives the same quantiles of each of its columns, in one row.
         """
         import pandas as pd
 
@@ -84,11 +82,11 @@ class TraceAccessor:
         return table.astype({"calls": "int64"})
 
     def over_limit(self, share: float = 1.0) -> pd.DataFrame:
-        """The calls that used at least `share` of a limit, worst first.
+        """Return the calls that used at least `share` of a limit, worst first.
 
-        Two columns more: `limit`, the limit that it came closest to (or was stopped by), and `used`, the share of it.
-        Memory counts as far as the call itself added it. Calls without figures are left out, unless a limit stopped
-        them. Raises `ValueError` where the frame has lost its `attrs`.
+        Adds two columns: `limit`, the limit that the call came closest to (or was stopped by), and `used`, the share
+        of it. Of memory, only what the call itself added counts. Calls without figures are left out, unless a limit
+        stopped them. Raises `ValueError` if the frame has lost its `attrs`.
         """
         import pandas as pd
 
@@ -102,18 +100,18 @@ class TraceAccessor:
         for by, name in _LIMITED_BY.items():
             hit = limited & (frame["by"] == by)
             used.loc[hit, name] = used.loc[hit, name].fillna(1.0).clip(lower=1.0)
-        worst = used.fillna(float("-inf")).idxmax(axis=1) if len(used) else []  # which refuses a row of no figures
-        found = frame.assign(limit=worst, used=used.max(axis=1)).astype({"limit": str})
+        worst = used.fillna(float("-inf")).idxmax(axis=1) if len(used) else []  # idxmax refuses a row without figures
+        calls = frame.assign(limit=worst, used=used.max(axis=1)).astype({"limit": str})
         other = limited & ~frame["by"].isin(list(_LIMITED_BY))
-        found.loc[other, "limit"] = frame.loc[other, "by"].astype(str)
-        found.loc[other, "used"] = 1.0
-        return found[found["used"] >= float(share)].sort_values("used", ascending=False, kind="stable")
+        calls.loc[other, "limit"] = frame.loc[other, "by"].astype(str)
+        calls.loc[other, "used"] = 1.0
+        return calls[calls["used"] >= float(share)].sort_values("used", ascending=False, kind="stable")
 
     def compare(self, other: pd.DataFrame) -> pd.DataFrame:
-        """This trace beside `other`: for each plugin and cost the medians `before` (here) and `after`, and `ratio`.
+        """Compare with `other`: for each plugin and cost the medians `before` (this trace) and `after`, and `ratio`.
 
-        Rows are indexed by plugin and cost; the costs are wall, CPU, peak memory, and the share of completed calls.
-        A plugin that only one of them has shows missing figures on the other side.
+        Rows are indexed by plugin and cost: wall, CPU, peak memory, and the share of completed calls. The figures of
+        a plugin that is in one trace only are missing for the other.
         """
         import pandas as pd
 
@@ -132,14 +130,14 @@ class TraceAccessor:
         table = grouped[list(_COSTS)].median().assign(completed=grouped["completed"].mean())
         return table.stack() if len(table) else pd.Series(dtype="float64", index=pd.MultiIndex.from_arrays([[], []]))
 
-    # ------------------------------------------------------------------ pictures and files
+    # ------------------------------------------------------------------ plots and files
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Of calls: what each cost, in the order of their start, and its verdict. Of samples: memory over time.
+        """Draw the calls (cost and verdict of each, in the order of their start) or the samples (memory over time).
 
         Draws on `ax` or on new Axes, and returns them.
         """
-        from agentplug.report import plots  # matplotlib
+        from agentplug.report import plots  # imports matplotlib
 
         return plots.plot_calls(self._frame, ax) if self.kind == "calls" else plots.plot_samples(self._frame, ax)
 
@@ -147,7 +145,7 @@ class TraceAccessor:
         """Write the trace to a `.parquet`, `.feather` or `.csv` file: `agentplug.read_trace` reads it back."""
         return save_trace(self._frame, path)
 
-    # ------------------------------------------------------------------ inside
+    # ------------------------------------------------------------------ internals
 
     def _calls(self, method: str) -> pd.DataFrame:
         if self.kind != "calls":
@@ -162,47 +160,46 @@ class TraceAccessor:
         return costs.assign(wall_s=costs["wall_s"] / frame["calls"], cpu_s=costs["cpu_s"] / frame["calls"])
 
     def _limit(self, name: str) -> Any:
-        """The limit that held for each row."""
+        """Return the limit that was valid for each row."""
         import pandas as pd
 
         plugins = self._frame["plugin"].astype(str)
         limits = self._frame.attrs.get("limits")
         limits = limits if isinstance(limits, Mapping) else {}
         own = limits.get(name)
-        if own is not None and not isinstance(own, Mapping):  # of the only plugin
+        if own is not None and not isinstance(own, Mapping):  # the trace of a single plugin
             limits = dict.fromkeys(plugins.unique(), limits)
         of_plugin = {plugin: of.get(name) for plugin, of in limits.items() if isinstance(of, Mapping)}
-        told = pd.to_numeric(plugins.map(of_plugin), errors="coerce").astype("float64")
+        values = pd.to_numeric(plugins.map(of_plugin), errors="coerce").astype("float64")
         began = pd.to_datetime(self._frame["started_at"], utc=True)
         for plugin, changes in earlier_limits(self._frame.attrs).items():
             for latest_us, of in reversed(changes):
-                told[(plugins == plugin) & (began <= pd.Timestamp(latest_us, unit="us", tz="UTC"))] = of.get(name)
-        if told.isna().any():
+                values[(plugins == plugin) & (began <= pd.Timestamp(latest_us, unit="us", tz="UTC"))] = of.get(name)
+        if values.isna().any():
             raise ValueError(
                 "this frame no longer knows all its limits (pandas drops `attrs` in some operations): ask the trace "
                 "itself, or set `attrs` to those of the trace"
             )
-        return told
+        return values
 
 
 def attached(frame: pd.DataFrame) -> pd.DataFrame:
-    """`frame`, with `df.agentplug` known to pandas."""
+    """Return `frame` after registering `df.agentplug` with pandas."""
     _register()
     return frame
 
 
 def read_trace(path: str | Path) -> pd.DataFrame:
-    """The trace that `df.agentplug.save` wrote: same values, dtypes and `attrs`.
+    """Read the trace that `df.agentplug.save` wrote: same values, dtypes and `attrs`.
 
-    Columns that an older agentplug didn't write are missing. Raises `ValueError` for the file of a newer agentplug
-    whose format isn't known, and for any other file.
+    In columns that an older agentplug didn't write all values are missing. Raises `ValueError` for a newer format,
+    and for a file that is no trace.
     """
     return attached(load_trace(path))
 
 
 @functools.cache
 def _register() -> None:
-    """Make `df.agentplug` known to pandas; once is enough."""
     from pandas.api.extensions import register_dataframe_accessor
 
     register_dataframe_accessor("agentplug")(TraceAccessor)

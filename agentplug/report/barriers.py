@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 COLUMNS = ("barrier", "protects against", "status", "evidence", "remedy")
 
 
-def found_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One row a barrier, as HTML."""
+def diagnosis_html(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Make the table as HTML, one row a barrier."""
     cells = []
     for row in rows:
         barrier, protects, evidence, remedy = (
@@ -27,20 +27,20 @@ def found_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return table(COLUMNS, cells)
 
 
-def found_rich(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """One row a barrier, with lines between them: cells are tall where a terminal is narrow."""
+def diagnosis_rich(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Make the table for a terminal, one row a barrier. Lines divide rows, since narrow columns make them tall."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=box.HORIZONTALS, pad_edge=False, padding=(0, 1, 0, 0), show_lines=True)
+    lines = Table(box=box.HORIZONTALS, pad_edge=False, padding=(0, 1, 0, 0), show_lines=True)
     for name, share in zip(COLUMNS, (None, 3, None, 5, 3), strict=True):
-        shown.add_column(name, ratio=share, no_wrap=share is None, overflow="fold")
+        lines.add_column(name, ratio=share, no_wrap=share is None, overflow="fold")
     for row in rows:
         barrier, protects, status, evidence, remedy = (
             printable(str(row.get(key, "")), 1_000) for key in ("barrier", "protects", "status", "evidence", "remedy")
         )
         mark = barrier_mark(row)
         marked = Text(f"{mark.icon} {status}", style=f"bold {mark.color}")
-        shown.add_row(Text(barrier), Text(protects), marked, Text(evidence), Text(remedy))
-    return shown
+        lines.add_row(Text(barrier), Text(protects), marked, Text(evidence), Text(remedy))
+    return lines

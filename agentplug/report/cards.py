@@ -1,7 +1,6 @@
-"""Runs, plugins, verdicts and barriers as HTML for a notebook (host).
+"""Runs, plugins and barriers as HTML for a notebook (host).
 
-Names, messages, output, types and tracebacks come from plugins, so every text goes through `html.esc`. Cards
-are built from plain values and never start, stop or ask a worker for anything.
+Names, messages, output, types and tracebacks come from plugins, so every text goes through `html.esc`.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ _VALUE_REPR.maxstring = _VALUE_REPR.maxother = 200
 
 
 def run_card(run: RunRecord) -> str:
-    """One run: verdict and sentence, cost against limits; output, traceback and events folded below."""
+    """Make a run's card: verdict, sentence, cost against limits; folded below: output, traceback, events."""
     mark = verdict_mark(run.verdict.kind)
     return card(
         mark.color,
         line(f"{pill(mark, str(run.verdict))} &nbsp;<b>{esc(plugin_name(run))}</b> {_identity(run)}"),
         line(esc(explain(run)), "margin-top:6px"),
-        _tried(run),
+        *(line(code(text)) for text in refused_lines(run.events)),
         _cost_bars(run),
         line(_small_costs(run), f"{QUIET};font-size:12px"),
         line(f"value {code(_brief(run.value))}") if run.verdict.kind == "completed" else "",
@@ -64,11 +63,11 @@ def plugin_card(
     last_verdict: Verdict | None = None,
     trusted: bool = False,
 ) -> str:
-    """One plugin: what it is, its state, what it may do, and which barriers keep it to that.
+    """Make a plugin's card: its identity, state, limits, rights and barriers.
 
-    `barriers` has rows of `barrier`, `protects`, `status`, `detail`, and if known of `lost` (the promises that it
-    can't keep; none for an extra layer) and `remedy`. A promise that `best_effort` goes on without is told in plain
-    sight, and so is a trusted plugin, which runs in the notebook's own process.
+    `barriers` has rows of `barrier`, `protects`, `status`, `detail`, and if known `lost` (the promises that aren't
+    enforced; none for an extra layer) and `remedy`. A warning names the promises that `best_effort` goes on without,
+    or says that a trusted plugin runs in the notebook's own process.
     """
     mark = state_mark(state)
     policy = policy or Policy()
@@ -81,8 +80,8 @@ def plugin_card(
     if trusted:
         parts.append(_warning("Trusted: runs in the notebook's own process, without limits and without barriers."))
     elif policy.best_effort and gaps:
-        told = "; ".join(_gap(row) for row in gaps)
-        parts.append(_warning(f"Not enforced on this machine: {told}. Policy(best_effort=True) goes on without."))
+        lost = "; ".join(_gap(row) for row in gaps)
+        parts.append(_warning(f"Not enforced on this machine: {lost}. Policy(best_effort=True) goes on without."))
     if not trusted:
         parts += [line(f"limits: {_limits(policy)}", "margin-top:6px"), line(f"rights: {_rights(policy)}")]
     parts.append(line(f"{calls:,} call{'' if calls == 1 else 's'}{last}", "margin-top:6px"))
@@ -93,7 +92,7 @@ def plugin_card(
 
 
 def plugins_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """One row a plugin; the keys of the first row are the headings."""
+    """Make the table of plugins, one row each; the keys of the first row are the headings."""
     if not rows:
         return "<p>No plugin is loaded; <code>%load_plugin SPEC</code> loads one.</p>"
     return table(list(rows[0]), [[_plugin_cell(key, text) for key, text in row.items()] for row in rows])
@@ -110,7 +109,7 @@ def _plugin_cell(heading: str, text: str) -> str:
 
 
 def barriers_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One row a barrier: `barrier`, `protects`, `status`, `detail`."""
+    """Make the table of barriers, one row each: `barrier`, `protects`, `status`, `detail`."""
     cells = []
     for row in rows:
         status = str(row.get("status", ""))
@@ -120,7 +119,7 @@ def barriers_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _identity(run: RunRecord) -> str:
-    """What the plugin calls itself, where a manager gave it another name, and its version."""
+    """Make the plugin's version, before it its own name if a manager gave it another."""
     own = f"({esc(run.source.plugin, 100)}) " if run.source.known_as and run.source.plugin else ""
     return own + _version(run.source.version)
 
@@ -130,8 +129,8 @@ def _version(version: str) -> str:
 
 
 def _origin(spec: str, digest: str) -> str:
-    shown = digest if len(digest) <= 19 else f"{digest[:19]}…"
-    return " · ".join(code(text) for text in (spec, shown) if text)
+    start = digest if len(digest) <= 19 else f"{digest[:19]}…"
+    return " · ".join(code(text) for text in (spec, start) if text)
 
 
 def _warning(text: str) -> str:
@@ -142,15 +141,10 @@ def _warning(text: str) -> str:
 
 
 def _gap(row: Mapping[str, Any]) -> str:
-    """`landlock for files is unavailable (remedy)`, from the lost promises where they are known."""
+    """Make text like `landlock for files is unavailable (remedy)`, with the lost promises if known."""
     protects = ", ".join(row.get("lost") or ()) or row.get("protects", "")
     remedy = f" ({row['remedy']})" if row.get("remedy") else ""
     return f"{row.get('barrier', '')} for {protects} is {row.get('status', 'missing')}{remedy}"
-
-
-def _tried(run: RunRecord) -> str:
-    """A line for each thing that it tried without a right to it."""
-    return "".join(line(code(told)) for told in refused_lines(run.events))
 
 
 def _cost_bars(run: RunRecord) -> str:
@@ -186,7 +180,7 @@ def _small_costs(run: RunRecord) -> str:
 
 
 def _brief(value: object) -> str:
-    """A short text of a decoded value: its shape when it has one, else its repr, bounded."""
+    """Return a short text for a decoded value: its shape, if it has one, else its bounded repr."""
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple) and shape:
         return f"{type(value).__name__} of {' × '.join(str(size) for size in shape)}"
@@ -201,15 +195,14 @@ def _brief(value: object) -> str:
 def _events(run: RunRecord) -> str:
     rows = []
     for event in run.events:
-        told = ", ".join(f"{key}={value}" for key, value in event.detail.items())
-        rows.append([figure(f"{event.t_s:.3f} s"), esc(event.kind, 60), esc(told, 300)])
+        detail = ", ".join(f"{key}={value}" for key, value in event.detail.items())
+        rows.append([figure(f"{event.t_s:.3f} s"), esc(event.kind, 60), esc(detail, 300)])
     return table(["at", "event", "detail"], rows)
 
 
 def _limits(policy: Policy) -> str:
     rows = (row for row in FIELDS.values() if row.label)
-    figures = (f"{row.label} {format_amount(row, getattr(policy, row.name))}" for row in rows)
-    return " · ".join(map(figure, figures))  # a figure stays on one line with its unit
+    return " · ".join(figure(f"{row.label} {format_amount(row, getattr(policy, row.name))}") for row in rows)
 
 
 def _rights(policy: Policy) -> str:

@@ -1,4 +1,4 @@
-"""The columns of a trace (host): what a calls frame and a samples frame are known by."""
+"""The columns by which a frame is a trace: a calls frame or a samples frame (host)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ CORE_COSTS = ("wall_s", "cpu_s", "peak_memory_bytes", "baseline_memory_bytes", "
 CALLS_COLUMNS = (*_CALL, *USAGE_FIELDS)
 SAMPLES_COLUMNS = ("rss_bytes", "cpu_s", "cpu_percent", "threads")
 CORE = {"calls": (*_CALL, *CORE_COSTS), "samples": ("rss_bytes", "cpu_s", "cpu_percent", "threads")}
-"""The columns that make a frame a trace. Never extend them: a file without one is no trace."""
+"""The columns that make a frame a trace. Never extend them: older files would be no traces."""
 
 
 def dtype_of(name: str) -> Any:
-    """Return the dtype of a column of figures, some of which may be missing."""
+    """Return the dtype of a column of figures in which values may be missing."""
     return "float64" if name.endswith(("_s", "_percent")) else "Int64"
 
 
-def completed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add the columns that the writer of a trace didn't know, in their places and missing in every row."""
+def add_missing_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns that an older writer didn't know, in their places, with all values missing."""
     import pandas as pd
 
     known = CALLS_COLUMNS if kind_of(frame) == "calls" else SAMPLES_COLUMNS
@@ -34,7 +34,7 @@ def completed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def kind_of(frame: Any) -> str:
-    """`calls` or `samples`. Raises `AttributeError` for a frame that is no trace."""
+    """Return `calls` or `samples`. Raises `AttributeError` for a frame that is no trace."""
     columns = set(getattr(frame, "columns", ()))
     if set(CORE["calls"]) <= columns:
         return "calls"
@@ -42,8 +42,8 @@ def kind_of(frame: Any) -> str:
         return "samples"
     if getattr(frame, "attrs", {}).get("frame") == "samples" or {"rss_bytes", "cpu_percent"} & columns:
         lacking = ", ".join([name for name in CORE["samples"] if name not in columns])
-        found = f"no columns {lacking}" if lacking else "no index t; set_index('t') makes a column t one"
-        raise AttributeError(f"df.agentplug needs all of `run.samples`: this samples frame has {found}")
+        lack = f"no columns {lacking}" if lacking else "no index t; set_index('t') makes a column t one"
+        raise AttributeError(f"df.agentplug needs all of `run.samples`: this samples frame has {lack}")
     lacking = ", ".join([name for name in CORE["calls"] if name not in columns][:4])
     raise AttributeError(
         "df.agentplug is for the trace of a run, plugin or manager (`plugin.trace`, `run.samples`); this "

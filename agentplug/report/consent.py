@@ -1,6 +1,6 @@
-"""What somebody is asked to agree to before a plugin is pinned (host): a card for a notebook, lines for a terminal.
+"""The rights to agree to before a plugin is pinned (host): a card for a notebook, lines for a terminal.
 
-All of it was read in the plugin's code or metadata, so every text is escaped; nothing of the plugin has run.
+All texts were read in the plugin's code or metadata, without running it, so every text is escaped.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ def consent_lines(
     changes: Sequence[str],
     pinned: bool,
 ) -> list[str]:
-    """The card as lines of text, escaped. `asks` and `granted` map rights to values, `hooks` to points and kinds."""
+    """Make the card as lines of text, escaped.
+
+    `asks` and `granted` map rights to values; the value of `hooks` maps points to kinds.
+    """
     lines = [f"{printable(name, 100)} {printable(version, 100)}", f"  from    {printable(origin, 400)}"]
     asked = asked_rows(asks, why, granted)
-    lines += [f"  asks    {what}: {reason}{'' if given else '  (not granted)'}" for what, reason, given in asked] or [
+    lines += [f"  asks    {right}: {reason}{'' if ok else '  (not granted)'}" for right, reason, ok in asked] or [
         f"  asks    {_NOTHING}"
     ]
     lines.append(f"  may     {_granted(granted)}")
@@ -48,13 +51,12 @@ def consent_card(
     changes: Sequence[str],
     pinned: bool,
 ) -> str:
-    """The card as HTML."""
+    """Make the card as HTML."""
     asked = [
-        [esc(what, 300), esc(reason, 500), "yes" if given else "<b>no</b>"]
-        for what, reason, given in asked_rows(asks, why, granted)
+        [esc(right, 300), esc(reason, 500), "yes" if ok else "<b>no</b>"]
+        for right, reason, ok in asked_rows(asks, why, granted)
     ]
     color = "#E69F00" if changes or not pinned else "#009E73"
-    told = "".join(line(code(change[:700])) for change in changes)
     return card(
         color,
         line(f'<b>{esc(name, 100)}</b> <span style="{QUIET}">{esc(version, 100)}</span>'),
@@ -62,29 +64,30 @@ def consent_card(
         table(["asks for", "why", "granted"], asked) if asked else line(f"asks for {_NOTHING}"),
         line(f"may be granted: {esc(_granted(granted), 500)}"),
         line(f"pinned: {esc(_state(changes, pinned), 300)}"),
-        told,
+        *(line(code(change[:700])) for change in changes),
     )
 
 
 def asked_rows(
     asks: Mapping[str, Any], why: Mapping[str, str], granted: Mapping[str, Any]
 ) -> list[tuple[str, str, bool]]:
-    """What it asks for, why, and whether that is granted: one row a right or hook point."""
+    """Make a row for each right or hook point asked for: its text, the reason, and True if it is granted."""
     rows = []
     for right, value in asks.items():
         if right == "hooks":
-            given = granted.get("hooks", {})
+            grants = granted.get("hooks", {})
             rows += [
                 (
                     printable(f"{kind} at {point}", 100),
                     _reason(why, point),
-                    str(given.get(point, "")).partition(" ")[0] == kind,
+                    str(grants.get(point, "")).partition(" ")[0] == kind,
                 )
                 for point, kind in value.items()
             ]
         else:
-            told = right if value is True else f"{right} {_listed(value)}"
-            rows.append((printable(told, 300), _reason(why, right), _covers(granted.get(right), value)))
+            rows.append(
+                (printable(_right(right, value), 300), _reason(why, right), _covers(granted.get(right), value))
+            )
     return rows
 
 
@@ -99,14 +102,15 @@ def _covers(granted: Any, asked: Any) -> bool:
 
 
 def _granted(granted: Mapping[str, Any]) -> str:
-    told = [right if value is True else f"{right} {_listed(value)}" for right, value in granted.items()]
-    return printable("; ".join(told), 500) or _NOTHING
+    return printable("; ".join(_right(right, value) for right, value in granted.items()), 500) or _NOTHING
 
 
-def _listed(value: Any) -> str:
+def _right(right: str, value: Any) -> str:
+    if value is True:
+        return right
     if isinstance(value, Mapping):
-        return ", ".join(f"{kind} at {point}" for point, kind in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        value = [f"{kind} at {point}" for point, kind in value.items()]
+    return f"{right} {', '.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
 
 
 def _state(changes: Sequence[str], pinned: bool) -> str:

@@ -1,12 +1,12 @@
-"""Traces in files (host): parquet, feather and CSV, and back without loss.
+"""Traces in parquet, feather and CSV files, written and read without loss (host).
 
-A file says what its format would lose: `attrs`, dtypes, categories, the index. Parquet and feather do so in their
-metadata, a CSV in a first line of its own, `# agentplug {…}`; others skip it (`pandas.read_csv(path, skiprows=1)`).
-Rows keep their labels, also when only some of a trace are saved: feather and CSV have a column more for them then.
+A head holds what the format would lose: `attrs`, dtypes, categories, the index. Parquet and feather have it in their
+metadata, a CSV in a first line `# agentplug {…}`, which other programs skip (`pandas.read_csv(path, skiprows=1)`).
+Rows keep their labels: feather and CSV have another column for them, unless rows are just counted.
 
-The same place holds the number of the format, and the version of agentplug that wrote the file. Another column needs
-no other number, because a column that a file lacks is missing when it is read. A change that an older reader would
-misread needs one.
+The head also holds the format's number and the version of agentplug that wrote the file. A new column needs no new
+number, because its values are missing when an older file is read. A change that an older reader would misread needs
+one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agentplug.contract.formats import TRACE_FORMAT, newer_format
 from agentplug.contract.text import printable
-from agentplug.report.columns import CALLS_COLUMNS, SAMPLES_COLUMNS, completed, is_trace, kind_of
+from agentplug.report.columns import CALLS_COLUMNS, SAMPLES_COLUMNS, add_missing_columns, is_trace, kind_of
 from agentplug.report.machine import machine
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ _LABELS = "row label"
 
 
 def save_trace(frame: pd.DataFrame, path: str | Path) -> Path:
-    """Write a calls frame or a samples frame; the suffix says how. Returns the path.
+    """Write a calls frame or a samples frame in the format of the suffix. Returns the path.
 
-    A CSV keeps a trace's own columns alone. Raises, before anything is written, `ValueError` for a frame that is no
-    trace, or more than the file can give back, or an unknown suffix; `ImportError` without pyarrow; and `OSError`.
+    A CSV keeps only a trace's own columns. Before anything is written, raises `ValueError` for an unknown suffix, or
+    a frame that is no trace or that the file couldn't restore; `ImportError` without pyarrow; and `OSError`.
     """
-    target = _known(path)
+    target = _checked_path(path)
     try:
         kind_of(frame)
     except AttributeError as error:
@@ -44,7 +44,7 @@ def save_trace(frame: pd.DataFrame, path: str | Path) -> Path:
     if not frame.columns.is_unique:
         raise ValueError("two columns of this frame have one name: rename or drop one of them")
     head = {"format": TRACE_FORMAT, "agentplug": machine()["agentplug"], "attrs": _attrs(frame)}
-    if target.suffix != ".parquet":  # which alone keeps any index
+    if target.suffix != ".parquet":  # parquet keeps any index
         frame, head["index"] = _plain(frame)
     head["dtypes"] = {str(name): str(dtype) for name, dtype in frame.dtypes.items()}
     head["categories"] = {str(n): of.cat.categories.tolist() for n, of in frame.items() if _kind(of) == "categories"}
@@ -55,10 +55,10 @@ def save_trace(frame: pd.DataFrame, path: str | Path) -> Path:
 def load_trace(path: str | Path) -> pd.DataFrame:
     """Read what `save_trace` wrote: same values, dtypes and `attrs`.
 
-    Columns that an older agentplug didn't write are missing in every row. Raises `ValueError` for a newer format, and
-    for any other file.
+    In columns that an older agentplug didn't write all values are missing. Raises `ValueError` for a newer format,
+    and for a file that is no trace.
     """
-    source = _known(path)
+    source = _checked_path(path)
     try:
         frame = _restored(*(_read_csv(source) if source.suffix == ".csv" else _read_arrow(source)))
         if not is_trace(frame):
@@ -68,7 +68,7 @@ def load_trace(path: str | Path) -> pd.DataFrame:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         what = f"{printable(str(source), 200)} is no trace that agentplug saved"
         raise ValueError(f"{what}: {printable(str(error), 200)}") from None
-    return completed(frame)
+    return add_missing_columns(frame)
 
 
 class _NewerFormat(Exception):
@@ -100,7 +100,7 @@ def _attrs(frame: pd.DataFrame) -> dict[Any, Any]:
 
 
 def _plain(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Any]]:
-    """The frame with its index as a column, unless rows are just counted; that column, and the name of the index."""
+    """Move the index to a column, unless rows are just counted. Returns the frame, and the column and index names."""
     import pandas as pd
 
     labels = frame.index
@@ -116,7 +116,7 @@ def _plain(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Any]]:
 
 
 def _kind(column: Any) -> str:
-    """What is in a column, where the name of its dtype is enough to have it back; else nothing."""
+    """Return `texts`, `figures` or `categories` for a column that its dtype's name can restore, else nothing."""
     import numpy as np
     import pandas as pd
 
@@ -126,7 +126,7 @@ def _kind(column: Any) -> str:
     if str(dtype) == text:
         return "texts" if all(isinstance(word, str) for word in column.dropna()) else ""
     known = isinstance(dtype, pd.DatetimeTZDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "iufmM")
-    known = known or str(dtype) == "Int64"  # whole numbers that an older agentplug didn't write in each row
+    known = known or str(dtype) == "Int64"  # whole numbers, some of them missing
     return "figures" if known and dtype == pd.api.types.pandas_dtype(str(dtype)) else ""
 
 
@@ -145,7 +145,7 @@ def _write_csv(plain: pd.DataFrame, head: dict[str, Any], target: Path) -> None:
         elif column.dtype.kind == "m":
             plain[name] = column.dt.as_unit("ns").astype("int64")
     missing = next(word for word in ("NA" * n for n in range(len(texts) + 1)) if word not in texts)  # mostly ""
-    # Python's csv doesn't take a carriage return for the end of a line, pandas' does.
+    # To pandas' csv reader, unlike Python's, a carriage return ends a line, so texts with one are quoted.
     quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if any("\r" in str(word) for word in texts) else csv.QUOTE_MINIMAL
     with target.open("w", encoding="utf-8", newline="") as file:
         file.write(f"{_HEAD}{json.dumps(head | {'missing': missing})}\n")
@@ -166,10 +166,13 @@ def _read_csv(source: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def _write_arrow(frame: pd.DataFrame, head: dict[str, Any], target: Path) -> None:
-    told = {b"agentplug": json.dumps(head), b"PANDAS_ATTRS": json.dumps(head["attrs"])}  # as pandas itself has them
+    metadata = {
+        b"agentplug": json.dumps(head),
+        b"PANDAS_ATTRS": json.dumps(head["attrs"]),
+    }  # the latter as pandas does
     try:
         table = _pyarrow("").Table.from_pandas(frame)
-        table = table.replace_schema_metadata(table.schema.metadata | told)
+        table = table.replace_schema_metadata(table.schema.metadata | metadata)
         module = _pyarrow(target.suffix)
         (module.write_table if target.suffix == ".parquet" else module.write_feather)(table, target)
     except (ValueError, TypeError, NotImplementedError) as error:
@@ -194,17 +197,17 @@ def _restored(frame: pd.DataFrame, head: dict[str, Any]) -> pd.DataFrame:
     for name, dtype in head.get("dtypes", {}).items():
         frame[name] = _typed(frame[name], dtype, head["categories"].get(name))
     label, name = head.get("index", (None, frame.index.name))
-    frame.index = (frame.index if label is None else pd.Index(frame.pop(label))).rename(name)  # of the same dtype
+    frame.index = (frame.index if label is None else pd.Index(frame.pop(label))).rename(name)  # keeps the dtype
     frame.attrs = head.get("attrs", frame.attrs)
     return frame
 
 
 def _typed(column: Any, dtype: str, categories: list[str] | None) -> Any:
-    """A column of texts as what it was; of parquet and feather, with the categories and units of time it lost."""
+    """Restore the dtype of a column: of a CSV from texts, of parquet and feather its categories and time units."""
     import pandas as pd
 
     if categories is not None:
-        return column.astype(pd.CategoricalDtype(pd.Index(categories, dtype=str), ordered=None))  # as it is now
+        return column.astype(pd.CategoricalDtype(pd.Index(categories, dtype=str), ordered=None))
     if dtype in (str(column.dtype), "str", "object"):
         return column
     if dtype.startswith("timedelta64"):
@@ -212,15 +215,15 @@ def _typed(column: Any, dtype: str, categories: list[str] | None) -> Any:
     if dtype.startswith("datetime64"):
         moments = pd.to_datetime(column, utc=True, format="ISO8601")
         return (moments if "," in dtype else moments.dt.tz_localize(None)).astype(dtype)
-    if getattr(known := pd.api.types.pandas_dtype(dtype), "kind", "") in "SUV":  # as wide as the file likes
+    if getattr(known := pd.api.types.pandas_dtype(dtype), "kind", "") in "SUV":  # a file could ask for any width
         raise ValueError(f"no trace has a column of {known}")
     return column.astype(known)
 
 
-def _known(path: str | Path) -> Path:
-    if (known := Path(path)).suffix not in _SUFFIXES:
+def _checked_path(path: str | Path) -> Path:
+    if (checked := Path(path)).suffix not in _SUFFIXES:
         raise ValueError(f"{printable(str(path), 200)}: a trace is kept in a file ending in {', '.join(_SUFFIXES)}")
-    return known
+    return checked
 
 
 def _pyarrow(module: str) -> Any:

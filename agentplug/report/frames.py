@@ -1,7 +1,7 @@
-"""DataFrames (host): of runs, as calls, samples and a small table of verdicts; and of a worker's barriers.
+"""DataFrames of calls, of samples, and of a worker's barriers (host).
 
-Columns and dtypes are the same for no runs as for a thousand, and the same on pandas 2.2 and 3 (where text is
-`object` and `str`). Names come from plugins, so they pass through `printable` before a table can show them.
+Columns and dtypes don't depend on the number of runs, and are the same on pandas 2.2 and 3 (where text is `object`
+and `str`). Names come from plugins, so they go through `printable`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ if TYPE_CHECKING:
 
 _NEVER_US = 1 << 62
 About = Mapping[str, Mapping[str, Any]]
-"""What `about` makes, by each name that a plugin has in a trace."""
+"""The results of `about`, by the plugin's names in a trace."""
 
 
 def calls_frame(runs: Iterable[RunRecord]) -> pd.DataFrame:
-    """The calls frame of `runs`: see `recorded_frame`. `attrs` tells of their plugins' limits and barriers."""
+    """Make the calls frame of `runs`: see `recorded_frame`."""
     return named_frame((plugin_name(run), run) for run in runs)
 
 
 def named_frame(runs: Iterable[tuple[str, RunRecord]]) -> pd.DataFrame:
-    """The calls frame of `runs`, each under the name before it. Those of one name may be of several plugins at once,
-    with limits of their own: in the order of their start each change of limits counts.
+    """Make the calls frame of `runs`, each under the name before it.
+
+    Runs of one name may be of several plugins with limits of their own. A change of limits counts from one run to the
+    next, in the order of their start.
     """
     parts: list[tuple[Recorder, About]] = []
     latest: dict[str, tuple[object, Recorder]] = {}
@@ -45,18 +47,18 @@ def named_frame(runs: Iterable[tuple[str, RunRecord]]) -> pd.DataFrame:
     return recorded_frame(parts)
 
 
-def recorded_frame(given: Iterable[tuple[Recorder, About]]) -> pd.DataFrame:
-    """One row a call: `run`, `plugin`, `version`, `digest`, `verdict`, `by`, `started_at`, then the `Usage` columns.
+def recorded_frame(recorders: Iterable[tuple[Recorder, About]]) -> pd.DataFrame:
+    """Make the calls frame: one row a call, with the columns `CALLS_COLUMNS`.
 
     `verdict` is the kind, `by` what decided (missing for a completed call), `started_at` UTC with nanoseconds.
     Bytes, counts and `run` are int64, seconds float64; `plugin`, `verdict` and `by` are categories, those of
     `verdict` always all six kinds. Rows stand in the order of their start.
 
-    Each recorder comes with what `about` makes of its plugin, by name. In `attrs`, JSON-safe: `frame` ("calls"),
-    `limits`, `digest` and `barriers` as they are now (of the plugin; of several plugins, a dict by name each),
-    `machine`, and `dropped`, the number of calls that were too many to keep. Where a plugin's limits were others
-    before, `earlier_limits` has them by its name, oldest first: pairs of the microsecond since 1970 in which the last
-    call under them began, and the limits.
+    Each recorder comes with the `about` of its plugin, by name. `attrs`, JSON-safe, holds `frame` ("calls"), the
+    present `limits`, `digest` and `barriers` (for several plugins, a dict by name each), `machine`, and `dropped`,
+    the number of calls that were too many to store. If a plugin's limits changed, `earlier_limits` has the earlier
+    ones by its name, oldest first: pairs of the microsecond since 1970 in which the last call under them began, and
+    the limits.
     """
     import numpy as np
     import pandas as pd
@@ -64,12 +66,12 @@ def recorded_frame(given: Iterable[tuple[Recorder, About]]) -> pd.DataFrame:
     identities: list[Identity] = []
     parts: list[Any] = []
     by: list[Any] = []
-    told: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
+    abouts: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
     dropped = 0
-    for recorder, of_plugin in given:
+    for recorder, about_plugin in recorders:
         dropped += recorder.dropped
-        for name, of in of_plugin.items():
-            told.setdefault(name, []).append((recorder.latest_us if len(recorder) else _NEVER_US, of))
+        for name, of in about_plugin.items():
+            abouts.setdefault(name, []).append((recorder.latest_us if len(recorder) else _NEVER_US, of))
         for identity, packed in recorder.snapshot():
             part = np.frombuffer(packed, dtype=ROW)
             parts.append(part)
@@ -91,20 +93,19 @@ def recorded_frame(given: Iterable[tuple[Recorder, About]]) -> pd.DataFrame:
     frame = pd.DataFrame(columns)
     if len(parts) > 1:
         frame = frame.sort_values("started_at", kind="stable", ignore_index=True)
-    for all_of in told.values():
-        all_of.sort(key=lambda one: one[0])
-    present = {name: all_of[-1][1] for name, all_of in told.items()}
+    for history in abouts.values():
+        history.sort(key=lambda entry: entry[0])
+    present = {name: history[-1][1] for name, history in abouts.items()}
     frame.attrs = {"frame": "calls"} | _together(present) | {"machine": machine(), "dropped": dropped}
-    if earlier := {name: before for name, all_of in told.items() if (before := _earlier(all_of))}:
+    if earlier := {name: before for name, history in abouts.items() if (before := _earlier(history))}:
         frame.attrs["earlier_limits"] = earlier
     return frame
 
 
 def about(policy: Policy, digest: str, barriers: Mapping[str, str]) -> dict[str, Any]:
-    """What a frame's `attrs` say of a plugin: `limits`, `digest`, `barriers` (name to status).
+    """Return a plugin's part of a frame's `attrs`: `limits`, `digest`, `barriers` (name to status).
 
-    Only the names of granted environment variables are kept, because their values may be secrets and frames get
-    saved and shared.
+    Values of granted environment variables are left out: they may be secrets, and frames get saved and shared.
     """
     limits = policy.to_dict()
     return {
@@ -114,10 +115,10 @@ def about(policy: Policy, digest: str, barriers: Mapping[str, str]) -> dict[str,
     }
 
 
-def _earlier(told: Sequence[tuple[int, Mapping[str, Any]]]) -> list[list[Any]]:
-    """The limits that no longer hold, each with the latest call under them."""
+def _earlier(history: Sequence[tuple[int, Mapping[str, Any]]]) -> list[list[Any]]:
+    """Return the limits that aren't valid any more, each with the latest call under them."""
     changes: list[list[Any]] = []
-    for latest_us, of in told:
+    for latest_us, of in history:
         if changes and changes[-1][1] == of["limits"]:
             changes[-1][0] = latest_us
         else:
@@ -125,28 +126,28 @@ def _earlier(told: Sequence[tuple[int, Mapping[str, Any]]]) -> list[list[Any]]:
     return [change for change in changes[:-1] if change[0] != _NEVER_US]
 
 
-def _together(told: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    first, *others = told.values() or ({},)
+def _together(abouts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    first, *others = abouts.values() or ({},)
     if first and all(of == first for of in others):
         return dict(first)
-    return {key: {name: of[key] for name, of in told.items()} for key in ("limits", "digest", "barriers")}
+    return {key: {name: of[key] for name, of in abouts.items()} for key in ("limits", "digest", "barriers")}
 
 
 def _texts(words: Sequence[str], block: Any) -> pd.Series[str]:
-    """The text of each row's block."""
+    """Return the text of each row's block."""
     import pandas as pd
 
     return pd.Series(list(words), dtype=str).take(block).reset_index(drop=True)
 
 
 def samples_frame(run: RunRecord) -> pd.DataFrame:
-    """Readings of one call: TimedeltaIndex `t` (ns), `rss_bytes`, `cpu_s`, `cpu_percent`, `threads`.
+    """Make the samples frame of one call: TimedeltaIndex `t` (ns), `rss_bytes`, `cpu_s`, `cpu_percent`, `threads`.
 
-    `cpu_percent` is the rate since the reading before (100 is one core; the first is 0.0). While a thread runs, the
-    kernel counts its time in steps of some milliseconds, so over a few of them the rate jumps, above 100 too: take it
-    over more with `cpu_s`. `threads` may be a second old while the worker is calm. Readings are denser at the start
-    of a call and where memory changes, else 10 ms apart, in a crowd of busy workers more. `attrs`, JSON-safe, holds
-    `frame` ("samples"), `plugin`, `version`, `verdict`, `limits` (the policy), `digest`, `barriers` and `machine`.
+    `cpu_percent` is the rate since the previous reading (100 is one core; the first is 0.0). The kernel counts a
+    running thread's time in steps of some milliseconds, so the rate jumps, also above 100; use `cpu_s` for rates over
+    longer times. `threads` may be a second old while the worker is calm. Readings are 10 ms apart; closer at the
+    start of a call and where memory changes, farther if many workers are busy. `attrs`, JSON-safe, holds `frame`
+    ("samples"), `plugin`, `version`, `verdict`, `limits` (the policy), `digest`, `barriers` and `machine`.
     """
     import numpy as np
     import pandas as pd
@@ -182,7 +183,7 @@ def _category(values: Iterable[str | None]) -> pd.Categorical:
 
 
 def barriers_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a barrier: barrier, protects, status, detail."""
+    """Make a frame with one row a barrier: barrier, protects, status, detail."""
     import pandas as pd
 
     columns = ("barrier", "protects", "status", "detail")

@@ -1,4 +1,4 @@
-"""What hooks did so far, as a table (host)."""
+"""The table of a manager's hooks: rights and counts (host)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COLUMNS = ("hook", "by", "point", "kind", "granted", "on_failure", "native", *CO
 
 
 def hooks_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a hook, in the order of registration; hooks that were asked for and not granted too."""
+    """Make a frame with one row a hook, in the order of registration. Hooks that weren't granted are in it too."""
     import pandas as pd
 
     filled = [{"native": False, "spent_s": 0.0, **dict.fromkeys(COUNTS, 0), **row} for row in rows]

@@ -1,9 +1,9 @@
-"""Words on pictures (host): text that no font or math parser trips over, and event labels that don't overlap."""
+"""Words on plots (host): text that is safe for fonts and the math parser, and event labels that don't overlap."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from agentplug.contract.events import OBSERVATIONS, Event
 from agentplug.contract.record import DECIDING
@@ -21,7 +21,7 @@ _SAME_MOMENT = 0.03
 _LANES = 2
 _MOST_WORDS = 200
 _WORTH_A_NAME = 0.09
-"""A phase that takes at least this share of the time axis is named."""
+"""A phase gets its name if it takes at least this share of the time axis."""
 _DETAIL = {
     "limit": "by",
     "error": "type",
@@ -39,7 +39,7 @@ _WORDS = {"error": "raised", "exit": "exit:"}
 
 
 class _Moment(NamedTuple):
-    """Where a label points to, on the time axis, what it says, and whether it must be said."""
+    """An event label: its place on the time axis, its words, and True if it must be drawn."""
 
     x: float
     words: str
@@ -47,9 +47,9 @@ class _Moment(NamedTuple):
 
 
 def plot_text(text: str, most: int = 48, tail: int = 0) -> str:
-    """`text` as a picture can show it: on one line of `most` characters, without those that the font lacks.
+    """Return `text` for a plot: one line, without characters that the font lacks.
 
-    What is longer is cut; its last `tail` characters stay.
+    Longer text is cut to `most` characters, before its last `tail` ones.
     """
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
@@ -61,12 +61,12 @@ def plot_text(text: str, most: int = 48, tail: int = 0) -> str:
 
 
 def short_names(names: Iterable[str], most: int) -> dict[str, str]:
-    """How to show each of these names on a line of `most` characters, so that those that differ look different.
+    """Map each name to a different text of at most `most` characters.
 
-    They are cut in the middle, since names often differ at their end; where that isn't enough, they are numbered.
+    Names are cut in the middle, since they often differ at their end, and numbered if that isn't enough.
     """
-    shown: dict[str, str] = {}
-    numbers: dict[str, int] = {}  # of what is taken: the last number that was tried
+    texts: dict[str, str] = {}
+    numbers: dict[str, int] = {}  # the last number used for each text
     for name in dict.fromkeys(names):
         short = words = plot_text(name, most, most // 3)
         while words in numbers:
@@ -74,24 +74,24 @@ def short_names(names: Iterable[str], most: int) -> dict[str, str]:
             room = most - len(number := f" ({numbers[short]})")
             words = plot_text(name, room, most // 3) + number
         numbers[words] = 1
-        shown[name] = words
-    return shown
+        texts[name] = words
+    return texts
 
 
 def width_pt(ax: Axes) -> float:
-    """The width of `ax` in points, as far as it is known before the figure's layout."""
+    """Return the width of `ax` in points, which the figure's layout may still change."""
     return float(ax.get_window_extent().width * 72 / ax.figure.dpi)
 
 
 def halo(ax: Axes, artist: Artist) -> None:
-    """Give a text or line an outline in the background's colour, so that it stands out from what it crosses."""
+    """Give a text or line an outline in the background's colour, so that it stands out."""
     from matplotlib.patheffects import withStroke
 
     artist.set_path_effects([withStroke(linewidth=4, foreground=ax.get_facecolor())])
 
 
 def mark_phases(ax: Axes, events: Iterable[Event], scale: float, end_s: float, *, labelled: bool = True) -> None:
-    """Hatch the time from the event that decided the verdict to the last one: the worker was only being ended then.
+    """Hatch the time from the event that decided the verdict to the last event, while the worker was being ended.
 
     A call that ended by itself has no such phase. `scale` turns seconds into x.
     """
@@ -117,19 +117,18 @@ def mark_phases(ax: Axes, events: Iterable[Event], scale: float, end_s: float, *
 
 
 def mark_events(ax: Axes, events: Iterable[Event], scale: float, *, labelled: bool = True) -> None:
-    """A thin line at each event after the start, and words for them at the top. `scale` turns seconds into x.
+    """Draw a thin line at each event after the start, with words at the top. `scale` turns seconds into x.
 
-    What only tells (a refused attempt, say) gets a short tick on the upper edge, however many they are. Events of one
-    moment share a label. One that would run into another moves a line down; if it only tells, it is left out where
-    there is no room.
+    Observations (refused calls, say) get a short tick on the upper edge instead. Events of one moment share a label.
+    A label that would run into another moves a line down; labels of observations are left out if there is no room.
     """
     events = sorted((event for event in events if event.kind != "start"), key=lambda event: event.t_s)
     decisive = {event.t_s * scale for event in events if event.kind not in OBSERVATIONS}
     for x in sorted(decisive):
         ax.axvline(x, color="0.5", lw=0.8, ls=(0, (1, 2)), zorder=1)
-    told = sorted({event.t_s * scale for event in events} - decisive)
-    if told:
-        ax.vlines(told, 1.0, 1.03, transform=ax.get_xaxis_transform(), color="0.3", lw=1.0, clip_on=False)
+    ticks = sorted({event.t_s * scale for event in events} - decisive)
+    if ticks:
+        ax.vlines(ticks, 1.0, 1.03, transform=ax.get_xaxis_transform(), color="0.3", lw=1.0, clip_on=False)
     if not labelled:
         return
     low, high = ax.get_xlim()
@@ -164,7 +163,7 @@ def _moments(events: list[Event], scale: float, apart: float) -> list[_Moment]:
     for event in events:
         x, words, decides = event.t_s * scale, _event_words(event), event.kind not in OBSERVATIONS
         if moments and x - moments[-1].x < apart and decides == moments[-1].decides:
-            x = x if decides else moments[-1].x  # a crowd of attempts mustn't wander along the axis as one moment
+            x = x if decides else moments[-1].x  # many observations mustn't drift along the axis as one moment
             moments[-1] = _Moment(x, f"{moments[-1].words} · {words}"[:_MOST_WORDS], decides)
         else:
             moments.append(_Moment(x, words, decides))
@@ -174,20 +173,16 @@ def _moments(events: list[Event], scale: float, apart: float) -> list[_Moment]:
 def _event_words(event: Event) -> str:
     detail = event.detail
     if event.kind == "loaded":
-        return _loaded_words(detail)
-    told = str(detail.get(_DETAIL.get(event.kind, ""), ""))[:30]
+        took = detail.get("wall_s")
+        return f"before: loaded in {format_seconds(took)}" if isinstance(took, (int, float)) else "before: loaded"
+    value = str(detail.get(_DETAIL.get(event.kind, ""), ""))[:30]
     count = detail.get("count")
     times = f"×{count}" if event.kind in OBSERVATIONS and isinstance(count, int) and count > 1 else ""
     during = f"during {detail['during']}" if "during" in detail else ""
-    return " ".join(word for word in (_WORDS.get(event.kind, event.kind), told, times, during) if word)
-
-
-def _loaded_words(detail: Mapping[str, Any]) -> str:
-    took = detail.get("wall_s")
-    return f"before: loaded in {format_seconds(took)}" if isinstance(took, (int, float)) else "before: loaded"
+    return " ".join(word for word in (_WORDS.get(event.kind, event.kind), value, times, during) if word)
 
 
 def _width(ax: Axes, words: str) -> float:
-    """About how wide `words` are on the time axis: a character is 0.58 of its size wide."""
+    """Estimate the width of `words` on the time axis: a character is 0.58 of its size wide."""
     low, high = ax.get_xlim()
     return (len(words) * _EVENT_SIZE * 0.58 + 6) / width_pt(ax) * (high - low)

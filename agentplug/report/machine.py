@@ -1,4 +1,4 @@
-"""What a trace was measured on (host): read once, JSON-safe, and nothing in it that names a user or a place."""
+"""The machine on which a trace was measured: read once, JSON-safe, without the name of a user or a host (host)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.lim
 
 @functools.cache
 def machine() -> dict[str, Any]:
-    """`system`, `machine`, `cpus`, `memory_bytes`, `python`, `agentplug`.
+    """Return `system`, `machine`, `cpus`, `memory_bytes`, `python`, `agentplug`.
 
-    `cpus` are those that this process may use, `memory_bytes` what its cgroup allows, or all that there is.
+    `cpus` counts those that this process may use. `memory_bytes` is the limit of its cgroup, or the whole memory.
     """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {

@@ -1,7 +1,7 @@
-"""How verdicts and barriers look everywhere: one colour, icon and hatch for each (host).
+"""The colour, icon and hatch of each verdict, plugin state and barrier status (host).
 
-Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which most kinds of colour blindness tell
-apart; an icon, a hatch and a word say the same again for greyscale and for screen readers.
+Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which differ for people with most kinds of
+colour blindness. Icons, hatches and words say the same for greyscale and for screen readers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SERIES = (
     ("#56B4E9", (0, (5, 1, 1, 1, 1, 1))),
     ("#000000", (0, (1, 3))),
 )
-"""Colour and line style of plugins that share Axes, first to last."""
+"""Colours and line styles of plugins that share Axes, in this order."""
 _GREY = "#8C8C8C"
 
 VERDICTS: dict[str, Mark] = {
@@ -60,25 +60,25 @@ _STATUSES = {"enforced": _ENFORCED, "partial": _PARTIAL, "unavailable": _MISSING
 
 
 def verdict_mark(kind: str) -> Mark:
-    """The mark of a verdict's kind; grey for an unknown one."""
+    """Return the mark of a verdict's kind; grey for an unknown one."""
     return VERDICTS.get(kind, Mark(_GREY, "?"))
 
 
 def state_mark(state: str) -> Mark:
-    """The mark of a plugin's state; grey for an unknown one."""
+    """Return the mark of a plugin's state; grey for an unknown one."""
     return STATES.get(state, Mark(_GREY, "?"))
 
 
 def barrier_mark(row: Mapping[str, Any]) -> Mark:
-    """The mark of a barrier's `status`, grey where nothing promised is `lost` without it: an extra layer.
+    """Return the mark of a barrier's `status`, grey if it loses no promise (an extra layer).
 
-    A status not known counts as missing, so that a gap is never green.
+    An unknown status counts as missing, so that a gap is never green.
     """
     mark = _STATUSES.get(str(row.get("status", "")), _MISSING)
     return mark if mark is _ENFORCED or is_gap(row) else mark._replace(color=_GREY)
 
 
 def is_gap(row: Mapping[str, Any]) -> bool:
-    """Whether something promised isn't kept: by the row's `lost` promises, or by its status if it has no `lost`."""
+    """True if a promise isn't enforced, by the row's `lost` promises, or by its status if it has no `lost`."""
     lost = row.get("lost")
     return bool(lost) if lost is not None else row.get("status") != "enforced"

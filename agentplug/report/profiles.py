@@ -1,7 +1,7 @@
-"""Profiles as tables, text and flame graphs (host): where a call's memory or CPU time went, as its process told.
+"""Profiles of a call's memory or CPU time as tables, text and flame graphs (host).
 
-Names and files are the plugin's own words: in HTML they go through `html.esc`, elsewhere through `printable`. The
-graph is boxes in boxes with inline CSS, no scripts: it looks the same in a saved notebook, light or dark.
+Names and files come from the plugin: in HTML they go through `html.esc`, elsewhere through `printable`. A flame graph
+is made of nested boxes with inline CSS, without scripts, so it looks the same in a saved notebook, light or dark.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ _LIBRARY_COLOR = "#8C8C8C"
 _LIBRARY = re.compile(r".*/(?:site-packages|dist-packages|lib(?:64)?/python3\.\d+)/|<frozen ")
 _MOST_BOXES = 400
 _LEAST_SHARE = 0.003
-"""The share of the whole below which a call has no box."""
-_ACROSS = 105
-_LEAST_ACROSS = 4
-"""So many characters go into the widest box; a box with room for fewer than these has none."""
+"""A call with less than this share of the whole has no box."""
+_MOST_CHARACTERS = 105
+"""The characters that fit into the widest box."""
+_LEAST_CHARACTERS = 4
+"""A box with room for less has no text."""
 _ROWS = 15
 _TEXT_ROWS = 8
 _REST = {
     "memory": "without a Python stack, or lighter than those shown",
     "cpu": "in more stacks than are told, or lighter than those shown",
 }
-"""What `Profile.dropped` is made of."""
+"""The words for the weight in `Profile.dropped`."""
 
 
 @dataclass
-class _Line:
-    """What one line of code took itself, and with what it called."""
+class _Cost:
+    """The cost of one line of code: of the line itself, and in `total` with the calls that it made."""
 
     weight: int = 0
     count: int = 0
@@ -49,7 +50,7 @@ class _Line:
 
 @dataclass
 class _Box:
-    """A call in the graph: what it took with all below it, and the boxes of those."""
+    """A call in the graph: its cost with the calls below it, and their boxes."""
 
     weight: int = 0
     count: int = 0
@@ -57,12 +58,12 @@ class _Box:
 
 
 def profile_frame(profile: ProfileRecord) -> pd.DataFrame:
-    """See `Profile.to_frame`."""
+    """Make the table of lines: see `Profile.to_frame`."""
     import numpy as np
     import pandas as pd
 
     lines = _lines(profile)
-    weights = np.array([told.weight for _, told in lines], dtype="int64")
+    weights = np.array([cost.weight for _, cost in lines], dtype="int64")
     columns: dict[str, Any] = {
         "function": pd.Series([printable(place.function, 200) for place, _ in lines], dtype=str),
         "file": pd.Series([printable(place.file, 300) for place, _ in lines], dtype=str),
@@ -70,11 +71,11 @@ def profile_frame(profile: ProfileRecord) -> pd.DataFrame:
     }
     if profile.kind == "memory":
         columns["size_bytes"] = weights
-        columns["total_bytes"] = np.array([told.total for _, told in lines], dtype="int64")
-        columns["allocations"] = np.array([told.count for _, told in lines], dtype="int64")
+        columns["total_bytes"] = np.array([cost.total for _, cost in lines], dtype="int64")
+        columns["allocations"] = np.array([cost.count for _, cost in lines], dtype="int64")
     else:
         columns["self_s"] = weights / 1e9
-        columns["total_s"] = np.array([told.total for _, told in lines], dtype="int64") / 1e9
+        columns["total_s"] = np.array([cost.total for _, cost in lines], dtype="int64") / 1e9
     columns["share"] = weights / (profile.total or 1)
     frame = pd.DataFrame(columns)
     frame.attrs = {
@@ -89,26 +90,28 @@ def profile_frame(profile: ProfileRecord) -> pd.DataFrame:
 
 
 def profile_text(profile: ProfileRecord) -> str:
-    """The heaviest lines, one under the other; safe in a terminal."""
-    shown, others = _heaviest(profile, _TEXT_ROWS)
-    told = [(line.weight, _where(place)) for place, line in shown] + others
-    rows = [f"{_amount(profile.kind, weight):>9} {_percent(weight, profile):>4}  {words}" for weight, words in told]
+    """List the heaviest lines; safe in a terminal."""
+    lines, others = _heaviest(profile, _TEXT_ROWS)
+    weights = [(cost.weight, _where(place)) for place, cost in lines] + others
+    rows = [
+        f"{_amount(profile.kind, weight):>9} {_percent(weight, profile):>4}  {words}" for weight, words in weights
+    ]
     return "\n".join([f"{_heading(profile)}, {CLAIM}", *rows])
 
 
 def profile_card(profile: ProfileRecord) -> str:
-    """A profile by itself: its graph, and its heaviest lines folded below."""
+    """Make a profile's own card: its graph, and its heaviest lines folded below."""
     head = line(f"<b>{esc(_heading(profile))}</b> <span style='{QUIET}'>· {esc(CLAIM)}</span>")
     return card(_COLORS[profile.kind], head, _content(profile))
 
 
 def profile_part(profile: ProfileRecord) -> str:
-    """A profile as the part of a run's card that folds."""
+    """Make the folding part of a run's card."""
     return details(f"{_heading(profile)}, {CLAIM}", _content(profile), opened=True)
 
 
 def flame(profile: ProfileRecord) -> str:
-    """See `Profile.flame`."""
+    """Draw the flame graph: see `Profile.flame`."""
     if not profile.total:
         return ""
     root = _tree(profile)
@@ -117,8 +120,8 @@ def flame(profile: ProfileRecord) -> str:
         least *= 1.5
     boxes = _row(root, profile, least)
     if rest := profile.dropped:
-        told = f"{_amount(profile.kind, rest)}, {_percent(rest, profile)} of all · {_REST[profile.kind]}"
-        boxes += _html(profile, root, rest, "others", told, "1f")
+        title = f"{_amount(profile.kind, rest)}, {_percent(rest, profile)} of all · {_REST[profile.kind]}"
+        boxes += _html(profile, root, rest, "others", title, "1f")
     whole = _styled(_LIBRARY_COLOR, "1f", esc(f"all · {_amount(profile.kind, profile.total)} · {CLAIM}"), "")
     style = (
         "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:12px;line-height:18px;"
@@ -134,32 +137,32 @@ def flame(profile: ProfileRecord) -> str:
 # ---------------------------------------------------------------------- figures
 
 
-def _lines(profile: ProfileRecord) -> list[tuple[Place, _Line]]:
-    """Every line of code, the one first that took most itself."""
-    found: dict[Place, _Line] = {}
+def _lines(profile: ProfileRecord) -> list[tuple[Place, _Cost]]:
+    """Sum up the cost of each line of code, the heaviest lines first."""
+    costs: dict[Place, _Cost] = {}
     for stack in profile.stacks:
         for place in dict.fromkeys(stack.places):
-            found.setdefault(place, _Line()).total += stack.weight
-        leaf = found[stack.places[-1]]
+            costs.setdefault(place, _Cost()).total += stack.weight
+        leaf = costs[stack.places[-1]]
         leaf.weight += stack.weight
         leaf.count += stack.times
-    return sorted(found.items(), key=lambda item: (-item[1].weight, -item[1].total))
+    return sorted(costs.items(), key=lambda item: (-item[1].weight, -item[1].total))
 
 
 def _heaviest(
     profile: ProfileRecord, most: int, least: float = 1
-) -> tuple[list[tuple[Place, _Line]], list[tuple[int, str]]]:
-    """The lines to show, and what all else comes to, in words: together it is the whole."""
-    lines = [(place, told) for place, told in _lines(profile) if told.weight]
-    shown = [(place, told) for place, told in lines[:most] if told.weight >= least]
-    lighter = sum(told.weight for _, told in lines[len(shown) :])
-    count = len(lines) - len(shown)
+) -> tuple[list[tuple[Place, _Cost]], list[tuple[int, str]]]:
+    """Return the heaviest lines, and the weights of all the rest with their words."""
+    lines = [(place, cost) for place, cost in _lines(profile) if cost.weight]
+    heavy = [(place, cost) for place, cost in lines[:most] if cost.weight >= least]
+    lighter = sum(cost.weight for _, cost in lines[len(heavy) :])
+    count = len(lines) - len(heavy)
     rest = [(lighter, f"{count:,} more line{'' if count == 1 else 's'}"), (profile.dropped, _REST[profile.kind])]
-    return shown, [(weight, words) for weight, words in rest if weight]
+    return heavy, [(weight, words) for weight, words in rest if weight]
 
 
 def _tree(profile: ProfileRecord) -> _Box:
-    """Calls below their callers, by function; below the plugin's own, and the last one, the line that was at work."""
+    """Make a tree of calls by function. The plugin's own calls, and the last ones, have their lines below them."""
     root = _Box(profile.total)
     for stack in profile.stacks:
         box = root
@@ -207,15 +210,15 @@ def _where(place: Place) -> str:
 
 
 def _own(file: str) -> bool:
-    """It is the plugin's own, and no library's."""
+    """True for a file of the plugin, False for one of a library."""
     return bool(file) and not _LIBRARY.match(file)
 
 
 def _short(file: str) -> str:
-    """The end of a path: below the folder of packages, else the file and its folder."""
-    found = _LIBRARY.match(file)
-    if found is not None and found.end() < len(file) and not file.startswith("<"):
-        return printable(file[found.end() :], 80)
+    """Return the end of a path: below the folder of packages, else the file and its folder."""
+    folder = _LIBRARY.match(file)
+    if folder is not None and folder.end() < len(file) and not file.startswith("<"):
+        return printable(file[folder.end() :], 80)
     return printable("/".join(file.rsplit("/", 2)[-2:]).lstrip("/"), 80)
 
 
@@ -226,16 +229,16 @@ def _content(profile: ProfileRecord) -> str:
     if not profile.total:
         return ""
     headers = ["function", "where", "itself", "share", "with calls"]
-    shown, others = _heaviest(profile, _ROWS, profile.total * _LEAST_SHARE)
+    lines, others = _heaviest(profile, _ROWS, profile.total * _LEAST_SHARE)
     rows = [
         [
             code(place.function, 40),
             esc(f"{_short(place.file)}:{place.line}" if place.line else ""),
-            figure(_amount(profile.kind, told.weight)),
-            figure(_percent(told.weight, profile)),
-            figure(_amount(profile.kind, told.total)),
+            figure(_amount(profile.kind, cost.weight)),
+            figure(_percent(cost.weight, profile)),
+            figure(_amount(profile.kind, cost.total)),
         ]
-        for place, told in shown
+        for place, cost in lines
     ]
     rows += [
         [esc(words), "", figure(_amount(profile.kind, weight)), figure(_percent(weight, profile)), ""]
@@ -261,8 +264,8 @@ def _swatch(color: str) -> str:
 
 
 def _row(box: _Box, profile: ProfileRecord, least: float) -> str:
-    """The boxes below one, heaviest first."""
-    shown = ""
+    """Make the boxes below one, heaviest first."""
+    boxes = ""
     for (function, file, number), below in sorted(box.below.items(), key=lambda item: -item[1].weight):
         if below.weight < least:
             break
@@ -271,11 +274,11 @@ def _row(box: _Box, profile: ProfileRecord, least: float) -> str:
         count = f"{below.count:,} {counted}{'' if below.count == 1 else 's'}"
         name = f"line {number}" if number else function
         where = f"{file}:{number}" if number else file
-        told = f"{name} · {where} · {amount}, {_percent(below.weight, profile)} of all · {count}"
+        title = f"{name} · {where} · {amount}, {_percent(below.weight, profile)} of all · {count}"
         mine = below.weight - sum(each.weight for each in below.below.values())
         alpha = f"{int(0x44 + 0x5C * (mine / profile.total) ** 0.5):02x}" if number else "3c"
-        shown += _html(profile, box, below.weight, name, told, alpha, file, _row(below, profile, least))
-    return shown
+        boxes += _html(profile, box, below.weight, name, title, alpha, file, _row(below, profile, least))
+    return boxes
 
 
 def _html(
@@ -283,18 +286,18 @@ def _html(
     parent: _Box,
     weight: int,
     name: str,
-    told: str,
+    title: str,
     alpha: str,
     file: str = "",
     below: str = "",
 ) -> str:
-    """A box and those below it. Where there isn't room for name and amount, the name comes first."""
+    """Make a box and the boxes below it. If there isn't room for name and amount, there is only the name."""
     own = _own(file)
     color = _COLORS[profile.kind] if own else _LIBRARY_COLOR
-    room = int(_ACROSS * weight / profile.total)
+    room = int(_MOST_CHARACTERS * weight / profile.total)
     whole = f"{name} · {_amount(profile.kind, weight)}"
-    text = esc(whole if len(whole) <= room else name, 160) if room >= _LEAST_ACROSS else "&nbsp;"
-    box = _styled(color, alpha, f"<b>{text}</b>" if own else text, esc(told, 600))
+    text = esc(whole if len(whole) <= room else name, 160) if room >= _LEAST_CHARACTERS else "&nbsp;"
+    box = _styled(color, alpha, f"<b>{text}</b>" if own else text, esc(title, 600))
     children = f'<div style="display:flex">{below}</div>' if below else ""
     return f'<div style="flex:0 0 {weight / parent.weight:.3%};min-width:0">{box}{children}</div>'
 

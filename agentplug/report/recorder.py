@@ -1,8 +1,8 @@
-"""`Recorder`: a row for every call of a plugin, packed, bounded (host).
+"""`Recorder`: a row for every call of a plugin, packed and bounded (host).
 
-Runs hold values, output and events, so only the latest are kept. Their figures are a hundred bytes a call, some
-twenty-five once compressed, and are kept for a million calls. What goes then is the oldest, a block at a time, and it
-is counted. History without a bound belongs into files.
+Runs hold values, output and events, so a plugin stores only its latest runs. A row of figures takes a hundred bytes,
+about twenty-five compressed, so the rows of a million calls are stored. After that the oldest block is dropped, and
+its rows counted. History without a bound belongs into files.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from agentplug.contract.record import KINDS, USAGE_FIELDS, RunRecord, plugin_nam
 from agentplug.contract.text import printable
 
 BLOCK_ROWS = 1 << 10
-"""A block is compressed once it is full: in a millisecond, which the caller's loop can spare."""
+"""The rows of a full block. To compress it takes a millisecond of the caller's loop."""
 MAX_ROWS = 1 << 20
-"""So many rows are kept at most."""
+"""The most rows of a recorder."""
 _FAST = 1
 _MAX_WORDS = 1_000
 _OTHER = "(other)"
@@ -34,12 +34,12 @@ ROW = [("run", "<i8"), ("started_us", "<i8"), ("verdict", "<i1"), ("by", "<i2")]
 _LETTERS = {"<i8": "q", "<i1": "b", "<i2": "h", "<f8": "d"}
 _row = struct.Struct("<" + "".join(_LETTERS[kind] for _, kind in ROW))
 _by = struct.Struct("<h")
-_BY_AT = struct.calcsize("<qqb")  # what stands before it
+_BY_AT = struct.calcsize("<qqb")  # after run, started_us and verdict
 _KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
 
 
 class Identity(NamedTuple):
-    """What the rows of a block share."""
+    """The plugin of a block's rows."""
 
     plugin: str
     version: str
@@ -48,36 +48,36 @@ class Identity(NamedTuple):
 
 @dataclass(slots=True)
 class Block:
-    """Rows of one plugin, one after another, as `ROW` lays them out."""
+    """Rows of one plugin, laid out by `ROW`."""
 
     identity: Identity
     count: int = 0
     _rows: bytearray | bytes = field(default_factory=bytearray)
 
     def add(self, rows: bytes | bytearray, count: int = 1) -> None:
-        """Add so many at the end."""
+        """Append `count` rows."""
         self._rows += rows
         self.count += count
 
     def compress(self) -> None:
-        """Nothing more is to be added."""
+        """Compress the rows of a block that takes no more of them."""
         self._rows = zlib.compress(bytes(self._rows), _FAST)
 
     def copy(self) -> Block:
-        """Another one of the same rows."""
+        """Return an independent copy."""
         rows = self._rows
         return Block(self.identity, self.count, rows if isinstance(rows, bytes) else bytearray(rows))
 
     def rows(self) -> bytes:
-        """All of them, also while another thread adds or compresses."""
+        """Return all rows; safe while another thread adds or compresses."""
         rows = self._rows
         return bytes(rows) if isinstance(rows, bytearray) else zlib.decompress(rows)
 
 
 class Recorder:
-    """Takes runs, keeps their figures. `words` are the texts that the rows' `by` codes stand for.
+    """The figures of a plugin's runs. `words` has the texts for the rows' `by` codes.
 
-    `known_as` is the name that a manager gave the plugin; without it rows show the plugin's own.
+    `known_as` is the manager's name for the plugin, and replaces the plugin's own in all rows.
     """
 
     known_as: str | None = None
@@ -92,16 +92,18 @@ class Recorder:
             self.add(run)
 
     def add(self, run: RunRecord) -> None:
-        """Keep the figures of `run`; the oldest block goes when there are too many."""
+        """Add the figures of `run`. Drops the oldest block if there are too many."""
         if run.source is not self._source or self.blocks[-1].count >= BLOCK_ROWS:
-            self._turn_to(run)
+            identity = Identity(plugin_name(run), printable(run.source.version, 100), run.source.digest)
+            self._begin(identity, 1)
+            self._source = run.source
         verdict = run.verdict
         code = self._code(verdict.by)
         started_us = round(run.started_at.timestamp() * 1e6)
         self.blocks[-1].add(_row.pack(run.number, started_us, _KIND_CODES[verdict.kind], code, *run.usage))
 
     def copy(self) -> Recorder:
-        """Another one of the same rows."""
+        """Return an independent copy."""
         other = Recorder()
         other.known_as, other.dropped = self.known_as, self.dropped
         other.words, other._codes = list(self.words), dict(self._codes)
@@ -109,7 +111,7 @@ class Recorder:
         return other
 
     def absorb(self, other: Recorder) -> None:
-        """Take over the rows of `other`, which is known by the same name and takes no more runs itself."""
+        """Append the rows of `other`, which must have the same name and take no more runs."""
         codes = {code: self._code_of(word) for code, word in enumerate(other.words)} | {_MISSING: _MISSING}
         for block in other.blocks:
             rows = bytearray(block.rows())
@@ -122,27 +124,22 @@ class Recorder:
 
     @property
     def oldest_us(self) -> int:
-        """When its oldest row's call began, in microseconds since 1970. Only where there is a row."""
+        """The start of the oldest row's call, in microseconds since 1970. There must be a row."""
         return int(_row.unpack_from(self.blocks[0].rows())[1])
 
     @property
     def latest_us(self) -> int:
-        """When its latest row's call began, likewise; also while another thread begins a block."""
+        """The start of the latest row's call, likewise; safe while another thread begins a block."""
         rows = next(rows for block in reversed(list(self.blocks)) if (rows := block.rows()))
         return int(_row.unpack_from(rows, len(rows) - _row.size)[1])
 
     def drop_oldest(self) -> None:
-        """Let the oldest block go, and count it."""
+        """Drop the oldest block, and count its rows."""
         self.dropped += self.blocks.popleft().count
         self._source = None
 
-    def _turn_to(self, run: RunRecord) -> None:
-        source = run.source
-        self._begin(Identity(plugin_name(run), printable(source.version, 100), source.digest), 1)
-        self._source = source
-
     def _begin(self, identity: Identity, count: int) -> None:
-        """Another block for so many rows, unless the last one has room and tells of the same plugin."""
+        """Begin a block, unless the last one is of the same plugin and has room for `count` rows."""
         if self.blocks and self.blocks[-1].identity == identity and self.blocks[-1].count + count <= BLOCK_ROWS:
             return
         while len(self) > MAX_ROWS - BLOCK_ROWS:
@@ -152,7 +149,7 @@ class Recorder:
         self.blocks.append(Block(identity))
 
     def _code(self, by: str | None) -> int:
-        """Exceptions are named by plugins, which may invent a new name for every call."""
+        """Return the code of a verdict's `by`. The cache is bounded: a plugin may invent exceptions without end."""
         if (code := self._codes.get(by)) is None:
             code = self._code_of(printable(str(by), 100))
             if len(self._codes) <= 2 * _MAX_WORDS:
@@ -171,11 +168,11 @@ class Recorder:
         return sum(block.count for block in self.blocks)
 
     def names(self) -> set[str]:
-        """The names of the plugins in it: more than one where a plugin failed before it could say its own."""
+        """Return the names in the rows: several if a plugin failed before its own name was known."""
         return {block.identity.plugin if self.known_as is None else self.known_as for block in list(self.blocks)}
 
     def snapshot(self) -> Iterator[tuple[Identity, bytes]]:
-        """Each block's identity and its rows; safe while another thread adds."""
+        """Yield each block's identity and its rows; safe while another thread adds."""
         name = self.known_as
         for block in list(self.blocks):
             yield block.identity if name is None else block.identity._replace(plugin=name), block.rows()

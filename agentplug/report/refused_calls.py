@@ -1,7 +1,7 @@
-"""Refused calls of a run, as lines to read (host): system calls that its policy doesn't grant.
+"""The refused calls of a run as lines of text (host): system calls that its policy doesn't grant.
 
-The arguments come from a plugin, so every line goes through `printable`; HTML escaping is the card's business. No
-line holds a process's number, a time or an address of memory: the same refused calls read the same each time.
+Arguments come from a plugin, so every line goes through `printable`; cards escape HTML. No line holds a process's
+number, a time or an address of memory, so equal refused calls give equal lines.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MOST_LINES = 6
 _MOST_TEXT = 160
 _OWN_REPORT = "its worker's own report"
 
-_TELLING = (
+_BY_IMPORTANCE = (
     "connect sendto getaddrinfo bind",
     "execve execveat",
     "socket",
@@ -26,11 +26,11 @@ _TELLING = (
     "prlimit64",
     "clone fork vfork",
 )
-_RANK = {name: rank for rank, names in enumerate(_TELLING) for name in names.split()}
+_RANK = {name: rank for rank, names in enumerate(_BY_IMPORTANCE) for name in names.split()}
 
 
 class RefusedCall(NamedTuple):
-    """A system call without a right to it: its argument, how often, and who says so, the kernel or the worker."""
+    """A refused system call: its argument, its number, and its source, the kernel or the worker."""
 
     syscall: str
     argument: str
@@ -38,14 +38,14 @@ class RefusedCall(NamedTuple):
     source: str
 
     def __str__(self) -> str:
-        """Like `connect 10.0.0.1:443 ×3`."""
+        """Return text like `connect 10.0.0.1:443 ×3`."""
         call = printable(f"{self.syscall} {self.argument}".strip(), _MOST_TEXT)
         times = f" ×{self.times}" if self.times > 1 else ""
         return f"{call}{times}" if self.source == "kernel" else f"{call}{times} ({_OWN_REPORT})"
 
 
 def refused_calls(events: Iterable[Event]) -> list[RefusedCall]:
-    """Count the refused calls in these events, each once, the most telling first."""
+    """Count the equal refused calls in these events, and return them, the most important first."""
     counts: dict[tuple[str, str, str], int] = {}
     for event in events:
         if event.kind == "tried":
@@ -53,11 +53,11 @@ def refused_calls(events: Iterable[Event]) -> list[RefusedCall]:
             key = (str(detail["syscall"]), str(detail.get("argument", "")), str(detail.get("source", "kernel")))
             counts[key] = counts.get(key, 0) + int(detail.get("count", 1))
     calls = [RefusedCall(syscall, argument, count, source) for (syscall, argument, source), count in counts.items()]
-    return sorted(calls, key=lambda it: (_RANK.get(it.syscall, len(_TELLING)), -it.times, it.syscall, it.argument))
+    return sorted(calls, key=lambda c: (_RANK.get(c.syscall, len(_BY_IMPORTANCE)), -c.times, c.syscall, c.argument))
 
 
 def refused_lines(events: Iterable[Event], most: int = MOST_LINES) -> list[str]:
-    """Return lines like `tried: connect 10.0.0.1:443 ×3`, at most `most` and one that counts the others."""
+    """Return at most `most` lines like `tried: connect 10.0.0.1:443 ×3`, and one that counts the others."""
     events = tuple(events)
     calls = refused_calls(events)
     lines = [f"tried: {call}" for call in calls[:most]]

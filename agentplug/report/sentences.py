@@ -1,7 +1,7 @@
 """A run's verdict as one or two sentences: the fact, the limit, the remedy (host).
 
-Errors carry these sentences, and cards lead with them. Everything that came from a plugin (names, messages,
-types) goes through `printable`, so a sentence is safe in a terminal or a log; HTML escaping is the card's business.
+Errors carry these sentences, and cards begin with them. A plugin's names, messages and types go through `printable`,
+so a sentence is safe in a terminal or a log; cards escape HTML.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SIGNALS_OF_NATIVE_CODE = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT")
 
 
 def format_seconds(seconds: float) -> str:
-    """`seconds` for people: `0.4 ms`, `12 ms`, `1.03 s`, `125.0 s`."""
+    """Format seconds for people: `0.4 ms`, `12 ms`, `1.03 s`, `125.0 s`."""
     if seconds < 0.00095:
         return f"{seconds * 1e3:.1f} ms"
     if seconds < 0.9995:
@@ -31,7 +31,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def explain(run: RunRecord) -> str:
-    """What happened in `run`: the fact, the limit and the remedy, safe to print."""
+    """Explain a run's verdict: the fact, the limit and the remedy, safe to print."""
     name = plugin_name(run)
     event = next((e for e in run.events if e.kind in DECIDING), Event(0.0, "stop", {"by": "close"}))
     detail = event.detail
@@ -67,15 +67,15 @@ def _limited(run: RunRecord, name: str, by: str, detail: Mapping[str, Any]) -> s
     return f"Plugin {name} exceeded {row.noun} limit: {amounts}; {_remedy(row, bound, run.policy)}"
 
 
-def _unit(told: object, usual: str) -> str:
-    """Choose an event's unit: the limit's usual one, unless the event tells of another, like `inodes`."""
-    if not told or not usual:
+def _unit(unit: object, usual: str) -> str:
+    """Return an event's `unit`, which may be another than the limit's usual one, like `inodes`."""
+    if not unit or not usual:
         return usual
-    return _UNITS.get(str(told), printable(str(told), 20))
+    return _UNITS.get(str(unit), printable(str(unit), 20))
 
 
 def _amounts(by: str, measured: float | None, bound: float, unit: str) -> str:
-    """`300.0 MB > 64.0 MB`; or the bound alone, where the kernel refused the step over it."""
+    """Return `300.0 MB > 64.0 MB`, or the bound alone, if the kernel refused the step over it."""
     if unit == "bytes":
         scale, word, decimals = _byte_scale(by, measured, bound)
     elif unit == "s" or unit.startswith("s "):  # also "s between calls"
@@ -85,7 +85,7 @@ def _amounts(by: str, measured: float | None, bound: float, unit: str) -> str:
     space = f" {word}" if word else ""
     if measured is None or measured <= bound:
         return f"{bound / scale:.{decimals}f}{space} (the kernel refused it more)"
-    # 64.04 MB is over 64 MB: show the digit that tells them apart.
+    # 64.04 MB is over 64 MB: show the first digit that differs.
     allowed, more = f"{bound / scale:.{decimals}f}", decimals
     while float(f"{measured / scale:.{more}f}") == float(allowed) and more < _MOST_DECIMALS:
         more += 1

@@ -18,7 +18,7 @@ from agentplug.contract.policy import Policy
 from agentplug.doctor import Diagnosis, entry, examination
 from agentplug.doctor.battery.matrix import Matrix, Row
 from agentplug.doctor.looks import Finding, of_environment
-from agentplug.report.barriers import found_rich
+from agentplug.report.barriers import diagnosis_rich
 
 COLUMNS = ["barrier", "protects against", "status", "evidence", "remedy"]
 ROW = {
@@ -95,7 +95,7 @@ def test_tables_show_all_at_80_columns_and_obey_no_markup() -> None:
     row = GAP | {"evidence": hostile}
     console = Console(width=80, force_terminal=False)
     with console.capture() as capture:
-        console.print(found_rich([ROW, row]))
+        console.print(diagnosis_rich([ROW, row]))
     text = capture.get()
     page = Diagnosis("m", (row,))._repr_html_()
 

@@ -21,7 +21,7 @@ from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import KINDS, USAGE_FIELDS, ErrorText, Sample, SourceInfo, Usage, Verdict
 from agentplug.core.run import Run
-from agentplug.report.barriers import found_rich
+from agentplug.report.barriers import diagnosis_rich
 from agentplug.report.cards import barriers_table, plugin_card, run_card
 from agentplug.report.frames import calls_frame, samples_frame
 from agentplug.report.labels import plot_text
@@ -375,7 +375,7 @@ def rich_text(renderable: object) -> str:
 
 def test_rich_tables_show_markup_as_text() -> None:
     """A plugin's name can't style a terminal's table, nor smuggle escapes into it."""
-    barriers = rich_text(found_rich([*BARRIERS, {"barrier": HOSTILE, "status": "partial"}]))
+    barriers = rich_text(diagnosis_rich([*BARRIERS, {"barrier": HOSTILE, "status": "partial"}]))
     assert HOSTILE_SHOWN in barriers
     assert "✗ unavailable" in barriers
     assert barriers.replace("\n", "").isprintable()

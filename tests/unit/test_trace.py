@@ -18,7 +18,7 @@ from agentplug.report import recorder
 from agentplug.report.accessor import attached, read_trace
 from agentplug.report.files import save_trace
 from agentplug.report.frames import about, calls_frame, recorded_frame, samples_frame
-from agentplug.report.plots.given import limit_of
+from agentplug.report.plots.data import limit_of
 from agentplug.report.recorder import Recorder
 
 attached(pd.DataFrame())  # makes `df.agentplug` known

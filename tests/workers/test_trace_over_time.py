@@ -12,7 +12,7 @@ from agentplug import PluginManager, Policy, SandboxedPlugin
 from agentplug.manager.audit.reading import read_audit
 from agentplug.report.accessor import attached, read_trace
 from agentplug.report.frames import calls_frame
-from agentplug.report.plots.given import limit_of
+from agentplug.report.plots.data import limit_of
 from tests.leftovers import _warmed, nothing_left  # noqa: F401
 
 attached(pd.DataFrame())  # makes `df.agentplug` known

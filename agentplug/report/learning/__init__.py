@@ -1,1 +1,1 @@
-"""The least policy for what runs used (host): `lesson` makes a `proposal` from the rights that were used."""
+"""The least policy for some runs (host): `lesson` makes a `proposal` from the `used_rights`."""

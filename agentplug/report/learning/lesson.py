@@ -1,8 +1,8 @@
-"""The least policy under which runs would have completed (host): what `Policy.learn` does.
+"""`learn`: the least policy under which runs would have completed (host).
 
-Figures are the host's own measurements, and what was opened, connected to or started is the kernel's word (where it
-has none, the worker's, and a note says so). A completed run needs what it was granted and used: what it was refused
-it did without. A run that ended otherwise may have needed what it was refused, so that is proposed.
+Figures are the host's own measurements. Files, addresses and processes are reported by the kernel, or else by the
+worker, and then a note says so. A completed run needs the rights that it used, and none that it was refused. Any
+other run may have needed the refused rights, so they are proposed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from agentplug.contract.record import RunRecord, Verdict, added_memory_bytes, pl
 from agentplug.contract.text import printable
 from agentplug.errors import PolicyError
 from agentplug.report.learning.proposal import Learned, Right
-from agentplug.report.learning.used_rights import Files, Network, in_runs
+from agentplug.report.learning.used_rights import NETWORK_CALLS, Files, Network, in_runs
 from agentplug.report.sentences import format_seconds
 
 _MIB, _KIB = 1 << 20, 1 << 10
@@ -27,11 +27,10 @@ _LEAST_CPU_S, _LEAST_WALL_S = 0.5, 2.0
 _LEAST_TEXT = 64 * _KIB
 _SPARE_THREADS = 2
 _FORKS = frozenset(("clone", "fork", "vfork", "execve", "execveat"))
-_NETWORK_CALLS = frozenset(("connect", "sendto", "bind", "getaddrinfo", "socket"))
 
 
 def learn(runs: Iterable[RunRecord] | RunRecord) -> Learned:
-    """The least policy under which `runs` would have completed. Raises `PolicyError`."""
+    """Propose the least policy under which `runs` of one plugin would have completed. Raises `PolicyError`."""
     return _Lesson(_checked(runs)).learned()
 
 
@@ -56,7 +55,7 @@ def _checked(runs: Iterable[RunRecord] | RunRecord) -> list[RunRecord]:
 
 
 class _Lesson:
-    """What is being learned from some runs."""
+    """The rights, limits and notes that are collected from some runs."""
 
     def __init__(self, runs: list[RunRecord]) -> None:
         self.runs = runs
@@ -64,7 +63,7 @@ class _Lesson:
         self.rights: list[Right] = []
         self.refused: list[Right] = []
         self.notes: list[str] = []
-        # Of these runs it isn't known what they used: they keep what they were granted.
+        # The use of these runs is unknown, so all that they were granted is proposed.
         self.blind = [run for run in runs if run.policy.observe != "files" or _dropped(run)]
 
     def learned(self) -> Learned:
@@ -77,13 +76,13 @@ class _Lesson:
             self.rights += part.rights
             self.refused += part.refused
         self._disk(files)
-        self._kept()
+        self._unobserved()
         self._ungranted()
         self._remarks()
         return Learned(Policy(**self.values), tuple(self.rights), tuple(self.refused), tuple(self.notes))
 
     def put(self, field: str, value: Any, source: str, reason: str) -> None:
-        """Propose it."""
+        """Propose a right, or a limit."""
         self.values[field] = value
         self.rights.append(Right(field, source, reason))
 
@@ -93,7 +92,7 @@ class _Lesson:
         most, run = self._most(added_memory_bytes, "added_memory_bytes")
         memory = max(_LEAST_MEMORY, _up(most * 1.25, _MIB))
         reason = f"added {format_size(most)} at its peak ({in_runs([run])}), + 25 %"
-        if children := self.values.get("processes", 0):  # the host may not have looked while one was there
+        if children := self.values.get("processes", 0):  # the host may have missed a short-lived one
             size = max(run.usage.baseline_memory_bytes for run in self.runs)
             if _LEAST_MEMORY + children * _up(size, _MIB) > memory:
                 memory = _LEAST_MEMORY + children * _up(size, _MIB)
@@ -116,7 +115,7 @@ class _Lesson:
             self._limit(field, value, f"{format_size(size)} at most ({in_runs([run])})")
 
     def _limit(self, field: str, value: float, reason: str) -> None:
-        """Propose a limit; twice the old one where that stopped a run, since more isn't known."""
+        """Propose a limit: `value`, or twice the limit that stopped a run, whose real need is unknown."""
         stopped = self._stopped_by(field)
         if stopped:
             old = max(getattr(run.policy, field) for run in stopped)
@@ -133,9 +132,11 @@ class _Lesson:
         return [run for run in self.runs if run.verdict == Verdict("limited", FIELDS[field].by)]
 
     def _most(self, of: Callable[[RunRecord], float], loaded: str) -> tuple[Any, RunRecord]:
-        """The largest figure, of a call or of loading the plugin before it, and its run."""
+        """Return the largest figure, of a call or of loading the plugin before it, and its run."""
         figures = [(of(run), run) for run in self.runs]
-        figures += [(e.detail[loaded], run) for run in self.runs for e in _of(run, "loaded") if loaded in e.detail]
+        figures += [
+            (e.detail[loaded], run) for run in self.runs for e in _events(run, "loaded") if loaded in e.detail
+        ]
         return max(figures, key=lambda pair: pair[0])
 
     # ------------------------------------------------------------------ processes and disk
@@ -143,15 +144,15 @@ class _Lesson:
     def _processes(self) -> None:
         started = {run: _started(run) for run in self.runs if run.policy.processes and run not in self.blind}
         wanted = [run for run in self.runs if run.verdict.kind != "completed" and not run.policy.processes]
-        wanted = [run for run in wanted if any(e.detail["syscall"] in _FORKS for e in _of(run, "tried"))]
-        kept = [run for run in self.blind if run.policy.processes]
+        wanted = [run for run in wanted if any(e.detail["syscall"] in _FORKS for e in _events(run, "tried"))]
+        unknown = [run for run in self.blind if run.policy.processes]
         need = max((min(count, run.policy.processes) for run, count in started.items()), default=0)
-        if kept:
-            most = max(run.policy.processes for run in kept)
-            self._limit("processes", max(most, need), f"as in the runs ({in_runs(kept)}): not observed")
+        if unknown:
+            most = max(run.policy.processes for run in unknown)
+            self._limit("processes", max(most, need), f"as in the runs ({in_runs(unknown)}): not observed")
         elif need:
             users = [run for run, count in started.items() if count]
-            programs = sorted({str(e.detail["program"]) for run in users for e in _of(run, "ran")})
+            programs = sorted({str(e.detail["program"]) for run in users for e in _events(run, "ran")})
             what = f": {printable(', '.join(programs[:4]), 200)}" if programs else ""
             reason = f"started so many in one call, perhaps not all at once ({in_runs(users)}){what}"
             self._limit("processes", need, reason)
@@ -163,12 +164,12 @@ class _Lesson:
 
     def _disk(self, files: Files) -> None:
         users = [run for run in files.scratch if run.policy.disk]
-        kept = [run for run in self.blind if run.policy.disk]
+        unknown = [run for run in self.blind if run.policy.disk]
         refused = [run for run in files.scratch if not run.policy.disk and run.verdict.kind != "completed"]
-        if kept:
-            self._limit("disk", max(int(run.policy.disk) for run in kept), f"as in the runs ({in_runs(kept)})")
+        if unknown:
+            self._limit("disk", max(int(run.policy.disk) for run in unknown), f"as in the runs ({in_runs(unknown)})")
         elif users:
-            loaded = sum(e.detail["write_bytes"] for run in users for e in _of(run, "loaded"))
+            loaded = sum(e.detail["write_bytes"] for run in users for e in _events(run, "loaded"))
             written = loaded + sum(run.usage.write_bytes for run in users)
             most = max(int(run.policy.disk) for run in users)
             value = min(most, max(_MIB, _up(written * 1.25, _MIB)))
@@ -183,8 +184,8 @@ class _Lesson:
 
     # ------------------------------------------------------------------ the rest
 
-    def _kept(self) -> None:
-        """What nobody observes stays as it was."""
+    def _unobserved(self) -> None:
+        """Propose the granted rights whose use isn't observed."""
         for field in ("env", "hooks"):
             granted: dict[str, str] = {}
             for run in self.runs:
@@ -203,23 +204,23 @@ class _Lesson:
             self.put("best_effort", True, "True", "as in the runs; leave it out where every barrier is there")
 
     def _did_without(self, run: RunRecord, calls: frozenset[str], field: str) -> None:
-        told = [str(e.detail["syscall"]) for e in _of(run, "tried") if e.detail["syscall"] in calls]
-        if told:
-            row = Right(field, ", ".join(sorted(set(told))), f"was refused, and {in_runs([run])} completed without")
+        refused = sorted({str(e.detail["syscall"]) for e in _events(run, "tried") if e.detail["syscall"] in calls})
+        if refused:
+            row = Right(field, ", ".join(refused), f"was refused, and {in_runs([run])} completed without")
             if row not in self.refused:
                 self.refused.append(row)
 
     def _ungranted(self) -> None:
-        """What no policy grants, of runs that didn't complete."""
-        seen: dict[str, list[RunRecord]] = {}
+        """Warn of refused calls that no policy can grant, of runs that didn't complete."""
+        calls: dict[str, list[RunRecord]] = {}
         for run in self.runs:
             if run.verdict.kind != "completed":
-                for event in _of(run, "tried"):
-                    if event.detail["syscall"] not in _FORKS | _NETWORK_CALLS:
-                        told = f"{event.detail['syscall']} {event.detail['argument']}".strip()
-                        seen.setdefault(told, []).append(run)
-        for told, runs in seen.items():
-            self.refused.append(Right("warning", told, f"no policy grants this ({in_runs(runs)})"))
+                for event in _events(run, "tried"):
+                    if event.detail["syscall"] not in _FORKS | NETWORK_CALLS:
+                        call = f"{event.detail['syscall']} {event.detail['argument']}".strip()
+                        calls.setdefault(call, []).append(run)
+        for call, runs in calls.items():
+            self.refused.append(Right("warning", call, f"no policy grants this ({in_runs(runs)})"))
 
     def _remarks(self) -> None:
         unobserved = [run for run in self.runs if run.policy.observe != "files"]
@@ -243,17 +244,17 @@ class _Lesson:
             self.notes.append("the plugin's bytes weren't the same in all these runs")
 
 
-def _of(run: RunRecord, kind: str) -> Iterator[Event]:
+def _events(run: RunRecord, kind: str) -> Iterator[Event]:
     return (event for event in run.events if event.kind == kind)
 
 
 def _dropped(run: RunRecord) -> bool:
-    return any(event.detail.get("what") == "attempts" for event in _of(run, "dropped"))
+    return any(event.detail.get("what") == "attempts" for event in _events(run, "dropped"))
 
 
 def _started(run: RunRecord) -> int:
-    """Child processes that a run started; one if it only became another program."""
-    return sum(int(e.detail["count"]) for e in _of(run, "forked")) or int(any(True for _ in _of(run, "ran")))
+    """Count the child processes of a run; 1 if it only became another program."""
+    return sum(int(e.detail["count"]) for e in _events(run, "forked")) or int(any(True for _ in _events(run, "ran")))
 
 
 def _up(value: float, step: int) -> int:

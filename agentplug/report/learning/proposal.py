@@ -1,7 +1,7 @@
-"""A proposed policy, with a reason for each right (host): a value to read, print, edit and use.
+"""`Learned`: a proposed policy, with a reason for each right (host).
 
-Paths and addresses come from what a plugin did. In the source they are literals, in comments they go through
-`printable`: nothing in them can end a line.
+Paths and addresses come from a plugin's events. In the source they are literals, in comments they go through
+`printable`, so nothing in them can end a line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MOST_ROWS = 60
 
 
 class Right(NamedTuple):
-    """One right or limit: the policy's field, its value or one item of it as Python source, and why."""
+    """One right or limit: the policy's field, its value or one item of it as Python source, and the reason."""
 
     field: str
     value: str
@@ -32,12 +32,12 @@ class Right(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Learned:
-    """What `Policy.learn` proposes. `str()` is Python source that makes the policy, to be edited at will.
+    """The proposal of `Policy.learn`. `str()` is Python source that makes the policy, for the user to edit.
 
     policy   the policy
-    rights   its rights and limits with their reasons; each path and port by itself
-    refused  what was tried and isn't proposed, and why
-    notes    what the runs can't tell
+    rights   its rights and limits with their reasons, a row for each path and port
+    refused  refused calls and rights that aren't proposed, with the reasons
+    notes    the limits of what the runs can show
     """
 
     policy: Policy
@@ -47,7 +47,7 @@ class Learned:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Each field's reasons in one text."""
+        """Each field's reasons, joined."""
         names = dict.fromkeys(right.field for right in self.rights)
         return {name: "; ".join(right.reason for right in self.rights if right.field == name) for name in names}
 
@@ -73,15 +73,19 @@ class Learned:
     __repr__ = __str__
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a right: `field`, `value`, `granted`, `reason`."""
-        return learned_frame(self)
+        """Make a frame with one row a right: `field`, `value`, `granted`, `reason`."""
+        import pandas as pd
+
+        rows = [(right.field, right.value, True, right.reason) for right in self.rights]
+        rows += [(right.field, right.value, False, right.reason) for right in self.refused]
+        return pd.DataFrame(rows, columns=["field", "value", "granted", "reason"]).astype({"granted": bool})
 
     def _repr_html_(self) -> str:
-        return learned_card(self)
+        return _card(self)
 
 
 def _is_item(right: Right) -> bool:
-    """True for one of several, of a tuple or a dict."""
+    """True if the value is one item of a tuple or a dict."""
     kind = FIELDS[right.field].kind
     return kind.many or (kind is Kind.PORTS and right.value != "True")
 
@@ -90,8 +94,8 @@ def _remark(text: str) -> str:
     return printable(text, 400)
 
 
-def learned_card(learned: Learned) -> str:
-    """A row for each right with its reason; below, what was tried and isn't granted, and what isn't known."""
+def _card(learned: Learned) -> str:
+    """Make a row for each right with its reason; below, the rights that aren't granted, and the notes."""
     rows = [[f"<b>{esc(right.field)}</b>", code(right.value), esc(right.reason)] for right in learned.rights]
     rows += [
         [f'<span style="{QUIET}">not granted: {esc(right.field)}</span>', code(right.value), esc(right.reason)]
@@ -103,12 +107,3 @@ def learned_card(learned: Learned) -> str:
         table(["field", "value", "reason"], rows),
         *(line(f"note: {esc(note)}", QUIET) for note in learned.notes),
     )
-
-
-def learned_frame(learned: Learned) -> pd.DataFrame:
-    """One row a right: `field`, `value`, `granted`, `reason`."""
-    import pandas as pd
-
-    rows = [(right.field, right.value, True, right.reason) for right in learned.rights]
-    rows += [(right.field, right.value, False, right.reason) for right in learned.refused]
-    return pd.DataFrame(rows, columns=["field", "value", "granted", "reason"]).astype({"granted": bool})

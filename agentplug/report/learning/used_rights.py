@@ -1,4 +1,4 @@
-"""Which paths and ports runs used (host): two parts of what `learn` proposes."""
+"""The paths and ports that runs used: two parts of a proposal of `learn` (host)."""
 
 from __future__ import annotations
 
@@ -6,29 +6,28 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from agentplug.contract.events import Event
 from agentplug.contract.record import RunRecord
-from agentplug.contract.text import printable
+from agentplug.contract.text import is_utf8, printable
 from agentplug.report.learning.proposal import Right
 
 _FILES_MAKE_A_FOLDER = 4
 _ALWAYS_THERE = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _NAME_SERVER = 53
+NETWORK_CALLS = frozenset(("connect", "sendto", "bind", "getaddrinfo", "socket"))
 
 
 def in_runs(runs: Iterable[RunRecord]) -> str:
-    """`run 0`, `runs 0, 3 and 5`, `runs 0, 1, 2 and 7 more`."""
+    """Return text like `run 0`, `runs 0, 3 and 5`, `runs 0, 1, 2 and 7 more`."""
     numbers = sorted({run.number for run in runs})
     if len(numbers) == 1:
         return f"run {numbers[0]}"
-    shown, more = numbers[:4], len(numbers) - 4
-    if more > 0:
-        return f"runs {', '.join(map(str, shown))} and {more} more"
-    return f"runs {', '.join(map(str, shown[:-1]))} and {shown[-1]}" if shown else "no run"
+    if len(numbers) > 4:
+        return f"runs {', '.join(map(str, numbers[:4]))} and {len(numbers) - 4} more"
+    return f"runs {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}" if numbers else "no run"
 
 
 class _Part:
-    """Values, rights with reasons, and what isn't proposed."""
+    """A part of a proposal: values, rights with reasons, and rights that aren't proposed."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -37,7 +36,7 @@ class _Part:
         self._refusals: set[Right] = set()
 
     def refuse(self, field: str, value: str, run: RunRecord) -> None:
-        """It was refused, and its run completed all the same."""
+        """Note a refused right without which its run completed."""
         row = Right(field, value, f"was refused, and {in_runs([run])} completed without")
         if row not in self._refusals:
             self._refusals.add(row)
@@ -45,12 +44,12 @@ class _Part:
 
 
 class Files(_Part):
-    """`read` and `write`. `scratch` are the runs that wrote to their own directory."""
+    """The `read` and `write` rights. `scratch` has the runs that wrote to their own directory."""
 
     def __init__(self, runs: list[RunRecord], blind: list[RunRecord]) -> None:
         super().__init__()
         self.scratch: list[RunRecord] = []
-        # Dicts serve as sets in order: a plugin has a say in how many there are of each.
+        # Dicts serve as ordered sets: a plugin can make very many entries, so look-ups must be fast.
         self._needs: dict[str, dict[str, tuple[dict[RunRecord, None], dict[str, None]]]] = {"read": {}, "write": {}}
         for run in runs:
             if run in blind:
@@ -84,21 +83,21 @@ class Files(_Part):
         if granted is None and run.verdict.kind == "completed":
             self.refuse(mode, repr(path), run)
             return
-        if not _utf8(real):
+        if not is_utf8(real):
             self.refused.append(Right("warning", repr(path), "no policy grants a path that isn't UTF-8"))
             return
         what = "opened" if granted is not None else "was refused"
         there_anyway = real == granted or (granted is None and os.path.exists(real))
         if mode == "read" or os.path.isdir(real) or there_anyway:
             self._need(mode, real, run, what)
-        else:  # it may have to be made anew, and that is a right of its folder
+        else:  # the file may have to be made, which needs a right to its folder
             folder = _existing(os.path.dirname(real))
             if granted is not None and not _inside(folder, granted):
                 folder = granted
             self._need(mode, folder, run, f"{what}: {os.path.basename(real)}")
 
     def _gather(self) -> None:
-        """Many files of one granted folder become the folder; what lies in another grant needs none of its own."""
+        """Replace many files of a granted folder by the folder, and drop paths inside of other rights."""
         reads, writes = self._needs["read"], self._needs["write"]
         folders: dict[str, list[str]] = {}
         for path in reads:
@@ -126,7 +125,7 @@ class Files(_Part):
 
 
 class Network(_Part):
-    """`network`: the TCP ports that runs connected to; all of it where ports can't say it."""
+    """The `network` right: the TCP ports that runs connected to, or all of it if ports can't express the use."""
 
     def __init__(self, runs: list[RunRecord], blind: list[RunRecord]) -> None:
         super().__init__()
@@ -139,7 +138,7 @@ class Network(_Part):
                 for port in run.policy.network:
                     self._port(port, run, "as in the runs")
             self._used(run)
-            self._tried(run)
+            self._refused(run)
         if self._whole:
             self.values["network"] = True
             whys = [f"{printable(why, 160)} ({in_runs(whose)})" for why, whose in self._whole.items()]
@@ -165,7 +164,7 @@ class Network(_Part):
             address, protocol = str(event.detail["address"]), str(event.detail.get("protocol", ""))
             port = _port_of(address)
             if protocol == "udp" and address in by_tcp:
-                continue  # the C library only asks by which way it would go there
+                continue  # the C library connects a UDP socket only to look up the route
             if not protocol and port == _NAME_SERVER:
                 protocol = "udp"
             if protocol not in ("", "tcp"):
@@ -179,15 +178,12 @@ class Network(_Part):
                 why = f"bound {event.detail['address']}, and ports grant connecting alone"
                 self._whole.setdefault(why, []).append(run)
 
-    def _tried(self, run: RunRecord) -> None:
+    def _refused(self, run: RunRecord) -> None:
         for event in run.events:
-            call = str(event.detail["syscall"]) if event.kind == "tried" else ""
-            if call not in ("connect", "sendto", "bind", "getaddrinfo", "socket"):
-                continue
-            self._one_tried(run, call, event)
+            if event.kind == "tried" and event.detail["syscall"] in NETWORK_CALLS:
+                self._refused_call(run, str(event.detail["syscall"]), str(event.detail["argument"]))
 
-    def _one_tried(self, run: RunRecord, call: str, event: Event) -> None:
-        argument = str(event.detail["argument"])
+    def _refused_call(self, run: RunRecord, call: str, argument: str) -> None:
         port = _port_of(argument)
         if argument.startswith(("unix:", "AF_")) and not argument.startswith("AF_INET"):
             if run.verdict.kind != "completed":
@@ -210,7 +206,7 @@ def _inside(path: str, place: str) -> bool:
 
 
 def _around(path: str) -> Iterator[str]:
-    """The folders around an absolute path, innermost first."""
+    """Yield the folders around an absolute path, innermost first."""
     while (folder := os.path.dirname(path)) != path:
         yield folder
         path = folder
@@ -220,14 +216,6 @@ def _existing(folder: str) -> str:
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     return folder
-
-
-def _utf8(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _port_of(address: str) -> int:

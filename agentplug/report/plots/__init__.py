@@ -1,12 +1,13 @@
-"""Pictures of runs, traces and batteries, on matplotlib Axes (host).
+"""Plots of runs, traces and batteries on matplotlib Axes (host).
 
-Each function draws on the Axes it is given, or makes a figure when it is given none, and returns Axes; none calls
-`plt.show()`. Units stand on every axis, and what a colour says a hatch, a marker or a word says again. Names come
-from plugins: they are never parsed as math (see `labels.plot_text`). Where there is nothing to draw, the Axes say so;
-what can't be drawn at all is a `ValueError`, what can't be drawn on a `TypeError`.
+Each function draws on the Axes that the caller passes, or on a new figure, and returns Axes; none calls `plt.show()`.
+Every axis has its unit, and a hatch, a marker or a word repeats the meaning of a colour. Names come from plugins, so
+they are never parsed as math (see `labels.plot_text`). If there is nothing to draw, the Axes say so. Data that can't
+be drawn raises `ValueError`, an object that can't be drawn on `TypeError`.
 
-`curves` draws single calls over time, `bars` a few calls beside each other, `traces` many, `costs` what they cost,
-`survival` a battery; `canvas` holds what these share.
+`curves` draws single calls over time, `grid` many of them in small plots, `bars` a few calls beside each other,
+`traces` all calls of a trace, `costs` the spread of their cost, `survival` a battery. `data` checks the input and
+`canvas` has the parts that the others share.
 """
 
 from agentplug.report.plots.bars import compare_runs

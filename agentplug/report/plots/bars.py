@@ -1,4 +1,4 @@
-"""A few calls beside each other (host)."""
+"""Bars for a few calls beside each other (host)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from agentplug.report.plots.canvas import (
     time_unit,
     top,
 )
-from agentplug.report.plots.given import runs_of
+from agentplug.report.plots.data import runs_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 def compare_runs(runs: Iterable[RunRecord], ax: Axes | None = None, by: Literal["memory", "cpu"] = "memory") -> Axes:
-    """A bar a run, first on top: peak of added memory or CPU time, each with a mark at its limit.
+    """Draw a bar a run, the first on top: the peak of added memory, or CPU time, with a mark at its limit.
 
-    Colour, hatch and word tell the verdict. Raises `ValueError` for what are no runs or for another `by`.
+    Colour, hatch and word show the verdict. Raises `ValueError` if `runs` holds anything else, or for another `by`.
     """
     runs = runs_of(runs)
     if by == "memory":
@@ -50,7 +50,7 @@ def compare_runs(runs: Iterable[RunRecord], ax: Axes | None = None, by: Literal[
         ax.barh(row, value, height=0.62, color=f"{mark.color}b0", edgecolor=mark.color, hatch=mark.hatch, zorder=2)
         mark_limit(ax, limit, row)
         words = f"{amount(value, unit)} · {plot_text(str(run.verdict), 40)}"
-        # Clear of the limit's mark: start behind it when the words would cross it.
+        # Words that would cross the limit's mark start behind it.
         start = limit if value <= limit < min(reach, value + 0.45 * reach) else value
         text = ax.annotate(
             words, (start, row), (6, 0), textcoords="offset points", va="center", fontsize=SMALL, parse_math=False

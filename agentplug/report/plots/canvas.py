@@ -1,4 +1,4 @@
-"""What the pictures share (host): Axes, units, amounts in words, and words where there is nothing to draw."""
+"""The shared parts of plots: Axes, units, amounts and limits (host)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLOSE = 0.12
-"""Levels nearer than this share of the axis put their words on different sides."""
+"""Levels closer than this share of the axis have their words on different sides."""
 _KIB = 1 << 10
 _LIMIT = "agentplug-limit"
 _OFF_SCALE = 0.1
-"""Use below this share of its limit gets the scale for itself, and the limit is told in words."""
+"""If the use is below this share of its limit, the scale ends at the use, and the limit is only written."""
 
 
 def canvas(ax: Any, width: float, height: float) -> Axes:
-    """The Axes that were given; for None, ones on a figure of their own, so many inches large.
+    """Return `ax`; for None, the Axes of a new figure of this size in inches.
 
-    Raises `TypeError` for anything else than one Axes with x and y.
+    Raises `TypeError` for anything but one Axes with x and y.
     """
     import matplotlib.pyplot as plt
 
@@ -36,7 +36,7 @@ def canvas(ax: Any, width: float, height: float) -> Axes:
 
 
 def several(axes: Any) -> NDArray[Any]:
-    """The Axes of a list or grid, one after another. Raises `TypeError` if anything else is in it."""
+    """Return the Axes of a list or grid as a flat array. Raises `TypeError` if anything else is in it."""
     import numpy as np
 
     panels: NDArray[Any] = np.asarray(axes, dtype=object).ravel()
@@ -48,7 +48,7 @@ def several(axes: Any) -> NDArray[Any]:
 def _check(ax: Any) -> None:
     from matplotlib.axes import Axes
 
-    # Polar Axes and maps have other spines; three-dimensional ones have these, and draw bars with other arguments.
+    # Polar Axes and maps have other spines. Three-dimensional Axes have these, but other arguments for bars.
     if not isinstance(ax, Axes) or "top" not in ax.spines or hasattr(ax, "get_zlim"):
         raise TypeError(
             f"a picture is drawn on one matplotlib Axes with x and y, not on a {type(ax).__name__} "
@@ -57,7 +57,7 @@ def _check(ax: Any) -> None:
 
 
 def dress(ax: Axes, grid: Literal["x", "y"]) -> None:
-    """Light lines along one axis, no frame."""
+    """Draw light lines along one axis, and no frame."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis=grid, alpha=0.25, lw=0.7)
     ax.set_axisbelow(True)
@@ -65,7 +65,7 @@ def dress(ax: Axes, grid: Literal["x", "y"]) -> None:
 
 
 def name_rows(ax: Axes, names: list[str]) -> None:
-    """Rows from top to bottom, each with its name at the left."""
+    """Name the rows at the left, from top to bottom."""
     words = short_names(names, 32)
     ax.set_yticks(range(len(names)), [words[name] for name in names], parse_math=False)
     ax.set_ylim(max(len(names), 1) - 0.4, -0.6)
@@ -73,18 +73,18 @@ def name_rows(ax: Axes, names: list[str]) -> None:
 
 
 def say(ax: Axes, words: str) -> None:
-    """`words` in the middle of empty Axes."""
+    """Write `words` in the middle of empty Axes."""
     ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", fontsize=SMALL + 2, color="0.4")
 
 
 def mark_limit(ax: Axes, limit: float, row: float) -> None:
-    """A short line across a row, at its limit."""
+    """Draw a short line across a row, at its limit."""
     ink = ax.xaxis.label.get_color()
     halo(ax, ax.plot([limit, limit], [row - 0.42, row + 0.42], color=ink, lw=2, zorder=3)[0])
 
 
 def limit_title(ax: Axes, limits: list[float], unit: str) -> None:
-    """What the marks mean, above the rows: the limit itself when all rows share one."""
+    """Explain the marks above the rows: the limit, or the range of limits."""
     if not limits:
         return
     least, most = min(limits), max(limits)
@@ -94,9 +94,9 @@ def limit_title(ax: Axes, limits: list[float], unit: str) -> None:
 
 
 def limit_level(ax: Axes, limit: float, unit: str, final: float | None = None) -> None:
-    """The limit as a line, and in words; only in words where the line would be off the scale.
+    """Draw the limit as a line with words; only as words if the line would be off the scale.
 
-    The words are clear of those for the call's own `final` figure.
+    The words keep clear of those for the call's `final` figure.
     """
     highest = ax.get_ylim()[1]
     ax.axhline(limit, color=LIMIT_COLOR, lw=1.6, ls="--", zorder=2, label="limit", gid=_LIMIT)
@@ -109,12 +109,12 @@ def limit_level(ax: Axes, limit: float, unit: str, final: float | None = None) -
 
 
 def is_limit(entry: Artist | Container) -> bool:
-    """This entry of a legend is a limit's line. What it is called tells nothing: a plugin may be named so."""
+    """True if this entry of a legend is a limit's line. Its label doesn't prove it: a plugin may be named `limit`."""
     return hasattr(entry, "get_gid") and entry.get_gid() == _LIMIT  # bars are a container, which has none
 
 
 def level(ax: Axes, y: float, words: str, color: str, *, above: bool) -> None:
-    """Words at a level, at the left, where curves are low."""
+    """Write words at a level, at the left, where curves are low."""
     text = ax.annotate(
         words,
         (0.012, y),
@@ -130,26 +130,26 @@ def level(ax: Axes, y: float, words: str, color: str, *, above: bool) -> None:
 
 
 def top(most: float, limit: float) -> float:
-    """The value that an axis must reach: the limit too, unless use stays far below it."""
+    """Return the value that an axis must reach: the limit too, unless the use is far below it."""
     return most if 0 < most < limit * _OFF_SCALE else max(most, limit)
 
 
 def time_unit(most_s: float) -> tuple[float, str]:
-    """The factor and name of the unit for times up to `most_s` seconds."""
+    """Return the factor and name of the unit for times up to `most_s` seconds."""
     if 0 < most_s < 1e-3:
         return 1e6, "µs"
     return (1e3, "ms") if most_s < 1 else (1.0, "s")
 
 
 def byte_unit(most_bytes: float) -> tuple[float, str]:
-    """The factor and name of the unit for sizes up to `most_bytes`."""
+    """Return the factor and name of the unit for sizes up to `most_bytes`."""
     if 0 < most_bytes < _KIB**2:
         return 1 / _KIB, "KiB"
     return (1 / _KIB**2, "MiB") if most_bytes < 10 * _KIB**3 else (1 / _KIB**3, "GiB")
 
 
 def amount(value: float, unit: str) -> str:
-    """A value in words, with three digits that count: `1.03 s`, `20 ms`, `300 MiB`."""
+    """Format a value with three significant digits: `1.03 s`, `20 ms`, `300 MiB`."""
     if unit in _LARGER and value >= _LARGER[unit][0]:
         _, step, larger = _LARGER[unit]
         return amount(value / step, larger)
@@ -159,7 +159,7 @@ def amount(value: float, unit: str) -> str:
     return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
 
 
-# From which value on the next unit is used, and how many of this one it has.
+# The value from which the next unit is used, the size of that unit, and its name.
 _LARGER = {
     "µs": (1_000, 1_000, "ms"),
     "ms": (1_000, 1_000, "s"),

@@ -1,4 +1,4 @@
-"""What calls cost (host): how it is spread for each verdict, and how it changed from one trace to another."""
+"""The cost of calls: its spread for each verdict, and its change from one trace to another (host)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from agentplug.report.plots.canvas import (
     time_unit,
     top,
 )
-from agentplug.report.plots.given import calls_of, cost, limit_of
+from agentplug.report.plots.data import calls_of, cost, limit_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,18 +33,18 @@ By = Literal["memory", "cpu", "wall"]
 _MOST_POINTS = 200
 _MOST_ROWS = 24
 _WIDE = 100
-"""From this ratio of the most to the least on, an axis is logarithmic."""
+"""The ratio of the most to the least from which on an axis is logarithmic."""
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.99, 1.0)
 
 
 def plot_costs(calls: pd.DataFrame | RunRecord | Iterable[RunRecord], ax: Axes | None = None, by: By = "cpu") -> Axes:
-    """How the cost of calls is spread, a row for each plugin and verdict.
+    """Draw the spread of the cost of calls, a row for each plugin and verdict.
 
-    The cost is CPU time, the memory that the call itself added (`memory`), or the time that it took (`wall`).
+    The cost is CPU time, the memory that the call itself added (`memory`), or the elapsed time (`wall`).
 
-    The box holds the middle half, the line in it is the median; the thin line goes from the least to the most, with a
-    stroke at the 99th percentile. Up to 200 calls of a row are drawn as points too. Of more than 24 rows, all plugins
-    share a row for each verdict. Raises `ValueError` for what is no trace or for another `by`.
+    The box spans the middle half, with a line at the median. The thin line goes from the least to the most, with a
+    stroke at the 99th percentile. Up to 200 calls of a row are drawn as points too. If there were more than 24 rows,
+    all plugins share a row for each verdict. Raises `ValueError` if `calls` is no trace, or for another `by`.
     """
     what = cost(by)
     table = calls_of(calls, what.columns)
@@ -81,10 +81,10 @@ def plot_change(
     ax: Axes | None = None,
     by: By = "cpu",
 ) -> Axes:
-    """The median cost of each plugin's calls in two traces, what grew most first.
+    """Draw the median cost of each plugin's calls in two traces, the largest growth first.
 
-    An open circle is before, a full one after; a plugin that only one trace knows has one.
-    Raises `ValueError` for what is no trace or for another `by`.
+    An open circle is before, a full one after; a plugin of one trace only has one circle. Raises `ValueError` for
+    data that is no trace, or for another `by`.
     """
     import numpy as np
     import pandas as pd
@@ -140,7 +140,7 @@ def _change_words(was: float, now: float, unit: str) -> str:
 
 
 def _rows(table: pd.DataFrame) -> list[tuple[str, str, NDArray[Any]]]:
-    """(plugin, verdict, values) of each row, plugins as they appear; an empty plugin stands for all of them."""
+    """Return (plugin, verdict, values) of each row, plugins as they appear; an empty plugin stands for all."""
     groups: dict[Any, NDArray[Any]]
     groups = {key: group.to_numpy() for key, group in table.groupby(["plugin", "verdict"], sort=False)["value"]}
     if len(groups) > _MOST_ROWS:
@@ -152,7 +152,7 @@ def _rows(table: pd.DataFrame) -> list[tuple[str, str, NDArray[Any]]]:
 
 
 def _scale_axis(ax: Axes, values: NDArray[Any], reach: float, room: float = 0.4) -> None:
-    """From 0, with room for the words at the ends; logarithmic where values differ by orders of magnitude."""
+    """Scale the axis, with room for words at the ends; logarithmic if values differ by orders of magnitude."""
     positive = values[values > 0]
     reach = reach or 1.0
     least = max(float(positive.min()), reach * 1e-7) if len(positive) else reach

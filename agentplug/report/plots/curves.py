@@ -1,8 +1,7 @@
 """Single calls over time (host).
 
-Lines are readings of the worker; a dotted line is the kernel's own figure for the whole call, which no reading can
-miss. Phases and events are those that the host saw: a call has begun at 0, and from the event that decided its
-verdict on it is only being ended.
+Lines connect readings of the worker. A dotted line is the kernel's figure for the whole call, which includes peaks
+between readings. A call begins at 0; after the event that decided its verdict, the worker is only being ended.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from agentplug.report.plots.canvas import (
     time_unit,
     top,
 )
-from agentplug.report.plots.given import limit_of, once, one_run
+from agentplug.report.plots.data import check_run, check_unique, limit_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +42,7 @@ _NO_READINGS = "no readings: the call was too short for one"
 
 
 class Curve(NamedTuple):
-    """One quantity over time, in bytes or seconds: its limit, and the kernel's figure for the whole call."""
+    """One quantity over time, in bytes or seconds, with its limit and the kernel's `final` figure for the call."""
 
     by: By
     label: str
@@ -55,28 +54,28 @@ class Curve(NamedTuple):
 
     @property
     def color(self) -> str:
-        """The quantity's own colour."""
+        """The quantity's colour."""
         return MEMORY_COLOR if self.by == "memory" else CPU_COLOR
 
     @property
     def most(self) -> float:
-        """Its highest value."""
+        """The highest value."""
         return max([self.final or 0.0, *self.values])
 
     def unit(self, reach: float) -> tuple[float, str]:
-        """Factor and name of the unit on an axis that goes up to `reach`."""
+        """Return the factor and name of the unit for an axis up to `reach`."""
         return byte_unit(reach) if self.by == "memory" else time_unit(reach)
 
 
 def plot_run(run: RunRecord, axes: Sequence[Axes] | NDArray[Any] | None = None) -> NDArray[Any]:
-    """Memory above and CPU below, against time, with limits, phases and events.
+    """Draw memory above and CPU below, over time, with limits, phases and events.
 
-    `axes` are two Axes to draw on; returns them as an array of shape (2,). Raises `ValueError` for another number, or
-    for what is no run.
+    `axes` are two Axes to draw on. Returns an array of shape (2,). Raises `ValueError` for another number of Axes, or
+    if `run` is no run.
     """
     import matplotlib.pyplot as plt
 
-    one_run(run)
+    check_run(run)
     if axes is None:
         _, axes = plt.subplots(2, 1, figsize=(8, 5.6), sharex=True, layout="constrained")
     both = several(axes)
@@ -89,31 +88,31 @@ def plot_run(run: RunRecord, axes: Sequence[Axes] | NDArray[Any] | None = None) 
 
 
 def plot_memory(run: RunRecord, ax: Axes | None = None) -> Axes:
-    """Memory that the plugin added to its worker, over time, with the limit, phases, events and the verdict.
+    """Draw the memory that the plugin added to its worker, over time, with limit, phases, events and verdict.
 
-    Raises `ValueError` for what is no run.
+    Raises `ValueError` if `run` is no run.
     """
-    one_run(run)
+    check_run(run)
     ax = canvas(ax, 8, 3.4)
     _draw_run(run, "memory", ax)
     return ax
 
 
 def plot_cpu(run: RunRecord, ax: Axes | None = None) -> Axes:
-    """CPU time that the call has used, over time, with the limit, phases, events and the verdict.
+    """Draw the CPU time of the call, over time, with limit, phases, events and verdict.
 
-    Raises `ValueError` for what is no run.
+    Raises `ValueError` if `run` is no run.
     """
-    one_run(run)
+    check_run(run)
     ax = canvas(ax, 8, 3.4)
     _draw_run(run, "cpu", ax)
     return ax
 
 
 def plot_samples(frame: pd.DataFrame, ax: Axes | None = None, by: By = "memory") -> Axes:
-    """The readings of a samples frame (`run.samples`) over time: memory above the first reading, or CPU time.
+    """Draw a samples frame (`run.samples`) over time: memory above the first reading, or CPU time.
 
-    The limit stands where it counts from the first reading; memory that earlier calls left brings it nearer. Raises
+    The limit counts from the first reading here, so memory that earlier calls left makes the real one lower. Raises
     `ValueError` for another frame or another `by`.
     """
     curve = _samples_curve(frame, by)
@@ -128,7 +127,7 @@ def plot_samples(frame: pd.DataFrame, ax: Axes | None = None, by: By = "memory")
 
 
 def run_curve(run: RunRecord, by: By) -> Curve:
-    """What a run shows of its memory or its CPU time."""
+    """Make the curve of a run's memory or CPU time."""
     if by == "memory":
         floor, label, limit = memory_floor_bytes(run), "Added memory", float(run.policy.memory)
         first, final = max(0, run.usage.baseline_memory_bytes - floor), float(added_memory_bytes(run))
@@ -137,14 +136,14 @@ def run_curve(run: RunRecord, by: By) -> Curve:
         label, limit, first, final = "CPU time", run.policy.cpu_s, 0, run.usage.cpu_s
         readings = [(r.t_ns / 1e9, r.cpu_ns / 1e9) for r in run._inside.readings]
     few = len(readings) < _FEW_READINGS
-    if few:  # too few for a line: it goes between the call's known start and end
+    if few:  # too few for a line: draw one from the call's start to its end
         inside = [(t, value) for t, value in readings if 0 < t < run.usage.wall_s]
         readings = [(0.0, float(first)), *inside, (run.usage.wall_s, final)]
     return Curve(by, label, [t for t, _ in readings], [value for _, value in readings], limit, final, few)
 
 
 def _samples_curve(frame: pd.DataFrame, by: By) -> Curve:
-    """What a samples frame shows. Raises `ValueError` for another frame or another `by`."""
+    """Make the curve of a samples frame. Raises `ValueError` for another frame or another `by`."""
     import numpy as np
     import pandas as pd
 
@@ -154,7 +153,7 @@ def _samples_curve(frame: pd.DataFrame, by: By) -> Curve:
     if not isinstance(frame, pd.DataFrame) or column not in frame or not isinstance(frame.index, pd.TimedeltaIndex):
         wanted = ", ".join(SAMPLES_COLUMNS)
         raise ValueError(f"readings are drawn from a samples frame (`run.samples`): a TimedeltaIndex, and {wanted}")
-    once(frame, [column])
+    check_unique(frame, [column])
     t_s = frame.index.total_seconds().to_numpy(dtype="float64")
     values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
     there = np.isfinite(t_s) & np.isfinite(values)
@@ -167,7 +166,7 @@ def _samples_curve(frame: pd.DataFrame, by: By) -> Curve:
 
 
 def _draw(ax: Axes, curve: Curve, end_s: float) -> float:
-    """The line, its levels and the axes. Returns the factor that turns seconds into x."""
+    """Draw the line, its levels and the axes. Returns the factor that turns seconds into x."""
     reach = top(curve.most, curve.limit or 0.0)
     scale, unit = curve.unit(reach)
     time_scale, time_name = time_unit(end_s)
@@ -204,7 +203,7 @@ def _draw_run(run: RunRecord, by: By, ax: Axes, *, headed: bool = True) -> None:
 
 
 def _headings(ax: Axes, name: str, verdict: str) -> None:
-    """The plugin's name at the left, its verdict in a pill at the right, neither running into the other."""
+    """Write the plugin's name at the left and its verdict in a pill at the right, cut so that they don't touch."""
     mark = verdict_mark(verdict.partition(":")[0])
     verdict = plot_text(verdict, 30)
     room = int((width_pt(ax) - 7 * len(verdict) - 24) / 9)  # a bold character of 12 points is 9 wide at most

@@ -1,4 +1,4 @@
-"""Small multiples (host): many calls over time, one picture each, all on one scale."""
+"""Small multiples: many calls over time, a small plot each, all on one scale (host)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agentplug.report.labels import halo, mark_phases, plot_text
 from agentplug.report.marks import LIMIT_COLOR, verdict_mark
 from agentplug.report.plots.canvas import amount, dress, say, several, time_unit, top
 from agentplug.report.plots.curves import run_curve
-from agentplug.report.plots.given import runs_of
+from agentplug.report.plots.data import runs_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,10 +27,10 @@ def plot_runs(
     axes: Sequence[Axes] | NDArray[Any] | None = None,
     by: Literal["memory", "cpu"] = "memory",
 ) -> NDArray[Any]:
-    """Memory or CPU time of each run over time, one small picture a run, all with the same scales and units.
+    """Draw memory or CPU time of each run over time, a small plot a run, all with the same scales and units.
 
-    Returns the Axes that were drawn on, one a run and in their order. Raises `ValueError` for more than 60 runs, for
-    fewer `axes` than runs, or for another `by`.
+    Returns the Axes, one a run and in their order. Raises `ValueError` for more than 60 runs, for fewer `axes` than
+    runs, or for another `by`.
     """
     runs = runs_of(runs)
     if by not in ("memory", "cpu"):
@@ -72,7 +72,7 @@ def plot_runs(
 
 
 def _grid(count: int) -> NDArray[Any]:
-    """Axes of a new figure, up to six beside each other, all on one scale."""
+    """Make a figure of `count` Axes on one scale, up to six beside each other."""
     import matplotlib.pyplot as plt
     import numpy as np
 
@@ -89,7 +89,7 @@ def _grid(count: int) -> NDArray[Any]:
     panels: NDArray[Any] = np.atleast_1d(grid).ravel()
     for spare in panels[max(1, count) :]:
         figure.delaxes(spare)
-    for ax in panels[max(0, count - columns) : count]:  # the lowest ones, also beside a row that isn't full
+    for ax in panels[max(0, count - columns) : count]:  # the lowest of each column: the last row may not be full
         ax.tick_params(labelbottom=True)
     return panels[: max(1, count)]
 
@@ -113,7 +113,7 @@ def _limit(ax: Axes, limit: float, unit: str) -> None:
 
 
 def _headings(ax: Axes, run: RunRecord) -> None:
-    """Name and number above, the verdict below them in its colour and with its icon."""
+    """Write name and number above, and the verdict below them in its colour and with its icon."""
     ax.set_title(
         f"{plot_text(plugin_name(run), 18)} #{run.number}", loc="left", fontsize=_WORDS_SIZE, parse_math=False
     )
@@ -134,7 +134,7 @@ def _headings(ax: Axes, run: RunRecord) -> None:
 
 
 def _figures(ax: Axes, words: str) -> None:
-    """What the call took, also where the common scale leaves nothing to see of it."""
+    """Write the call's figures, which may be too small to see on the common scale."""
     text = ax.annotate(
         words,
         (1, 0),
@@ -150,7 +150,7 @@ def _figures(ax: Axes, words: str) -> None:
 
 
 def _axis_words(panels: NDArray[Any], y: str, x: str) -> None:
-    """Labels at the left and at the bottom of the grid; on each of them where there is no grid."""
+    """Label the left and the bottom Axes of the grid; all Axes if there is no grid."""
     for n, ax in enumerate(panels):
         spec = ax.get_subplotspec()
         columns = spec.get_gridspec().ncols if spec is not None else 1

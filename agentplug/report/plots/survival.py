@@ -1,4 +1,4 @@
-"""What of a battery was contained, as a heat map (host)."""
+"""The contained attacks of a battery as a heat map (host)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agentplug.contract.record import KINDS
 from agentplug.report.labels import SMALL, short_names
 from agentplug.report.plots.canvas import canvas, say
-from agentplug.report.plots.given import once
+from agentplug.report.plots.data import check_unique
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 _NEEDED = ("family", "target", "verdict", "contained")
 _MOST_COLUMNS = 40
-_NONE_HELD, _MOST_HELD, _ALL_HELD = "#D55E00", "#F6CDB0", "#E5F5EF"
+_NONE, _MOST, _ALL = "#D55E00", "#F6CDB0", "#E5F5EF"
 
 
 def plot_survival(matrix: Any, ax: Axes | None = None, by: Literal["verdict", "target"] = "verdict") -> Axes:
-    """How many attacks of each family were contained: rows are families, columns the verdicts or the targets.
+    """Draw how many attacks of each family were contained: rows are families, columns the verdicts or the targets.
 
-    `matrix` is a battery's matrix or its frame; or a dict of them by environment, and then the columns are those. A
-    cell says `5` where all five attacks were contained, and is dark, hatched and says `3 of 5` where two weren't.
-    Raises `ValueError` for anything else or for another `by`.
+    `matrix` is a battery's matrix or its frame, or a dict of them by environment, which then are the columns. A cell
+    says `5` if all five attacks were contained. It is dark and hatched and says `3 of 5` if two weren't. Raises
+    `ValueError` for anything else, or for another `by`.
     """
     import numpy as np
     import pandas as pd
@@ -35,7 +35,8 @@ def plot_survival(matrix: Any, ax: Axes | None = None, by: Literal["verdict", "t
         raise ValueError(f"by={by!r}; the columns of a battery are drawn by 'verdict' or by 'target'")
     several = isinstance(matrix, Mapping)
     frame = pd.concat(
-        [_rows(of, str(name)) for name, of in (matrix if several else {"": matrix}).items()] or [_none()]
+        [_rows(of, str(name)) for name, of in (matrix if several else {"": matrix}).items()]
+        or [pd.DataFrame(columns=[*_NEEDED, "environment"])]
     )
     column = "environment" if several else by
     if by == "verdict" and not several:
@@ -56,39 +57,39 @@ def plot_survival(matrix: Any, ax: Axes | None = None, by: Literal["verdict", "t
         ax.set_yticks([])
         say(ax, "no attack was run")
         return ax
-    held, all_ = (
+    contained, total = (
         counted[name].unstack(fill_value=0).reindex(index=families, columns=columns, fill_value=0).to_numpy()
         for name in ("sum", "count")
     )
-    share = np.divide(held, all_, out=np.full(held.shape, np.nan), where=all_ > 0)
-    some = LinearSegmentedColormap.from_list("some", [_NONE_HELD, _MOST_HELD])
-    colors = some.with_extremes(over=_ALL_HELD)  # a step: a single one of a hundred that got through is seen
+    share = np.divide(contained, total, out=np.full(contained.shape, np.nan), where=total > 0)
+    some = LinearSegmentedColormap.from_list("some", [_NONE, _MOST])
+    colors = some.with_extremes(over=_ALL)  # a step, so that one escape of a hundred shows
     ax.imshow(share, cmap=colors, vmin=0, vmax=1 - 1e-9, aspect="auto")
-    for (row, place), count in np.ndenumerate(all_):
-        kept = held[row, place]
+    for (row, place), count in np.ndenumerate(total):
+        good = contained[row, place]
         if not count:
             continue
-        if kept < count:
+        if good < count:
             ax.add_patch(
                 Rectangle((place - 0.5, row - 0.5), 1, 1, fill=False, hatch="///", edgecolor="#00000055", lw=0)
             )
         ax.text(
             place,
             row,
-            f"{count}" if kept == count else f"{kept} of {count}",
+            f"{count}" if good == count else f"{good} of {count}",
             ha="center",
             va="center",
             fontsize=SMALL,
-            fontweight="normal" if kept == count else "bold",
-            bbox=None if kept == count else {"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+            fontweight="normal" if good == count else "bold",
+            bbox=None if good == count else {"facecolor": "white", "edgecolor": "none", "pad": 1.5},
         )
     _names(ax, families, columns)
-    ax.set_title(f"{held.sum()} of {all_.sum()} attacks were contained", loc="left", fontsize=SMALL + 2)
+    ax.set_title(f"{contained.sum()} of {total.sum()} attacks were contained", loc="left", fontsize=SMALL + 2)
     return ax
 
 
 def _names(ax: Axes, families: list[str], columns: list[str]) -> None:
-    """Names of rows and columns, and white lines between the cells."""
+    """Name the rows and columns, and draw white lines between the cells."""
     ax.set_yticks(range(len(families)), list(short_names(families, 24).values()), parse_math=False)
     words = list(short_names(columns, 24).values())
     slanted = max(map(len, words)) > 9
@@ -107,32 +108,26 @@ def _names(ax: Axes, families: list[str], columns: list[str]) -> None:
     ax.tick_params(which="minor", length=0)
 
 
-def _rows(given: Any, environment: str) -> pd.DataFrame:
-    """The columns that count, as text and truth. Raises `ValueError` for what is no matrix."""
+def _rows(matrix: Any, environment: str) -> pd.DataFrame:
+    """Return the needed columns, as text and bool. Raises `ValueError` if `matrix` is none."""
     import pandas as pd
 
-    frame = given if isinstance(given, pd.DataFrame) else getattr(given, "to_frame", pd.DataFrame)()
+    frame = matrix if isinstance(matrix, pd.DataFrame) else getattr(matrix, "to_frame", pd.DataFrame)()
     lacking = [name for name in _NEEDED if not isinstance(frame, pd.DataFrame) or name not in frame]
     if lacking:
         raise ValueError(
             f"this picture is drawn from a battery's matrix or its frame, and there is no {', '.join(lacking)} in it"
         )
-    once(frame, _NEEDED)
+    check_unique(frame, _NEEDED)
     rows = pd.DataFrame({name: frame[name].astype(str).to_numpy() for name in _NEEDED[:-1]})
     rows["contained"] = frame["contained"].fillna(False).astype(bool).to_numpy()
     rows["environment"] = environment
     return rows
 
 
-def _none() -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(columns=[*_NEEDED, "environment"])
-
-
 def _in_order(words: Any, verdicts: bool) -> list[str]:
-    """Each once: verdicts as they are told everywhere, others as they came."""
-    found = list(dict.fromkeys(words))
+    """Return each word once: verdicts in the order of `KINDS`, others as they came."""
+    unique = list(dict.fromkeys(words))
     if not verdicts:
-        return found
-    return sorted(found, key=lambda word: (KINDS.index(word) if word in KINDS else len(KINDS), word))
+        return unique
+    return sorted(unique, key=lambda word: (KINDS.index(word) if word in KINDS else len(KINDS), word))

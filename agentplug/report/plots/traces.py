@@ -1,4 +1,4 @@
-"""Many calls, one after another (host): a hundred as they are, a million as bands."""
+"""All calls of a trace, one after another: a hundred as lines, a million as bands (host)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agentplug.contract.record import KINDS, RunRecord
 from agentplug.report.labels import SMALL, short_names
 from agentplug.report.marks import SERIES, verdict_mark
 from agentplug.report.plots.canvas import byte_unit, canvas, dress, is_limit, limit_level, say, time_unit, top
-from agentplug.report.plots.given import calls_of, cost, limit_of, once
+from agentplug.report.plots.data import calls_of, check_unique, cost, limit_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,12 +27,12 @@ def plot_calls(
     ax: Axes | None = None,
     by: Literal["memory", "cpu", "wall"] = "memory",
 ) -> Axes:
-    """What each call of a trace took, in the order of their start: memory, CPU time or elapsed time, and the limits.
+    """Draw the memory, CPU time or elapsed time of each call of a trace, in the order of their start, and the limits.
 
-    A line a plugin (six at most, those that took most), a marker where a call didn't complete. Memory is the peak of
-    the call above the plugin's lowest footprint in this trace, so what is kept from call to call shows as a climb.
-    Over 1,000 calls, each step of a line stands for many: it is their median, and a band spans the least to the most.
-    Raises `ValueError` for what is no trace or for another `by`.
+    Draws a line a plugin (the six with the highest figures), and a marker at each call that didn't complete. Memory
+    is the call's peak above the plugin's lowest footprint in this trace, so a leak shows as a climb.
+    Over 1,000 calls, a step of the line is the median of many calls, and a band spans the least to the most. Raises
+    `ValueError` if `calls` is no trace, or for another `by`.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -41,17 +41,17 @@ def plot_calls(
     ax = canvas(ax, 8, 3.8)
     table["value"] = _heights(table) if by == "memory" else what.measure(table)
     most = table.groupby("plugin")["value"].max().sort_values(ascending=False, kind="stable")
-    shown, left_out = list(most.index[: len(SERIES)]), len(most) - len(SERIES)
-    limits = {limit for plugin in shown if (limit := limit_of(table.attrs, what.limit, plugin)) is not None}
+    plugins, left_out = list(most.index[: len(SERIES)]), len(most) - len(SERIES)
+    limits = {limit for plugin in plugins if (limit := limit_of(table.attrs, what.limit, plugin)) is not None}
     reach = top(float(most.iloc[0]) if len(most) else 0.0, max(limits, default=0.0))
     scale, unit = time_unit(reach) if what.is_time else byte_unit(reach)
-    names, longest = short_names(shown, 24), 1
+    names, longest = short_names(plugins, 24), 1
     drawn: list[Line2D] = []
-    for plugin, (color, style) in zip(shown, SERIES, strict=False):
+    for plugin, (color, style) in zip(plugins, SERIES, strict=False):
         rows = table[table["plugin"] == plugin]
         longest = max(longest, len(rows))
         drawn.append(_series(ax, names[plugin], (rows["value"] * scale).to_numpy(), color, style))
-    drawn += _troubles(ax, table[table["plugin"].isin(shown)], scale)
+    drawn += _troubles(ax, table[table["plugin"].isin(plugins)], scale)
     ax.set_xlim(-0.02 * longest, longest * 1.02)
     ax.set_ylim(0, (reach * scale or 1.0) * (1.2 + 0.1 * -(-len(drawn) // 3)))
     for limit in sorted(limits):
@@ -74,7 +74,7 @@ def plot_calls(
 
 
 def _legend(ax: Axes, entries: list[Any]) -> None:
-    """All of them by their names, which are told only once it is made: it leaves out what begins with a `_`."""
+    """Make the legend, then set the names: matplotlib leaves out entries whose name begins with `_`."""
     blank = [" "] * len(entries)
     legend = ax.legend(entries, blank, loc="upper left", ncols=3, fontsize=SMALL, frameon=False, handlelength=2.8)
     for text, entry in zip(legend.get_texts(), entries, strict=True):
@@ -83,12 +83,12 @@ def _legend(ax: Axes, entries: list[Any]) -> None:
 
 
 def _in_order(calls: Any) -> Any:
-    """A frame's rows by their start, where it has one: it may have been put together from several."""
+    """Sort a frame's rows by their start, if they have one: a frame may be put together from several."""
     import pandas as pd
 
     if not isinstance(calls, pd.DataFrame) or "started_at" not in calls.columns:
         return calls
-    once(calls, ["started_at"])
+    check_unique(calls, ["started_at"])
     started = pd.to_datetime(calls["started_at"], errors="coerce", utc=True).reset_index(drop=True)
     ordered = calls.iloc[started.sort_values(kind="stable").index]
     ordered.attrs = calls.attrs
@@ -96,13 +96,13 @@ def _in_order(calls: Any) -> Any:
 
 
 def _heights(table: pd.DataFrame) -> pd.Series[float]:
-    """Each call's peak above the lowest footprint of its plugin."""
+    """Return each call's peak above the lowest footprint of its plugin."""
     lowest = table.groupby("plugin")["baseline_memory_bytes"].transform("min")
     return (table["peak_memory_bytes"] - lowest).clip(lower=0)
 
 
 def _series(ax: Axes, name: str, values: NDArray[Any], color: str, style: Any) -> Line2D:
-    """One plugin's line; a band around it where many calls share a step."""
+    """Draw one plugin's line, with a band around it if many calls share a step."""
     import numpy as np
 
     numbers = np.arange(len(values))
@@ -126,20 +126,21 @@ def _series(ax: Axes, name: str, values: NDArray[Any], color: str, style: Any) -
 
 
 def _troubles(ax: Axes, table: pd.DataFrame, scale: float) -> list[Line2D]:
-    """A marker at each call that didn't complete, at the highest of each step and verdict where they are many."""
+    """Draw a marker at each call that didn't complete; of many, only at the highest of each step and verdict."""
     import numpy as np
 
     numbers = table.groupby("plugin").cumcount().to_numpy()
-    found = [kind for kind in KINDS if kind != "completed" and (table["verdict"] == kind).any()]
     drawn: list[Line2D] = []
-    for kind in found:
+    for kind in KINDS[1:]:  # all but completed
         these = (table["verdict"] == kind).to_numpy()
+        if not these.any():
+            continue
         x, y = numbers[these], table["value"].to_numpy()[these] * scale
         if len(x) > _MOST_POINTS:
             step = x * _BANDS // (int(numbers.max()) + 1)
             highest = np.lexsort((-y, step))
-            kept = highest[np.unique(step[highest], return_index=True)[1]]
-            x, y = x[kept], y[kept]
+            first = highest[np.unique(step[highest], return_index=True)[1]]
+            x, y = x[first], y[first]
         mark, size = verdict_mark(kind), 7 if len(x) <= _FEW else 4
         label = f"{kind} ({these.sum():,})"
         drawn += ax.plot(

@@ -1,7 +1,7 @@
-"""What pictures are drawn from (host): runs, or frames that may have been filtered, saved, read or made elsewhere.
+"""The input of plots: runs, or frames that may have been filtered, saved, read or made elsewhere (host).
 
-A frame is checked for the columns that a picture needs, and for nothing more; figures that are none are left out.
-Limits come from the frame's `attrs`, which pandas may have dropped: then there are none.
+A frame is checked only for the columns that a plot needs. Rows without figures are left out. Limits come from the
+frame's `attrs`, and are missing if pandas dropped these.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Cost(NamedTuple):
-    """Something that a call costs: its name, the column it is drawn from, and the limit that bounds it."""
+    """A kind of cost: its label, its columns, the function that computes it from them, and its limit."""
 
     label: str
     columns: tuple[str, ...]
@@ -28,7 +28,7 @@ class Cost(NamedTuple):
 
     @property
     def is_time(self) -> bool:
-        """Seconds; else bytes."""
+        """True for seconds, False for bytes."""
         return self.limit != "memory"
 
 
@@ -44,25 +44,25 @@ COSTS = {
         "Time that a call took", ("wall_s", "calls"), lambda frame: frame["wall_s"] / frame["calls"], "wall_s"
     ),
 }
-"""Where a window of calls shares its figures, each has its share."""
+"""The kinds of cost. Calls of a window count with their share of its figures."""
 
 
 def cost(by: str) -> Cost:
-    """The cost of that name. Raises `ValueError` for another."""
+    """Return the kind of cost. Raises `ValueError` for an unknown one."""
     if not isinstance(by, str) or by not in COSTS:
         raise ValueError(f"by={by!r}; calls are drawn by 'memory', 'cpu' or 'wall'")
     return COSTS[by]
 
 
-def calls_of(given: Any, needed: Iterable[str]) -> pd.DataFrame:
-    """`given` as a calls frame with the columns that are `needed`: plugin and verdict as text, the others as floats.
+def calls_of(calls: Any, needed: Iterable[str]) -> pd.DataFrame:
+    """Return runs or a calls frame as a table of plugin and verdict (text) and the `needed` columns (floats).
 
-    Rows without a figure are left out. Raises `ValueError` for what is neither a calls frame nor runs.
+    Rows without a figure are left out. Raises `ValueError` if `calls` is neither a calls frame nor runs.
     """
     import numpy as np
     import pandas as pd
 
-    frame = given if isinstance(given, pd.DataFrame) else calls_frame(runs_of(given))
+    frame = calls if isinstance(calls, pd.DataFrame) else calls_frame(runs_of(calls))
     numbers = [name for name in needed if name not in ("plugin", "verdict")]
     lacking = [name for name in ("plugin", "verdict", *numbers) if name not in frame.columns]
     if lacking:
@@ -70,7 +70,7 @@ def calls_of(given: Any, needed: Iterable[str]) -> pd.DataFrame:
         raise ValueError(
             f"this picture is drawn from a calls frame, and this one has no {', '.join(lacking)}; {hint}"
         )
-    once(frame, ["plugin", "verdict", *numbers])
+    check_unique(frame, ["plugin", "verdict", *numbers])
     table = pd.DataFrame({name: _words(frame[name]) for name in ("plugin", "verdict")})
     for name in numbers:
         figures = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
@@ -80,8 +80,8 @@ def calls_of(given: Any, needed: Iterable[str]) -> pd.DataFrame:
     return table.dropna(ignore_index=True)
 
 
-def once(frame: pd.DataFrame, names: Iterable[str]) -> None:
-    """Raises `ValueError` if one of these columns is there several times."""
+def check_unique(frame: pd.DataFrame, names: Iterable[str]) -> None:
+    """Raise `ValueError` if one of these columns is there several times."""
     twice = [name for name in names if frame[name].ndim > 1]
     if twice:
         raise ValueError(
@@ -90,7 +90,7 @@ def once(frame: pd.DataFrame, names: Iterable[str]) -> None:
 
 
 def _words(column: pd.Series[Any]) -> Any:
-    """Values as text, made once for each that differs; a missing one is a question mark."""
+    """Return the values as text, a question mark for a missing one."""
     import numpy as np
     import pandas as pd
 
@@ -98,42 +98,41 @@ def _words(column: pd.Series[Any]) -> Any:
     return np.array([*(str(value) for value in different), "?"], dtype=object)[codes]
 
 
-def runs_of(given: Any) -> list[RunRecord]:
-    """`given` as a list of runs. Raises `ValueError` if something else is in it."""
+def runs_of(runs: Any) -> list[RunRecord]:
+    """Return a run or several as a list. Raises `ValueError` for anything else."""
     import pandas as pd
 
-    if isinstance(given, pd.DataFrame):
+    if isinstance(runs, pd.DataFrame):
         raise ValueError(
             "this picture is drawn from runs (`plugin.runs`), not from a frame; plot_calls draws a trace"
         )
-    runs = [given] if isinstance(given, RunRecord) else list(given) if isinstance(given, Iterable) else [given]
-    for run in runs:
+    items = list(runs) if isinstance(runs, Iterable) else [runs]
+    for run in items:
         if not isinstance(run, RunRecord):
             raise ValueError(f"a picture is drawn from runs or from a trace's frame, not from a {type(run).__name__}")
-    return runs
+    return items
 
 
-def one_run(given: Any) -> RunRecord:
-    """`given`, if it is a run. Raises `ValueError` for anything else."""
-    if not isinstance(given, RunRecord):
+def check_run(run: Any) -> None:
+    """Raise `ValueError` for anything but a single run."""
+    if not isinstance(run, RunRecord):
         raise ValueError(
-            f"this picture is drawn from a single run, not from a {type(given).__name__}; plot_runs draws several, "
+            f"this picture is drawn from a single run, not from a {type(run).__name__}; plot_runs draws several, "
             "plot_samples a run's readings, plot_calls a trace"
         )
-    return given
 
 
 def limit_of(attrs: Mapping[Any, Any], field: str, plugin: str | None = None) -> float | None:
-    """The limit that a frame's `attrs` tell of, for this plugin where they tell of several; else None.
+    """Return the limit in a frame's `attrs`; if they have several plugins, that of `plugin`.
 
-    None too if it was another one for earlier calls: no single line would be true for all.
+    None if there is none, or if earlier calls had another limit, so that no single line would be right for all.
     """
     limits = attrs.get("limits")
     if isinstance(limits, Mapping) and plugin is not None and isinstance(limits.get(field, {}), Mapping):
         limits = limits.get(plugin)  # of several plugins, one of which may bear the name of a limit
-    told = limits.get(field) if isinstance(limits, Mapping) else None
-    if isinstance(told, bool) or not isinstance(told, (int, float)) or not math.isfinite(told) or told <= 0:
+    limit = limits.get(field) if isinstance(limits, Mapping) else None
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not math.isfinite(limit) or limit <= 0:
         return None
-    if any(before.get(field) != told for _, before in earlier_limits(attrs).get(str(plugin), ())):
+    if any(before.get(field) != limit for _, before in earlier_limits(attrs).get(str(plugin), ())):
         return None
-    return float(told)
+    return float(limit)
