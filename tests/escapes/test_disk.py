@@ -205,6 +205,22 @@ def test_the_disk_cannot_be_filled_between_calls(arena):
     assert arena.watched(come_back) == "disk"
 
 
+SMALL = """
+import os
+
+def attack(given):
+    file = os.open(f"{given}/small", os.O_CREAT | os.O_WRONLY)
+    return os.write(file, bytes(2_000))
+"""
+
+
+def test_not_a_byte_is_written_where_nothing_is_granted(unconfined, confined, tmp_path):
+    """A file system in memory has one page at least, so that alone wouldn't keep disk=0."""
+    assert unconfined(SMALL, str(tmp_path)).value == 2_000
+
+    assert confined(SMALL, ".", policy=NOTHING).verdict == BY_DISK
+
+
 def test_what_fits_fits(confined):
     """Not an attack: a plugin may use what it was granted."""
     assert confined(MANY_FILES, [".", 100], policy=ONE_MIB).verdict == Verdict("completed")

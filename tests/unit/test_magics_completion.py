@@ -7,12 +7,9 @@ from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
 import agentplug
+from agentplug.contract.limits import FIELDS, LIMITS
 
-LIMITS = {
-    *("--memory", "--cpu", "--wall", "--disk", "--processes", "--threads"),
-    *("--open-files", "--output", "--reply", "--network", "--read", "--write", "--env", "--hook", "--preload"),
-    *("--observe", "--profile", "--best-effort"),
-}
+OPTIONS = {f"--{row.option}" for row in FIELDS.values()}
 KINDS = {"completed", "failed", "limited", "died", "broken", "stopped"}
 
 
@@ -42,14 +39,14 @@ def options(ip: InteractiveShell, text: str) -> set[str]:
 )
 def test_options_are_offered_and_nothing_else(ip: InteractiveShell, text: str, more: set[str]) -> None:
     """After `--` come exactly the options of that magic."""
-    assert offered(ip, text) == LIMITS | more
+    assert offered(ip, text) == OPTIONS | more
 
 
 def test_a_begun_option_is_completed(ip: InteractiveShell) -> None:
     """What is typed narrows the offer; a single dash offers the short ones too."""
     assert offered(ip, "%%sandbox --me") == {"--memory"}
     assert offered(ip, "%%sandbox --profile ") == {"memory", "cpu"}
-    assert offered(ip, "%%sandbox -") == LIMITS | {"--run", "--expect", "--plugin", "--live", "-i", "-o"}
+    assert offered(ip, "%%sandbox -") == OPTIONS | {"--run", "--expect", "--plugin", "--live", "-i", "-o"}
 
 
 def test_the_first_line_of_a_cell_is_completed_above_its_body(ip: InteractiveShell) -> None:
@@ -68,9 +65,7 @@ def test_verdicts_are_offered(ip: InteractiveShell) -> None:
     """--expect offers the kinds, and behind the colon what can follow that kind."""
     assert offered(ip, "%%sandbox --expect ") == KINDS
     assert offered(ip, "%%sandbox --expect lim") == {"limited"}
-    assert offered(ip, "%%sandbox --expect limited:") == {
-        *("memory", "cpu", "wall", "processes", "threads", "files", "disk", "reply")
-    }
+    assert offered(ip, "%%sandbox --expect limited:") == set(LIMITS)
     assert offered(ip, "%%sandbox --expect limited:me") == {"memory"}
     assert offered(ip, "%%sandbox --expect broken:") == {"protocol", "unserializable"}
 

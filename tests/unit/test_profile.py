@@ -22,8 +22,9 @@ from agentplug.contract.policy import Policy
 from agentplug.contract.record import CLAIM, Place, Stack
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.channel import Violation
-from agentplug.core.boundary.frames import Frame, Plan
+from agentplug.core.boundary.frames import Frame
 from agentplug.core.host.claims import claimed_profile
+from agentplug.core.host.plans import plan_for
 from agentplug.core.profile import Profile
 from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.core.worker import profiling
@@ -199,7 +200,7 @@ def test_frames_of_the_worker_and_of_threads_are_cut() -> None:
 
 def test_nothing_is_told_twice() -> None:
     """What was found is taken once; a call that wasn't measured has no profile."""
-    plan = Plan(1, 1.0, 0, 1, 16, 0, 64, False, [], [], 0, profile="cpu")
+    plan = plan_for(Policy(profile="cpu"))
     taken = profiling.Profiling(plan)
     assert taken.take() is None
     taken.start()

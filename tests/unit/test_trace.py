@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -19,10 +20,11 @@ from agentplug.report.accessor import attached, read_trace
 from agentplug.report.files import save_trace
 from agentplug.report.frames import about, calls_frame, recorded_frame, samples_frame
 from agentplug.report.plots.data import limit_of
-from agentplug.report.recorder import Recorder
+from agentplug.report.recorder import ROW, Recorder
 
 attached(pd.DataFrame())  # makes `df.agentplug` known
 
+ROW_BYTES = np.dtype(ROW).itemsize
 MIB = 1 << 20
 POLICY = Policy(memory="64M", cpu_s=1.0, wall_s=2.0)
 START = datetime(2026, 3, 4, 5, 6, 7, 891_234, tzinfo=UTC)
@@ -98,7 +100,7 @@ class TestRecorder:
             looked = kept.snapshot() if number % 100 == 0 else None
             kept.add(run)
             if looked is not None:
-                assert sum(len(rows) for _, rows in looked) in {123 * number, 123 * (number - 1)}
+                assert sum(len(rows) for _, rows in looked) in {ROW_BYTES * number, ROW_BYTES * (number - 1)}
         assert recorded_frame([(kept, {})])["run"].tolist() == list(range(3 * recorder.BLOCK_ROWS))
 
     def test_rows_of_another_are_absorbed_with_their_words(self) -> None:

@@ -236,6 +236,7 @@ def lacking(policy: type) -> list[str]:
 async def test_every_field_keeps_its_promise(name: str, tmp_path: Path) -> None:
     """A limit that is reached ends the call in its own verdict, a right that isn't granted is refused, and all else
     has its effect."""
+    assert name in PROOFS, f"write a proof in PROOFS that {name} is enforced when it is reached, or refused"
     await PROOFS[name](name, tmp_path)
 
 

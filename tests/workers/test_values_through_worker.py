@@ -168,13 +168,11 @@ class ReplyingPlugin(QuietPlugin):
     name = "replying"
 
     async def process(self, input_data: Any) -> Any:
-        import fractions
-
         match input_data:
             case "object":
                 return {"deep": [1, (object(), 2)]}
-            case "fraction":
-                return [fractions.Fraction(1, 3)]
+            case "instance":
+                return [QuietPlugin()]
             case "object array":
                 import numpy
 
@@ -194,7 +192,7 @@ class ReplyingPlugin(QuietPlugin):
     ("what", "type_name", "where"),
     [
         ("object", "object", "value['deep'][1][0]"),
-        ("fraction", "fractions.Fraction", "value[0]"),
+        ("instance", "tests.leftovers.QuietPlugin", "value[0]"),
         ("function", "method", "value"),
     ],
 )

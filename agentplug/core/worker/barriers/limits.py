@@ -22,7 +22,7 @@ def apply(plan: Plan) -> BarrierReport:
     size, data = address_space()
     reserve = data_allowance_bytes(plan.memory_bytes, plan.threads)
     infinity = resource.RLIM_INFINITY
-    file_size = infinity if plan.write else plan.disk_bytes
+    file_size = infinity if plan.write else plan.disk_bytes  # without it disk=0 is a page: a tmpfs has no less
     wanted = {
         "CORE": 0,
         "FSIZE": file_size,
