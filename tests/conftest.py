@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib.util
 import os
 import shutil
@@ -146,6 +147,12 @@ def demand(*features: str) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"need(*features): skip unless the machine has these of {', '.join(PROBES)}")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every garbage collection: tests and IPython's shells ask for hundreds."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

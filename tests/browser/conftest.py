@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.lab import CHROMIUM, KERNELS, Server, provide_kernel, server
+from tests.browser.lab import CHROMIUM, Server, provide_kernel, server
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
-@pytest.fixture(params=list(KERNELS), scope="session")
+@pytest.fixture(scope="session")
 def kernel(request: pytest.FixtureRequest, lab: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a kernel that runs on this ipykernel."""
     cache: Path = tmp_path_factory.getbasetemp() / "ipykernels"

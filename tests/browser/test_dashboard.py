@@ -12,7 +12,7 @@ import pytest
 
 from agentplug.jupyter.magics import AgentplugMagics
 from agentplug.jupyter.options import known_options
-from tests.browser.lab import PATIENCE_S, Page, Server, artefact, opened
+from tests.browser.lab import KERNELS, PATIENCE_S, Page, Server, artefact, opened
 from tests.kernels import Watched
 
 pytestmark = [pytest.mark.need("chromium", "landlock", "seccomp")]
@@ -54,6 +54,11 @@ CELLS = [
 ]
 
 
+# An ipykernel makes a difference to what reaches a busy one and to its end; the rest is the page's.
+every_kernel = pytest.mark.parametrize("kernel", list(KERNELS), indirect=True, scope="session")
+one_kernel = pytest.mark.parametrize("kernel", list(KERNELS)[-1:], indirect=True, scope="session")
+
+
 @pytest.fixture(scope="module")
 def lasting(lab: Server, browser: Any, kernel: str) -> Iterator[Page]:
     """A notebook for all tests of one ipykernel: a JupyterLab takes seconds to be drawn, a kernel to restart none."""
@@ -87,6 +92,7 @@ def click(page: Page, button: str) -> float:
     return at_ms / 1e3
 
 
+@every_kernel
 @pytest.mark.parametrize("cell", [pytest.param(2, id="sync"), pytest.param(3, id="async")])
 def test_stop_and_kill_reach_a_call_while_its_cell_is_busy(book: Page, cell: int) -> None:
     """The figures move while the cell runs; a click ends the call in half a second; the kernel and the view go on."""
@@ -106,6 +112,7 @@ def test_stop_and_kill_reach_a_call_while_its_cell_is_busy(book: Page, cell: int
     assert book.finish(4) == "1"
 
 
+@one_kernel
 def test_reload_and_quarantine(book: Page) -> None:
     """Quarantine ends the call and refuses the next; reload lifts it, also when it is pressed with a key."""
     book.run(2)
@@ -122,6 +129,7 @@ def test_reload_and_quarantine(book: Page) -> None:
     assert book.finish(4) == "1"
 
 
+@every_kernel
 def test_a_kernel_restart_leaves_no_orphan(book: Page) -> None:
     """With a call under way and a view open: zygote and workers are gone with the kernel."""
     below = [Watched(process.pid) for process in psutil.Process(int(book.finish(5))).children(recursive=True)]
@@ -134,6 +142,7 @@ def test_a_kernel_restart_leaves_no_orphan(book: Page) -> None:
     assert book.finish(4) == "1"
 
 
+@one_kernel
 def test_completion_offers_exactly_our_options(book: Page) -> None:
     """Tab behind `--` lists the options of that magic and nothing else."""
     expected = {name for name in known_options(AgentplugMagics.sandbox) if name.startswith("--")}
@@ -144,6 +153,7 @@ def test_completion_offers_exactly_our_options(book: Page) -> None:
     assert set(book.page.locator(".jp-Completer .jp-Completer-match").all_inner_texts()) == expected
 
 
+@one_kernel
 def test_it_rests_while_nobody_sees_it_and_comes_back(book: Page) -> None:
     """Clearing the output ends the updates; showing it again begins them."""
     state = "import threading\nprint(view._view._watched)"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any, NoReturn
 
 import matplotlib.font_manager  # noqa: F401  the first import of all asks fc-list for fonts, before any test
 import pytest
 
 from agentplug.core.host.launcher import Zygote
+from agentplug.jupyter import extension
 from tests.shells import ip, shell, state_home  # noqa: F401
 
 STARTS = {"os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
@@ -28,6 +29,14 @@ def watch(event: str, _: object) -> None:
 
 
 sys.addaudithook(watch)
+
+
+@pytest.fixture(autouse=True, scope="package")
+def no_warm_up() -> Iterator[None]:
+    """Have `%load_ext agentplug` start no zygote ahead, in a thread that may come to it after the test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extension, "_warm_up", lambda: None)
+        yield
 
 
 @pytest.hookimpl(wrapper=True)

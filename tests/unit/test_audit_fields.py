@@ -76,8 +76,10 @@ class TestFields:
             st.text(),
             st.recursive(
                 st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.binary() | st.datetimes(),
-                lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+                lambda inner: st.lists(inner, max_size=9) | st.dictionaries(st.text(), inner, max_size=9),
+                max_leaves=20,
             ),
+            max_size=9,
         )
     )
     @settings(max_examples=60, deadline=None, database=None)

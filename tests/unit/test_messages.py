@@ -8,7 +8,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -239,6 +238,8 @@ MEMBERS = (
 def test_parts_are_held_to_the_published_schema(kind: str, members: dict[str, Any]) -> None:
     """A part is taken exactly if the definition of its type takes it; any other type is generic, and taken."""
     part = {**members, "type": kind}
+    import jsonschema  # seconds of a grammar that it may need: here for one process of several
+
     definition = SCHEMA["$defs"].get(kind, {"type": "object"})
     expected = jsonschema.Draft202012Validator(definition).is_valid(part)
     try:

@@ -200,7 +200,7 @@ class TestEncodeAndDecodeAgree:
             decode(msgpack([dense, *[item] * (most + 1)]))
 
     @pytest.mark.parametrize("item", [[], {}, {"a": 1}, ["", ""], [[], {}], [1.5, -0.1]])
-    @pytest.mark.parametrize("count", [33_333, 43_690, 65_535, 65_536, 131_071, 131_072])
+    @pytest.mark.parametrize("count", [43_690, 65_536, 131_072])
     def test_what_one_takes_the_other_takes(self, item: Any, count: int) -> None:
         """Whether they count, or see at a glance that there's no need to."""
         structure = msgpack([item] * count)
