@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import platform
 import select
 import subprocess
@@ -76,7 +75,6 @@ class Victim:
         return process.stdout.readline().decode().rstrip("\n") or None
 
     def close(self) -> None:
-        """Kill the process."""
         self._process.kill()
         self._process.communicate()
 
@@ -123,8 +121,4 @@ def own_memory_kb(field: str) -> int:
 
 def forget_peak() -> None:
     """Reset this process's VmHWM, see proc(5)."""
-    fd = os.open("/proc/self/clear_refs", os.O_WRONLY)
-    try:
-        os.write(fd, b"5")
-    finally:
-        os.close(fd)
+    Path("/proc/self/clear_refs").write_text("5")
