@@ -63,6 +63,12 @@ class TargetPlugin(ZooPlugin):
         raise NotImplementedError
 
 
+def spin() -> None:
+    """Loop for ever."""
+    while True:
+        pass
+
+
 def checked(result: int, call: str) -> int:
     """Return the result of a C library call. Raises `OSError` with its errno if the call failed."""
     if result < 0:
