@@ -58,9 +58,6 @@ def _options(
     """Take the options that come before a command."""
 
 
-# ---------------------------------------------------------------------- demo
-
-
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="Where to save the picture.")] = Path("agentplug-demo.png"),
@@ -75,9 +72,6 @@ def demo(
         notebook = min(_notebooks().glob("*quickstart*.ipynb"), default=Path("notebooks/01-quickstart.ipynb"))
         good = show(console(), output, _relative(notebook), f"{_command()} lab")
     raise typer.Exit(0 if good else 1)
-
-
-# ---------------------------------------------------------------------- run
 
 
 def _with_options(*rows: Field) -> Callable[[F], F]:
@@ -121,9 +115,6 @@ def run(
     raise typer.Exit(status)
 
 
-# ---------------------------------------------------------------------- doctor
-
-
 @app.command()
 def doctor(
     attack: Annotated[
@@ -143,9 +134,6 @@ def doctor(
         if save is not None and diagnosis.matrix is not None:
             save_matrix(diagnosis.matrix, save)
     raise typer.Exit(0 if diagnosis.fit else 1)
-
-
-# ---------------------------------------------------------------------- lock
 
 
 @app.command()
@@ -198,9 +186,6 @@ def list_plugins(
 
         status = list_available(console(), path)
     raise typer.Exit(status)
-
-
-# ---------------------------------------------------------------------- lab
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -1,7 +1,7 @@
 """The demo (host): one well-behaved plugin, many hostile ones, the verdict of each, and the effect on the host.
 
-`play` runs the acts one after the other. Meanwhile a heartbeat in the same event loop measures the longest delay, and
-the good plugin is called again and again. `show` prints the table, `draw` saves the picture.
+`play` runs the acts one after the other. Meanwhile the battery's pulse measures the longest delay of the event loop,
+and the good plugin is called again and again. `show` prints the table, `draw` saves the picture.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +21,14 @@ from agentplug.contract.record import added_memory_bytes, plugin_name
 from agentplug.contract.text import printable
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.doctor.battery.pulse import beating
+from agentplug.doctor.battery.stock import Stock
 from agentplug.report.marks import verdict_mark
 from agentplug.report.sentences import explain, format_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.spinner import Spinner
     from rich.table import Table
 
 GOOD = "agentplug.plugins.word_count"
@@ -34,7 +36,6 @@ TEXT = "Plugins are untrusted code with your privileges. Sandbox them from day o
 POLICY = Policy(memory="64M", cpu_s=0.4, wall_s=10.0, disk="8M", reply="4M")
 BRIEF = POLICY.replace(wall_s=1.0)
 _LOOKS = 100
-_BEAT_S = 0.005
 _WIDE = 100
 _SECRET = "<the home directory with a key that the demo hid for it>"
 
@@ -95,13 +96,14 @@ async def play(acts: list[Act], report: Callable[[Act], None] = lambda act: None
     process = psutil.Process()
     async with SandboxedPlugin(GOOD, POLICY) as good:
         await good.process(TEXT)
-        before = process.children(recursive=True)
+        before = Stock.take().processes
         memory_before = process.memory_info().rss
         with tempfile.TemporaryDirectory() as home:
             key = Path(home, ".ssh", "id_demo")
             key.parent.mkdir()
             key.write_text("a private key")
-            async with _beating(host, good):
+            async with beating() as pulse, _working(host, good):
+                pulse.begin()
                 for act in acts:
                     plugin = SandboxedPlugin(act.spec, act.policy)
                     try:
@@ -109,40 +111,24 @@ async def play(acts: list[Act], report: Callable[[Act], None] = lambda act: None
                     finally:
                         await plugin.close()
                     report(act)
+                host.longest_gap_s = pulse.longest_s
         host.grown_bytes = process.memory_info().rss - memory_before
-        host.leftovers = await _leftovers(process, before)
+        host.leftovers = await _leftovers(before)
     return host
 
 
-async def _leftovers(host: psutil.Process, before: list[psutil.Process]) -> list[str]:
+async def _leftovers(before: frozenset[str]) -> list[str]:
     """List the new processes, after a moment: a spare that was just forked doesn't have its name yet."""
     for _ in range(_LOOKS):
-        if not _new_processes(host, before):
+        if not (left := Stock.take().processes - before):
             break
         await asyncio.sleep(0.02)
-    return _new_processes(host, before)
-
-
-def _new_processes(host: psutil.Process, before: list[psutil.Process]) -> list[str]:
-    """List the processes below the host that aren't in `before`, except the zygote's one spare worker."""
-    names = []
-    for child in host.children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):  # it was on its way out
-            if child not in before:
-                names.append(f"{child.name()} ({child.pid})")
-    spare = next((name for name in names if name.startswith("agentplug-spare ")), None)
-    return [name for name in names if name != spare]
+    return sorted(left)
 
 
 @contextlib.asynccontextmanager
-async def _beating(host: Host, good: SandboxedPlugin) -> AsyncIterator[None]:
-    """Run two tasks during the block: one measures the delay of this loop, one calls the good plugin."""
-
-    async def beat() -> None:
-        while True:
-            due = time.perf_counter() + _BEAT_S
-            await asyncio.sleep(_BEAT_S)
-            host.longest_gap_s = max(host.longest_gap_s, time.perf_counter() - due)
+async def _working(host: Host, good: SandboxedPlugin) -> AsyncIterator[None]:
+    """Call the good plugin again and again during the block."""
 
     async def work() -> None:
         while True:
@@ -150,13 +136,12 @@ async def _beating(host: Host, good: SandboxedPlugin) -> AsyncIterator[None]:
                 host.good_calls += 1
             await asyncio.sleep(0.02)
 
-    tasks = [asyncio.create_task(beat()), asyncio.create_task(work())]
+    task = asyncio.create_task(work())
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def show(console: Console, output: Path, notebook: Path, lab: str) -> bool:
@@ -191,8 +176,10 @@ def show(console: Console, output: Path, notebook: Path, lab: str) -> bool:
 
 def _play_live(console: Console, acts: list[Act]) -> Host:
     from rich.live import Live
+    from rich.spinner import Spinner
 
-    with Live(console=console, get_renderable=lambda: _table(acts, console.width), refresh_per_second=12):
+    spinner = Spinner("dots", "running", style="cyan")
+    with Live(console=console, get_renderable=lambda: _table(acts, console.width, spinner), refresh_per_second=12):
         return asyncio.run(play(acts))
 
 
@@ -213,7 +200,7 @@ def _play_plainly(console: Console, acts: list[Act]) -> Host:
     return host
 
 
-def _table(acts: list[Act], width: int) -> Table:
+def _table(acts: list[Act], width: int, spinner: Spinner) -> Table:
     """Return the table, one row an act: the next ones are dim, the one under way has a spinner."""
     from rich import box
     from rich.table import Table
@@ -231,7 +218,7 @@ def _table(acts: list[Act], width: int) -> Table:
         tries = [Text(act.tries, style="" if act.run else "dim")] if width >= _WIDE else []
         if act.run is None:
             name = Text(act.spec.rpartition(".")[2].rpartition(":")[2], style="dim")
-            table.add_row(name, *tries, _SPINNER if act is waiting[0] else Text("…", style="dim"))
+            table.add_row(name, *tries, spinner if act is waiting[0] else Text("…", style="dim"))
             continue
         verdict, mark = act.run.verdict, verdict_mark(act.run.verdict.kind)
         cell = Text(f"{mark.icon} {printable(str(verdict), 60)}", style=f"bold {mark.color}")
@@ -297,17 +284,3 @@ def draw(acts: list[Act], output: Path) -> None:
         plot_memory(hoarder, above)
         compare_runs(runs, below)
         figure.savefig(output)
-
-
-class _LazySpinner:
-    """rich's spinner, made once when it is first drawn, since rich is imported late."""
-
-    def __rich__(self) -> Any:
-        from rich.spinner import Spinner
-
-        if not hasattr(self, "_spinner"):
-            self._spinner = Spinner("dots", "running", style="cyan")
-        return self._spinner
-
-
-_SPINNER = _LazySpinner()

@@ -54,7 +54,8 @@ async def examine(preload: tuple[str, ...] = OWN_ZYGOTE) -> tuple[dict[str, Any]
             findings.append(await _orphaned(stage.sibling_pid, zygote_for(preload).pid))
     finally:
         zygote_for(preload).close()
-    return tuple(_rows(reports, findings))
+    barriers = [*reports, *({"barrier": name, "protects": text} for name, text in PROTECTS.items())]
+    return tuple(_row(row, [one for one in findings if one.barrier == row["barrier"]]) for row in barriers)
 
 
 def _with(attack: Attack, preload: tuple[str, ...]) -> Attack:
@@ -91,12 +92,6 @@ async def _orphaned(pid: int, zygote: int) -> Finding:
     finally:
         os.close(worker)
     return Finding("lifetime", ended, f"its zygote is killed: it {'ends too' if ended else 'lives on'}")
-
-
-def _rows(reports: list[dict[str, Any]], findings: list[Finding]) -> list[dict[str, Any]]:
-    """Make a row for each barrier: the worker's in their order, then the host's own."""
-    barriers = [*reports, *({"barrier": name, "protects": text} for name, text in PROTECTS.items())]
-    return [_row(report, [one for one in findings if one.barrier == report["barrier"]]) for report in barriers]
 
 
 def _row(report: dict[str, Any], findings: list[Finding]) -> dict[str, Any]:

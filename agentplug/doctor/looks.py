@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,18 +26,11 @@ class Finding(NamedTuple):
 
 def look_at(pid: int, zygote: int) -> list[Finding]:
     """Look at a worker of that zygote. A barrier that can't be checked counts as missing."""
-    looks: tuple[Callable[[], Finding], ...] = (
-        lambda: _group(pid, zygote),
-        lambda: _session(pid),
-        lambda: _open_files(pid),
-        lambda: _namespaces(pid),
-        lambda: _directory(pid),
-        lambda: _capabilities(pid),
-    )
+    group = functools.partial(_group, zygote=zygote)
     findings = []
-    for look in looks:
+    for look in (group, _session, _open_files, _namespaces, _directory, _capabilities):
         with contextlib.suppress(OSError):
-            findings.append(look())
+            findings.append(look(pid))
     return findings
 
 

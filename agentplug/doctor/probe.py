@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
-class _Probe:
-    name = "probe"
-    version = "1.0"
-
-    async def initialize(self, config: Mapping[str, Any]) -> None:
-        """Set up nothing."""
+from agentplug.zoo._base import ZooPlugin
 
 
-class Inventory(_Probe):
+class Inventory(ZooPlugin):
     """Returns its whole environment: `completed`."""
 
     async def process(self, input_data: Any) -> Any:
@@ -25,7 +18,7 @@ class Inventory(_Probe):
         return [*(f"{name}={value}" for name, value in os.environ.items()), *filter(None, kernels)]
 
 
-class Locksmith(_Probe):
+class Locksmith(ZooPlugin):
     """Opens a file that was granted but has mode 000, as only root's powers can: `failed:PermissionError`."""
 
     async def process(self, input_data: Any) -> Any:

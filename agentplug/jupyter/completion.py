@@ -22,11 +22,7 @@ _WORDS = {f"--{row.option}": row.words for row in FIELDS.values() if row.words a
 
 def matcher(session: Session, magics: Any) -> Callable[[CompletionContext], dict[str, Any]]:
     """Make a matcher for `ip.Completer.custom_matchers`."""
-    of_line = {
-        "load_plugin": known_options(magics.load_plugin),
-        "unload_plugin": known_options(magics.unload_plugin),
-        "reload_plugin": known_options(magics.reload_plugin),
-    }
+    of_line = {name: known_options(getattr(magics, name)) for name in ("load_plugin", *_TAKE_NAMES)}
     of_cell = {"load_plugin": known_options(magics.load_plugin_cell), "sandbox": known_options(magics.sandbox)}
 
     @decorators.matcher

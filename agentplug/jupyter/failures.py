@@ -6,8 +6,10 @@ the plugin, so the plugin's own traceback is shown instead, as harmless text.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
-from typing import TypeVar
+from collections.abc import Iterator
 
 from agentplug.contract.limits import FIELDS
 from agentplug.contract.record import Verdict
@@ -18,17 +20,19 @@ from agentplug.report.refused_calls import refused_lines
 
 TRACEBACK_LINES = 30
 
-E = TypeVar("E", bound=AgentplugError)
-
 
 class UnexpectedVerdict(AgentplugError, AssertionError):
     """A cell's verdict isn't the one of its `--expect`; `run` is the cell's run."""
 
 
-def shortened(error: E) -> E:
-    """Return `error`, which IPython now shows as its message and the end of the plugin's traceback."""
-    error._render_traceback_ = lambda: rendered(error)  # type: ignore[attr-defined]
-    return error
+@contextlib.contextmanager
+def short_errors() -> Iterator[None]:
+    """Let IPython show errors of ours as their message and the end of the plugin's traceback."""
+    try:
+        yield
+    except AgentplugError as error:
+        error._render_traceback_ = functools.partial(rendered, error)  # type: ignore[attr-defined]
+        raise error from None
 
 
 def rendered(error: AgentplugError) -> list[str]:

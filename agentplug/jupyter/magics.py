@@ -19,11 +19,10 @@ from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.core.sources.cell import cell_source
 from agentplug.core.sources.names import near_match, quoted
 from agentplug.doctor import Diagnosis, doctor
-from agentplug.errors import AgentplugError, PinMismatch
+from agentplug.errors import PinMismatch
 from agentplug.jupyter import options
 from agentplug.jupyter.decorators import argument, cell_magic, line_magic, magic_arguments, magics_class
-from agentplug.jupyter.failures import fits, shortened, unexpected
-from agentplug.jupyter.live import show_dashboard
+from agentplug.jupyter.failures import fits, short_errors, unexpected
 from agentplug.jupyter.sandbox_cell import run_bound, run_cell
 from agentplug.jupyter.session import PluginList, Session
 from agentplug.manager.manager import AnyPlugin
@@ -54,6 +53,7 @@ class AgentplugMagics(Magics):
     @argument("--locked", action="store_true", help="only if it is what agentplug.lock pins")
     @argument("--live", action="store_true", help="show a dashboard of it: figures, events, buttons")
     @line_magic("load_plugin")
+    @short_errors()
     def load_plugin(self, line: str) -> SandboxedPlugin:
         """Load a plugin into a confined worker, bind it to a variable, and show its card.
 
@@ -77,6 +77,7 @@ class AgentplugMagics(Magics):
     @argument("--locked", action="store_true", help="only if it is what agentplug.lock pins")
     @argument("--live", action="store_true", help="show a dashboard of it: figures, events, buttons")
     @cell_magic("load_plugin")
+    @short_errors()
     def load_plugin_cell(self, line: str, cell: str) -> SandboxedPlugin:
         """Load the plugin that this cell defines into a confined worker, and bind it to NAME.
 
@@ -94,11 +95,7 @@ class AgentplugMagics(Magics):
         """
         arguments = options.parse(self.load_plugin_cell, line)
         name = options.variable_name(arguments.name, "NAME")
-        try:
-            source = cell_source(cell, name)
-        except AgentplugError as error:
-            raise shortened(error) from None
-        return self._load(source, name, arguments)
+        return self._load(cell_source(cell, name), name, arguments)
 
     @magic_arguments()
     @options.limits
@@ -109,6 +106,7 @@ class AgentplugMagics(Magics):
     @argument("--plugin", metavar="NAME", help="call this loaded plugin with the cell's last value")
     @argument("--live", action="store_true", help="show memory and CPU while it runs, and buttons that stop it")
     @cell_magic("sandbox")
+    @short_errors()
     def sandbox(self, line: str, cell: str) -> Any:
         """Run this cell in a fresh confined worker, and show its last value.
 
@@ -148,13 +146,10 @@ class AgentplugMagics(Magics):
         def bind(run: Run) -> None:
             names[bound] = run
 
-        try:
-            run, left = run_cell(cell, policy, inputs, outputs, bind, live=arguments.live)
-            if target is not None:
-                run.check()
-                run = run_bound(target, run.value, bind, live=arguments.live)
-        except AgentplugError as error:
-            raise shortened(error) from None
+        run, left = run_cell(cell, policy, inputs, outputs, bind, live=arguments.live)
+        if target is not None:
+            run.check()
+            run = run_bound(target, run.value, bind, live=arguments.live)
         names.update(left)
         value = _judge(run, expected)
         if value is not run:  # a run shows them itself
@@ -167,6 +162,7 @@ class AgentplugMagics(Magics):
     @magic_arguments()
     @argument("--available", action="store_true", help="those that installed packages announce, none imported")
     @line_magic("plugins")
+    @short_errors()
     def plugins(self, line: str) -> PluginList | AvailableList:
         """List the plugins of this session: name, version, state, where they run, calls, last verdict, hooks.
 
@@ -184,10 +180,7 @@ class AgentplugMagics(Magics):
         if options.parse(self.plugins, line).available:
             from agentplug.jupyter.available import AvailableList  # importing the pins takes time
 
-            try:
-                return AvailableList()
-            except AgentplugError as error:
-                raise shortened(error) from None
+            return AvailableList()
         return PluginList(self.session.manager)
 
     @magic_arguments()
@@ -205,6 +198,7 @@ class AgentplugMagics(Magics):
     @magic_arguments()
     @argument("name", metavar="NAME", help="a loaded plugin")
     @line_magic("reload_plugin")
+    @short_errors()
     def reload_plugin(self, line: str) -> AnyPlugin:
         """Load a plugin anew, from what its file or module holds now, with the same limits and configuration.
 
@@ -214,11 +208,7 @@ class AgentplugMagics(Magics):
 
         Also takes a plugin out of quarantine. If the new one can't be loaded the old one stays.
         """
-        name = options.parse(self.reload_plugin, line).name
-        try:
-            return self.session.reload(name)
-        except AgentplugError as error:
-            raise shortened(error) from None
+        return self.session.reload(options.parse(self.reload_plugin, line).name)
 
     @magic_arguments()
     @argument("--attack", action="store_true", help="also let every plugin of the zoo loose: a minute or so")
@@ -233,23 +223,22 @@ class AgentplugMagics(Magics):
         """
         return doctor(attack=options.parse(self.sandbox_doctor, line).attack)
 
-    # ------------------------------------------------------------------ inside
-
     def _load(self, source: object, name: str, arguments: Any) -> SandboxedPlugin:
         policy = options.policy_from(arguments)
         config = options.evaluated(arguments.config, self.session.names)
         try:
             plugin = self.session.load(source, name, policy, config, locked=arguments.locked)
-        except PinMismatch as error:
+        except PinMismatch:
             from agentplug.jupyter.available import consent
 
             if arguments.locked and (card := consent(source, policy)) is not None:
                 display(card)  # type: ignore[no-untyped-call]
-            raise shortened(error) from None
-        except AgentplugError as error:
-            raise shortened(error) from None
+            raise
         if arguments.live:
-            show_dashboard(plugin)
+            from agentplug.jupyter.dashboard.view import Dashboard, moving
+
+            if moving():
+                display(Dashboard(plugin))  # type: ignore[no-untyped-call]
         return plugin
 
     def _variable(self, name: str) -> Any:
@@ -269,13 +258,6 @@ class AgentplugMagics(Magics):
 
 def _judge(run: Run, expected: Verdict | None) -> Any:
     """Return the value of a run that completed as expected, the run if it ended otherwise as expected; else raise."""
-    if expected is None or expected.kind == "completed":
-        if expected is not None and not fits(run.verdict, expected):
-            raise shortened(unexpected(run, expected))
-        try:
-            return run.check()
-        except AgentplugError as error:
-            raise shortened(error) from None
-    if not fits(run.verdict, expected):
-        raise shortened(unexpected(run, expected))
-    return run
+    if expected is not None and not fits(run.verdict, expected):
+        raise unexpected(run, expected)
+    return run.check() if expected is None or expected.kind == "completed" else run

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+from IPython.display import display
+
 from agentplug.contract.policy import Policy
 from agentplug.core.host.conversation import wait_for
 from agentplug.core.run import Run
@@ -13,7 +15,6 @@ from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.core.sources.digest import text_digest
 from agentplug.core.sources.source import Module, Source
 from agentplug.errors import ProtocolViolation, SpecError
-from agentplug.jupyter.live import with_dashboard
 
 _RUNNER_PATH = "<agentplug cell runner>"  # left out of tracebacks by the worker
 
@@ -73,10 +74,24 @@ def run_bound(plugin: SandboxedPlugin, value: Any, bind: Callable[[Run], None], 
     """Run `plugin` on `value` and wait; an interrupt stops the run, and is raised again after `bind` got it."""
     before = plugin.runs[-1] if plugin.runs else None
     try:
-        run = with_dashboard(plugin, value) if live else wait_for(plugin.run(value))
+        run = _run_under_dashboard(plugin, value) if live else wait_for(plugin.run(value))
     except KeyboardInterrupt:
         if plugin.runs and plugin.runs[-1] is not before:
             bind(plugin.runs[-1])
         raise
     bind(run)
     return run
+
+
+def _run_under_dashboard(plugin: SandboxedPlugin, value: Any) -> Run:
+    """Run `plugin` on `value` under a dashboard, whose last state stays when the run has ended."""
+    from agentplug.jupyter.dashboard.view import Dashboard, moving
+
+    if not moving():
+        return wait_for(plugin.run(value))
+    view = Dashboard(plugin, actions=("stop", "kill"), title="this call")
+    display(view)  # type: ignore[no-untyped-call]
+    try:
+        return wait_for(plugin.run(value))
+    finally:
+        view.finish()

@@ -51,6 +51,24 @@ class ZooPlugin:
         raise NotImplementedError
 
 
+class TargetPlugin(ZooPlugin):
+    """An attack on other processes, with `attack`: tried on one after the other until it succeeds."""
+
+    async def process(self, input_data: Any) -> Any:
+        """Attack the processes `input_data`, one or a list, or else the parent."""
+        return first_success(target_pids(input_data), self.attack)
+
+    def attack(self, pid: int) -> Any:
+        """Attack one process. Raises `OSError` if a barrier stops it."""
+        raise NotImplementedError
+
+
+def spin() -> None:
+    """Loop for ever."""
+    while True:
+        pass
+
+
 def checked(result: int, call: str) -> int:
     """Return the result of a C library call. Raises `OSError` with its errno if the call failed."""
     if result < 0:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from agentplug.zoo._base import ZooPlugin, syscall
+from agentplug.zoo._base import ZooPlugin, spin, syscall
 
 
 class Spinner(ZooPlugin):
@@ -113,8 +113,7 @@ class SlowStarter(ZooPlugin):
 
     async def initialize(self, config: Mapping[str, Any]) -> None:
         """Loop for ever."""
-        while True:
-            pass
+        spin()
 
     async def process(self, input_data: Any) -> Any:
         """Return at once. No call gets here."""
@@ -129,11 +128,6 @@ class LateSpinner(ZooPlugin):
 
     async def process(self, input_data: Any) -> Any:
         """Start the thread and return."""
-
-        def spin() -> None:
-            while True:
-                pass
-
         threading.Thread(target=spin, daemon=True).start()
         return "done"
 

@@ -13,22 +13,21 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from agentplug.zoo._base import ZooPlugin, as_int, first_success, libc, syscall, target_pids
+from agentplug.zoo._base import TargetPlugin, ZooPlugin, as_int, first_success, libc, syscall
 
 _PTRACE_SEIZE = 0x4206
 _IOPRIO_IDLE = 3 << 13
 _TIOCSTI = 0x5412
 
 
-class HostKiller(ZooPlugin):
+class HostKiller(TargetPlugin):
     """Kills its parent, or other processes: the notebook's kernel, for example.
 
     Stopped by seccomp, which lets a worker signal only itself: `failed:PermissionError`.
     """
 
-    async def process(self, input_data: Any) -> Any:
-        """Send SIGKILL to the processes `input_data`, or else to the parent."""
-        first_success(target_pids(input_data), lambda pid: os.kill(pid, signal.SIGKILL))
+    def attack(self, pid: int) -> Any:
+        os.kill(pid, signal.SIGKILL)
         return "killed"
 
 
@@ -65,86 +64,74 @@ class Aborter(ZooPlugin):
         os.abort()
 
 
-class Starver(ZooPlugin):
+class Starver(TargetPlugin):
     """Lowers another process's limit on descriptors, so that it can't open files or sockets any more.
 
     Stopped by seccomp, which allows no limit to be set; Landlock wouldn't stop it: `failed:PermissionError`.
     """
 
-    async def process(self, input_data: Any) -> Any:
-        """Limit each process of `input_data`, or else the parent, to three."""
-        return first_success(
-            target_pids(input_data), lambda pid: resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, 3))
-        )
+    def attack(self, pid: int) -> Any:
+        return resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, 3))
 
 
-class Renicer(ZooPlugin):
+class Renicer(TargetPlugin):
     """Gives another process the lowest priority.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
 
-    async def process(self, input_data: Any) -> Any:
-        """Renice each process of `input_data`, or else the parent."""
-        return first_success(target_pids(input_data), lambda pid: os.setpriority(os.PRIO_PROCESS, pid, 19))
+    def attack(self, pid: int) -> Any:
+        os.setpriority(os.PRIO_PROCESS, pid, 19)
 
 
-class Idler(ZooPlugin):
+class Idler(TargetPlugin):
     """Moves another process into the scheduling class that only runs on an idle processor.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
 
-    async def process(self, input_data: Any) -> Any:
-        """Change each process of `input_data`, or else the parent."""
-        nothing = os.sched_param(0)
-        return first_success(target_pids(input_data), lambda pid: os.sched_setscheduler(pid, os.SCHED_IDLE, nothing))
+    def attack(self, pid: int) -> Any:
+        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
 
 
-class Pinner(ZooPlugin):
+class Pinner(TargetPlugin):
     """Pins another process to one processor, and could then keep that processor busy.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
 
-    async def process(self, input_data: Any) -> Any:
-        """Pin each process of `input_data`, or else the parent, to the first processor."""
-        return first_success(target_pids(input_data), lambda pid: os.sched_setaffinity(pid, {0}))
+    def attack(self, pid: int) -> Any:
+        os.sched_setaffinity(pid, {0})
 
 
-class DiskStarver(ZooPlugin):
+class DiskStarver(TargetPlugin):
     """Makes another process's disk access wait for that of all others.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
 
-    async def process(self, input_data: Any) -> Any:
-        """Change each process of `input_data`, or else the parent."""
-        return first_success(target_pids(input_data), lambda pid: syscall("ioprio_set", 1, pid, _IOPRIO_IDLE))
+    def attack(self, pid: int) -> Any:
+        return syscall("ioprio_set", 1, pid, _IOPRIO_IDLE)
 
 
-class Scapegoater(ZooPlugin):
+class Scapegoater(TargetPlugin):
     """Makes another process the first to be killed when memory is short, and could then use up the memory.
 
     Stopped by Landlock, which opens no other process's files: `failed:PermissionError`.
     """
 
-    async def process(self, input_data: Any) -> Any:
-        """Set the score of each process of `input_data`, or else of the parent."""
-        return first_success(
-            target_pids(input_data), lambda pid: Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
-        )
+    def attack(self, pid: int) -> Any:
+        return Path(f"/proc/{pid}/oom_score_adj").write_text("1000")
 
 
-class Tracer(ZooPlugin):
+class Tracer(TargetPlugin):
     """Traces another process as a debugger does, and could then control it.
 
     Stopped by seccomp, and by Landlock behind it: `failed:PermissionError`.
     """
 
-    async def process(self, input_data: Any) -> Any:
-        """Seize each process of `input_data`, or else the parent."""
-        return first_success(target_pids(input_data), lambda pid: syscall("ptrace", _PTRACE_SEIZE, pid, 0, 0))
+    def attack(self, pid: int) -> Any:
+        return syscall("ptrace", _PTRACE_SEIZE, pid, 0, 0)
 
 
 class MemoryWriter(ZooPlugin):

@@ -47,11 +47,7 @@ class WideDoor(ZooPlugin):
 
     async def process(self, input_data: Any) -> Any:
         """Ask for the process id by its x32 number."""
-        call = ctypes.CDLL(None, use_errno=True).syscall
-        result = call(ctypes.c_long(_X32 | 39))
-        if result < 0:
-            raise OSError(ctypes.get_errno(), "x32")
-        return result
+        return libc("syscall", ctypes.c_long(_X32 | 39))
 
 
 class MachineCode(ZooPlugin):

@@ -26,10 +26,7 @@ class Hoarder(ZooPlugin):
 
     async def process(self, input_data: Any) -> Any:
         """Fill `input_data` MiB (4,096 unless a number is given) and free nothing."""
-        blocks = []
-        for _ in range(as_int(input_data, 4096)):
-            blocks.append(bytearray(b"x") * MIB)
-        return len(blocks)
+        return len([bytearray(b"x") * MIB for _ in range(as_int(input_data, 4096))])
 
 
 class SharedHoarder(ZooPlugin):

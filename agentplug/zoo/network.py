@@ -42,15 +42,11 @@ class Whisperer(ZooPlugin):
         return _send(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", input_data or 9))
 
 
-class PortHopper(ZooPlugin):
+class PortHopper(Caller):
     """Was granted one TCP port, and connects to another.
 
     Stopped by Landlock, which checks ports: `failed:PermissionError`.
     """
-
-    async def process(self, input_data: Any) -> Any:
-        """Connect to TCP port `input_data` of this machine."""
-        return _send(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", input_data or 9))
 
 
 class FastOpener(ZooPlugin):

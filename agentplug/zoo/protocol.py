@@ -12,7 +12,7 @@ from typing import Any
 
 from agentplug.core.boundary import codec
 from agentplug.core.boundary.frames import HEADER, MAGIC, REPLY, SETTLED, Frame
-from agentplug.zoo._base import MIB, ZooPlugin, as_int
+from agentplug.zoo._base import MIB, ZooPlugin, as_int, spin
 
 _CHANNEL_FD = 3
 
@@ -55,8 +55,7 @@ class SpinningForger(ZooPlugin):
     async def process(self, input_data: Any) -> Any:
         """Send a reply, and spin."""
         _send(_frame(b"\xa6forged"))
-        while True:
-            pass
+        spin()
 
 
 class DoubleForger(ZooPlugin):

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from types import FrameType, ModuleType
 from typing import Any
 
-from agentplug.zoo._base import ZooPlugin
+from agentplug.zoo._base import ZooPlugin, spin
 
 
 class EncoderSwapper(ZooPlugin):
@@ -105,13 +105,13 @@ class ExitBomb(ZooPlugin):
 
     async def process(self, input_data: Any) -> Any:
         """Register an endless function."""
-        atexit.register(_spin)
+        atexit.register(spin)
         threading.Thread(target=time.sleep, args=(3600,)).start()  # Python waits for this thread
         return "armed"
 
     async def shutdown(self) -> None:
         """Loop for ever."""
-        _spin()
+        spin()
 
 
 class FinalizerBomb(ZooPlugin):
@@ -133,7 +133,7 @@ class _Bomb:
     itself: Any
 
     def __del__(self) -> None:
-        _spin()
+        spin()
 
 
 class ImportHooker(ZooPlugin):
@@ -247,7 +247,7 @@ class HandlerThief(ZooPlugin):
         """Ignore SIGINT, and spin."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.setswitchinterval(1e9)
-        _spin()
+        spin()
 
 
 class FaceChanger(ZooPlugin):
@@ -266,8 +266,3 @@ class FaceChanger(ZooPlugin):
     async def process(self, input_data: Any) -> Any:
         """Return the current name."""
         return self.name
-
-
-def _spin() -> None:
-    while True:
-        pass

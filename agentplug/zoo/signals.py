@@ -10,21 +10,20 @@ import struct
 import time
 from typing import Any
 
-from agentplug.zoo._base import ZooPlugin, as_int, first_success, libc, prctl, syscall, target_pids
+from agentplug.zoo._base import TargetPlugin, ZooPlugin, as_int, first_success, libc, prctl, syscall, target_pids
 
 _F_SETOWN, _F_SETSIG = 8, 10
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 
 
-class Stopper(ZooPlugin):
+class Stopper(TargetPlugin):
     """Stops processes with SIGSTOP instead of killing them.
 
     Stopped by seccomp, which lets a worker signal only itself: `failed:PermissionError`.
     """
 
-    async def process(self, input_data: Any) -> Any:
-        """Send SIGSTOP to each process of `input_data`, or else to the parent."""
-        return first_success(target_pids(input_data), lambda pid: os.kill(pid, signal.SIGSTOP))
+    def attack(self, pid: int) -> Any:
+        os.kill(pid, signal.SIGSTOP)
 
 
 class GroupKiller(ZooPlugin):
@@ -39,58 +38,48 @@ class GroupKiller(ZooPlugin):
         return first_success(groups, lambda group: os.kill(group, signal.SIGTERM))
 
 
-class ThreadKiller(ZooPlugin):
+class ThreadKiller(TargetPlugin):
     """Signals a thread of another process, with a call that names the process twice.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
 
-    async def process(self, input_data: Any) -> Any:
-        """Send SIGKILL to the first thread of each process of `input_data`, or else of the parent."""
-        return first_success(target_pids(input_data), lambda pid: syscall("tgkill", pid, pid, signal.SIGKILL))
+    def attack(self, pid: int) -> Any:
+        return syscall("tgkill", pid, pid, signal.SIGKILL)
 
 
-class QueueKiller(ZooPlugin):
+class QueueKiller(TargetPlugin):
     """Queues a signal, which can have a forged sender.
 
     Stopped by seccomp: `failed:PermissionError`.
     """
 
-    async def process(self, input_data: Any) -> Any:
-        """Queue SIGKILL for each process of `input_data`, or else for the parent."""
-        return first_success(target_pids(input_data), lambda pid: libc("sigqueue", pid, int(signal.SIGKILL), None))
+    def attack(self, pid: int) -> Any:
+        return libc("sigqueue", pid, int(signal.SIGKILL), None)
 
 
-class HandleKiller(ZooPlugin):
+class HandleKiller(TargetPlugin):
     """Signals through a pidfd, past checks of process ids.
 
     Stopped by seccomp, which refuses `pidfd_open`: `failed:PermissionError`.
     """
 
-    async def process(self, input_data: Any) -> Any:
-        """Send SIGKILL to each process of `input_data`, or else to the parent."""
-        return first_success(
-            target_pids(input_data), lambda pid: signal.pidfd_send_signal(os.pidfd_open(pid), signal.SIGKILL)
-        )
+    def attack(self, pid: int) -> Any:
+        signal.pidfd_send_signal(os.pidfd_open(pid), signal.SIGKILL)
 
 
-class OwnerKiller(ZooPlugin):
+class OwnerKiller(TargetPlugin):
     """Makes another process the owner of a pipe; the kernel then sends it any signal when there is input.
 
     Stopped by seccomp, which allows `fcntl` only for listed commands: `failed:PermissionError`.
     """
 
-    async def process(self, input_data: Any) -> Any:
-        """Let the kernel send SIGKILL to each process of `input_data`, or else to the parent."""
-
-        def kill(pid: int) -> int:
-            reader, writer = os.pipe()
-            fcntl.fcntl(reader, _F_SETOWN, pid)
-            fcntl.fcntl(reader, _F_SETSIG, int(signal.SIGKILL))
-            fcntl.fcntl(reader, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
-            return os.write(writer, b"x")
-
-        return first_success(target_pids(input_data), kill)
+    def attack(self, pid: int) -> Any:
+        reader, writer = os.pipe()
+        fcntl.fcntl(reader, _F_SETOWN, pid)
+        fcntl.fcntl(reader, _F_SETSIG, int(signal.SIGKILL))
+        fcntl.fcntl(reader, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+        return os.write(writer, b"x")
 
 
 class Undying(ZooPlugin):

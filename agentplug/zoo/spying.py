@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from agentplug.zoo._base import ZooPlugin, all_successes, first_success, syscall, target_pids
+from agentplug.zoo._base import TargetPlugin, ZooPlugin, all_successes, first_success, syscall
 
 
 class MemoryReader(ZooPlugin):
@@ -48,37 +48,34 @@ class MemoryFileReader(ZooPlugin):
         return first_success(input_data or [[os.getppid(), 4096]], read)
 
 
-class EnvironmentReader(ZooPlugin):
+class EnvironmentReader(TargetPlugin):
     """Reads the environment of other processes, which may hold tokens and passwords.
 
     Stopped by Landlock: `failed:PermissionError`. Its own environment has nothing from the host's.
     """
 
-    async def process(self, input_data: Any) -> Any:
-        """Read the environment of each process of `input_data`, or else of the parent."""
-        return first_success(target_pids(input_data), lambda pid: Path(f"/proc/{pid}/environ").read_text())
+    def attack(self, pid: int) -> Any:
+        return Path(f"/proc/{pid}/environ").read_text()
 
 
-class DescriptorThief(ZooPlugin):
+class DescriptorThief(TargetPlugin):
     """Copies open files and sockets from another process.
 
     Stopped by seccomp, which refuses `pidfd_open`: `failed:PermissionError`.
     """
 
-    async def process(self, input_data: Any) -> Any:
-        """Copy descriptor 0 of each process of `input_data`, or else of the parent."""
-        return first_success(target_pids(input_data), lambda pid: syscall("pidfd_getfd", os.pidfd_open(pid), 0, 0))
+    def attack(self, pid: int) -> Any:
+        return syscall("pidfd_getfd", os.pidfd_open(pid), 0, 0)
 
 
-class RootWalker(ZooPlugin):
+class RootWalker(TargetPlugin):
     """Reads through another process's root, a link in /proc that leads out of a mount namespace.
 
     Stopped by Landlock: `failed:PermissionError`.
     """
 
-    async def process(self, input_data: Any) -> Any:
-        """List the root of each process of `input_data`, or else of the parent."""
-        return first_success(target_pids(input_data), lambda pid: os.listdir(f"/proc/{pid}/root/"))
+    def attack(self, pid: int) -> Any:
+        return os.listdir(f"/proc/{pid}/root/")
 
 
 class Scavenger(ZooPlugin):

@@ -22,8 +22,9 @@ MODULES = [f"agentplug.zoo.{module.name}" for module in pkgutil.iter_modules(age
 PLUGINS = {
     f"{name}:{cls.__name__}": cls
     for name in MODULES
+    if not name.rpartition(".")[2].startswith("_")
     for cls in vars(importlib.import_module(name)).values()
-    if isinstance(cls, type) and cls.__module__ == name and not cls.__name__.startswith("_") and cls is not ZooPlugin
+    if isinstance(cls, type) and cls.__module__ == name and not cls.__name__.startswith("_")
 }
 
 

@@ -46,16 +46,8 @@ class Attack:
         return self.spec.rpartition(":")[2]
 
 
-def _attack(
-    name: str,
-    target: str,
-    *contained: str,
-    policy: Policy = TIGHT,
-    argument: Any = None,
-    granted: tuple[tuple[str, tuple[str, ...]], ...] = (),
-    calls: int = 1,
-) -> Attack:
-    return Attack(f"agentplug.zoo.{name}", target, contained, policy, argument, granted, calls)
+def _attack(name: str, target: str, *contained: str, **more: Any) -> Attack:
+    return Attack(f"agentplug.zoo.{name}", target, contained, **more)
 
 
 _MEMORY, _CPU, _WALL, _DISK, _FILES = (f"limited:{name}" for name in ("memory", "cpu", "wall", "disk", "files"))

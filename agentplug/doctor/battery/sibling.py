@@ -14,12 +14,9 @@ class SiblingPlugin:
     name = "sibling"
     version = "1.0"
 
-    def __init__(self) -> None:
-        self._note = ""
-
     async def initialize(self, config: Mapping[str, Any]) -> None:
         """Store the note."""
-        self._note = config["note"]
+        self._note: str = config["note"]
         Path("note.txt").write_text(self._note)
 
     async def process(self, input_data: Any) -> Any:

@@ -16,6 +16,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,6 +33,7 @@ _BAIT_FD = 40  # within the descriptors that a policy grants by default
 _GET_FLAGS = 0x80086601  # ioctl_iflags(2)
 _PUBLIC = ("/dev/shm", "/tmp", "/var/tmp")
 _MOST_TEXT = 1 << 20
+_METADATA = attrgetter("st_mode", "st_uid", "st_gid", "st_nlink", "st_size", "st_mtime_ns", "st_ctime_ns")
 _BASE = Policy()
 
 
@@ -71,9 +73,12 @@ class Stage:
             self._sibling = SandboxedPlugin(_SIBLING, policy, config={"note": self._tokens["note"]})
             opened.push_async_callback(self._sibling.close)
             await self._sibling.process(bytes(1 << 17))  # a large reply starts the thread that decodes those
-            self._sibling_pid = self._sibling.pid
-            self._watched = {"this process": os.getpid(), "the zygote": zygote_for(self._base.preload).pid}
-            self._watched["the sibling"] = self._sibling_pid or 0
+            self.sibling_pid = self._sibling.pid or 0
+            self._watched = {
+                "this process": os.getpid(),
+                "the zygote": zygote_for(self._base.preload).pid,
+                "the sibling": self.sibling_pid,
+            }
             self._settings = {name: settings(pid) for name, pid in self._watched.items()}
             self.accept_files()
             self.bait = self._baits(folder, descriptor)
@@ -82,11 +87,6 @@ class Stage:
 
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
-
-    @property
-    def sibling_pid(self) -> int:
-        """Process id of the sibling's worker."""
-        return self._sibling_pid or 0
 
     @property
     def sibling_barriers(self) -> list[dict[str, Any]]:
@@ -120,10 +120,9 @@ class Stage:
 
     def _baits(self, folder: Path, descriptor: int) -> dict[str, Any]:
         victim, services = self._victim, self._services
-        others = [os.getpid(), zygote_for(self._base.preload).pid, self._sibling_pid]
         return {
             # The victim first: an attack that works on it goes no further.
-            "pids": [victim.pid, *others],
+            "pids": [victim.pid, *self._watched.values()],
             "places": [[victim.pid, victim.address], [os.getpid(), ctypes.addressof(self._memory)]],
             "home": str(folder / "home"),
             "secret": str(folder / "project/secret.txt"),
@@ -132,12 +131,8 @@ class Stage:
             "module": str(folder / "library/module.py"),
             "locked": str(folder / "library/locked.txt"),
             "descriptor": descriptor,
-            "tcp": services.tcp,
-            "udp": services.udp,
-            "path": services.path,
-            "abstract": services.abstract,
-            "datagram": services.datagram,
-            "sibling": os.readlink(f"/proc/{self._sibling_pid}/cwd"),
+            **{kind: getattr(services, kind) for kind in ("tcp", "udp", "path", "abstract", "datagram")},
+            "sibling": os.readlink(f"/proc/{self.sibling_pid}/cwd"),
             "keys": "stage[-]env[-][0-9a-f]{12,}",
             "mark": self.mark,
         }
@@ -181,7 +176,7 @@ class Stage:
 
     async def _damage_to_sibling(self) -> list[str]:
         note = self._tokens["note"]
-        if self._sibling.pid != self._sibling_pid:
+        if self._sibling.pid != self.sibling_pid:
             return ["the sibling's worker was ended"]
         run = await self._sibling.run("still there?")
         whole = {"memory": note, "file": note, "files": ["note.txt"], "echo": "still there?"}
@@ -226,16 +221,7 @@ def _contents(folder: Path) -> Iterator[tuple[Path, tuple[object, ...]]]:
     """Yield each path in a folder with its content and metadata, except the time of the last access."""
     for path in sorted(folder.rglob("*")):
         seen = path.lstat()
-        metadata = (
-            seen.st_mode,
-            seen.st_uid,
-            seen.st_gid,
-            seen.st_nlink,
-            seen.st_size,
-            seen.st_mtime_ns,
-            seen.st_ctime_ns,
-        )
-        yield path, (*metadata, *_inside(path, seen.st_mode))
+        yield path, (*_METADATA(seen), *_inside(path, seen.st_mode))
 
 
 def _inside(path: Path, mode: int) -> Iterator[object]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
-import platform
 import select
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+
 _ANSWER_S, _DYING_S = 2.0, 0.5
-_IOPRIO_GET = {"x86_64": 252, "aarch64": 31}.get(platform.machine())
 
 # The victim allows tracing where Yama would forbid it, records every signal, and prints its secret for each line.
 _SCRIPT = """
@@ -76,7 +74,6 @@ class Victim:
         return process.stdout.readline().decode().rstrip("\n") or None
 
     def close(self) -> None:
-        """Kill the process."""
         self._process.kill()
         self._process.communicate()
 
@@ -91,12 +88,13 @@ def settings(pid: int) -> dict[str, str]:
         status = Path(f"/proc/{pid}/status").read_text().splitlines()
         limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
         score = Path(f"/proc/{pid}/oom_score_adj").read_text()
-    except OSError:
+        io_priority = psutil.Process(pid).ionice()
+    except (OSError, psutil.NoSuchProcess):
         return {}
     fields = dict(line.split(":", 1) for line in status if line.startswith(("TracerPid:", "Cpus_allowed_list:")))
     return {
         "limits": "\n".join(line for line in limits if "cpu time" not in line),  # the host itself changes that one
-        "priority": f"{stat[16]} {_io_priority(pid)}",
+        "priority": f"{stat[16]} {io_priority}",
         "scheduler": stat[38],
         "affinity": fields["Cpus_allowed_list"],
         "tracer": fields["TracerPid"],
@@ -109,12 +107,6 @@ def differences(before: dict[str, str], now: dict[str, str]) -> list[str]:
     return [name for name, value in before.items() if now.get(name) != value]
 
 
-def _io_priority(pid: int) -> int:
-    if _IOPRIO_GET is None:
-        return 0
-    return int(ctypes.CDLL(None).syscall(ctypes.c_long(_IOPRIO_GET), ctypes.c_long(1), ctypes.c_long(pid)))
-
-
 def own_memory_kb(field: str) -> int:
     """Read `VmRSS` or `VmHWM` of this process, in KiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -123,8 +115,4 @@ def own_memory_kb(field: str) -> int:
 
 def forget_peak() -> None:
     """Reset this process's VmHWM, see proc(5)."""
-    fd = os.open("/proc/self/clear_refs", os.O_WRONLY)
-    try:
-        os.write(fd, b"5")
-    finally:
-        os.close(fd)
+    Path("/proc/self/clear_refs").write_text("5")

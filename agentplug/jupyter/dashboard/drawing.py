@@ -133,17 +133,14 @@ def curve(values: Sequence[float], limit: float, color: str, label: str, *, stil
 
 def _event(event: BoardEvent) -> str:
     when = time.strftime("%H:%M:%S", time.localtime(event.at_s))
-    mark, name = _mark(event.kind), esc(_brief(event.plugin))
+    mark, name = _mark(event.kind), event.plugin
+    name = esc(name if len(name) <= 28 else f"{name[:27]}…")
     count = f" ×{event.times}" if event.times > 1 else ""
     return (
         f'<div style="{_MONO};white-space:nowrap;line-height:1.5"><span style="{QUIET}">{when}</span> '
         f'<span style="color:{mark.color}">{mark.icon}</span> <b>{name}</b> {esc(event.kind, 30)}'
         f' <span style="{QUIET}">{esc(_words(event.kind, event.detail), 120)}{count}</span></div>'
     )
-
-
-def _brief(name: str) -> str:
-    return name if len(name) <= 28 else f"{name[:27]}…"
 
 
 def _mark(kind: str) -> Mark:

@@ -162,7 +162,7 @@ class _View:
             for buttons in self._buttons.values():
                 buttons.close()
             self._close_widgets()
-        self._inbox.put(_nothing)
+        self._inbox.put(lambda: None)  # wakes the thread
         shell: Any = get_ipython()
         with contextlib.suppress(ValueError):
             shell.events.unregister("post_run_cell", self._after_cell)
@@ -177,7 +177,7 @@ class _View:
 
     def _views_changed(self, change: Mapping[str, Any]) -> None:
         self._watched = bool(change["new"])
-        self._inbox.put(_nothing)
+        self._inbox.put(lambda: None)  # wakes the thread
 
     # ------------------------------------------------------------------ updates
 
@@ -295,7 +295,3 @@ class _Buttons:
 def _set(widget: Any, value: str) -> None:
     if widget.value != value:
         widget.value = value
-
-
-def _nothing() -> None:
-    """Do nothing; only wakes the thread."""
