@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.limits import FIELDS
-from agentplug.report.columns import SAMPLES_COLUMNS, kind_of
+from agentplug.report.columns import SAMPLES_COLUMNS, earlier_limits, kind_of
 from agentplug.report.files import load_trace, save_trace
-from agentplug.report.limits import earlier_limits
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,7 +1,8 @@
-"""The columns by which a frame is a trace: a calls frame or a samples frame (host)."""
+"""The columns by which a frame is a trace, a calls frame or a samples frame; earlier limits in its `attrs` (host)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.record import USAGE_FIELDS
@@ -15,6 +16,8 @@ CALLS_COLUMNS = (*_CALL, *USAGE_FIELDS)
 SAMPLES_COLUMNS = ("rss_bytes", "cpu_s", "cpu_percent", "threads")
 CORE = {"calls": (*_CALL, *CORE_COSTS), "samples": ("rss_bytes", "cpu_s", "cpu_percent", "threads")}
 """The columns that make a frame a trace. Never extend them: older files would be no traces."""
+_MOST_US = 1 << 52
+"""Beyond the year 2100, and small enough for a timestamp of nanoseconds."""
 
 
 def dtype_of(name: str) -> Any:
@@ -57,3 +60,14 @@ def is_trace(frame: Any) -> bool:
         return bool(kind_of(frame))
     except AttributeError:
         return False
+
+
+def earlier_limits(attrs: Mapping[Any, Any]) -> Mapping[str, Sequence[tuple[int, Mapping[str, Any]]]]:
+    """Read `earlier_limits` of a frame's `attrs`; return nothing if somebody changed its form."""
+    try:
+        plugins = attrs.get("earlier_limits") or {}
+        limits = {str(name): [(int(us), dict(of)) for us, of in changes] for name, changes in plugins.items()}
+    except (AttributeError, OverflowError, TypeError, ValueError):
+        return {}
+    in_time = all(abs(us) < _MOST_US for changes in limits.values() for us, _ in changes)
+    return limits if in_time else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentplug.contract.events import OBSERVATIONS, Event
 from agentplug.contract.record import DECIDING
@@ -90,6 +90,12 @@ def halo(ax: Axes, artist: Artist) -> None:
     artist.set_path_effects([withStroke(linewidth=4, foreground=ax.get_facecolor())])
 
 
+def note(ax: Axes, words: str, at: tuple[float, float], offset: tuple[float, float], **style: Any) -> None:
+    """Write words at a point of `ax`, `offset` points away from it, with an outline. Dollar signs are no math."""
+    usual: dict[str, Any] = {"textcoords": "offset points", "fontsize": SMALL, "parse_math": False}
+    halo(ax, ax.annotate(words, at, offset, **usual | style))
+
+
 def mark_phases(ax: Axes, events: Iterable[Event], scale: float, end_s: float, *, labelled: bool = True) -> None:
     """Hatch the time from the event that decided the verdict to the last event, while the worker was being ended.
 
@@ -103,17 +109,8 @@ def mark_phases(ax: Axes, events: Iterable[Event], scale: float, end_s: float, *
     ax.axvspan(decided_s * scale, last_s * scale, facecolor="0.93", edgecolor="0.75", hatch="//", lw=0, zorder=0)
     if labelled and last_s - decided_s >= _WORTH_A_NAME * end_s:
         middle = (decided_s + last_s) / 2 * scale
-        text = ax.annotate(
-            "being ended",
-            (middle, 0),
-            (0, 3),
-            xycoords=ax.get_xaxis_transform(),
-            textcoords="offset points",
-            ha="center",
-            fontsize=_EVENT_SIZE,
-            color="0.35",
-        )
-        halo(ax, text)
+        style = {"xycoords": ax.get_xaxis_transform(), "fontsize": _EVENT_SIZE}
+        note(ax, "being ended", (middle, 0), (0, 3), ha="center", color="0.35", **style)
 
 
 def mark_events(ax: Axes, events: Iterable[Event], scale: float, *, labelled: bool = True) -> None:
@@ -143,19 +140,9 @@ def mark_events(ax: Axes, events: Iterable[Event], scale: float, *, labelled: bo
             continue
         lane = free[0] if free else _LANES - 1
         lanes[lane].append((begins, ends))
-        label = ax.annotate(
-            moment.words,
-            (moment.x, 1),
-            (-3 if on_left else 3, -3 - lane * (_EVENT_SIZE + 3)),
-            xycoords=ax.get_xaxis_transform(),
-            textcoords="offset points",
-            ha="right" if on_left else "left",
-            va="top",
-            fontsize=_EVENT_SIZE,
-            alpha=0.85,
-            parse_math=False,
-        )
-        halo(ax, label)
+        offset, side = (-3 if on_left else 3, -3 - lane * (_EVENT_SIZE + 3)), "right" if on_left else "left"
+        style = {"xycoords": ax.get_xaxis_transform(), "fontsize": _EVENT_SIZE}
+        note(ax, moment.words, (moment.x, 1), offset, ha=side, va="top", alpha=0.85, **style)
 
 
 def _moments(events: list[Event], scale: float, apart: float) -> list[_Moment]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from agentplug.contract.record import RunRecord, added_memory_bytes, plugin_name
-from agentplug.report.labels import SMALL, halo, plot_text
+from agentplug.report.labels import note, plot_text
 from agentplug.report.marks import verdict_mark
 from agentplug.report.plots.canvas import (
     amount,
@@ -52,10 +52,7 @@ def compare_runs(runs: Iterable[RunRecord], ax: Axes | None = None, by: Literal[
         words = f"{amount(value, unit)} · {plot_text(str(run.verdict), 40)}"
         # Words that would cross the limit's mark start behind it.
         start = limit if value <= limit < min(reach, value + 0.45 * reach) else value
-        text = ax.annotate(
-            words, (start, row), (6, 0), textcoords="offset points", va="center", fontsize=SMALL, parse_math=False
-        )
-        halo(ax, text)
+        note(ax, words, (start, row), (6, 0), va="center")
     ax.set_xlabel(f"{label} ({unit})")
     dress(ax, "x")
     name_rows(ax, [plugin_name(run) for run in runs])

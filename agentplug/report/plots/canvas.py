@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from agentplug.report.labels import SMALL, halo, short_names
+from agentplug.report.labels import SMALL, halo, note, short_names
 from agentplug.report.marks import LIMIT_COLOR
 
 if TYPE_CHECKING:
@@ -115,18 +115,8 @@ def is_limit(entry: Artist | Container) -> bool:
 
 def level(ax: Axes, y: float, words: str, color: str, *, above: bool) -> None:
     """Write words at a level, at the left, where curves are low."""
-    text = ax.annotate(
-        words,
-        (0.012, y),
-        (0, 3 if above else -4),
-        xycoords=ax.get_yaxis_transform(),
-        textcoords="offset points",
-        va="bottom" if above else "top",
-        color=color,
-        fontsize=SMALL,
-        zorder=5,
-    )
-    halo(ax, text)
+    offset, side = ((0, 3), "bottom") if above else ((0, -4), "top")
+    note(ax, words, (0.012, y), offset, xycoords=ax.get_yaxis_transform(), va=side, color=color, zorder=5)
 
 
 def top(most: float, limit: float) -> float:

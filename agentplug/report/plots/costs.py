@@ -7,18 +7,16 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentplug.contract.record import KINDS, RunRecord
-from agentplug.report.labels import SMALL, halo, plot_text, short_names
+from agentplug.report.labels import SMALL, note, plot_text, short_names
 from agentplug.report.marks import LIMIT_COLOR, MEMORY_COLOR, verdict_mark
 from agentplug.report.plots.canvas import (
     amount,
-    byte_unit,
     canvas,
     dress,
     limit_title,
     mark_limit,
     name_rows,
     say,
-    time_unit,
     top,
 )
 from agentplug.report.plots.data import calls_of, cost, limit_of
@@ -55,7 +53,7 @@ def plot_costs(calls: pd.DataFrame | RunRecord | Iterable[RunRecord], ax: Axes |
     limits = {plugin: limit_of(table.attrs, what.limit, plugin) for plugin in plugins}
     most = float(table["value"].max()) if len(table) else 0.0
     reach = top(most, max((limit for limit in limits.values() if limit), default=0.0))
-    scale, unit = time_unit(reach) if what.is_time else byte_unit(reach)
+    scale, unit = what.unit(reach)
     _scale_axis(ax, table["value"].to_numpy() * scale, reach * scale)
     for row, (plugin, kind, values) in enumerate(rows):
         _box(ax, row, kind, values * scale, unit)
@@ -99,7 +97,7 @@ def plot_change(
     both = both.loc[growth.sort_values(ascending=False, kind="stable", na_position="last").index]
     ax = canvas(ax, 8, 1.3 + 0.45 * max(1, len(both)))
     most = float(np.nanmax(both.to_numpy())) if len(both) else 0.0
-    scale, unit = time_unit(most) if what.is_time else byte_unit(most)
+    scale, unit = what.unit(most)
     both = both * scale
     values = both.to_numpy().ravel()
     _scale_axis(ax, values[np.isfinite(values)], most * scale, room=0.7)
@@ -112,15 +110,7 @@ def plot_change(
             ax.plot(was, row, "o", ms=9, mfc=ax.get_facecolor(), mec=color, mew=2, zorder=3, clip_on=False)
         if np.isfinite(now):
             ax.plot(now, row, "o", ms=9, color=color, zorder=3, clip_on=False)
-        text = ax.annotate(
-            _change_words(was, now, unit),
-            (max(ends), row),
-            (9, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=SMALL,
-        )
-        halo(ax, text)
+        note(ax, _change_words(was, now, unit), (max(ends), row), (9, 0), va="center")
     ax.set_xlabel(f"{what.label}, median ({unit})")
     dress(ax, "x")
     name_rows(ax, [str(plugin) for plugin in both.index])
@@ -206,13 +196,4 @@ def _box(ax: Axes, row: int, kind: str, values: NDArray[Any], unit: str) -> None
         if len(values) == 1
         else f"{len(values):,} calls, median {amount(median, unit)}"
     )
-    text = ax.annotate(
-        words,
-        (most, row),
-        (8, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=SMALL,
-        zorder=6,
-    )
-    halo(ax, text)
+    note(ax, words, (most, row), (8, 0), va="center", zorder=6)

@@ -92,10 +92,7 @@ def plot_memory(run: RunRecord, ax: Axes | None = None) -> Axes:
 
     Raises `ValueError` if `run` is no run.
     """
-    check_run(run)
-    ax = canvas(ax, 8, 3.4)
-    _draw_run(run, "memory", ax)
-    return ax
+    return _plot_one(run, "memory", ax)
 
 
 def plot_cpu(run: RunRecord, ax: Axes | None = None) -> Axes:
@@ -103,9 +100,13 @@ def plot_cpu(run: RunRecord, ax: Axes | None = None) -> Axes:
 
     Raises `ValueError` if `run` is no run.
     """
+    return _plot_one(run, "cpu", ax)
+
+
+def _plot_one(run: RunRecord, by: By, ax: Axes | None) -> Axes:
     check_run(run)
     ax = canvas(ax, 8, 3.4)
-    _draw_run(run, "cpu", ax)
+    _draw_run(run, by, ax)
     return ax
 
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentplug.contract.record import RunRecord
+from agentplug.report.columns import earlier_limits
 from agentplug.report.frames import calls_frame
-from agentplug.report.limits import earlier_limits
+from agentplug.report.plots.canvas import byte_unit, time_unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,10 +27,9 @@ class Cost(NamedTuple):
     measure: Callable[[Any], Any]
     limit: str
 
-    @property
-    def is_time(self) -> bool:
-        """True for seconds, False for bytes."""
-        return self.limit != "memory"
+    def unit(self, reach: float) -> tuple[float, str]:
+        """Return the factor and name of the unit for an axis up to `reach`."""
+        return byte_unit(reach) if self.limit == "memory" else time_unit(reach)
 
 
 COSTS = {

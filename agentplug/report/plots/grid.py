@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentplug.contract.record import RunRecord, plugin_name
-from agentplug.report.labels import halo, mark_phases, plot_text
+from agentplug.report.labels import mark_phases, note, plot_text
 from agentplug.report.marks import LIMIT_COLOR, verdict_mark
 from agentplug.report.plots.canvas import amount, dress, say, several, time_unit, top
 from agentplug.report.plots.curves import run_curve
@@ -54,17 +54,18 @@ def plot_runs(
     time_scale, time_name = time_unit(end_s)
     for run, curve, ax in zip(runs, curves, panels, strict=False):
         times, values = [t * time_scale for t in curve.t_s], [value * scale for value in curve.values]
-        style = {"ls": "--", "marker": ".", "ms": 4} if curve.few else {"ls": "-"}
-        ax.plot(times, values, color=curve.color, lw=1.6, zorder=3, **style)
+        dashes = {"ls": "--", "marker": ".", "ms": 4} if curve.few else {"ls": "-"}
+        ax.plot(times, values, color=curve.color, lw=1.6, zorder=3, **dashes)
         ax.fill_between(times, values, color=curve.color, alpha=0.15, lw=0)
         ax.set_xlim(0, end_s * time_scale * 1.02)
         ax.set_ylim(0, (reach * scale or 1.0) * _HEADROOM)
         _limit(ax, (curve.limit or 0.0) * scale, unit)
         mark_phases(ax, run.events, time_scale, end_s, labelled=False)
         _headings(ax, run)
-        _figures(
-            ax, f"{amount((curve.final or 0.0) * scale, unit)} in {amount(run.usage.wall_s * time_scale, time_name)}"
-        )
+        # The call's figures may be too small to see on the common scale.
+        words = f"{amount((curve.final or 0.0) * scale, unit)} in {amount(run.usage.wall_s * time_scale, time_name)}"
+        style = {"xycoords": "axes fraction", "fontsize": _WORDS_SIZE - 1, "color": "0.3", "zorder": 5}
+        note(ax, words, (1, 0), (-2, 2), ha="right", **style)
         dress(ax, "y")
         ax.tick_params(labelsize=_WORDS_SIZE)
     _axis_words(panels[: len(runs)], f"{curves[0].label} ({unit})", f"Time ({time_name})")
@@ -99,17 +100,8 @@ def _limit(ax: Axes, limit: float, unit: str) -> None:
     if limit <= highest:
         ax.axhline(limit, color=LIMIT_COLOR, lw=1.2, ls="--", zorder=2)
     words = f"limit {amount(limit, unit)}" if limit <= highest else f"↑ limit {amount(limit, unit)}"
-    text = ax.annotate(
-        words,
-        (0.03, min(limit, 0.7 * highest)),
-        (0, 2),
-        xycoords=ax.get_yaxis_transform(),
-        textcoords="offset points",
-        color=LIMIT_COLOR,
-        fontsize=_WORDS_SIZE - 1,
-        zorder=5,
-    )
-    halo(ax, text)
+    at, style = (0.03, min(limit, 0.7 * highest)), {"xycoords": ax.get_yaxis_transform(), "color": LIMIT_COLOR}
+    note(ax, words, at, (0, 2), fontsize=_WORDS_SIZE - 1, zorder=5, **style)
 
 
 def _headings(ax: Axes, run: RunRecord) -> None:
@@ -131,22 +123,6 @@ def _headings(ax: Axes, run: RunRecord) -> None:
         zorder=6,
     )
     text.set_in_layout(False)
-
-
-def _figures(ax: Axes, words: str) -> None:
-    """Write the call's figures, which may be too small to see on the common scale."""
-    text = ax.annotate(
-        words,
-        (1, 0),
-        (-2, 2),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="right",
-        fontsize=_WORDS_SIZE - 1,
-        color="0.3",
-        zorder=5,
-    )
-    halo(ax, text)
 
 
 def _axis_words(panels: NDArray[Any], y: str, x: str) -> None:
