@@ -161,7 +161,8 @@ def test_a_killed_kernel_leaves_no_orphan(notebook: Notebook) -> None:
     notebook.until(lambda: caller.idle and "begun" in caller.stream())
     below = notebook.below()
     assert notebook.worker("waiter").pid in {process.pid for process in below}
-    root = notebook.run("from agentplug.core.host import launcher\nprint(launcher.zygote_for().scratch_root)").stream()
+    code = "from agentplug.core.host import launcher\nprint(launcher.zygote_for().scratch_root)"
+    root = notebook.run(code).stream()
     assert Path(root.strip()).is_dir()
     os.kill(notebook.pid, signal.SIGKILL)
     assert all(process.ended() for process in below)

@@ -6,12 +6,15 @@ import sys
 from dataclasses import fields
 
 import pytest
+from typer.testing import CliRunner
 
 from agentplug.cli.app import app
 from agentplug.contract.limits import FIELDS
 from agentplug.contract.options import policy_from_options
 from agentplug.contract.policy import Policy
 from agentplug.errors import PolicyError
+
+WORD_COUNT = "agentplug.plugins.word_count"
 
 # ---------------------------------------------------------------------- options
 
@@ -114,3 +117,34 @@ def test_doctor_exits_with_1_where_workers_cannot_be_confined(monkeypatch: pytes
     assert done.exit_code == 1
     assert "landlock can't protect files: switch it on" in done.output
     assert "This machine can't protect files" in done.output
+
+
+# ---------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no_such_module"], "there is no module 'no_such_module' on sys.path"),
+        (["./no_such_file.py"], "no_such_file.py"),
+        ([""], "the spec is empty"),
+        ([WORD_COUNT, "--memory", "lots"], "--memory='lots' isn't a size"),
+        ([WORD_COUNT, "--cpu", "fast"], "--cpu: 'fast' isn't a number of seconds"),
+        ([WORD_COUNT, "--threads", "1.5"], "--threads: '1.5' isn't a whole number"),
+        ([WORD_COUNT, "--network", "443,http"], "--network: '443,http': write TCP ports like 443,8080"),
+        ([WORD_COUNT, "--network", "99999"], "--network: 99999 isn't a TCP port"),
+        ([WORD_COUNT, "--env", "NO_SUCH_VARIABLE"], "--env: NO_SUCH_VARIABLE isn't set here"),
+        ([WORD_COUNT, "{", "--json"], "INPUT isn't JSON"),
+        ([WORD_COUNT, "--config", "{"], "--config isn't JSON"),
+        ([WORD_COUNT, "--config", "[]"], "config is a list; write a dict"),
+        ([WORD_COUNT, "--memroy", "1G"], "No such option: --memroy"),
+        ([], "Missing argument 'SPEC'"),
+    ],
+)
+def test_what_cannot_be_begun_exits_with_2_and_says_why(arguments: list[str], words: str) -> None:
+    """A mistake gives the fact and the remedy on standard error, status 2, and never a traceback."""
+    done = CliRunner(env={"NO_COLOR": "1", "COLUMNS": "200"}).invoke(app, ["run", *arguments])
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
