@@ -1,4 +1,4 @@
-"""The record of one call as plain data (host): verdict, usage, source, profile, and all of it in a `RunRecord`.
+"""The record of one call as plain data (host): verdict, usage, source, and all of it in a `RunRecord`.
 
 Tables, cards and plots are functions of a `RunRecord`, of a live call or of one from an audit file. `core.run.Run`
 adds a notebook's methods to it.
@@ -10,11 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
+
+if TYPE_CHECKING:
+    from agentplug.contract.profile import ProfileRecord
 
 KINDS = ("completed", "failed", "limited", "died", "broken", "stopped")
 
@@ -103,50 +106,6 @@ class SourceInfo:
     def name(self) -> str:
         """The manager's name for the plugin, else the plugin's own, else its spec."""
         return self.known_as or self.plugin or self.spec
-
-
-CLAIM = "as the plugin's own process says"
-
-
-class Place(NamedTuple):
-    """A line of code: its function, file and number (0 if unknown). Claims: escape them before display."""
-
-    function: str
-    file: str
-    line: int
-
-
-class Stack(NamedTuple):
-    """The cost of one chain of calls: `weight` in bytes or CPU nanoseconds, in `times` allocations or samples.
-
-    `places` begin with the outermost call.
-    """
-
-    weight: int
-    times: int
-    places: tuple[Place, ...]
-
-
-@dataclass(frozen=True)
-class ProfileRecord:
-    """The places where one call's memory or CPU time went, as the plugin's own process says.
-
-    `kind` is memory (the bytes that were allocated, touched or not, at the moment of their highest sum; small objects
-    count as the arenas that Python puts them in) or cpu (nanoseconds of CPU time, sampled each millisecond in all
-    threads). `stacks` has at most 500, heaviest first. `dropped` is the weight of the rest: of allocations without a
-    Python stack (most of it, if a call allocates little), and of lighter stacks. `missing` is the reason why there is
-    no profile, or empty.
-    """
-
-    kind: str
-    stacks: tuple[Stack, ...] = ()
-    dropped: int = 0
-    missing: str = ""
-
-    @property
-    def total(self) -> int:
-        """The sum of all weights, in bytes or nanoseconds."""
-        return sum(stack.weight for stack in self.stacks) + self.dropped
 
 
 _COMPLETED = Verdict("completed")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from sys import getsizeof
+from typing import TYPE_CHECKING
 
-from agentplug.contract.record import ProfileRecord
 from agentplug.core.run import Run
 from agentplug.report.recorder import Recorder
+
+if TYPE_CHECKING:
+    from agentplug.contract.profile import ProfileRecord
 
 MAX_RUNS = 1_000
 MAX_RUNS_BYTES = 1 << 28

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agentplug.contract.record import CLAIM, ProfileRecord
+from agentplug.contract.profile import CLAIM, ProfileRecord
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.policy import format_size
-from agentplug.contract.record import CLAIM, Place, ProfileRecord
+from agentplug.contract.profile import CLAIM, Place, ProfileRecord
 from agentplug.contract.text import printable
 from agentplug.report.html import QUIET, card, code, details, esc, figure, line, table
 from agentplug.report.marks import CPU_COLOR, MEMORY_COLOR

@@ -22,7 +22,8 @@ from rich.console import Console
 
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
-from agentplug.contract.record import ErrorText, Place, Sample, SourceInfo, Stack, Usage
+from agentplug.contract.profile import Place, Stack
+from agentplug.contract.record import ErrorText, Sample, SourceInfo, Usage
 from agentplug.core.profile import Profile
 from agentplug.core.run import Run
 from agentplug.errors import AuditError

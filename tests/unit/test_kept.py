@@ -8,7 +8,8 @@ import pytest
 
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
-from agentplug.contract.record import Place, SourceInfo, Stack, Usage
+from agentplug.contract.profile import Place, Stack
+from agentplug.contract.record import SourceInfo, Usage
 from agentplug.core import history as kept
 from agentplug.core.profile import Profile
 from agentplug.core.run import Run

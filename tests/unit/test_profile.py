@@ -19,7 +19,7 @@ import pytest
 
 from agentplug.contract.options import policy_from_options
 from agentplug.contract.policy import Policy
-from agentplug.contract.record import CLAIM, Place, Stack
+from agentplug.contract.profile import CLAIM, Place, Stack
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.channel import Violation
 from agentplug.core.boundary.frames import Frame, Plan

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from agentplug.contract.record import Place, Stack
+from agentplug.contract.profile import Place, Stack
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.channel import Violation
 from agentplug.core.boundary.frames import Claim, Frame
