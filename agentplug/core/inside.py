@@ -27,7 +27,6 @@ from agentplug.core.host.supervisor import GRACE_S, Worker
 from agentplug.core.lifecycle import Identity, Lifecycle
 from agentplug.core.run import Run
 from agentplug.core.sources.source import Source
-from agentplug.core.user_input import guess_identity
 from agentplug.errors import AgentplugError
 
 DECODED_HERE_BYTES = 1 << 16
@@ -46,7 +45,7 @@ class Inside:
         self.spec = spec
         self.source = source
         self.policy = policy
-        self.life = Lifecycle(source, policy, config, Identity(*guess_identity(spec, source), {}))
+        self.life = Lifecycle(source, policy, config, Identity(*_guess_identity(spec, source), {}))
         self.history = History()
         self.recorder = self.history.recorder
         self.turn = Turn()
@@ -210,3 +209,11 @@ class Inside:
                 raise
         life.update_state(worker, runs)
         return history.add(runs)
+
+
+def _guess_identity(spec: object, source: Source) -> tuple[str, str]:
+    """Return name and version before the worker has claimed them: of the user's own object, else from the spec."""
+    name, version = getattr(spec, "name", None), getattr(spec, "version", None)
+    if source.kind == "object" and isinstance(name, str) and name and isinstance(version, str):
+        return name, version
+    return source.attribute or source.entry.rpartition(".")[2] or source.spec, ""

@@ -1,7 +1,8 @@
-"""Progress bars (host): tqdm's, a widget in a notebook, a line in a terminal, nothing where nobody looks.
+"""Progress bars and batches of inputs (host).
 
-Work of less than a second has none. `AGENTPLUG_PROGRESS=0` in the environment switches all bars off; in a kernel
-that nbval tests they are off anyway.
+Bars are tqdm's: a widget in a notebook, a line in a terminal, nothing where nobody looks. Work of less than a second
+has none. `AGENTPLUG_PROGRESS=0` in the environment switches all bars off; in a kernel that nbval tests they are off
+anyway.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any, Self
+
+from agentplug.errors import ContractError
 
 _UNDER_TEST = "PYTEST_CURRENT_TEST"  # set by pytest, and inherited by the kernels that nbval starts
 _DELAY_S = 1.0
@@ -97,3 +100,24 @@ async def _tick(progress: Progress) -> None:
     while True:
         await asyncio.sleep(_TICK_S)
         progress.step(0)
+
+
+async def batches(inputs: Iterable[Any] | AsyncIterable[Any], size: int) -> AsyncIterator[list[Any]]:
+    """Yield `inputs` in lists of `size`, the last one perhaps shorter. Raises `ContractError`."""
+    if isinstance(inputs, Iterable) and not isinstance(inputs, AsyncIterable):
+        inputs = _each(inputs)
+    elif not isinstance(inputs, AsyncIterable):
+        raise ContractError(f"map() takes an iterable of inputs, not a {type(inputs).__name__}")
+    batch: list[Any] = []
+    async for item in inputs:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+async def _each(inputs: Iterable[Any]) -> AsyncIterator[Any]:
+    for item in inputs:
+        yield item

@@ -16,8 +16,7 @@ from agentplug.core.host.conversation import wait_for
 from agentplug.core.inside import Inside
 from agentplug.core.run import Run
 from agentplug.core.sources.resolve import resolve
-from agentplug.core.user_input import batches, checked_config, policy_with
-from agentplug.errors import ContractError
+from agentplug.errors import ContractError, PolicyError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,11 +42,11 @@ class SandboxedPlugin:
         memory_limit_mb: float | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        policy = policy_with(policy, memory_limit_mb)
+        policy = _policy_with(policy, memory_limit_mb)
         spec = source
         if isinstance(source, SandboxedPlugin):
             spec, source = source._inside.spec, source._inside.source
-        self._inside: Inside = Inside(spec, resolve(source), policy, checked_config(config))
+        self._inside: Inside = Inside(spec, resolve(source), policy, _checked_config(config))
 
     # ------------------------------------------------------------------ properties
 
@@ -115,7 +114,7 @@ class SandboxedPlugin:
 
     async def initialize(self, config: Mapping[str, Any] | None = None) -> None:
         """Call the plugin's `initialize` with `config`, by default with the one given to the constructor."""
-        await self._inside.initialize(checked_config(config) if config is not None else None)
+        await self._inside.initialize(_checked_config(config) if config is not None else None)
 
     async def process(self, input_data: Any) -> Any:
         """Call the plugin and return its value.
@@ -136,7 +135,7 @@ class SandboxedPlugin:
         """Yield a run for each of `inputs`, in order. A `window` over 1 sends so many at once, measured together."""
         if isinstance(window, bool) or not isinstance(window, int) or not 1 <= window <= 1024:
             raise ContractError(f"window={window!r}: a whole number from 1 to 1024, please")
-        from agentplug.core.progress import Progress
+        from agentplug.core.progress import Progress, batches
 
         total = len(inputs) if isinstance(inputs, Sized) else None
         with Progress(f"calls of {printable(self.name, 60)}", total) as progress:
@@ -176,6 +175,30 @@ class SandboxedPlugin:
 
     def _repr_html_(self) -> str:
         return self._inside.card(self.name, self.version)
+
+
+def _policy_with(policy: object, memory_limit_mb: object) -> Policy:
+    """Return `policy` or the default one, with `memory_limit_mb` for its memory unless None. Raises `PolicyError`."""
+    if policy is None:
+        policy = Policy()
+    if not isinstance(policy, Policy):
+        raise PolicyError(f"policy={printable(repr(policy), 100)}: write a Policy, as in Policy(memory='256M')")
+    if memory_limit_mb is None:
+        return policy
+    if isinstance(memory_limit_mb, bool) or not isinstance(memory_limit_mb, (int, float)):
+        raise PolicyError(f"memory_limit_mb={memory_limit_mb!r}: write a number of megabytes")
+    if not 1 <= memory_limit_mb <= 1 << 30:
+        raise PolicyError(f"memory_limit_mb={memory_limit_mb!r}: between 1 and {1 << 30}, please")
+    return policy.replace(memory=int(memory_limit_mb * (1 << 20)))
+
+
+def _checked_config(config: object) -> dict[str, Any]:
+    """Return a plugin's configuration as a dict. Raises `ContractError`."""
+    if config is None:
+        return {}
+    if not isinstance(config, Mapping):
+        raise ContractError(f"config is a {type(config).__name__}; write a dict")
+    return dict(config)
 
 
 def load_plugin_from_module(
