@@ -14,9 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
-from agentplug.contract.grants import parse_grant
 from agentplug.contract.limits import FIELDS, Field, Kind
-from agentplug.contract.plugin import HOOK_POINTS
 from agentplug.contract.text import is_utf8, printable
 from agentplug.errors import PolicyError
 
@@ -220,6 +218,11 @@ def _env(row: Field, value: object) -> dict[str, str]:
 def _hooks(row: Field, value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise PolicyError(f"{row.name}={brief(value)}: write a dict of hook points and kinds")
+    if not value:
+        return {}
+    from agentplug.contract.grants import parse_grant
+    from agentplug.contract.plugin import HOOK_POINTS
+
     for point, kind in value.items():
         if point not in HOOK_POINTS:
             raise PolicyError(f"{row.name}: unknown point {brief(point)}; the points are {', '.join(HOOK_POINTS)}")
