@@ -13,6 +13,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentplug.contract.events import Event
@@ -42,30 +43,21 @@ class Request(NamedTuple):
     blobs: Sequence[Buffer] = ()
 
     @property
-    def is_process(self) -> bool:
-        """True if the frame calls the plugin's `process`."""
-        return self.kind == wire.CALL and self.flags & wire.METHOD_MASK == wire.PROCESS
-
-    @property
     def size_bytes(self) -> int:
-        if not self.blobs:
-            return len(self.structure)
         return len(self.structure) + sum(memoryview(blob).nbytes for blob in self.blobs)
 
 
+@dataclass(slots=True)
 class Record:
     """One call of an exchange, as the host saw it."""
 
-    __slots__ = ("answers", "call", "events", "frame", "profile", "refused_calls", "request_bytes")
-
-    def __init__(self, call: int, request_bytes: int, answers: frozenset[int], start: Event) -> None:
-        self.call = call
-        self.request_bytes = request_bytes
-        self.answers = answers
-        self.frame: Frame | None = None
-        self.profile: Profile | None = None
-        self.refused_calls: RefusedCalls | None = None
-        self.events = [start]
+    call: int
+    request_bytes: int
+    answers: frozenset[int]
+    events: list[Event]
+    frame: Frame | None = None
+    profile: Profile | None = None
+    refused_calls: RefusedCalls | None = None
 
     def take_reply(self, frame: Frame) -> None:
         """Take the worker's answer to this call."""
@@ -118,14 +110,16 @@ class Exchange:
         profile: str = "",
     ) -> None:
         self.greeting = not requests  # the first exchange only waits for the worker's greeting
+        self._takes_profile = ""
         start = Event(0.0, "start", {"floor_bytes": floor_bytes})
         if requests:
-            self.records = [Record(_draw(32), r.size_bytes, _ANSWERS[r.kind], start) for r in requests]
+            self.records = [Record(_draw(32), r.size_bytes, _ANSWERS[r.kind], [start]) for r in requests]
+            if requests[0].kind == wire.CALL and requests[0].flags & wire.METHOD_MASK == wire.PROCESS:
+                self._takes_profile = profile
         else:
-            self.records = [Record(0, 0, _HELLO_ONLY, start)]
+            self.records = [Record(0, 0, _HELLO_ONLY, [start])]
         self.records[0].events.extend(earlier)
         self._takes_claims = takes_claims  # the kernel doesn't report refused calls, so the worker does
-        self._takes_profile = profile if profile and requests and requests[0].is_process else ""
         self.outgoing: list[Buffer] = []
         for request, record in zip(requests, self.records, strict=False):
             self.outgoing += pack(request.kind, record.call, request.structure, request.blobs, request.flags)
