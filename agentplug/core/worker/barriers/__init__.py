@@ -48,14 +48,12 @@ ORDER: tuple[Barrier, ...] = (
 
 def confine(plan: Plan) -> list[BarrierReport]:
     """Raise every barrier in order; then the process may run the plugin's code."""
-    return [raise_barrier(barrier, plan) for barrier in ORDER]
-
-
-def raise_barrier(barrier: Barrier, plan: Plan) -> BarrierReport:
-    """Raise one barrier; an unexpected error counts as unavailable, with every promise lost."""
-    try:
-        return barrier.apply(plan)
-    except OSError as error:
-        return BarrierReport(
-            barrier.NAME, barrier.PROTECTS, "unavailable", f"{type(error).__name__}: {error}", [barrier.NAME]
-        )
+    reports = []
+    for barrier in ORDER:
+        try:
+            report = barrier.apply(plan)
+        except OSError as error:  # unexpected: every promise is lost
+            reason = f"{type(error).__name__}: {error}"
+            report = BarrierReport(barrier.NAME, barrier.PROTECTS, "unavailable", reason, [barrier.NAME])
+        reports.append(report)
+    return reports

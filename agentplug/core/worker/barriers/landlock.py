@@ -48,15 +48,10 @@ it anew; the rule holds only for the old one, so reading it is refused then."""
 _COMMANDS = ("/usr/bin", "/bin", "/usr/local/bin", "/lib", "/lib64", "/usr/lib", "/usr/local/lib")
 
 
-def abi() -> int:
-    """Return the ABI version of this kernel, 0 if Landlock is missing or off."""
-    return landlockpy.abi_version()
-
-
 def apply(plan: Plan) -> BarrierReport:
     """Grant what the plan grants, and nothing else."""
-    version = abi()
-    if version == 0:
+    version = landlockpy.abi_version()
+    if version == 0:  # missing, or off
         return BarrierReport(
             NAME,
             PROTECTS,
@@ -65,7 +60,8 @@ def apply(plan: Plan) -> BarrierReport:
             ["files"] + (["network"] if isinstance(plan.network, list) else []),
             "use Linux 5.13 or later with Landlock among its security modules (lsm=landlock,...)",
         )
-    with Ruleset(handled_net=_handled_net(plan), scoped=Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL) as rules:
+    ports = AccessNet.NONE if plan.network is True else AccessNet.BIND_TCP | AccessNet.CONNECT_TCP
+    with Ruleset(handled_net=ports, scoped=Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL) as rules:
         for path in plan.read:
             allow(rules, path, READ)
         for path in plan.write:
@@ -82,12 +78,6 @@ def apply(plan: Plan) -> BarrierReport:
                 rules.allow_port(port, AccessNet.CONNECT_TCP)
         rules.restrict()
     return _report(plan, version)
-
-
-def _handled_net(plan: Plan) -> AccessNet:
-    if plan.network is True:
-        return AccessNet.NONE
-    return AccessNet.BIND_TCP | AccessNet.CONNECT_TCP
 
 
 def allow(rules: Ruleset, path: str, access: AccessFS) -> None:

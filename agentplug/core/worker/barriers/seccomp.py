@@ -14,12 +14,13 @@ import socket
 import sys
 import time
 
+import landlockpy
 from seccompy import Filter
 
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.bounds import CHANNEL_FD
 from agentplug.core.boundary.frames import BarrierReport, Plan
-from agentplug.core.worker.barriers import landlock, libc
+from agentplug.core.worker.barriers import libc
 from agentplug.core.worker.barriers.filters import Rights, base_filter, guard_filter
 
 NAME = "seccomp"
@@ -110,7 +111,8 @@ def rehearse() -> None:
 
 
 def _usual() -> Rights:
-    return Rights(truncation=landlock.abi() >= 3, signals=landlock.abi() >= 6)
+    version = landlockpy.abi_version()
+    return Rights(truncation=version >= 3, signals=version >= 6)
 
 
 def _rights(plan: Plan) -> Rights:
