@@ -54,11 +54,11 @@ class PinnedFinder(importlib.abc.MetaPathFinder):
                 name=name,
             )
         last = name.rpartition(".")[2]
-        for folder in self._sites if path is None else path:
-            if (spec := self._in(f"{folder}/{last}", name)) is not None:
+        places = [f"{folder}/{last}" for folder in (self._sites if path is None else path)]
+        for place in places:
+            if (spec := self._in(place, name)) is not None:
                 return spec
-        portions = [f"{folder}/{last}" for folder in (self._sites if path is None else path)]
-        if portions := [portion for portion in portions if portion in self.folders]:
+        if portions := [place for place in places if place in self.folders]:
             spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
             spec.submodule_search_locations = portions
             return spec
@@ -145,7 +145,7 @@ class _SourceLoader(importlib.abc.InspectLoader):
         return self.path.endswith("/__init__.py")
 
     def get_resource_reader(self, fullname: str) -> Any:
-        return _resources(self._finder, self.path)
+        return _Resources(self._finder, self.path)
 
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__
@@ -174,7 +174,7 @@ class _ObjectLoader(importlib.machinery.ExtensionFileLoader):
         super().exec_module(module)
 
     def get_resource_reader(self, name: str | None = None) -> Any:
-        return _resources(self._finder, self.path)
+        return _Resources(self._finder, self.path)
 
 
 def _with_libraries(finder: PinnedFinder, load: Any) -> Any:
@@ -232,19 +232,14 @@ class _Place(Traversable):
         return self._finder.read(self._path).decode(encoding or "utf-8")
 
 
-class PinnedResources(TraversableResources):
-    """The resources of the package in `folder`."""
+class _Resources(TraversableResources):
+    """The resources of the package whose file is `path`."""
 
-    def __init__(self, finder: PinnedFinder, folder: str) -> None:
-        self._place = _Place(finder, folder)
+    def __init__(self, finder: PinnedFinder, path: str) -> None:
+        self._place = _Place(finder, os.path.dirname(path))
 
     def files(self) -> Any:
-        """Return the package's directory."""
         return self._place
-
-
-def _resources(finder: PinnedFinder, path: str) -> Any:
-    return PinnedResources(finder, os.path.dirname(path))
 
 
 def _folders(path: str, sites: Sequence[str]) -> list[str]:
