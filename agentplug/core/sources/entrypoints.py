@@ -15,7 +15,12 @@ GROUP = "agentplug.plugins"
 _VALUE = re.compile(r"\s*([^\s:\[]+)\s*(?::\s*([^\s:\[]+)\s*)?(?:\[.*\])?\s*")
 
 
-def _announced() -> Iterator[tuple[metadata.Distribution, metadata.EntryPoint]]:
+def _announced() -> Iterator[tuple[metadata.EntryPoint, str, str]]:
+    """Yield each entry point in the group once, with its package and that one's version.
+
+    A copy further down sys.path is shadowed by the first one, as in an import.
+    """
+    seen = set()
     for distribution in metadata.distributions():
         if not _may_announce(distribution):
             continue
@@ -23,8 +28,11 @@ def _announced() -> Iterator[tuple[metadata.Distribution, metadata.EntryPoint]]:
             points = list(distribution.entry_points.select(group=GROUP))
         except Exception:  # metadata that can't be read: one broken package must not hide the others
             continue
+        package = _text_of(distribution, "name", "a package without a name")
         for point in points:
-            yield distribution, point
+            if (point.name, package) not in seen:
+                seen.add((point.name, package))
+                yield point, package, _text_of(distribution, "version", "of an unknown version")
 
 
 def _may_announce(distribution: metadata.Distribution) -> bool:
@@ -41,28 +49,16 @@ def _may_announce(distribution: metadata.Distribution) -> bool:
         return True
 
 
-def _package(distribution: metadata.Distribution) -> str:
+def _text_of(distribution: metadata.Distribution, member: str, otherwise: str) -> str:
     try:
-        return str(distribution.name)
+        return str(getattr(distribution, member))
     except Exception:  # no METADATA beside its entry points
-        return "a package without a name"
+        return otherwise
 
 
 def announced() -> list[tuple[str, str, str]]:
     """Return name, value and package (with its version) of each entry point in the group, sorted by name."""
-    points: dict[tuple[str, str], tuple[str, str, str]] = {}
-    for distribution, point in _announced():
-        package = _package(distribution)
-        # A copy further down sys.path is shadowed by the first one, as in an import.
-        points.setdefault((point.name, package), (point.name, point.value, f"{package} {_version(distribution)}"))
-    return sorted(points.values())
-
-
-def _version(distribution: metadata.Distribution) -> str:
-    try:
-        return str(distribution.version)
-    except Exception:  # no METADATA beside its entry points
-        return "of an unknown version"
+    return sorted((point.name, point.value, f"{package} {version}") for point, package, version in _announced())
 
 
 def find_entry_point(name: str) -> tuple[str, str] | None:
@@ -71,18 +67,13 @@ def find_entry_point(name: str) -> tuple[str, str] | None:
     Raises `PluginNotFound` if two packages announce different plugins by that name, and `SpecError` for a value that
     can't be a module and a class.
     """
-    points: dict[str, tuple[str, str]] = {}
-    for distribution, point in _announced():
-        if point.name == name:
-            # A copy further down sys.path is shadowed by the first one, as in an import.
-            package = _package(distribution)
-            points.setdefault(package, (point.value, package))
-    if len({value for value, _ in points.values()}) > 1:
-        listed = ", ".join(f"{quoted(value)} of {quoted(package)}" for value, package in sorted(points.values()))
+    points = [(point.value, package) for point, package, _ in _announced() if point.name == name]
+    if len({value for value, _ in points}) > 1:
+        listed = ", ".join(f"{quoted(value)} of {quoted(package)}" for value, package in sorted(points))
         raise PluginNotFound(
             f"the entry point {quoted(name)} is announced more than once: {listed}; write one of them"
         )
-    for value, package in points.values():
+    for value, package in points:
         match = _VALUE.fullmatch(value)
         if match is None or not all(part.isidentifier() for part in [*match[1].split("."), match[2] or "_"]):
             raise SpecError(
