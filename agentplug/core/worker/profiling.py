@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from types import CodeType, FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.frames import Plan, Profile, Site, Stack
@@ -40,29 +40,12 @@ Place = tuple[str, str, int]  # function, file, line
 _GAP: Place = ("… more calls …", "", 0)
 
 
-class Profiler(Protocol):
-    """Measures one stretch of work."""
-
-    @property
-    def begin(self) -> Callable[..., Any]:
-        """The function that begins the measurement."""
-
-    def stop(self) -> None:
-        """End the measurement; a second call does nothing."""
-
-    def stacks(self) -> tuple[list[tuple[int, int, list[Place]]], int]:
-        """Return weight, count and places (outermost first) of each stack, and the weight of the omitted ones."""
-
-    def close(self) -> None:
-        """Remove the profiler's files."""
-
-
 class Profiling:
     """The profiles of one worker's calls."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._profiler: Profiler | None = None
+        self._profiler: Allocations | Sampler | None = None
         self._missing = ""
 
     def start(self) -> None:
@@ -70,10 +53,9 @@ class Profiling:
         self._missing = ""
         try:
             memory = self._plan.profile == "memory"
-            profiler: Profiler = Allocations(self._plan.scratch) if memory else Sampler()
-            self._profiler = profiler
+            self._profiler = Allocations(self._plan.scratch) if memory else Sampler()
             # Called here: memray loses one call of every stack for each stack frame that returns after its start.
-            profiler.begin()
+            self._profiler.begin()
         except Exception as error:
             self._fail(error)
 
@@ -121,13 +103,13 @@ class Allocations:
         self.begin: Callable[..., Any] = self._tracker.__enter__
 
     def stop(self) -> None:
-        """See `Profiler`."""
+        """End the measurement; a second call does nothing."""
         if self._tracker is not None:
             self._tracker.__exit__(None, None, None)
             self._tracker = None
 
     def stacks(self) -> tuple[list[tuple[int, int, list[Place]]], int]:
-        """Return the stacks at the peak: the weight is bytes, the count is allocations."""
+        """Return weight (bytes), count (allocations) and places of each stack at the peak, and the omitted weight."""
         with self._reader(self._path) as reader:
             records = list(reader.get_high_watermark_allocation_records(merge_threads=True))
             records.sort(key=lambda record: record.size, reverse=True)
@@ -136,7 +118,7 @@ class Allocations:
         return stacks, sum(record.size for record in others)
 
     def close(self) -> None:
-        """See `Profiler`."""
+        """Remove the file."""
         with contextlib.suppress(OSError):
             os.unlink(self._path)
 
@@ -165,7 +147,7 @@ class Sampler:
         sys.setswitchinterval(SAMPLE_S / 2)
 
     def stop(self) -> None:
-        """See `Profiler`."""
+        """End the measurement; a second call does nothing."""
         if self._samples:
             self._samples = False
             sys.setswitchinterval(self._interval_s)
@@ -173,7 +155,10 @@ class Sampler:
             self._ended.acquire()
 
     def stacks(self) -> tuple[list[tuple[int, int, list[Place]]], int]:
-        """Return the stacks: the weight is CPU nanoseconds, the count is samples. Raises the sampler's own error."""
+        """Return weight (CPU nanoseconds), count (samples) and places of each stack, and the omitted weight.
+
+        Places are outermost first. Raises the sampler's own error.
+        """
         if self._failed is not None:
             raise self._failed
         totals = sorted(self._totals.items(), key=lambda item: item[1][0], reverse=True)
@@ -184,7 +169,7 @@ class Sampler:
         return stacks, self._dropped_ns + sum(weight for _, (weight, _) in totals[_MOST_STACKS_SENT:])
 
     def close(self) -> None:
-        """See `Profiler`."""
+        """Do nothing: there is no file."""
 
     def _sample(self) -> None:
         try:
