@@ -37,29 +37,17 @@ def check_texts(name: str, value: object) -> list[str]:
     return [strict(text, name) for text in value]
 
 
-def check_members(name: str, value: object, known: tuple[str, ...]) -> dict[str, Any] | None:
-    """Check a dict with texts for some of the keys `known`, or None; return a copy."""
+def check_members(name: str, value: object, known: tuple[str, ...], *, counts: bool = False) -> dict[str, Any] | None:
+    """Check a dict with texts, or with `counts`, for some of the keys `known`, or None; return a copy."""
     if value is None:
         return None
     if type(value) is not dict:
         refuse(name, f"{brief(value)}; write a dict with {', '.join(known)}, or None")
-    for key, text in value.items():
+    for key, item in value.items():
         if key not in known:
             refuse(f"{name}.{printable(str(key), 60)}", f"unknown; {name} has {', '.join(known)}")
-        if text is not None and type(text) is not str:
-            refuse(f"{name}.{key}", f"{brief(text)}; write text, or None")
+        if counts and item is not None:
+            check_count(f"{name}.{key}", item)
+        elif item is not None and type(item) is not str:
+            refuse(f"{name}.{key}", f"{brief(item)}; write text, or None")
     return strict(value, name)  # type: ignore[no-any-return]
-
-
-def check_tokens(value: object) -> dict[str, Any] | None:
-    """Check a dict with counts for some of `USAGE`, or None; return a copy."""
-    if value is None:
-        return None
-    if type(value) is not dict:
-        refuse("usage", f"{brief(value)}; write a dict with {', '.join(USAGE)}, or None")
-    for key, number in value.items():
-        if key not in USAGE:
-            refuse(f"usage.{printable(str(key), 60)}", f"unknown; usage has {', '.join(USAGE)}")
-        if number is not None:
-            check_count(f"usage.{key}", number)
-    return dict(value)

@@ -24,7 +24,6 @@ from agentplug.contract.messages.members import (
     check_count,
     check_members,
     check_texts,
-    check_tokens,
     is_duration,
     refuse,
 )
@@ -124,7 +123,7 @@ class AgentMessage:
         put("agent", check_members("agent", self.agent, AGENT))
         put("model", check_members("model", self.model, MODEL))
         put("error", check_members("error", self.error, ("type",)))
-        put("usage", check_tokens(self.usage))
+        put("usage", check_members("usage", self.usage, USAGE, counts=True))
         if self.duration_ms is not None and not is_duration(self.duration_ms):
             refuse("duration_ms", f"{brief(self.duration_ms)}; write milliseconds, 0 or more")
         if type(self.truncated) is not bool:
