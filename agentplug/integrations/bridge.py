@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from agentplug.contract.messages.message import AgentMessage
 from agentplug.contract.text import printable
@@ -34,7 +34,8 @@ class Framework(NamedTuple):
 class Trail:
     """Dispatches the messages of one agent run to the hooks of `manager`, and numbers them.
 
-    `turn` counts the model's calls. The tool calls of one turn share a `group`.
+    `turn` counts the model's calls. The tool calls of one turn share a `group`. As a context manager, of either
+    kind, a trail ends with the block.
     """
 
     def __init__(
@@ -73,8 +74,16 @@ class Trail:
                 if error is None:
                     raise
 
-    def end_sync(self, error: BaseException | None = None) -> None:
-        """Do the same as `end`, from code that can't await."""
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _stack: object) -> None:
+        await self.end(error)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _stack: object) -> None:
         if not self.ended:
             self.ended = True
             try:
@@ -114,11 +123,7 @@ class Trail:
         )
 
 
-# ---------------------------------------------------------------------- parts
-
-
 def text(content: str, **more: Any) -> dict[str, Any]:
-    """Return a text part."""
     return {"type": "text", "content": content, **more}
 
 
@@ -128,7 +133,6 @@ def tool_call(call_id: str | None, name: str, arguments: Any, **more: Any) -> di
 
 
 def tool_response(call_id: str | None, response: Any, **more: Any) -> dict[str, Any]:
-    """Return the part for the result of a tool call."""
     return {"type": "tool_call_response", "id": call_id, "response": response, **more}
 
 
@@ -150,9 +154,6 @@ def parsed_arguments(arguments: Any) -> Any:
 def error_of(error: BaseException | None) -> dict[str, str] | None:
     """Return the field `error` for an exception."""
     return None if error is None else {"type": type(error).__name__}
-
-
-# ---------------------------------------------------------------------- other helpers
 
 
 def denial_of(dispatch: Dispatch) -> str | None:

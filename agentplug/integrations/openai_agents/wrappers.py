@@ -8,8 +8,8 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -41,6 +41,16 @@ from agentplug.integrations.transforms import (
 )
 
 current_trail: ContextVar[Trail] = ContextVar("agentplug_openai_agents_trail")
+
+
+@contextmanager
+def current(trail: Trail) -> Iterator[None]:
+    """Make `trail` the trail of the runs that begin in the block."""
+    token = current_trail.set(trail)
+    try:
+        yield
+    finally:
+        current_trail.reset(token)
 
 
 def wrap_agent(agent: Agent[Any], copies: dict[int, Agent[Any]]) -> Agent[Any]:
@@ -126,22 +136,12 @@ class Hooks(RunHooks[Any]):
 
     def __init__(self, theirs: Any) -> None:
         self._theirs = theirs
+        for name in ("on_agent_end", "on_handoff", "on_llm_start", "on_llm_end"):
+            setattr(self, name, getattr(theirs, name))
 
     async def on_agent_start(self, context: Any, agent: Any) -> None:
         current_trail.get().agent = agent.name
         await self._theirs.on_agent_start(context, agent)
-
-    async def on_agent_end(self, context: Any, agent: Any, output: Any) -> None:
-        await self._theirs.on_agent_end(context, agent, output)
-
-    async def on_handoff(self, context: Any, from_agent: Any, to_agent: Any) -> None:
-        await self._theirs.on_handoff(context, from_agent, to_agent)
-
-    async def on_llm_start(self, context: Any, agent: Any, system_prompt: Any, input_items: Any) -> None:
-        await self._theirs.on_llm_start(context, agent, system_prompt, input_items)
-
-    async def on_llm_end(self, context: Any, agent: Any, response: Any) -> None:
-        await self._theirs.on_llm_end(context, agent, response)
 
     async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
         if not _is_wrapped(tool):
