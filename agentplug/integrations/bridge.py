@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple, Self
 
@@ -52,7 +53,6 @@ class Trail:
         self.run_id = run_id or uuid.uuid4().hex
         self.session_id = session_id or self.run_id
         self.turn = 0
-        self.ended = False
         self.call_ids: dict[str, str | None] = {}  # by tool: the id of the model's latest call
         self._seq = 0
 
@@ -65,14 +65,9 @@ class Trail:
         return self.manager._inside.dispatching.dispatch_sync(self._message(point, parts, fields))
 
     async def end(self, error: BaseException | None = None) -> None:
-        """Dispatch `agent_shutdown`, once. A hook's error never hides `error`, in which the run ended."""
-        if not self.ended:
-            self.ended = True
-            try:
-                await self.dispatch("agent_shutdown", error=error_of(error))
-            except AgentplugError:
-                if error is None:
-                    raise
+        """Dispatch `agent_shutdown`. A hook's error never hides `error`, in which the run ended."""
+        with _second_to(error):
+            await self.dispatch("agent_shutdown", error=error_of(error))
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,13 +79,8 @@ class Trail:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _stack: object) -> None:
-        if not self.ended:
-            self.ended = True
-            try:
-                self.dispatch_sync("agent_shutdown", error=error_of(error))
-            except AgentplugError:
-                if error is None:
-                    raise
+        with _second_to(error):
+            self.dispatch_sync("agent_shutdown", error=error_of(error))
 
     def call_fields(self, call_id: str | None, name: str, **more: Any) -> dict[str, Any]:
         """Return the fields that both messages of a tool call share."""
@@ -121,6 +111,11 @@ class Trail:
             },
             **fields,
         )
+
+
+def _second_to(error: BaseException | None) -> AbstractContextManager[None]:
+    """Suppress errors of ours, if there is an `error` already."""
+    return nullcontext() if error is None else suppress(AgentplugError)
 
 
 def text(content: str, **more: Any) -> dict[str, Any]:

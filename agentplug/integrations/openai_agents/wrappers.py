@@ -131,13 +131,18 @@ def _wrap_tool(tool: FunctionTool) -> FunctionTool:
     return wrapped
 
 
+def _pass_on(wrapper: object, inner: object, *names: str) -> None:
+    """Make these methods of `wrapper` those of the object that it wraps; its base class has others."""
+    for name in names:
+        setattr(wrapper, name, getattr(inner, name))
+
+
 class Hooks(RunHooks[Any]):
     """Run hooks around the user's: they follow the current agent, and dispatch calls of tools that aren't wrapped."""
 
     def __init__(self, theirs: Any) -> None:
         self._theirs = theirs
-        for name in ("on_agent_end", "on_handoff", "on_llm_start", "on_llm_end"):
-            setattr(self, name, getattr(theirs, name))
+        _pass_on(self, theirs, "on_agent_end", "on_handoff", "on_llm_start", "on_llm_end")
 
     async def on_agent_start(self, context: Any, agent: Any) -> None:
         current_trail.get().agent = agent.name
@@ -175,12 +180,10 @@ class HookedProvider(ModelProvider):
 
     def __init__(self, inner: ModelProvider) -> None:
         self._inner = inner
+        _pass_on(self, inner, "aclose")
 
     def get_model(self, model_name: str | None) -> Model:
         return HookedModel(self._inner.get_model(model_name))
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
 
 class HookedModel(Model):
@@ -188,18 +191,10 @@ class HookedModel(Model):
 
     def __init__(self, inner: Model) -> None:
         self._inner = inner
+        _pass_on(self, inner, "close", "_cleanup_on_run_end", "get_retry_advice")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-    async def _cleanup_on_run_end(self, owner: object) -> None:
-        await self._inner._cleanup_on_run_end(owner)
-
-    def get_retry_advice(self, request: Any) -> Any:
-        return self._inner.get_retry_advice(request)
 
     async def get_response(self, system_instructions: Any, input: Any, *rest: Any, **options: Any) -> ModelResponse:
         trail = current_trail.get()
