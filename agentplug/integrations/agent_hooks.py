@@ -66,9 +66,6 @@ class ConfinedInterceptor:
         return await self.plugin.on_message(str(context.get("interception_point", "")), dict(context))
 
 
-# ---------------------------------------------------------------------- contexts and messages
-
-
 def message_of(context: Mapping[str, Any]) -> AgentMessage:
     """Return an agent context as a message: its `target` as parts. Raises `ContractError` for an unknown point."""
     if not isinstance(context, Mapping):

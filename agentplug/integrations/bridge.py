@@ -6,8 +6,9 @@ import json
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from agentplug.contract.messages.message import AgentMessage
 from agentplug.contract.text import printable
@@ -34,7 +35,8 @@ class Framework(NamedTuple):
 class Trail:
     """Dispatches the messages of one agent run to the hooks of `manager`, and numbers them.
 
-    `turn` counts the model's calls. The tool calls of one turn share a `group`.
+    `turn` counts the model's calls. The tool calls of one turn share a `group`. As a context manager, of either
+    kind, a trail ends with the block.
     """
 
     def __init__(
@@ -51,7 +53,6 @@ class Trail:
         self.run_id = run_id or uuid.uuid4().hex
         self.session_id = session_id or self.run_id
         self.turn = 0
-        self.ended = False
         self.call_ids: dict[str, str | None] = {}  # by tool: the id of the model's latest call
         self._seq = 0
 
@@ -64,24 +65,22 @@ class Trail:
         return self.manager._inside.dispatching.dispatch_sync(self._message(point, parts, fields))
 
     async def end(self, error: BaseException | None = None) -> None:
-        """Dispatch `agent_shutdown`, once. A hook's error never hides `error`, in which the run ended."""
-        if not self.ended:
-            self.ended = True
-            try:
-                await self.dispatch("agent_shutdown", error=error_of(error))
-            except AgentplugError:
-                if error is None:
-                    raise
+        """Dispatch `agent_shutdown`. A hook's error never hides `error`, in which the run ended."""
+        with _second_to(error):
+            await self.dispatch("agent_shutdown", error=error_of(error))
 
-    def end_sync(self, error: BaseException | None = None) -> None:
-        """Do the same as `end`, from code that can't await."""
-        if not self.ended:
-            self.ended = True
-            try:
-                self.dispatch_sync("agent_shutdown", error=error_of(error))
-            except AgentplugError:
-                if error is None:
-                    raise
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _stack: object) -> None:
+        await self.end(error)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _stack: object) -> None:
+        with _second_to(error):
+            self.dispatch_sync("agent_shutdown", error=error_of(error))
 
     def call_fields(self, call_id: str | None, name: str, **more: Any) -> dict[str, Any]:
         """Return the fields that both messages of a tool call share."""
@@ -114,11 +113,12 @@ class Trail:
         )
 
 
-# ---------------------------------------------------------------------- parts
+def _second_to(error: BaseException | None) -> AbstractContextManager[None]:
+    """Suppress errors of ours, if there is an `error` already."""
+    return nullcontext() if error is None else suppress(AgentplugError)
 
 
 def text(content: str, **more: Any) -> dict[str, Any]:
-    """Return a text part."""
     return {"type": "text", "content": content, **more}
 
 
@@ -128,7 +128,6 @@ def tool_call(call_id: str | None, name: str, arguments: Any, **more: Any) -> di
 
 
 def tool_response(call_id: str | None, response: Any, **more: Any) -> dict[str, Any]:
-    """Return the part for the result of a tool call."""
     return {"type": "tool_call_response", "id": call_id, "response": response, **more}
 
 
@@ -150,9 +149,6 @@ def parsed_arguments(arguments: Any) -> Any:
 def error_of(error: BaseException | None) -> dict[str, str] | None:
     """Return the field `error` for an exception."""
     return None if error is None else {"type": type(error).__name__}
-
-
-# ---------------------------------------------------------------------- other helpers
 
 
 def denial_of(dispatch: Dispatch) -> str | None:

@@ -18,6 +18,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
+from itertools import takewhile
 from typing import Any
 
 from agentplug.contract.text import printable
@@ -92,7 +93,7 @@ class ScriptedAgent:
 
     async def _run(self, prompt: str) -> AsyncGenerator[tuple[str, str]]:
         trail = Trail(self.manager or PluginManager(), _FRAMEWORK, self.name)
-        try:
+        async with trail:
             (await trail.dispatch("agent_startup")).check()
             dispatch = await trail.dispatch("input", [text(prompt)], role="user", native=lambda: prompt)
             dispatch.check()
@@ -110,22 +111,11 @@ class ScriptedAgent:
                 if not calls:
                     break
                 history += await self._tools(trail, calls)
-            answer = "".join(part["content"] for part in history[self._last(history) :] if part["type"] == "text")
+            said = takewhile(lambda part: part["role"] == "assistant", reversed(history))
+            answer = "".join([part["content"] for part in said if part["type"] == "text"][::-1])
             dispatch = await trail.dispatch("output", [text(answer)], role="assistant", native=lambda: answer)
             dispatch.check()
             yield "answer", all_text(dispatch) if dispatch.changed else answer
-        except BaseException as error:
-            await trail.end(error)
-            raise
-        await trail.end()
-
-    @staticmethod
-    def _last(history: list[dict[str, Any]]) -> int:
-        """Return the index at which the model's latest parts begin."""
-        at = len(history)
-        while at and history[at - 1]["role"] == "assistant":
-            at -= 1
-        return at
 
     async def _before_model(self, trail: Trail, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the parts to send to the model. As in the frameworks, a transform doesn't change `history`."""

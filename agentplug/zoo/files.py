@@ -129,11 +129,8 @@ class Heir(ZooPlugin):
 
     async def process(self, input_data: Any) -> Any:
         """Read from descriptor `input_data`, or from any above the channel that is a file."""
-
-        def read(fd: int) -> str:
-            return os.pread(fd, 1000, 0).decode()
-
-        return first_success([input_data] if isinstance(input_data, int) else range(10, 64), read)
+        descriptors = [input_data] if isinstance(input_data, int) else range(10, 64)
+        return first_success(descriptors, lambda fd: os.pread(fd, 1000, 0).decode())
 
 
 class Leaseholder(ZooPlugin):

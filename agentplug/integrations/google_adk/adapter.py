@@ -132,8 +132,6 @@ class HooksPlugin(BasePlugin):
                 self._runs.popitem(last=False)
         return self._runs[context.invocation_id]
 
-    # ------------------------------------------------------------------ the run
-
     async def _started(self, context: Any) -> _Run:
         run = self._run(context)
         if not run.started:
@@ -196,8 +194,6 @@ class HooksPlugin(BasePlugin):
         for name in ended:  # the others may be another runner's of the same app
             await self._runs.pop(name).end(asyncio.CancelledError())
 
-    # ------------------------------------------------------------------ the model
-
     async def before_model_callback(self, *, callback_context: Any, llm_request: Any) -> Any:
         """Dispatch `pre_model_call`."""
         run = self._run(callback_context)
@@ -252,8 +248,6 @@ class HooksPlugin(BasePlugin):
         run = self._run(callback_context)
         model = {"id": llm_request.model, "vendor": None}
         await run.dispatch("post_model_call", model=model, error=error_of(error), duration_ms=ms_since(run.start_s))
-
-    # ------------------------------------------------------------------ tools
 
     async def before_tool_callback(self, *, tool: Any, tool_args: dict[str, Any], tool_context: Any) -> Any:
         """Dispatch `pre_tool_call`."""

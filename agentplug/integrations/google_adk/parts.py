@@ -20,7 +20,6 @@ _WRAPPED = ("result", "error")
 
 
 def places_of(at: int, content: types.Content) -> list[Place]:
-    """Return the parts of a content, each with its place."""
     role = "assistant" if content.role == "model" else "user"
     return [
         Place(at, i, {**part, "role": "tool" if part["type"] == "tool_call_response" else role})
@@ -88,7 +87,6 @@ class ContentEditor:
 
 
 def text_content(content: str, role: str = "model") -> types.Content:
-    """Return a content of one text."""
     return types.Content(role=role, parts=[types.Part(text=content)])
 
 

@@ -151,7 +151,6 @@ class HooksMiddleware(AgentMiddleware[Any, Any]):
         return self._drive(begin(state))
 
     async def abefore_agent(self, state: Any, runtime: Any) -> Any:
-        """Do the same in `ainvoke`."""
         return await self._adrive(begin(state))
 
     def after_agent(self, state: Any, runtime: Any) -> Any:
@@ -159,7 +158,6 @@ class HooksMiddleware(AgentMiddleware[Any, Any]):
         return self._drive(finish(state))
 
     async def aafter_agent(self, state: Any, runtime: Any) -> Any:
-        """Do the same in `ainvoke`."""
         return await self._adrive(finish(state))
 
     def wrap_model_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
@@ -168,7 +166,6 @@ class HooksMiddleware(AgentMiddleware[Any, Any]):
         return self._drive(call_model(request), handler)
 
     async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
-        """Do the same in `ainvoke`."""
         self._runs.trail().turn += 1
         return await self._adrive(call_model(request), handler)
 
@@ -177,7 +174,6 @@ class HooksMiddleware(AgentMiddleware[Any, Any]):
         return self._drive(call_tool(request, self._runs.trail()), handler)
 
     async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
-        """Do the same in `ainvoke`."""
         return await self._adrive(call_tool(request, self._runs.trail()), handler)
 
     def _drive(self, steps: Steps, handler: Callable[[Any], Any] | None = None) -> Any:

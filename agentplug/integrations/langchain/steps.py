@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, SystemMessage, ToolMessage
@@ -58,11 +59,7 @@ Steps = Generator[Message | Call, Any, Any]
 def begin(state: Any) -> Steps:
     """Dispatch `agent_startup` and `input`. Return the update of the agent's state."""
     (yield Message("agent_startup", [], {})).check()
-    messages: list[Any] = []
-    for message in reversed(state["messages"]):
-        if not isinstance(message, HumanMessage):
-            break
-        messages.insert(0, message)
+    messages = list(takewhile(lambda message: isinstance(message, HumanMessage), reversed(state["messages"])))[::-1]
     if not messages:
         return None
     places = flat(places_of(at, message) for at, message in enumerate(messages))

@@ -45,7 +45,7 @@ from agentplug.integrations.openai_agents.wrappers import (
     HookedModel,
     HookedProvider,
     Hooks,
-    current_trail,
+    current,
     wrap_agent,
 )
 from agentplug.integrations.transforms import Place, all_text, flat, refuse_change, without_role, write_back
@@ -101,37 +101,22 @@ class AttachedAgent:
 
     async def run(self, input: Any, **options: Any) -> Any:
         """Do the same as `Runner.run(agent, input, ...)`."""
-        trail = self.trail(options)
-        token = current_trail.set(trail)
-        try:
-            input = await _dispatch_input(trail, input)
-            result = await Runner.run(self.agent, input, **_run_options(options))
-            _change_output(result, await trail.dispatch("output", **_output_fields(result)))
-        except BaseException as error:
-            await trail.end(error)
-            raise
-        finally:
-            current_trail.reset(token)
-        await trail.end()
+        async with self.trail(options) as trail:
+            with current(trail):
+                input = await _dispatch_input(trail, input)
+                result = await Runner.run(self.agent, input, **_run_options(options))
+                _change_output(result, await trail.dispatch("output", **_output_fields(result)))
         return result
 
     def run_sync(self, input: Any, **options: Any) -> Any:
         """Do the same as `Runner.run_sync(agent, input, ...)`."""
-        trail = self.trail(options)
-        token = current_trail.set(trail)
-        try:
+        with self.trail(options) as trail, current(trail):
             trail.dispatch_sync("agent_startup").check()
             if (places := _input_places(input)) is not None:
                 dispatch = trail.dispatch_sync("input", **_input_fields(input, places))
                 input = _changed_input(input, places, dispatch)
             result = Runner.run_sync(self.agent, input, **_run_options(options))
             _change_output(result, trail.dispatch_sync("output", **_output_fields(result)))
-        except BaseException as error:
-            trail.end_sync(error)
-            raise
-        finally:
-            current_trail.reset(token)
-        trail.end_sync()
         return result
 
     def run_streamed(self, input: Any, **options: Any) -> Streamed:
@@ -155,30 +140,19 @@ class Streamed:
 
     async def stream_events(self) -> AsyncIterator[Any]:
         """Yield the SDK's events. Raises the errors of the run."""
-        trail = self._attached.trail(self._options)
-        try:
+        async with self._attached.trail(self._options) as trail:
             input = await _dispatch_input(trail, self._input)
-            token = current_trail.set(trail)
-            try:
+            with current(trail):
                 self._result = Runner.run_streamed(self._attached.agent, input, **_run_options(self._options))
-            finally:
-                current_trail.reset(token)
             async with aclosing(self._result.stream_events()) as events:
                 async for event in events:
                     yield event
             _change_output(self._result, await trail.dispatch("output", **_output_fields(self._result)))
-        except BaseException as error:
-            await trail.end(error)
-            raise
-        await trail.end()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or self._result is None:
             raise AttributeError(f"{name}: the run has not begun; read its stream_events() first")
         return getattr(self._result, name)
-
-
-# ---------------------------------------------------------------------- the run
 
 
 async def _dispatch_input(trail: Trail, input: Any) -> Any:

@@ -23,7 +23,6 @@ _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "develop
 
 
 def places_of(at: int, item: Any) -> list[Place]:
-    """Return the parts of an item, each with its place."""
     fields = as_dict(item)
     kind = fields.get("type") or ("message" if "role" in fields else None)
     if kind == "message":
@@ -46,7 +45,6 @@ def places_of(at: int, item: Any) -> list[Place]:
 
 
 def as_dict(item: Any) -> dict[str, Any]:
-    """Return an item as a dict."""
     return item.model_dump(exclude_unset=True) if isinstance(item, BaseModel) else dict(item)
 
 
@@ -56,7 +54,6 @@ def as_items(input: Any) -> list[Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return any value as JSON values."""
     return to_jsonable_python(value, fallback=repr)
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -41,6 +41,16 @@ from agentplug.integrations.transforms import (
 )
 
 current_trail: ContextVar[Trail] = ContextVar("agentplug_openai_agents_trail")
+
+
+@contextmanager
+def current(trail: Trail) -> Iterator[None]:
+    """Make `trail` the trail of the runs that begin in the block."""
+    token = current_trail.set(trail)
+    try:
+        yield
+    finally:
+        current_trail.reset(token)
 
 
 def wrap_agent(agent: Agent[Any], copies: dict[int, Agent[Any]]) -> Agent[Any]:
@@ -121,27 +131,22 @@ def _wrap_tool(tool: FunctionTool) -> FunctionTool:
     return wrapped
 
 
+def _pass_on(wrapper: object, inner: object, *names: str) -> None:
+    """Make these methods of `wrapper` those of the object that it wraps; its base class has others."""
+    for name in names:
+        setattr(wrapper, name, getattr(inner, name))
+
+
 class Hooks(RunHooks[Any]):
     """Run hooks around the user's: they follow the current agent, and dispatch calls of tools that aren't wrapped."""
 
     def __init__(self, theirs: Any) -> None:
         self._theirs = theirs
+        _pass_on(self, theirs, "on_agent_end", "on_handoff", "on_llm_start", "on_llm_end")
 
     async def on_agent_start(self, context: Any, agent: Any) -> None:
         current_trail.get().agent = agent.name
         await self._theirs.on_agent_start(context, agent)
-
-    async def on_agent_end(self, context: Any, agent: Any, output: Any) -> None:
-        await self._theirs.on_agent_end(context, agent, output)
-
-    async def on_handoff(self, context: Any, from_agent: Any, to_agent: Any) -> None:
-        await self._theirs.on_handoff(context, from_agent, to_agent)
-
-    async def on_llm_start(self, context: Any, agent: Any, system_prompt: Any, input_items: Any) -> None:
-        await self._theirs.on_llm_start(context, agent, system_prompt, input_items)
-
-    async def on_llm_end(self, context: Any, agent: Any, response: Any) -> None:
-        await self._theirs.on_llm_end(context, agent, response)
 
     async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
         if not _is_wrapped(tool):
@@ -175,12 +180,10 @@ class HookedProvider(ModelProvider):
 
     def __init__(self, inner: ModelProvider) -> None:
         self._inner = inner
+        _pass_on(self, inner, "aclose")
 
     def get_model(self, model_name: str | None) -> Model:
         return HookedModel(self._inner.get_model(model_name))
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
 
 class HookedModel(Model):
@@ -188,18 +191,10 @@ class HookedModel(Model):
 
     def __init__(self, inner: Model) -> None:
         self._inner = inner
+        _pass_on(self, inner, "close", "_cleanup_on_run_end", "get_retry_advice")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-    async def _cleanup_on_run_end(self, owner: object) -> None:
-        await self._inner._cleanup_on_run_end(owner)
-
-    def get_retry_advice(self, request: Any) -> Any:
-        return self._inner.get_retry_advice(request)
 
     async def get_response(self, system_instructions: Any, input: Any, *rest: Any, **options: Any) -> ModelResponse:
         trail = current_trail.get()

@@ -100,16 +100,12 @@ class AttachedAgent(WrapperAgent[Any, Any]):
     async def iter(self, user_prompt: Any = None, **options: Any) -> AsyncGenerator[Any]:
         """Do the same as the wrapped agent's `iter`, which all ways to run an agent use."""
         trail = Trail(self.manager, _FRAMEWORK, self.name, options.get("run_id"), options.get("conversation_id"))
-        try:
+        async with trail:
             (await trail.dispatch("agent_startup")).check()
             capabilities = [HooksCapability(trail), *(options.pop("capabilities", None) or ())]
             prompt = await _dispatch_input(trail, user_prompt)
             async with super().iter(prompt, capabilities=capabilities, **options) as run:
                 yield run
-        except BaseException as error:
-            await trail.end(error)
-            raise
-        await trail.end()
 
     def realtime(self, *_: Any, **__: Any) -> Any:
         """Raise `ContractError`: the messages of a realtime session pass no hook."""
