@@ -7,6 +7,7 @@ writers could each lock a file of this name.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -81,26 +82,22 @@ def release_lock(lock: int) -> None:
 
 def open_to_write(path: str, *, new: bool = False) -> int:
     """Open `path` for writing; a new file is readable by its owner alone. Raises `AuditError`."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | (os.O_EXCL if new else 0)
-    try:
-        descriptor = os.open(path, flags, 0o600)
-    except OSError as error:
-        raise unusable(path, error) from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise AuditError(f"{path_text(path)} is no regular file; an audit log needs one")
-    return descriptor
+    return _open(path, os.O_RDWR | os.O_CREAT | (os.O_EXCL if new else 0), "; an audit log needs one")
 
 
 def open_to_read(path: str) -> int:
     """Open `path` for reading. Raises `AuditError`."""
+    return _open(path, os.O_RDONLY, ", so no audit log either")
+
+
+def _open(path: str, flags: int, otherwise: str) -> int:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = os.open(path, flags | os.O_NONBLOCK, 0o600)
     except OSError as error:
         raise unusable(path, error) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise AuditError(f"{path_text(path)} is no regular file, so no audit log either")
+        raise AuditError(f"{path_text(path)} is no regular file{otherwise}")
     return descriptor
 
 
@@ -137,13 +134,9 @@ def first_line(descriptor: int) -> bytes:
 
 def sync_folder(path: str) -> None:
     """Call fsync on the folder of `path`, so that a new name lasts; do nothing if the file system can't."""
-    try:
+    with contextlib.suppress(OSError):
         folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return
-    try:
-        os.fsync(folder)
-    except OSError:
-        pass
-    finally:
-        os.close(folder)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
