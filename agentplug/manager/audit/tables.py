@@ -26,6 +26,17 @@ _GOOD = frozenset(("allowed", "kept", "changed", "queued", "observed", "loaded",
 _MOST_DETAIL = 120
 _MOST = 1e15
 _QUIET_COLOR = "#8C8C8C"
+_DTYPES: dict[str, Any] = {
+    "n": "int64",
+    "at": "datetime64[ns, UTC]",
+    **dict.fromkeys(("kind", "plugin", "version", "digest", "point", "verdict", "by"), str),
+    "wall_s": "float64",
+    "cpu_s": "float64",
+    "peak_memory_bytes": "Int64",
+    "detail": str,
+    "hash": str,
+}
+_HEADINGS = ("n", "time (UTC)", "kind", "plugin", "point", "verdict", "wall", "detail")
 
 
 def audit_frame(entries: Iterable[Entry]) -> pd.DataFrame:
@@ -38,17 +49,7 @@ def audit_frame(entries: Iterable[Entry]) -> pd.DataFrame:
     import pandas as pd
 
     rows = [_row(entry) for entry in entries]
-    texts = ("kind", "plugin", "version", "digest", "point", "verdict", "by", "detail", "hash")
-    columns: dict[str, Any] = {
-        "n": pd.Series([row["n"] for row in rows], dtype="int64"),
-        "at": pd.DatetimeIndex([row["at"] for row in rows], dtype="datetime64[ns, UTC]"),
-        **{name: pd.Series([row[name] for row in rows], dtype=str) for name in texts[:7]},
-        "wall_s": pd.Series([row["wall_s"] for row in rows], dtype="float64"),
-        "cpu_s": pd.Series([row["cpu_s"] for row in rows], dtype="float64"),
-        "peak_memory_bytes": pd.array([row["peak_memory_bytes"] for row in rows], dtype="Int64"),
-        **{name: pd.Series([row[name] for row in rows], dtype=str) for name in texts[7:]},
-    }
-    log = pd.DataFrame(columns)
+    log = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in _DTYPES.items()})
     log.attrs = {"frame": "audit"}
     return log
 
@@ -79,22 +80,22 @@ def audit_table(entries: Sequence[Entry], most: int = 50) -> Table:
     from rich.text import Text
 
     rendered = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading, right in (("n", True), *((name, False) for name in ("time (UTC)", "kind", "plugin", "point"))):
-        rendered.add_column(heading, justify="right" if right else "left", no_wrap=heading != "plugin")
-    rendered.add_column("verdict", overflow="fold")
-    rendered.add_column("wall", justify="right", no_wrap=True)
-    rendered.add_column("detail", overflow="fold")
+    for heading in _HEADINGS:
+        folds = heading in ("verdict", "detail")
+        rendered.add_column(
+            heading,
+            justify="right" if heading in ("n", "wall") else "left",
+            no_wrap=not folds and heading != "plugin",
+            overflow="fold" if folds else "ellipsis",
+        )
     for entry in entries[-most:] if most > 0 else ():
-        row = _row(entry)
-        verdict = _verdict(row)
+        *texts, verdict, wall, detail = _cells(entry)
         mark = _mark(verdict)
         rendered.add_row(
-            Text(str(row["n"])),
-            Text(f"{row['at']:%Y-%m-%d %H:%M:%S}"),
-            *(Text(row[name]) for name in ("kind", "plugin", "point")),
+            *map(Text, texts),
             Text(f"{mark.icon} {verdict}", style=f"bold {mark.color}") if verdict else Text(""),
-            Text(format_seconds(row["wall_s"]) if row["wall_s"] is not None else ""),
-            Text(row["detail"], style="dim"),
+            Text(wall),
+            Text(detail, style="dim"),
         )
     return rendered
 
@@ -103,25 +104,23 @@ def audit_html(entries: Sequence[Entry], verification: str, ok: bool, most: int 
     """Render the last `most` entries for a notebook, below the log's verification."""
     rows = []
     for entry in entries[-most:]:
-        row = _row(entry)
-        verdict = _verdict(row)
-        rows.append(
-            [
-                figure(str(row["n"])),
-                figure(f"{row['at']:%Y-%m-%d %H:%M:%S}"),
-                esc(row["kind"]),
-                f"<b>{esc(row['plugin'])}</b>",
-                esc(row["point"]),
-                pill(_mark(verdict), verdict) if verdict else "",
-                figure(format_seconds(row["wall_s"])) if row["wall_s"] is not None else "",
-                esc(row["detail"]),
-            ]
-        )
+        n, at, kind, plugin, point, verdict, wall, detail = _cells(entry)
+        marked = pill(_mark(verdict), verdict) if verdict else ""
+        cells = [figure(n), figure(at), esc(kind), f"<b>{esc(plugin)}</b>", esc(point), marked]
+        rows.append([*cells, figure(wall) if wall else "", esc(detail)])
     mark = verdict_mark("completed" if ok else "broken")
     head = line(f"{pill(mark, 'verified' if ok else 'not verified')} &nbsp;{esc(verification, 600)}")
     more = line(esc(f"the last {most} of {len(entries)} entries")) if len(entries) > most else ""
-    headings = ["n", "time (UTC)", "kind", "plugin", "point", "verdict", "wall", "detail"]
-    return card(mark.color, head, more, table(headings, rows))
+    return card(mark.color, head, more, table(_HEADINGS, rows))
+
+
+def _cells(entry: Entry) -> list[str]:
+    """Return the entry's texts below `_HEADINGS`."""
+    row = _row(entry)
+    verdict = f"{row['verdict']}:{row['by']}" if row["by"] else row["verdict"]
+    wall = format_seconds(row["wall_s"]) if row["wall_s"] is not None else ""
+    time = f"{row['at']:%Y-%m-%d %H:%M:%S}"
+    return [str(row["n"]), time, row["kind"], row["plugin"], row["point"], verdict, wall, row["detail"]]
 
 
 def _row(entry: Entry) -> dict[str, Any]:
@@ -167,10 +166,6 @@ def _detail(entry: Entry) -> str:
     if fields.get("truncated"):
         words.append("truncated")
     return printable(", ".join(map(str, words)), _MOST_DETAIL)
-
-
-def _verdict(row: Mapping[str, Any]) -> str:
-    return f"{row['verdict']}:{row['by']}" if row["by"] else str(row["verdict"])
 
 
 def _mark(verdict: str) -> Mark:
