@@ -103,16 +103,14 @@ def recorded_frame(recorders: Iterable[tuple[Recorder, About]]) -> pd.DataFrame:
 
 
 def about(policy: Policy, digest: str, barriers: Mapping[str, str]) -> dict[str, Any]:
-    """Return a plugin's part of a frame's `attrs`: `limits`, `digest`, `barriers` (name to status).
+    """Return a plugin's part of a frame's `attrs`: `limits`, `digest`, `barriers` (name to status)."""
+    return {"limits": policy_fields(policy), "digest": digest, "barriers": dict(barriers)}
 
-    Values of granted environment variables are left out: they may be secrets, and frames get saved and shared.
-    """
-    limits = policy.to_dict()
-    return {
-        "limits": limits | {"env": dict.fromkeys(limits["env"], "…")},
-        "digest": digest,
-        "barriers": dict(barriers),
-    }
+
+def policy_fields(policy: Policy) -> dict[str, Any]:
+    """Return a policy as a dict without the values of its variables: they may be secrets, and frames get shared."""
+    fields = policy.to_dict()
+    return fields | {"env": dict.fromkeys(fields["env"], "…")}
 
 
 def _earlier(history: Sequence[tuple[int, Mapping[str, Any]]]) -> list[list[Any]]:

@@ -28,6 +28,7 @@ from agentplug.core.profile import Profile
 from agentplug.core.run import Run
 from agentplug.manager.audit.lines import MAX_LINE_BYTES, checked_time, digest_of, to_json
 from agentplug.report.columns import CORE_COSTS
+from agentplug.report.frames import policy_fields
 
 _MOST_ABOUT = 64
 
@@ -107,12 +108,6 @@ class RunWriter:
             return None
         fields = {"type": error.type, "sha256": digest_of(f"{error.message}\0{error.traceback}")}
         return fields | {"message": error.message, "traceback": error.traceback} if self._content else fields
-
-
-def policy_fields(policy: Policy) -> dict[str, Any]:
-    """Return a policy as a dict, without the values of its variables, which may be secrets."""
-    fields = policy.to_dict()
-    return fields | {"env": dict.fromkeys(fields["env"], "…")}
 
 
 def _is_json(value: Any, depth: int) -> bool:
@@ -221,9 +216,7 @@ def _rebuild(fields: _Run) -> Run:
         Usage(**usage),  # type: ignore[arg-type]
         fields.events,
         _policy_of(to_json(fields.policy)),
-        SourceInfo(
-            fields.source.spec, fields.source.kind, fields.digest, fields.source.plugin, fields.version, known_as
-        ),
+        SourceInfo(source.spec, source.kind, fields.digest, source.plugin, fields.version, known_as),
         fields.run,
         checked_time(fields.started_at),
         fields.stdout.text if fields.stdout else "",

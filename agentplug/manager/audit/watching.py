@@ -18,7 +18,7 @@ from agentplug.core.run import Run
 from agentplug.errors import AuditError
 from agentplug.manager.audit.log import AuditLog
 from agentplug.manager.audit.places import path_text, place
-from agentplug.manager.audit.runs import policy_fields
+from agentplug.report.frames import policy_fields
 
 if TYPE_CHECKING:
     from agentplug.core.sandboxed import SandboxedPlugin
