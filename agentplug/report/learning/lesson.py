@@ -18,7 +18,7 @@ from agentplug.contract.record import RunRecord, Verdict, added_memory_bytes, pl
 from agentplug.contract.text import printable
 from agentplug.errors import PolicyError
 from agentplug.report.learning.proposal import Learned, Right
-from agentplug.report.learning.used_rights import NETWORK_CALLS, Files, Network, in_runs
+from agentplug.report.learning.used_rights import NETWORK_CALLS, Files, Network, Part, in_runs
 from agentplug.report.sentences import format_seconds
 
 _MIB, _KIB = 1 << 20, 1 << 10
@@ -54,14 +54,12 @@ def _checked(runs: Iterable[RunRecord] | RunRecord) -> list[RunRecord]:
     return taken
 
 
-class _Lesson:
+class _Lesson(Part):
     """The rights, limits and notes that are collected from some runs."""
 
     def __init__(self, runs: list[RunRecord]) -> None:
+        super().__init__()
         self.runs = runs
-        self.values: dict[str, Any] = {}
-        self.rights: list[Right] = []
-        self.refused: list[Right] = []
         self.notes: list[str] = []
         # The use of these runs is unknown, so all that they were granted is proposed.
         self.blind = [run for run in runs if run.policy.observe != "files" or _dropped(run)]
@@ -160,7 +158,9 @@ class _Lesson:
             self._limit("processes", 1, f"was refused one ({in_runs(wanted)}); how many it needs isn't known")
         for run in self.runs:
             if run.verdict.kind == "completed" and run not in wanted:
-                self._did_without(run, _FORKS, "processes")
+                refused = {str(e.detail["syscall"]) for e in _events(run, "tried") if e.detail["syscall"] in _FORKS}
+                if refused:
+                    self.refuse("processes", ", ".join(sorted(refused)), run)
 
     def _disk(self, files: Files) -> None:
         users = [run for run in files.scratch if run.policy.disk]
@@ -202,13 +202,6 @@ class _Lesson:
             self.rights += [Right("preload", repr(name), "as in the runs") for name in preload]
         if any(run.policy.best_effort for run in self.runs):
             self.put("best_effort", True, "True", "as in the runs; leave it out where every barrier is there")
-
-    def _did_without(self, run: RunRecord, calls: frozenset[str], field: str) -> None:
-        refused = sorted({str(e.detail["syscall"]) for e in _events(run, "tried") if e.detail["syscall"] in calls})
-        if refused:
-            row = Right(field, ", ".join(refused), f"was refused, and {in_runs([run])} completed without")
-            if row not in self.refused:
-                self.refused.append(row)
 
     def _ungranted(self) -> None:
         """Warn of refused calls that no policy can grant, of runs that didn't complete."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -26,7 +27,7 @@ def in_runs(runs: Iterable[RunRecord]) -> str:
     return f"runs {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}" if numbers else "no run"
 
 
-class _Part:
+class Part:
     """A part of a proposal: values, rights with reasons, and rights that aren't proposed."""
 
     def __init__(self) -> None:
@@ -43,31 +44,45 @@ class _Part:
             self.refused.append(row)
 
 
-class Files(_Part):
+class _Uses:
+    """The runs that need one path or port, and what they did with it.
+
+    Dicts serve as ordered sets: a plugin can make very many entries, so look-ups must be fast.
+    """
+
+    def __init__(self) -> None:
+        self.runs: dict[RunRecord, None] = {}
+        self.names: dict[str, None] = {}
+
+    def add(self, run: RunRecord, name: str) -> None:
+        self.runs[run] = None
+        if name:
+            self.names[name] = None
+
+    def __str__(self) -> str:
+        what = printable(", ".join(list(self.names)[:3]), 160) or "granted"
+        more = f" and {len(self.names) - 3} more" if len(self.names) > 3 else ""
+        return f"{what}{more} ({in_runs(self.runs)})"
+
+
+class Files(Part):
     """The `read` and `write` rights. `scratch` has the runs that wrote to their own directory."""
 
     def __init__(self, runs: list[RunRecord], blind: list[RunRecord]) -> None:
         super().__init__()
         self.scratch: list[RunRecord] = []
-        # Dicts serve as ordered sets: a plugin can make very many entries, so look-ups must be fast.
-        self._needs: dict[str, dict[str, tuple[dict[RunRecord, None], dict[str, None]]]] = {"read": {}, "write": {}}
+        self._needs: dict[str, defaultdict[str, _Uses]] = {"read": defaultdict(_Uses), "write": defaultdict(_Uses)}
         for run in runs:
             if run in blind:
                 for field in ("read", "write"):
                     for path in getattr(run.policy, field):
-                        self._need(field, path, run, "")
+                        self._needs[field][path].add(run, "")
             for event in run.events:
                 if event.kind == "opened":
                     self._opened(run, str(event.detail["path"]), str(event.detail["mode"]))
         self._gather()
         for field in ("read", "write"):
             self._propose(field)
-
-    def _need(self, field: str, path: str, run: RunRecord, what: str) -> None:
-        runs, names = self._needs[field].setdefault(path, ({}, {}))
-        runs[run] = None
-        if what:
-            names[what] = None
 
     def _opened(self, run: RunRecord, path: str, mode: str) -> None:
         if path == "$HOME" or path.startswith("$HOME/"):
@@ -89,12 +104,12 @@ class Files(_Part):
         what = "opened" if granted is not None else "was refused"
         there_anyway = real == granted or (granted is None and os.path.exists(real))
         if mode == "read" or os.path.isdir(real) or there_anyway:
-            self._need(mode, real, run, what)
+            self._needs[mode][real].add(run, what)
         else:  # the file may have to be made, which needs a right to its folder
             folder = _existing(os.path.dirname(real))
             if granted is not None and not _inside(folder, granted):
                 folder = granted
-            self._need(mode, folder, run, f"{what}: {os.path.basename(real)}")
+            self._needs[mode][folder].add(run, f"{what}: {os.path.basename(real)}")
 
     def _gather(self) -> None:
         """Replace many files of a granted folder by the folder, and drop paths inside of other rights."""
@@ -103,11 +118,11 @@ class Files(_Part):
         for path in reads:
             folders.setdefault(os.path.dirname(path), []).append(path)
         for folder, paths in folders.items():
-            runs = dict.fromkeys(run for path in paths for run in reads[path][0])
+            runs = dict.fromkeys(run for path in paths for run in reads[path].runs)
             granted = all(any(_inside(folder, place) for place in (*r.policy.read, *r.policy.write)) for r in runs)
             if len(paths) >= _FILES_MAKE_A_FOLDER and granted:
                 for run in runs:
-                    self._need("read", folder, run, f"opened {len(paths)} files in it")
+                    reads[folder].add(run, f"opened {len(paths)} files in it")
         for needs, others in ((writes, writes), (reads, {**reads, **writes})):
             for path in list(needs):
                 if any(folder in others for folder in _around(path)) or (needs is reads and path in writes):
@@ -117,26 +132,22 @@ class Files(_Part):
         needs = self._needs[field]
         if needs:
             self.values[field] = tuple(sorted(needs))
-        for path in sorted(needs):
-            runs, names = needs[path]
-            what = printable(", ".join(list(names)[:3]), 160) or "granted"
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            self.rights.append(Right(field, repr(path), f"{what}{more} ({in_runs(runs)})"))
+        self.rights += [Right(field, repr(path), str(needs[path])) for path in sorted(needs)]
 
 
-class Network(_Part):
+class Network(Part):
     """The `network` right: the TCP ports that runs connected to, or all of it if ports can't express the use."""
 
     def __init__(self, runs: list[RunRecord], blind: list[RunRecord]) -> None:
         super().__init__()
-        self._ports: dict[int, tuple[dict[RunRecord, None], dict[str, None]]] = {}
+        self._ports: defaultdict[int, _Uses] = defaultdict(_Uses)
         self._whole: dict[str, list[RunRecord]] = {}
         for run in runs:
             if run in blind and run.policy.network is True:
                 self._whole.setdefault("as in the runs: not observed", []).append(run)
             elif run in blind and isinstance(run.policy.network, tuple):
                 for port in run.policy.network:
-                    self._port(port, run, "as in the runs")
+                    self._ports[port].add(run, "as in the runs")
             self._used(run)
             self._refused(run)
         if self._whole:
@@ -146,16 +157,7 @@ class Network(_Part):
             self.rights.append(Right("network", "True", "; ".join(whys[:3]) + more))
         elif self._ports:
             self.values["network"] = tuple(sorted(self._ports))
-            for port in sorted(self._ports):
-                users, names = self._ports[port]
-                what = printable(", ".join(list(names)[:3]), 160)
-                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-                self.rights.append(Right("network", str(port), f"{what}{more} ({in_runs(users)})"))
-
-    def _port(self, port: int, run: RunRecord, what: str) -> None:
-        users, names = self._ports.setdefault(port, ({}, {}))
-        users[run] = None
-        names[what] = None
+            self.rights += [Right("network", str(port), str(self._ports[port])) for port in sorted(self._ports)]
 
     def _used(self, run: RunRecord) -> None:
         connected = [event for event in run.events if event.kind == "connected"]
@@ -172,7 +174,7 @@ class Network(_Part):
                 self._whole.setdefault(why, []).append(run)
             elif port:
                 taken = "" if protocol else ", taken for TCP"
-                self._port(port, run, f"connected to {address}{taken}")
+                self._ports[port].add(run, f"connected to {address}{taken}")
         for event in run.events:
             if event.kind == "bound":
                 why = f"bound {event.detail['address']}, and ports grant connecting alone"
@@ -193,7 +195,7 @@ class Network(_Part):
         elif run.verdict.kind == "completed":
             self.refuse("network", f"{call} {argument}", run)
         elif call == "connect" and port and port != _NAME_SERVER:
-            self._port(port, run, f"was refused to connect to {argument}, taken for TCP")
+            self._ports[port].add(run, f"was refused to connect to {argument}, taken for TCP")
         else:
             why = f"was refused {call} {argument}, and ports grant connecting by TCP alone"
             if call == "socket":
