@@ -11,14 +11,13 @@ from agentplug.contract.text import printable
 from agentplug.core.host.conversation import wait_for
 from agentplug.core.sources.names import near_match, quoted
 from agentplug.errors import PinMismatch, SpecError
-from agentplug.manager.pins.available import available, card_values
+from agentplug.manager.pins.available import available, consent_of
 from agentplug.manager.pins.lockfile import Lock, read_lock
 from agentplug.manager.pins.pin import Pin, canonical, split_specifier, upgrade_command
 from agentplug.manager.pins.remembered import remember
 from agentplug.manager.pins.taking import spec_of
 from agentplug.manager.pins.verify import Proposal, check, propose, short_path
 from agentplug.manager.pins.writing import update_lock
-from agentplug.report.consent import consent_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +70,7 @@ def lock_plugins(
 def _agreed(console: Console, lock: Lock, proposal: Proposal, *, asked: bool, yes: bool) -> bool:
     """Show the proposal and ask if somebody has to agree. True if it may be written."""
     pin, before, changes = proposal.pin, proposal.before, proposal.changes
-    _print(console, *consent_lines(**card_values(proposal)))
+    _print(console, *consent_of(proposal).lines())
     if before is not None and not changes and (pin.specifier, pin.origin) == (before.specifier, before.origin):
         return True
     if before is not None and changes and not asked:

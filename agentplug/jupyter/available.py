@@ -8,10 +8,11 @@ from agentplug.contract.policy import Policy
 from agentplug.core.host.conversation import wait_for
 from agentplug.errors import AgentplugError
 from agentplug.jupyter.session import aligned
-from agentplug.manager.pins.available import ConsentCard, available
+from agentplug.manager.pins.available import available, consent_of
 from agentplug.manager.pins.lockfile import NAME, read_lock
 from agentplug.manager.pins.pin import exceeding, rights_of
 from agentplug.manager.pins.verify import propose
+from agentplug.report.consent import Consent
 from agentplug.report.html import esc, table
 
 _NONE = "No installed package announces a plugin (entry points of the group agentplug.plugins)."
@@ -32,7 +33,7 @@ class AvailableList:
         return table(list(self.rows[0]), [[esc(text, 300) for text in row.values()] for row in self.rows])
 
 
-def consent(source: object, policy: Policy | None = None) -> ConsentCard | None:
+def consent(source: object, policy: Policy | None = None) -> Consent | None:
     """Return the consent card for pinning `source`, with the rights of `policy` if they exceed those of its pin.
 
     None if the lock or the source can't be read, or if the plugin is as it was pinned.
@@ -45,4 +46,4 @@ def consent(source: object, policy: Policy | None = None) -> ConsentCard | None:
             proposal = replace(proposal, pin=replace(proposal.pin, rights=granted))
     except AgentplugError:
         return None
-    return ConsentCard(proposal) if proposal.before is None or proposal.changes else None
+    return consent_of(proposal) if proposal.before is None or proposal.changes else None

@@ -6,6 +6,7 @@ All texts were read in the plugin's code or metadata, without running it, so eve
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from agentplug.contract.text import printable
@@ -15,57 +16,51 @@ _NOTHING = "nothing beside its interpreter and the installed packages, read-only
 _NO_REASON = "it gives no reason"
 
 
-def consent_lines(
-    *,
-    name: str,
-    version: str,
-    origin: str,
-    asks: Mapping[str, Any],
-    why: Mapping[str, str],
-    granted: Mapping[str, Any],
-    changes: Sequence[str],
-    pinned: bool,
-) -> list[str]:
-    """Make the card as lines of text, escaped.
+@dataclass(frozen=True, repr=False)
+class Consent:
+    """A card that asks for consent to pin a plugin: as text, and as HTML in a notebook.
 
     `asks` and `granted` map rights to values; the value of `hooks` maps points to kinds.
     """
-    lines = [f"{printable(name, 100)} {printable(version, 100)}", f"  from    {printable(origin, 400)}"]
-    asked = asked_rows(asks, why, granted)
-    lines += [f"  asks    {right}: {reason}{'' if ok else '  (not granted)'}" for right, reason, ok in asked] or [
-        f"  asks    {_NOTHING}"
-    ]
-    lines.append(f"  may     {_granted(granted)}")
-    lines.append(f"  pinned  {_state(changes, pinned)}")
-    return lines + [f"    {printable(change, 700)}" for change in changes]
 
+    name: str
+    version: str
+    origin: str
+    asks: Mapping[str, Any]
+    why: Mapping[str, str]
+    granted: Mapping[str, Any]
+    changes: Sequence[str]
+    pinned: bool
 
-def consent_card(
-    *,
-    name: str,
-    version: str,
-    origin: str,
-    asks: Mapping[str, Any],
-    why: Mapping[str, str],
-    granted: Mapping[str, Any],
-    changes: Sequence[str],
-    pinned: bool,
-) -> str:
-    """Make the card as HTML."""
-    asked = [
-        [esc(right, 300), esc(reason, 500), "yes" if ok else "<b>no</b>"]
-        for right, reason, ok in asked_rows(asks, why, granted)
-    ]
-    color = "#E69F00" if changes or not pinned else "#009E73"
-    return card(
-        color,
-        line(f'<b>{esc(name, 100)}</b> <span style="{QUIET}">{esc(version, 100)}</span>'),
-        line(f"from {code(origin)}", QUIET),
-        table(["asks for", "why", "granted"], asked) if asked else line(f"asks for {_NOTHING}"),
-        line(f"may be granted: {esc(_granted(granted), 500)}"),
-        line(f"pinned: {esc(_state(changes, pinned), 300)}"),
-        *(line(code(change[:700])) for change in changes),
-    )
+    def lines(self) -> list[str]:
+        """Make the card as lines of text, escaped."""
+        lines = [f"{printable(self.name, 100)} {printable(self.version, 100)}"]
+        lines.append(f"  from    {printable(self.origin, 400)}")
+        asked = asked_rows(self.asks, self.why, self.granted)
+        lines += [f"  asks    {right}: {reason}{'' if ok else '  (not granted)'}" for right, reason, ok in asked] or [
+            f"  asks    {_NOTHING}"
+        ]
+        lines.append(f"  may     {_granted(self.granted)}")
+        lines.append(f"  pinned  {_state(self.changes, self.pinned)}")
+        return lines + [f"    {printable(change, 700)}" for change in self.changes]
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
+    def _repr_html_(self) -> str:
+        asked = [
+            [esc(right, 300), esc(reason, 500), "yes" if ok else "<b>no</b>"]
+            for right, reason, ok in asked_rows(self.asks, self.why, self.granted)
+        ]
+        return card(
+            "#E69F00" if self.changes or not self.pinned else "#009E73",
+            line(f'<b>{esc(self.name, 100)}</b> <span style="{QUIET}">{esc(self.version, 100)}</span>'),
+            line(f"from {code(self.origin)}", QUIET),
+            table(["asks for", "why", "granted"], asked) if asked else line(f"asks for {_NOTHING}"),
+            line(f"may be granted: {esc(_granted(self.granted), 500)}"),
+            line(f"pinned: {esc(_state(self.changes, self.pinned), 300)}"),
+            *(line(code(change[:700])) for change in self.changes),
+        )
 
 
 def asked_rows(

@@ -19,7 +19,7 @@ from agentplug.errors import PinMismatch
 from agentplug.jupyter.available import AvailableList, consent
 from agentplug.manager.pins.available import available
 from agentplug.manager.pins.lockfile import read_lock
-from agentplug.report.consent import consent_card, consent_lines
+from agentplug.report.consent import Consent
 from tests.installed_site import install, use_site
 from tests.workers.test_pins import GREETER, pin
 
@@ -267,7 +267,8 @@ def test_a_card_escapes_what_a_plugin_says() -> None:
         "pinned": True,
     }
 
-    page, text = consent_card(**values), "\n".join(consent_lines(**values))  # type: ignore[arg-type]
+    card = Consent(**values)  # type: ignore[arg-type]
+    page, text = card._repr_html_(), repr(card)
 
     assert not any(part in page for part in ("<script", "<img", "<veto>", "<b>\x1b", "\x1b"))
     assert "\x1b" not in text

@@ -12,7 +12,7 @@ from agentplug.core.sources.entrypoints import announced
 from agentplug.errors import AgentplugError, PinMismatch
 from agentplug.manager.pins.lockfile import Lock
 from agentplug.manager.pins.verify import Proposal, propose
-from agentplug.report.consent import asked_rows, consent_card, consent_lines
+from agentplug.report.consent import Consent, asked_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Available:
     def row(self) -> dict[str, str]:
         """Return this plugin's row in a list of plugins, as texts."""
         proposal = self.proposal
-        asks = card_values(proposal)["asks"] if proposal is not None else {}
+        asks = consent_of(proposal).asks if proposal is not None else {}
         rights = "; ".join(_list_asked(asks)) or "nothing"
         return {
             "name": printable(self.entry_point, 100),
@@ -73,30 +73,9 @@ async def available(lock: Lock) -> list[Available]:
     return plugins
 
 
-def card_values(proposal: Proposal) -> dict[str, Any]:
-    """Return the contents of a proposal's consent card."""
-    pin, manifest = proposal.pin, proposal.manifest
+def consent_of(proposal: Proposal) -> Consent:
+    """Return a proposal's consent card."""
+    pin, manifest, pinned = proposal.pin, proposal.manifest, proposal.before is not None
     asks = {**manifest.asks, "hooks": manifest.hooks} if manifest.hooks else manifest.asks
-    return {
-        "name": pin.name,
-        "version": pin.version,
-        "origin": f"{pin.spec} ({pin.distribution or pin.kind}, {pin.digest[:19]}…)",
-        "asks": asks,
-        "why": manifest.why,
-        "granted": pin.rights,
-        "changes": proposal.changes,
-        "pinned": proposal.before is not None,
-    }
-
-
-class ConsentCard:
-    """A card that asks for consent to pin a plugin: as text, and as HTML in a notebook."""
-
-    def __init__(self, proposal: Proposal) -> None:
-        self._values = card_values(proposal)
-
-    def __repr__(self) -> str:
-        return "\n".join(consent_lines(**self._values))
-
-    def _repr_html_(self) -> str:
-        return consent_card(**self._values)
+    origin = f"{pin.spec} ({pin.distribution or pin.kind}, {pin.digest[:19]}…)"
+    return Consent(pin.name, pin.version, origin, asks, manifest.why, pin.rights, proposal.changes, pinned)
