@@ -73,10 +73,10 @@ class Diagnosis:
         return "Attacks got through." if self.matrix is not None else NOT_ATTACKED
 
     def _repr_html_(self) -> str:
-        from agentplug.report.barriers import diagnosis_html
+        from agentplug.report.barriers import COLUMNS, barriers_table
         from agentplug.report.html import esc
 
-        parts = [f"<p>{esc(self.summary())}</p>", diagnosis_html(self.rows) if self.rows else ""]
+        parts = [f"<p>{esc(self.summary())}</p>", barriers_table(self.rows, COLUMNS, 1_000) if self.rows else ""]
         if self.attack:
             parts.append(self.matrix._repr_html_() if self.matrix is not None else f"<p>{esc(NOT_ATTACKED)}</p>")
         return "".join(parts)

@@ -1,4 +1,4 @@
-"""The doctor's table of barriers, for terminals and for notebooks (host)."""
+"""Tables of barriers, of a plugin and of the doctor, for terminals and for notebooks (host)."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ if TYPE_CHECKING:
 COLUMNS = ("barrier", "protects against", "status", "evidence", "remedy")
 
 
-def diagnosis_html(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Make the table as HTML, one row a barrier."""
+def barriers_table(
+    rows: Sequence[Mapping[str, Any]],
+    headings: Sequence[str] = ("barrier", "protects", "status", "detail"),
+    most: int = 300,
+) -> str:
+    """Make a table as HTML, one row a barrier; the first word of a heading is the key in the rows."""
     cells = []
     for row in rows:
-        barrier, protects, evidence, remedy = (
-            esc(row.get(key, ""), 1_000) for key in ("barrier", "protects", "evidence", "remedy")
-        )
-        status = pill(barrier_mark(row), str(row.get("status", "")))
-        cells.append([f"<b>{barrier}</b>", protects, status, evidence, remedy])
-    return table(COLUMNS, cells)
+        barrier, protects, status, *others = (str(row.get(heading.split()[0], "")) for heading in headings)
+        marked = [f"<b>{esc(barrier, most)}</b>", esc(protects, most), pill(barrier_mark(row), status)]
+        cells.append(marked + [esc(other, most) for other in others])
+    return table(headings, cells)
 
 
 def diagnosis_rich(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Make the table for a terminal, one row a barrier. Lines divide rows, since narrow columns make them tall."""
+    """Make the doctor's table for a terminal. Lines divide the rows, since narrow columns make them tall."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

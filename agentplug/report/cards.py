@@ -12,13 +12,13 @@ from typing import Any
 from agentplug.contract.limits import FIELDS
 from agentplug.contract.policy import Policy, format_amount, format_size
 from agentplug.contract.record import RunRecord, Verdict, added_memory_bytes, plugin_name
+from agentplug.report.barriers import barriers_table
 from agentplug.report.html import QUIET, bars, card, code, details, esc, figure, line, pill, table, tail
 from agentplug.report.marks import (
     CPU_COLOR,
     LIMIT_COLOR,
     MEMORY_COLOR,
     WALL_COLOR,
-    barrier_mark,
     is_gap,
     state_mark,
     verdict_mark,
@@ -106,16 +106,6 @@ def _plugin_cell(heading: str, text: str) -> str:
     if heading == "last verdict" and text:
         return pill(verdict_mark(text.partition(":")[0]), text)
     return esc(text)
-
-
-def barriers_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Make the table of barriers, one row each: `barrier`, `protects`, `status`, `detail`."""
-    cells = []
-    for row in rows:
-        status = str(row.get("status", ""))
-        barrier, protects, detail = (esc(row.get(key, ""), 300) for key in ("barrier", "protects", "detail"))
-        cells.append([f"<b>{barrier}</b>", protects, pill(barrier_mark(row), status), detail])
-    return table(["barrier", "protects", "status", "detail"], cells)
 
 
 def _identity(run: RunRecord) -> str:
