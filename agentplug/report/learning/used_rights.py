@@ -106,7 +106,9 @@ class Files(Part):
         if mode == "read" or os.path.isdir(real) or there_anyway:
             self._needs[mode][real].add(run, what)
         else:  # the file may have to be made, which needs a right to its folder
-            folder = _existing(os.path.dirname(real))
+            folder = os.path.dirname(real)
+            while not os.path.isdir(folder):
+                folder = os.path.dirname(folder)
             if granted is not None and not _inside(folder, granted):
                 folder = granted
             self._needs[mode][folder].add(run, f"{what}: {os.path.basename(real)}")
@@ -212,12 +214,6 @@ def _around(path: str) -> Iterator[str]:
     while (folder := os.path.dirname(path)) != path:
         yield folder
         path = folder
-
-
-def _existing(folder: str) -> str:
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
-    return folder
 
 
 def _port_of(address: str) -> int:
