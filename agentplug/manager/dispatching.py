@@ -15,6 +15,21 @@ from agentplug.manager.registry import Registry
 if TYPE_CHECKING:
     import pandas as pd
 
+_COUNTS = ("calls", "changed", "denied", "failed", "dropped", "waiting")
+_NAMES = (
+    "hook",
+    "by",
+    "point",
+    "kind",
+    "granted",
+    "on_failure",
+    "native",
+    *_COUNTS,
+    "breaker",
+    "spent_s",
+    "detail",
+)
+
 
 class Dispatching:
     """The hooks of a manager: the callbacks in `table`, and the plugins of `registry`. `audit` records dispatches."""
@@ -43,12 +58,16 @@ class Dispatching:
 
     def hooks_frame(self) -> pd.DataFrame:
         """Return a table with one row a hook: see `PluginManager.hooks_frame`."""
-        from agentplug.report.hooks import hooks_frame
+        import pandas as pd
 
         rows = [(hook.order, {**hook.row(), "granted": True, "detail": ""}) for hook in self.table.hooks()]
         for name, entry in self._registry.settled().items():
             rows += [(entry.hooks.order, row) for row in entry.hooks.rows(name)]
-        return hooks_frame(row for _, row in sorted(rows, key=lambda ordered: ordered[0]))
+        rows.sort(key=lambda ordered: ordered[0])
+        filled = [{"native": False, "spent_s": 0.0, **dict.fromkeys(_COUNTS, 0), **row} for _, row in rows]
+        types = {**dict.fromkeys(_COUNTS, "int64"), "spent_s": "float64", "granted": "bool", "native": "bool"}
+        texts = dict.fromkeys(("on_failure", "breaker", "detail"), "")
+        return pd.DataFrame(filled, columns=list(_NAMES)).fillna(texts).astype(types)
 
     async def _hooks_at(self, point: str) -> list[Hook]:
         """List all hooks at `point`, in the order of registration."""

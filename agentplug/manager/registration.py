@@ -24,7 +24,8 @@ class Registration:
         self.hooks = hooks
         self.error_was_seen = False
         self._is_ready = False
-        self._future: concurrent.futures.Future[None] | asyncio.Task[None] = _finished()
+        self._future: concurrent.futures.Future[None] | asyncio.Task[None] = concurrent.futures.Future()
+        self._future.set_result(None)
 
     def begin(self, on_success: Callable[[], None], *, here: bool) -> None:
         """Start `initialize`, with or without a running loop, and call `on_success` after it.
@@ -80,9 +81,3 @@ class Registration:
             "calls": str(plugin._inside.calls) if isinstance(plugin, SandboxedPlugin) else "",
             "last verdict": last,
         }
-
-
-def _finished() -> concurrent.futures.Future[None]:
-    future: concurrent.futures.Future[None] = concurrent.futures.Future()
-    future.set_result(None)
-    return future

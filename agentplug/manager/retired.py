@@ -60,7 +60,8 @@ class Retired:
     def _merge(self) -> None:
         for part in [part for part in self._parts if part.can_be_merged]:
             self._parts.remove(part)
-            latest = next((other for other in reversed(self._parts) if _same_name(other, part)), None)
+            name = part.recorder.known_as
+            latest = next((other for other in reversed(self._parts) if other.recorder.known_as == name), None)
             if latest is not None and latest.plugin is None and latest.about == part.about:
                 latest.recorder.absorb(part.recorder)
             else:
@@ -70,7 +71,3 @@ class Retired:
 def _own(part: _Part) -> _Part:
     """Return `part` with a recorder of our own, copied since others may still have the plugin and its recorder."""
     return part if part.plugin is None else _Part(part.recorder.copy(), part.about, None)
-
-
-def _same_name(one: _Part, other: _Part) -> bool:
-    return one.recorder.known_as == other.recorder.known_as

@@ -52,11 +52,7 @@ STATES: dict[str, Mark] = {
     "closed": Mark(_GREY, "□"),
 }
 
-_ENFORCED = Mark("#009E73", "✓")
-_PARTIAL = Mark("#E69F00", "◐")
-_MISSING = Mark("#D55E00", "✗")
-
-_STATUSES = {"enforced": _ENFORCED, "partial": _PARTIAL, "unavailable": _MISSING}
+_STATUSES = {"enforced": Mark("#009E73", "✓"), "partial": Mark("#E69F00", "◐"), "unavailable": Mark("#D55E00", "✗")}
 
 
 def verdict_mark(kind: str) -> Mark:
@@ -74,8 +70,9 @@ def barrier_mark(row: Mapping[str, Any]) -> Mark:
 
     An unknown status counts as missing, so that a gap is never green.
     """
-    mark = _STATUSES.get(str(row.get("status", "")), _MISSING)
-    return mark if mark is _ENFORCED or is_gap(row) else mark._replace(color=_GREY)
+    status = str(row.get("status", ""))
+    mark = _STATUSES.get(status, _STATUSES["unavailable"])
+    return mark if status == "enforced" or is_gap(row) else mark._replace(color=_GREY)
 
 
 def is_gap(row: Mapping[str, Any]) -> bool:

@@ -285,7 +285,7 @@ class AuditLog:
 
     def _rotate(self) -> None:
         """Rename the full file, and continue in an empty one."""
-        full = places.part_path(self._path, self._part)
+        full = f"{self._path}.{self._part}"
         if os.path.lexists(full):
             raise AuditError(f"{places.path_text(full)} is in the way of the audit log's full part; move it away")
         old = self._open[-1]

@@ -29,11 +29,6 @@ def place(path: object) -> str:
     return os.path.realpath(os.path.expanduser(os.fsdecode(path)))
 
 
-def part_path(path: str, part: int) -> str:
-    """Return the path of the full part `part`."""
-    return f"{path}.{part}"
-
-
 def parts_of(path: str) -> list[tuple[int, str]]:
     """List the numbers and paths of the full parts beside `path`, oldest first."""
     folder, name = os.path.split(path)
@@ -42,7 +37,7 @@ def parts_of(path: str) -> list[tuple[int, str]]:
     except OSError:
         return []
     numbers = (other.removeprefix(f"{name}.") for other in names if other.startswith(f"{name}."))
-    return [(part, part_path(path, part)) for part in sorted(int(n) for n in numbers if _is_part(n))]
+    return [(part, f"{path}.{part}") for part in sorted(int(n) for n in numbers if _is_part(n))]
 
 
 def _is_part(text: str) -> bool:
@@ -125,11 +120,6 @@ def last_line(descriptor: int) -> tuple[bytes, int]:
     if not after:
         return b"", start
     return tail[tail.rfind(b"\n", 0, after - 1) + 1 : after], start + after
-
-
-def first_line(descriptor: int) -> bytes:
-    """Return the first line of a file, with a newline even if the file has none."""
-    return os.pread(descriptor, MAX_LINE_BYTES, 0).partition(b"\n")[0] + b"\n"
 
 
 def sync_folder(path: str) -> None:

@@ -38,7 +38,7 @@ class End(NamedTuple):
 
 def end_of(descriptor: int, path: str) -> End:
     """Find the end of an audit file. Raises `AuditError` if the file is none, or its last line can't be trusted."""
-    first = places.first_line(descriptor)
+    first = os.pread(descriptor, lines.MAX_LINE_BYTES, 0).partition(b"\n")[0] + b"\n"
     size = os.fstat(descriptor).st_size
     if len(first) > size:  # not one whole line
         torn = first[:-1]

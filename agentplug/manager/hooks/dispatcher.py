@@ -100,38 +100,26 @@ class Dispatcher:
 
     async def _transform(self, hook: Hook, message: AgentMessage) -> tuple[HookRecord, AgentMessage]:
         sent = Sent(message)
-        answer, duration_s = await self._call(hook, sent)
-        if not answer.failure:
-            try:
-                after = transformed(message, answer.value, lambda: sent.view(hook.native), hook.name)
-            except BadReply as bad:
-                answer = Answer(None, INVALID, str(bad))
-            else:
-                hook.breaker.record(success=True)
-                changed = after is not message
-                return hook.record(CHANGED if changed else UNCHANGED, duration_s, changed=changed), after
-        return self._failed(hook, answer, duration_s), message
+
+        def check(reply: Any) -> AgentMessage:
+            return transformed(message, reply, lambda: sent.view(hook.native), hook.name)
+
+        answer, duration_s = await self._checked(hook, sent, check)
+        if answer.failure:
+            return _failed(hook, answer, duration_s), message
+        changed = answer.value is not message
+        return hook.record(CHANGED if changed else UNCHANGED, duration_s, changed=changed), answer.value
 
     async def _veto(self, hook: Hook, sent: Sent) -> HookRecord:
-        answer, duration_s = await self._call(hook, sent)
-        if not answer.failure:
-            try:
-                reason = denial(answer.value)
-            except BadReply as bad:
-                answer = Answer(None, INVALID, str(bad))
-            else:
-                hook.breaker.record(success=True)
-                return hook.record(ALLOWED if reason is None else DENIED, duration_s, reason or "")
-        return self._failed(hook, answer, duration_s)
+        answer, duration_s = await self._checked(hook, sent, denial)
+        if answer.failure:
+            return _failed(hook, answer, duration_s)
+        return hook.record(ALLOWED if answer.value is None else DENIED, duration_s, answer.value or "")
 
     def _queued(self, hook: Hook, sent: Sent) -> HookRecord:
         async def work() -> None:
-            answer, duration_s = await self._call(hook, sent)
-            if answer.failure:
-                record = self._failed(hook, answer, duration_s)
-            else:
-                hook.breaker.record(success=True)
-                record = hook.record(OBSERVED, duration_s)
+            answer, duration_s = await self._checked(hook, sent, lambda reply: None)
+            record = _failed(hook, answer, duration_s) if answer.failure else hook.record(OBSERVED, duration_s)
             if self._record is not None:
                 with contextlib.suppress(AuditError):  # nobody waits for this; the next dispatch raises it
                     self._record("hook", {"message": sent.message.id, **record.to_dict()})
@@ -141,6 +129,18 @@ class Dispatcher:
         return hook.record(DROPPED, reason="its queue is full")
 
     # ------------------------------------------------------------------ asking
+
+    async def _checked(self, hook: Hook, sent: Sent, check: Callable[[Any], Any]) -> tuple[Answer, float]:
+        """Call a hook and `check` its answer; return the result and the time of the call in seconds."""
+        answer, duration_s = await self._call(hook, sent)
+        if not answer.failure:
+            try:
+                answer = Answer(check(answer.value))
+            except BadReply as bad:
+                answer = Answer(None, INVALID, str(bad))
+        if answer.failure != SKIPPED:
+            hook.breaker.record(success=not answer.failure)
+        return answer, duration_s
 
     async def _call(self, hook: Hook, sent: Sent) -> tuple[Answer, float]:
         """Call a hook; return its answer and the time taken in seconds."""
@@ -171,18 +171,10 @@ class Dispatcher:
             _calls.reset(before)
         return answer, time.perf_counter() - begun
 
-    def _failed(self, hook: Hook, answer: Answer, duration_s: float) -> HookRecord:
-        if answer.failure != SKIPPED:
-            hook.breaker.record(success=False)
-        return hook.record(answer.failure, duration_s, bounded_text(answer.reason))
-
     # ------------------------------------------------------------------ hooks that dispatch
 
     def _running_hook(self) -> Hook | None:
-        for call in _calls.get():
-            if call.dispatcher is self and call.is_running:
-                return call.hook
-        return None
+        return next((call.hook for call in _calls.get() if call.dispatcher is self and call.is_running), None)
 
     def _refused(self, message: AgentMessage, hook: Hook, evaluate_only: bool) -> Dispatch:
         """Refuse a dispatch by a hook that is running, which would be called again without end."""
@@ -194,6 +186,10 @@ class Dispatcher:
         if self._record is not None:
             self._record("dispatch", dispatch.to_dict())
         return dispatch
+
+
+def _failed(hook: Hook, answer: Answer, duration_s: float) -> HookRecord:
+    return hook.record(answer.failure, duration_s, bounded_text(answer.reason))
 
 
 def _collect_denial(hook: Hook, record: HookRecord, denials: list[tuple[str, str]]) -> None:

@@ -39,16 +39,8 @@ class HookRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, JSON-safe."""
-        return {
-            "hook": self.hook,
-            "by": self.by,
-            "point": self.point,
-            "kind": self.kind,
-            "outcome": self.outcome,
-            "duration_s": self.duration_s,
-            "changed": self.changed,
-            "reason": self.reason,
-        }
+        names = ("hook", "by", "point", "kind", "outcome", "duration_s", "changed", "reason")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)

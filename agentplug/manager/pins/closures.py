@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import os
 import sys
-import sysconfig
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -50,17 +49,6 @@ class Verified:
 _cache: OrderedDict[str, Verified] = OrderedDict()
 _owners: dict[str, str] = {}  # the last result of `owner_of`, to look there first
 _lock = threading.Lock()
-
-
-def python_tag() -> str:
-    """Return the tag of this interpreter, like cp311."""
-    short = {"cpython": "cp", "pypy": "pp"}.get(sys.implementation.name, sys.implementation.name)
-    return f"{short}{sys.version_info.major}{sys.version_info.minor}"
-
-
-def platform_tag() -> str:
-    """Return the tag of this platform, like linux_x86_64."""
-    return sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 
 def verified_closure(info: str) -> Verified:

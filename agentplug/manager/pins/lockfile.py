@@ -102,18 +102,14 @@ def read_lock(path: object, *, missing_ok: bool = False) -> Lock:
         raise LockError(
             f"{quoted_path(place)} can't be read ({error.strerror}); check it is a file of yours"
         ) from None
-    text = _decoded(place, data)
-    return Lock(place, os.path.dirname(place), text, parse_lock(text, place))
-
-
-def _decoded(place: str, data: bytes) -> str:
     if len(data) > MAX_LOCK_BYTES:
         raise LockError(f"{quoted_path(place)} is over {MAX_LOCK_BYTES >> 20} MiB; restore it from version control")
     try:
-        return data.decode("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise LockError(f"{_at(place, line)}: it isn't UTF-8; {_RESTORE}") from None
+    return Lock(place, os.path.dirname(place), text, parse_lock(text, place))
 
 
 def parse_lock(text: str, place: str) -> dict[str, Pin]:

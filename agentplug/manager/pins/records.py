@@ -40,6 +40,7 @@ _CODE = re.compile(r"\.(py|so(\.\d+)*)$")
 _READERS = 4
 _WORTH_THREADS = 200
 Stamp = tuple[int, int]
+"""A value that changes whenever a file's content does: nobody can set the time of change, utimensat(2)."""
 
 
 @dataclass(slots=True)
@@ -119,11 +120,6 @@ def _verify_files(distribution: Distribution, rows: list[tuple[str, str]]) -> di
     return contents
 
 
-def stamp(status: os.stat_result) -> Stamp:
-    """Return a value that changes whenever a file's content does: nobody can set the time of change, utimensat(2)."""
-    return status.st_ino, status.st_ctime_ns
-
-
 def _rows(info: str, record: bytes) -> Iterator[tuple[str, str]]:
     """Yield path and digest (`sha256=…`, or '') of each row below site-packages."""
     seen: dict[str, str] = {}
@@ -176,7 +172,7 @@ def _read(path: str, stamps: dict[str, Stamp], most: int) -> bytes:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise SpecError(f"{quoted_path(path)} is no file; install its distribution again")
-            stamps[path] = stamp(status)
+            stamps[path] = status.st_ino, status.st_ctime_ns
             chunks, left = [], most
             while chunk := os.read(descriptor, min(status.st_size + 1, 1 << 24)):
                 chunks.append(chunk)

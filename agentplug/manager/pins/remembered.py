@@ -63,7 +63,9 @@ def _releases(pin: Pin) -> dict[str, str]:
 
 
 def _newest(place: str) -> dict[str, str]:
-    return {**_versions(_read(_state(place)[1])), **_in_this_process.get(place, {})}
+    versions = _read(_state(place)[1]).get("versions")
+    stored = versions.items() if isinstance(versions, dict) else ()
+    return {**{key: text for key, text in stored if isinstance(text, str)}, **_in_this_process.get(place, {})}
 
 
 def _state(place: str) -> tuple[str, str]:
@@ -79,13 +81,6 @@ def _read(file: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}
-
-
-def _versions(state: dict[str, Any]) -> dict[str, str]:
-    versions = state.get("versions")
-    if not isinstance(versions, dict):
-        return {}
-    return {key: text for key, text in versions.items() if isinstance(text, str)}
 
 
 def _remove_orphans(folder: str) -> None:

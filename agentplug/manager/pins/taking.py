@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
+
+from packaging.tags import interpreter_name, interpreter_version
 
 from agentplug.contract.text import printable
 from agentplug.core.sources.cell import cell_source
@@ -20,13 +23,18 @@ from agentplug.core.sources.resolve import named_file, named_module, resolve
 from agentplug.core.sources.source import Module, Source
 from agentplug.core.sources.tree import Place
 from agentplug.errors import PluginNotFound, SpecError
-from agentplug.manager.pins.closures import HOST, owner_of, platform_tag, python_tag, verified_closure
+from agentplug.manager.pins.closures import HOST, owner_of, verified_closure
 from agentplug.manager.pins.pin import Pin, portable, sha256
-from agentplug.manager.pins.trees import ReadTree
+from agentplug.manager.pins.trees import ReadTree, check_name
 
 _CELL = ".ipynb#"
 _MAGIC = "%%load_plugin"
 _MAX_TABLE = 1 << 16
+
+
+def python_tag() -> str:
+    """Return the tag of this interpreter, like cp311."""
+    return interpreter_name() + interpreter_version()
 
 
 class UnpinnableSource(SpecError):
@@ -77,7 +85,7 @@ def spec_of(pin: Pin, home: str) -> str:
 
 
 def _file(path: str, attribute: str, home: str) -> Candidate:
-    location = checked_name(portable(os.path.realpath(os.path.dirname(path)), home), os.path.basename(path))
+    location = _location(path, home)
     spec = f"{location}:{attribute}" if attribute else location
     source = file_source(path, attribute, spec)
     name, code = os.path.basename(path), source.modules[0].code
@@ -93,9 +101,9 @@ def _module(spec: str) -> Candidate:
     path = place.chain[-1].path
     roots = installed_roots()
     if dotted.partition(".")[0] == HOST:
-        return _own(unread, place.chain[-1], attribute)
+        return _own(unread, place.chain[-1])
     if is_under(os.path.realpath(path), roots):
-        return _installed(unread, dotted, path, attribute, announced)
+        return _installed(unread, path, announced)
     if any(is_under(os.path.realpath(portion), roots) for portion in place.top_directories):
         raise SpecError(
             f"a part of the package {quoted(dotted.partition('.')[0])} is installed and another part isn't, so "
@@ -110,21 +118,21 @@ def _module(spec: str) -> Candidate:
     modules = tree.modules()
     if not any(module.name == dotted for module in modules):
         raise PluginNotFound(f"the module {quoted(dotted)} is gone from {quoted_path(path)}; was it just moved?")
-    source = replace(unread, entry=dotted, attribute=attribute, modules=modules, digest=tree.digest)
+    source = replace(unread, modules=modules, digest=tree.digest)
     pin = Pin("", unread.spec, "tree", entry_of(source), tree.digest, files=tree.files)
     return Candidate(source, pin, announced=announced, unix_digests=_unix_digests(tree.code))
 
 
-def _own(unread: Source, place: Place, attribute: str) -> Candidate:
+def _own(unread: Source, place: Place) -> Candidate:
     """Read a plugin that comes with agentplug: only its module, since workers have the rest already."""
     tree = ReadTree()
     tree.add_file(place.path, place.name.replace(".", "/") + ".py")
     modules = tuple(module for module in tree.modules() if module.name == place.name)
-    source = replace(unread, entry=place.name, attribute=attribute, modules=modules, digest=tree.digest)
+    source = replace(unread, modules=modules, digest=tree.digest)
     return Candidate(source, Pin("", unread.spec, "tree", entry_of(source), tree.digest, files=tree.files))
 
 
-def _installed(unread: Source, dotted: str, path: str, attribute: str, announced: str) -> Candidate:
+def _installed(unread: Source, path: str, announced: str) -> Candidate:
     """Read a plugin in an installed distribution: the distribution and its dependencies."""
     info = owner_of(os.path.realpath(path))
     if info is None:
@@ -140,16 +148,14 @@ def _installed(unread: Source, dotted: str, path: str, attribute: str, announced
     closure = {key: other.closed for key, other in verified.others.items()}
     parts = [(root.key, root.closed), *closure.items(), *sorted(root.files.items())]
     digest = digest_of((name, text.encode()) for name, text in parts)
-    module = Module(dotted, path, root.content[relative], os.path.basename(path) == "__init__.py")
-    source = replace(
-        unread, entry=dotted, attribute=attribute, modules=(module,), digest=digest, closure=verified.closure
-    )
+    module = Module(unread.entry, path, root.content[relative], os.path.basename(path) == "__init__.py")
+    source = replace(unread, modules=(module,), digest=digest, closure=verified.closure)
     pin = Pin(
         *("", unread.spec, "distribution", entry_of(source), digest),
         distribution=f"{root.name} {root.version}",
         record=root.record,
         python=python_tag(),
-        platform=platform_tag(),
+        platform=sysconfig.get_platform().replace("-", "_").replace(".", "_"),
         files=root.files,
         closure=closure,
     )
@@ -165,7 +171,7 @@ def _notebook_cell(spec: str, home: str) -> Candidate:
     """Read the cell of a notebook that begins with `%%load_plugin NAME`."""
     path, _, name = spec.rpartition("#")
     absolute = os.path.abspath(os.path.expanduser(path))
-    location = checked_name(portable(os.path.realpath(os.path.dirname(absolute)), home), os.path.basename(absolute))
+    location = _location(absolute, home)
     texts = _plugin_cells(absolute)
     if name not in texts:
         known = ", ".join(map(quoted, texts)) or "none"
@@ -200,13 +206,8 @@ def entry_of(source: Source) -> str:
     return f"{source.entry}:{source.attribute}" if source.attribute else source.entry
 
 
-def checked_name(*parts: str) -> str:
-    """Join `parts`. Raises `SpecError` for a path that isn't UTF-8, which no lock can hold."""
-    path = os.path.join(*parts)
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise SpecError(
-            f"{quoted_path(path)} has a name that is no UTF-8, which a lock can't hold; rename it"
-        ) from None
-    return path
+def _location(path: str, home: str) -> str:
+    """Return a file's path as a lock in `home` has it. Raises `SpecError` for a path that isn't UTF-8."""
+    location = os.path.join(portable(os.path.realpath(os.path.dirname(path)), home), os.path.basename(path))
+    check_name(location, location)
+    return location

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterable
 
 from agentplug.contract.policy import format_size
-from agentplug.contract.text import printable
+from agentplug.contract.text import is_utf8, printable
 from agentplug.core.sources.digest import digest_of
 from agentplug.core.sources.files import MAX_FILE_BYTES
 from agentplug.core.sources.names import quoted_path
@@ -77,12 +77,7 @@ class ReadTree:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise SpecError(f"{quoted_path(path)} is no file; a pinned tree holds files and directories alone")
-            try:
-                relative.encode()
-            except UnicodeEncodeError:
-                raise SpecError(
-                    f"{quoted_path(path)} has a name that is no UTF-8, which a lock can't hold; rename it"
-                ) from None
+            check_name(relative, path)
             if relative in self.files:
                 raise SpecError(
                     f"{quoted_path(path)} and {quoted_path(self.places[relative])} are one module in two places; "
@@ -130,6 +125,12 @@ class ReadTree:
             for parent in _parents(name):
                 modules.setdefault(parent, Module(parent, f"<namespace {parent}>", b"", is_package=True))
         return tuple(modules[name] for name in sorted(modules))
+
+
+def check_name(name: str, path: str) -> None:
+    """Raise `SpecError` if `name`, of the file `path`, isn't UTF-8."""
+    if not is_utf8(name):
+        raise SpecError(f"{quoted_path(path)} has a name that is no UTF-8, which a lock can't hold; rename it")
 
 
 def _parents(name: str) -> Iterable[str]:

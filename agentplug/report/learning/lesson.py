@@ -8,17 +8,16 @@ other run may have needed the refused rights, so they are proposed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from agentplug.contract.events import Event
 from agentplug.contract.limits import FIELDS, Kind
 from agentplug.contract.policy import Policy, brief, format_amount, format_size
 from agentplug.contract.record import RunRecord, Verdict, added_memory_bytes, plugin_name
 from agentplug.contract.text import printable
 from agentplug.errors import PolicyError
 from agentplug.report.learning.proposal import Learned, Right
-from agentplug.report.learning.used_rights import NETWORK_CALLS, Files, Network, Part, in_runs
+from agentplug.report.learning.used_rights import NETWORK_CALLS, Files, Network, Part, events_of, in_runs
 from agentplug.report.sentences import format_seconds
 
 _MIB, _KIB = 1 << 20, 1 << 10
@@ -133,7 +132,7 @@ class _Lesson(Part):
         """Return the largest figure, of a call or of loading the plugin before it, and its run."""
         figures = [(of(run), run) for run in self.runs]
         figures += [
-            (e.detail[loaded], run) for run in self.runs for e in _events(run, "loaded") if loaded in e.detail
+            (e.detail[loaded], run) for run in self.runs for e in events_of(run, "loaded") if loaded in e.detail
         ]
         return max(figures, key=lambda pair: pair[0])
 
@@ -142,7 +141,7 @@ class _Lesson(Part):
     def _processes(self) -> None:
         started = {run: _started(run) for run in self.runs if run.policy.processes and run not in self.blind}
         wanted = [run for run in self.runs if run.verdict.kind != "completed" and not run.policy.processes]
-        wanted = [run for run in wanted if any(e.detail["syscall"] in _FORKS for e in _events(run, "tried"))]
+        wanted = [run for run in wanted if any(e.detail["syscall"] in _FORKS for e in events_of(run, "tried"))]
         unknown = [run for run in self.blind if run.policy.processes]
         need = max((min(count, run.policy.processes) for run, count in started.items()), default=0)
         if unknown:
@@ -150,7 +149,7 @@ class _Lesson(Part):
             self._limit("processes", max(most, need), f"as in the runs ({in_runs(unknown)}): not observed")
         elif need:
             users = [run for run, count in started.items() if count]
-            programs = sorted({str(e.detail["program"]) for run in users for e in _events(run, "ran")})
+            programs = sorted({str(e.detail["program"]) for run in users for e in events_of(run, "ran")})
             what = f": {printable(', '.join(programs[:4]), 200)}" if programs else ""
             reason = f"started so many in one call, perhaps not all at once ({in_runs(users)}){what}"
             self._limit("processes", need, reason)
@@ -158,7 +157,7 @@ class _Lesson(Part):
             self._limit("processes", 1, f"was refused one ({in_runs(wanted)}); how many it needs isn't known")
         for run in self.runs:
             if run.verdict.kind == "completed" and run not in wanted:
-                refused = {str(e.detail["syscall"]) for e in _events(run, "tried") if e.detail["syscall"] in _FORKS}
+                refused = {str(e.detail["syscall"]) for e in events_of(run, "tried") if e.detail["syscall"] in _FORKS}
                 if refused:
                     self.refuse("processes", ", ".join(sorted(refused)), run)
 
@@ -169,7 +168,7 @@ class _Lesson(Part):
         if unknown:
             self._limit("disk", max(int(run.policy.disk) for run in unknown), f"as in the runs ({in_runs(unknown)})")
         elif users:
-            loaded = sum(e.detail["write_bytes"] for run in users for e in _events(run, "loaded"))
+            loaded = sum(e.detail["write_bytes"] for run in users for e in events_of(run, "loaded"))
             written = loaded + sum(run.usage.write_bytes for run in users)
             most = max(int(run.policy.disk) for run in users)
             value = min(most, max(_MIB, _up(written * 1.25, _MIB)))
@@ -208,7 +207,7 @@ class _Lesson(Part):
         calls: dict[str, list[RunRecord]] = {}
         for run in self.runs:
             if run.verdict.kind != "completed":
-                for event in _events(run, "tried"):
+                for event in events_of(run, "tried"):
                     if event.detail["syscall"] not in _FORKS | NETWORK_CALLS:
                         call = f"{event.detail['syscall']} {event.detail['argument']}".strip()
                         calls.setdefault(call, []).append(run)
@@ -237,17 +236,15 @@ class _Lesson(Part):
             self.notes.append("the plugin's bytes weren't the same in all these runs")
 
 
-def _events(run: RunRecord, kind: str) -> Iterator[Event]:
-    return (event for event in run.events if event.kind == kind)
-
-
 def _dropped(run: RunRecord) -> bool:
-    return any(event.detail.get("what") == "attempts" for event in _events(run, "dropped"))
+    return any(event.detail.get("what") == "attempts" for event in events_of(run, "dropped"))
 
 
 def _started(run: RunRecord) -> int:
     """Count the child processes of a run; 1 if it only became another program."""
-    return sum(int(e.detail["count"]) for e in _events(run, "forked")) or int(any(True for _ in _events(run, "ran")))
+    return sum(int(e.detail["count"]) for e in events_of(run, "forked")) or int(
+        any(True for _ in events_of(run, "ran"))
+    )
 
 
 def _up(value: float, step: int) -> int:

@@ -81,7 +81,17 @@ class Learned:
         return pd.DataFrame(rows, columns=["field", "value", "granted", "reason"]).astype({"granted": bool})
 
     def _repr_html_(self) -> str:
-        return _card(self)
+        rows = [[f"<b>{esc(right.field)}</b>", code(right.value), esc(right.reason)] for right in self.rights]
+        rows += [
+            [f'<span style="{QUIET}">not granted: {esc(right.field)}</span>', code(right.value), esc(right.reason)]
+            for right in self.refused[:_MOST_ROWS]
+        ]
+        return card(
+            WALL_COLOR,
+            line("<b>Learned policy</b>: print it for its source, take its <code>policy</code> to use it"),
+            table(["field", "value", "reason"], rows),
+            *(line(f"note: {esc(note)}", QUIET) for note in self.notes),
+        )
 
 
 def _is_item(right: Right) -> bool:
@@ -92,18 +102,3 @@ def _is_item(right: Right) -> bool:
 
 def _remark(text: str) -> str:
     return printable(text, 400)
-
-
-def _card(learned: Learned) -> str:
-    """Make a row for each right with its reason; below, the rights that aren't granted, and the notes."""
-    rows = [[f"<b>{esc(right.field)}</b>", code(right.value), esc(right.reason)] for right in learned.rights]
-    rows += [
-        [f'<span style="{QUIET}">not granted: {esc(right.field)}</span>', code(right.value), esc(right.reason)]
-        for right in learned.refused[:_MOST_ROWS]
-    ]
-    return card(
-        WALL_COLOR,
-        line("<b>Learned policy</b>: print it for its source, take its <code>policy</code> to use it"),
-        table(["field", "value", "reason"], rows),
-        *(line(f"note: {esc(note)}", QUIET) for note in learned.notes),
-    )

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from agentplug.contract.events import Event
 from agentplug.contract.record import RunRecord
 from agentplug.contract.text import is_utf8, printable
 from agentplug.report.learning.proposal import Right
@@ -25,6 +26,11 @@ def in_runs(runs: Iterable[RunRecord]) -> str:
     if len(numbers) > 4:
         return f"runs {', '.join(map(str, numbers[:4]))} and {len(numbers) - 4} more"
     return f"runs {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}" if numbers else "no run"
+
+
+def events_of(run: RunRecord, kind: str) -> Iterator[Event]:
+    """Return the run's events of one kind."""
+    return (event for event in run.events if event.kind == kind)
 
 
 class Part:
@@ -77,9 +83,8 @@ class Files(Part):
                 for field in ("read", "write"):
                     for path in getattr(run.policy, field):
                         self._needs[field][path].add(run, "")
-            for event in run.events:
-                if event.kind == "opened":
-                    self._opened(run, str(event.detail["path"]), str(event.detail["mode"]))
+            for event in events_of(run, "opened"):
+                self._opened(run, str(event.detail["path"]), str(event.detail["mode"]))
         self._gather()
         for field in ("read", "write"):
             self._propose(field)
@@ -106,7 +111,9 @@ class Files(Part):
         if mode == "read" or os.path.isdir(real) or there_anyway:
             self._needs[mode][real].add(run, what)
         else:  # the file may have to be made, which needs a right to its folder
-            folder = _existing(os.path.dirname(real))
+            folder = os.path.dirname(real)
+            while not os.path.isdir(folder):
+                folder = os.path.dirname(folder)
             if granted is not None and not _inside(folder, granted):
                 folder = granted
             self._needs[mode][folder].add(run, f"{what}: {os.path.basename(real)}")
@@ -160,7 +167,7 @@ class Network(Part):
             self.rights += [Right("network", str(port), str(self._ports[port])) for port in sorted(self._ports)]
 
     def _used(self, run: RunRecord) -> None:
-        connected = [event for event in run.events if event.kind == "connected"]
+        connected = list(events_of(run, "connected"))
         by_tcp = {event.detail["address"] for event in connected if event.detail.get("protocol") == "tcp"}
         for event in connected:
             address, protocol = str(event.detail["address"]), str(event.detail.get("protocol", ""))
@@ -175,32 +182,30 @@ class Network(Part):
             elif port:
                 taken = "" if protocol else ", taken for TCP"
                 self._ports[port].add(run, f"connected to {address}{taken}")
-        for event in run.events:
-            if event.kind == "bound":
-                why = f"bound {event.detail['address']}, and ports grant connecting alone"
-                self._whole.setdefault(why, []).append(run)
+        for event in events_of(run, "bound"):
+            why = f"bound {event.detail['address']}, and ports grant connecting alone"
+            self._whole.setdefault(why, []).append(run)
 
     def _refused(self, run: RunRecord) -> None:
-        for event in run.events:
-            if event.kind == "tried" and event.detail["syscall"] in NETWORK_CALLS:
-                self._refused_call(run, str(event.detail["syscall"]), str(event.detail["argument"]))
-
-    def _refused_call(self, run: RunRecord, call: str, argument: str) -> None:
-        port = _port_of(argument)
-        if argument.startswith(("unix:", "AF_")) and not argument.startswith("AF_INET"):
-            if run.verdict.kind != "completed":
-                self.refused.append(
-                    Right("warning", f"{call} {argument}", f"no policy grants this ({in_runs([run])})")
-                )
-        elif run.verdict.kind == "completed":
-            self.refuse("network", f"{call} {argument}", run)
-        elif call == "connect" and port and port != _NAME_SERVER:
-            self._ports[port].add(run, f"was refused to connect to {argument}, taken for TCP")
-        else:
-            why = f"was refused {call} {argument}, and ports grant connecting by TCP alone"
-            if call == "socket":
-                why = f"was refused a socket ({argument}); to where isn't known"
-            self._whole.setdefault(why, []).append(run)
+        completed = run.verdict.kind == "completed"
+        for event in events_of(run, "tried"):
+            call, argument = str(event.detail["syscall"]), str(event.detail["argument"])
+            if call not in NETWORK_CALLS:
+                continue
+            port = _port_of(argument)
+            if argument.startswith(("unix:", "AF_")) and not argument.startswith("AF_INET"):
+                if not completed:
+                    why = f"no policy grants this ({in_runs([run])})"
+                    self.refused.append(Right("warning", f"{call} {argument}", why))
+            elif completed:
+                self.refuse("network", f"{call} {argument}", run)
+            elif call == "connect" and port and port != _NAME_SERVER:
+                self._ports[port].add(run, f"was refused to connect to {argument}, taken for TCP")
+            else:
+                why = f"was refused {call} {argument}, and ports grant connecting by TCP alone"
+                if call == "socket":
+                    why = f"was refused a socket ({argument}); to where isn't known"
+                self._whole.setdefault(why, []).append(run)
 
 
 def _inside(path: str, place: str) -> bool:
@@ -212,12 +217,6 @@ def _around(path: str) -> Iterator[str]:
     while (folder := os.path.dirname(path)) != path:
         yield folder
         path = folder
-
-
-def _existing(folder: str) -> str:
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
-    return folder
 
 
 def _port_of(address: str) -> int:

@@ -10,15 +10,14 @@ from agentplug.report.labels import note, plot_text
 from agentplug.report.marks import verdict_mark
 from agentplug.report.plots.canvas import (
     amount,
-    byte_unit,
     canvas,
     dress,
     limit_title,
     mark_limit,
     name_rows,
     say,
-    time_unit,
     top,
+    unit_for,
 )
 from agentplug.report.plots.data import runs_of
 
@@ -41,7 +40,7 @@ def compare_runs(runs: Iterable[RunRecord], ax: Axes | None = None, by: Literal[
         raise ValueError(f"by={by!r}; runs are compared by 'memory' or by 'cpu'")
     ax = canvas(ax, 8, min(20.0, 1.1 + 0.42 * max(1, len(runs))))
     reach = top(max(used, default=0.0), max(limits, default=0.0))
-    scale, unit = byte_unit(reach) if by == "memory" else time_unit(reach)
+    scale, unit = unit_for(by, reach)
     reach = reach * scale or 1.0
     limits = [limit * scale for limit in limits]
     ax.set_xlim(0, reach * 1.5)  # the words at the bars' ends need room

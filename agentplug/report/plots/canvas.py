@@ -138,6 +138,11 @@ def byte_unit(most_bytes: float) -> tuple[float, str]:
     return (1 / _KIB**2, "MiB") if most_bytes < 10 * _KIB**3 else (1 / _KIB**3, "GiB")
 
 
+def unit_for(by: str, reach: float) -> tuple[float, str]:
+    """Return the factor and name of the unit for an axis up to `reach`, of sizes for `memory`, else of seconds."""
+    return byte_unit(reach) if by == "memory" else time_unit(reach)
+
+
 def amount(value: float, unit: str) -> str:
     """Format a value with three significant digits: `1.03 s`, `20 ms`, `300 MiB`."""
     if unit in _LARGER and value >= _LARGER[unit][0]:

@@ -18,6 +18,7 @@ from agentplug.report.plots.canvas import (
     name_rows,
     say,
     top,
+    unit_for,
 )
 from agentplug.report.plots.data import calls_of, cost, limit_of
 
@@ -53,7 +54,7 @@ def plot_costs(calls: pd.DataFrame | RunRecord | Iterable[RunRecord], ax: Axes |
     limits = {plugin: limit_of(table.attrs, what.limit, plugin) for plugin in plugins}
     most = float(table["value"].max()) if len(table) else 0.0
     reach = top(most, max((limit for limit in limits.values() if limit), default=0.0))
-    scale, unit = what.unit(reach)
+    scale, unit = unit_for(by, reach)
     _scale_axis(ax, table["value"].to_numpy() * scale, reach * scale)
     for row, (plugin, kind, values) in enumerate(rows):
         _box(ax, row, kind, values * scale, unit)
@@ -97,7 +98,7 @@ def plot_change(
     both = both.loc[growth.sort_values(ascending=False, kind="stable", na_position="last").index]
     ax = canvas(ax, 8, 1.3 + 0.45 * max(1, len(both)))
     most = float(np.nanmax(both.to_numpy())) if len(both) else 0.0
-    scale, unit = what.unit(most)
+    scale, unit = unit_for(by, most)
     both = both * scale
     values = both.to_numpy().ravel()
     _scale_axis(ax, values[np.isfinite(values)], most * scale, room=0.7)

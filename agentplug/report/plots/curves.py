@@ -17,7 +17,6 @@ from agentplug.report.marks import CPU_COLOR, MEMORY_COLOR, verdict_mark
 from agentplug.report.plots.canvas import (
     CLOSE,
     amount,
-    byte_unit,
     canvas,
     dress,
     level,
@@ -26,6 +25,7 @@ from agentplug.report.plots.canvas import (
     several,
     time_unit,
     top,
+    unit_for,
 )
 from agentplug.report.plots.data import check_run, check_unique, limit_of
 
@@ -61,10 +61,6 @@ class Curve(NamedTuple):
     def most(self) -> float:
         """The highest value."""
         return max([self.final or 0.0, *self.values])
-
-    def unit(self, reach: float) -> tuple[float, str]:
-        """Return the factor and name of the unit for an axis up to `reach`."""
-        return byte_unit(reach) if self.by == "memory" else time_unit(reach)
 
 
 def plot_run(run: RunRecord, axes: Sequence[Axes] | NDArray[Any] | None = None) -> NDArray[Any]:
@@ -169,7 +165,7 @@ def _samples_curve(frame: pd.DataFrame, by: By) -> Curve:
 def _draw(ax: Axes, curve: Curve, end_s: float) -> float:
     """Draw the line, its levels and the axes. Returns the factor that turns seconds into x."""
     reach = top(curve.most, curve.limit or 0.0)
-    scale, unit = curve.unit(reach)
+    scale, unit = unit_for(curve.by, reach)
     time_scale, time_name = time_unit(end_s)
     times, values = [t * time_scale for t in curve.t_s], [value * scale for value in curve.values]
     if curve.few:

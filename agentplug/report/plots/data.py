@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agentplug.contract.record import RunRecord
 from agentplug.report.columns import earlier_limits
 from agentplug.report.frames import calls_frame
-from agentplug.report.plots.canvas import byte_unit, time_unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,10 +25,6 @@ class Cost(NamedTuple):
     columns: tuple[str, ...]
     measure: Callable[[Any], Any]
     limit: str
-
-    def unit(self, reach: float) -> tuple[float, str]:
-        """Return the factor and name of the unit for an axis up to `reach`."""
-        return byte_unit(reach) if self.limit == "memory" else time_unit(reach)
 
 
 COSTS = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agentplug.contract.record import RunRecord, plugin_name
 from agentplug.report.labels import mark_phases, note, plot_text
 from agentplug.report.marks import LIMIT_COLOR, verdict_mark
-from agentplug.report.plots.canvas import amount, dress, say, several, time_unit, top
+from agentplug.report.plots.canvas import amount, dress, say, several, time_unit, top, unit_for
 from agentplug.report.plots.curves import run_curve
 from agentplug.report.plots.data import runs_of
 
@@ -49,7 +49,7 @@ def plot_runs(
         return panels[:1]
     curves = [run_curve(run, by) for run in runs]
     reach = top(max(curve.most for curve in curves), max(curve.limit or 0.0 for curve in curves))
-    scale, unit = curves[0].unit(reach)
+    scale, unit = unit_for(by, reach)
     end_s = max([1e-6, *(t for curve in curves for t in curve.t_s), *(run.usage.wall_s for run in runs)])
     time_scale, time_name = time_unit(end_s)
     for run, curve, ax in zip(runs, curves, panels, strict=False):

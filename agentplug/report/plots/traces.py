@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agentplug.contract.record import KINDS, RunRecord
 from agentplug.report.labels import SMALL, short_names
 from agentplug.report.marks import SERIES, verdict_mark
-from agentplug.report.plots.canvas import canvas, dress, is_limit, limit_level, say, top
+from agentplug.report.plots.canvas import canvas, dress, is_limit, limit_level, say, top, unit_for
 from agentplug.report.plots.data import calls_of, check_unique, cost, limit_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def plot_calls(
     plugins, left_out = list(most.index[: len(SERIES)]), len(most) - len(SERIES)
     limits = {limit for plugin in plugins if (limit := limit_of(table.attrs, what.limit, plugin)) is not None}
     reach = top(float(most.iloc[0]) if len(most) else 0.0, max(limits, default=0.0))
-    scale, unit = what.unit(reach)
+    scale, unit = unit_for(by, reach)
     names, longest = short_names(plugins, 24), 1
     drawn: list[Line2D] = []
     for plugin, (color, style) in zip(plugins, SERIES, strict=False):
