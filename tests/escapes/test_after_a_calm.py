@@ -83,7 +83,7 @@ def test_limits_hold_after_a_calm(confined: Callable[..., Run], then: str, verdi
     a worker waits for its turn, breaks no bound.
     """
     kind, _, by = verdict.partition(":")
-    policy = Policy(memory="32M", cpu_s=0.5, wall_s=3.0 if by == "wall" else 20.0, threads=16)
+    policy = Policy(memory="32M", cpu_s=0.5, wall_s=2.5 if by == "wall" else 20.0, threads=16)
 
     run = confined(CALM + then, policy=policy)
 

@@ -220,6 +220,7 @@ def test_a_reply_that_is_no_plain_data_is_refused_by_name(unconfined, confined):
         pytest.param("send(reply()); os.kill(os.getpid(), 9)", Verdict("died", "SIGKILL"), id="reply_and_kill"),
         pytest.param("send(reply())\nwhile True: pass", Verdict("limited", "wall"), id="reply_and_spin"),
         pytest.param("send(reply()); time.sleep(1e6)", Verdict("limited", "wall"), id="reply_and_sleep"),
+        pytest.param("send(reply() + reply(SETTLED)); time.sleep(1e6)", PROTOCOL, id="reply_and_guess"),
         pytest.param("send(b'Traceback (most recent call last)')", PROTOCOL, id="text"),
         pytest.param("send(bytes(1 << 20))", PROTOCOL, id="zeros"),
         pytest.param("send(os.urandom(1 << 16))", PROTOCOL, id="noise"),

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentplug.errors import AuditError
-from agentplug.manager.audit import AuditLog, BadLine, read_audit, verify
+from agentplug.manager.audit import AuditLog, BadLine, lines, read_audit, verify
 from agentplug.manager.audit import log as log_module
 
 
@@ -424,3 +424,29 @@ def _trusted(data: bytes) -> bool:
             return verify(file).ok
         except AuditError:
             return False
+
+
+def test_any_line_may_be_the_noted_head(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    with AuditLog(path) as log:
+        heads = [log.head]
+        for number in range(3):
+            log.record("note", {"number": number})
+            heads.append(log.head)
+    assert all(verify(path, head=head).ok for head in heads)
+
+
+def test_a_part_of_another_log_is_noticed(tmp_path: Path) -> None:
+    """Numbers, links and hashes are right: it still is another chain."""
+    path = tmp_path / "audit.jsonl"
+    with AuditLog(path, max_bytes=4 << 20) as log:
+        while not path.with_name("audit.jsonl.1").exists():
+            log.record("note", {"text": "x" * 500_000})
+    prev, new = None, []
+    for line in path.read_bytes().splitlines(keepends=True):
+        old = lines.unseal(line)
+        told = old.fields | ({"chain": "another"} if old.kind == "header" else {})
+        raw, prev = lines.seal(old.n, prev or old.prev, old.at.isoformat(), old.kind, lines.to_json(told))
+        new.append(raw)
+    path.write_bytes(b"".join(new))
+    assert "another log" in str(verify(path))

@@ -196,3 +196,12 @@ def test_the_workers_end_reads_what_the_host_packs(size: int) -> None:
         assert source.next() is None
         assert not source.waiting
         sender.join(10)
+
+
+def test_blobs_count_in_a_frame_that_comes_whole() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.sendall(b"".join(map(bytes, pack(wire.REPLY, 7, b"abc", (bytes(200),)))))
+        with pytest.raises(Violation, match="a frame of 203 bytes"):
+            FrameReader(ours, 100).next()
