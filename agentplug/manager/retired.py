@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from agentplug.core.inside import Inside
+from agentplug.report.frames import About
 from agentplug.report.recorder import BLOCK_ROWS, MAX_ROWS, Recorder
-
-About = dict[str, dict[str, Any]]
 
 
 class _Part(NamedTuple):

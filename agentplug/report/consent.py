@@ -71,18 +71,12 @@ def asked_rows(
     for right, value in asks.items():
         if right == "hooks":
             grants = granted.get("hooks", {})
-            rows += [
-                (
-                    printable(f"{kind} at {point}", 100),
-                    _reason(why, point),
-                    str(grants.get(point, "")).partition(" ")[0] == kind,
-                )
-                for point, kind in value.items()
-            ]
+            for point, kind in value.items():
+                ok = str(grants.get(point, "")).partition(" ")[0] == kind
+                rows.append((printable(f"{kind} at {point}", 100), _reason(why, point), ok))
         else:
-            rows.append(
-                (printable(_right(right, value), 300), _reason(why, right), _covers(granted.get(right), value))
-            )
+            ok = _covers(granted.get(right), value)
+            rows.append((printable(_right(right, value), 300), _reason(why, right), ok))
     return rows
 
 

@@ -76,8 +76,12 @@ def read_distribution(info: str) -> Distribution:
     site, folder = os.path.split(info)
     stamps: dict[str, Stamp] = {}
     rows = dict(_rows(info, _read(os.path.join(info, "RECORD"), stamps, _MAX_RECORD_BYTES)))
-    if os.path.exists(os.path.join(info, "direct_url.json")):
-        _refuse_editable(folder, _read(os.path.join(info, "direct_url.json"), stamps, 1 << 20))
+    direct = os.path.join(info, "direct_url.json")
+    if os.path.exists(direct) and re.search(rb'"editable"\s*:\s*true', _read(direct, stamps, 1 << 20)):
+        raise SpecError(
+            f"{quoted(folder.removesuffix('.dist-info'))} is an editable install, whose code no RECORD lists; "
+            "install it as others are, or pin the plugin by its module or file"
+        )
     distribution = Distribution("", "", site, folder, _record_digest(rows, folder), [], stamps=stamps)
     for path, listed in rows.items():
         if not listed and _CODE.search(path):
@@ -154,14 +158,6 @@ def _as_hex(listed: str) -> str:
         return f"{algorithm}:{base64.urlsafe_b64decode(text + '=' * (-len(text) % 4)).hex()}"
     except ValueError:
         return printable(listed, 100)
-
-
-def _refuse_editable(folder: str, text: bytes) -> None:
-    if re.search(rb'"editable"\s*:\s*true', text):
-        raise SpecError(
-            f"{quoted(folder.removesuffix('.dist-info'))} is an editable install, whose code no RECORD lists; "
-            "install it as others are, or pin the plugin by its module or file"
-        )
 
 
 def _read(path: str, stamps: dict[str, Stamp], most: int) -> bytes:

@@ -250,9 +250,8 @@ async def _all_differences(pin: Pin, candidate: Candidate) -> list[str]:
 
 
 def _with_manifest(pin: Pin, manifest: Manifest) -> Pin:
-    """Return `pin` with the plugin's manifest."""
-    name, version, hooks, asks = manifest.name, manifest.version, dict(manifest.hooks), dict(manifest.asks)
-    return replace(pin, name=name, version=version, hooks=hooks, asks=asks)
+    hooks, asks = dict(manifest.hooks), dict(manifest.asks)
+    return replace(pin, name=manifest.name, version=manifest.version, hooks=hooks, asks=asks)
 
 
 async def check(lock: Lock) -> dict[str, list[str]]:
