@@ -156,6 +156,13 @@ async def test_a_shadowing_module_on_the_path_is_not_seen(site: Path, monkeypatc
     assert await answer(site.parent, "greeter") == "good"
 
 
+async def test_a_pinned_module_cannot_be_preloaded(site: Path) -> None:
+    """A zygote would import it from its directory, as it lies there: also a module within a pinned package."""
+    pin(site.parent, "greeter", preload=["words.deep"])
+    with pytest.raises(PinMismatch, match=r"'words\.deep'"):
+        await verified(site.parent, "greeter", Policy(preload=("words.deep",)))
+
+
 async def test_what_lies_beside_pinned_files_isn_t_there(site: Path) -> None:
     """A package that nobody listed takes the place of a module in an import; the worker doesn't see it."""
     install(site, "words", "2.0", {"words/__init__.py": "from words.inner import word\n", "words/inner.py": WORDS})
