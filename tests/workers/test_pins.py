@@ -56,7 +56,7 @@ def imported(*paths: Path, module: str = "greeter", cwd: Path | None = None) -> 
     code = f"import sys; sys.path[:0] = {[str(p) for p in paths]!r}; import asyncio, {module} as m\n"
     code += "print(asyncio.run(m.GreeterPlugin().process(None)))"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=cwd
+        [sys.executable, "-B", "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=cwd
     )
     return done.stdout.strip()
 
