@@ -120,7 +120,7 @@ def told(run: Run) -> list[tuple[Any, ...]]:
 def body(*claims: object, dropped: int = 0) -> bytes:
     import msgspec
 
-    return msgspec.msgpack.encode({"told": claims, "dropped": dropped})
+    return msgspec.msgpack.encode({"calls": claims, "dropped": dropped})
 
 
 def test_what_is_tried_is_the_workers_own_report(confined: Any, tmp_path: Path) -> None:
