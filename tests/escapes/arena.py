@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields
@@ -29,11 +28,11 @@ from agentplug.core.boundary.bounds import SPARE_NAME
 from agentplug.core.host import launcher
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.doctor.battery.pulse import beating
 
 T = TypeVar("T")
 MIB = 1 << 20
 MACHINES = str(Path(__file__).parent / "machines")
-TICK_S = 0.005
 
 PLUGIN = """
 
@@ -166,38 +165,22 @@ class Arena:
         return self.watched(call)
 
     def watched(self, main: Callable[[], Awaitable[T]]) -> T:
-        """`asyncio.run(main())`, while a ticking task of the same loop measures how long it is held up."""
+        """`asyncio.run(main())`, while a pulse of the same loop measures how long it is held up."""
 
         async def both() -> T:
-            ticking = asyncio.create_task(self._tick())
-            try:
-                return await main()
-            finally:
-                ticking.cancel()
+            async with beating() as pulse:
+                try:
+                    return await main()
+                finally:
+                    self.gap_s = max(self.gap_s, pulse.longest_s)
 
         return asyncio.run(both())
-
-    async def _tick(self) -> None:
-        """Time between ticks, less what the kernel says this thread was ready but waited for a processor."""
-        while True:
-            began, queued = time.monotonic(), _queued_s()
-            await asyncio.sleep(TICK_S)
-            gap = time.monotonic() - began - TICK_S - (_queued_s() - queued)
-            self.gap_s = max(self.gap_s, gap)
 
 
 async def until(true: Callable[[], bool]) -> None:
     """Wait for something that announces itself to nobody."""
     while not true():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-
-
-def _queued_s() -> float:
-    """Seconds that this thread has waited in the run queue, from schedstat(5) of its task."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-    except OSError:
-        return 0.0
 
 
 def overshoot(run: Run) -> int:

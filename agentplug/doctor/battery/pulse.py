@@ -12,7 +12,7 @@ _TICK_S = 0.005
 
 
 class Pulse:
-    """Measures the longest delay of the running loop: the lateness of its ticks, less the wait for a processor."""
+    """Measures the longest delay of the running loop: how late its ticks come, less waits for a processor."""
 
     def __init__(self) -> None:
         self._longest_s = 0.0
@@ -50,8 +50,12 @@ async def beating() -> AsyncIterator[Pulse]:
 
 
 def _queued_s() -> float:
-    """Return the seconds that this thread has waited for a processor, from its task's schedstat file."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError):
-        return 0.0
+    """Return the seconds that this process's threads have waited for a processor: schedstat of proc(5).
+
+    Of all threads, as another one may hold the lock that the loop's waits for.
+    """
+    total_ns = 0
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError, IndexError):  # the thread has ended, or the kernel has no such file
+            total_ns += int((task / "schedstat").read_text().split()[1])
+    return total_ns / 1e9
