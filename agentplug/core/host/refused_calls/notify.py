@@ -23,6 +23,14 @@ from agentplug.contract.policy import Policy
 from agentplug.core.boundary import syscalls as watched
 from agentplug.core.boundary.find_libc import resolve
 from agentplug.core.host.plans import readable_by_all
+from agentplug.core.host.refused_calls.syscall_text import (
+    address_at,
+    describe,
+    file_at,
+    makes_namespace,
+    port_of,
+    protocol_of,
+)
 
 _AT_ONCE = 16
 _QUICK = 256  # answers a second; beyond that, a few every 10 ms
@@ -54,7 +62,7 @@ class Notifications:
                 return False
             self._answered += 1
             with contextlib.suppress(SeccompError):  # the caller was interrupted, or died
-                self._answer()
+                self._answer(self._listener.recv())
         return True
 
     @property
@@ -71,11 +79,7 @@ class Notifications:
 
     # ------------------------------------------------------------------ one call
 
-    def _answer(self) -> None:
-        # Before the call is received: if this import fails, the call still waits for its answer.
-        from agentplug.core.host.refused_calls.syscall_text import file_at, makes_namespace
-
-        call = self._listener.recv()
+    def _answer(self, call: Notification) -> None:
         name = syscall_name(call.nr)
         if name in watched.OPENS:
             self._opened(call, name)
@@ -95,8 +99,6 @@ class Notifications:
         self._listener.respond(call.id, flags=RespFlag.CONTINUE)
 
     def _refuse(self, call: Notification, name: str) -> None:
-        from agentplug.core.host.refused_calls.syscall_text import describe
-
         argument = describe(call.pid, name, call.args)
         if self._listener.valid(call.id) and argument != _NSCD:  # else the text was read from another process
             self._emit("tried", syscall=name, argument=argument, source="kernel")
@@ -106,8 +108,6 @@ class Notifications:
         self._listener.respond(call.id, error=error)
 
     def _opened(self, call: Notification, name: str) -> None:
-        from agentplug.core.host.refused_calls.syscall_text import file_at
-
         path = file_at(call.pid, name, call.args)
         writes = _writes(name, call.args)
         if path and self._listener.valid(call.id) and (writes or not readable_by_all(path)):
@@ -116,8 +116,6 @@ class Notifications:
             self._emit("opened", path=path, mode="write" if writes else "read")
 
     def _connects(self, call: Notification) -> None:
-        from agentplug.core.host.refused_calls.syscall_text import address_at, port_of
-
         address = address_at(call.pid, call.args[1], call.args[2])
         ports = self._policy.network
         if isinstance(ports, tuple) and port_of(address) not in ports:
@@ -126,8 +124,6 @@ class Notifications:
             self._uses(call, "connected", 1)
 
     def _uses(self, call: Notification, kind: str, at: int) -> None:
-        from agentplug.core.host.refused_calls.syscall_text import address_at, protocol_of
-
         address = address_at(call.pid, call.args[at], call.args[at + 1])
         protocol = protocol_of(call.pid, call.args[0])
         if self._listener.valid(call.id):
