@@ -127,7 +127,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
-        raise AttributeError(f"module 'agentplug' has no attribute {name!r}")
+        import difflib  # a worker's start needn't pay for it
+
+        near = () if name.startswith("_") else difflib.get_close_matches(name, __all__, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise AttributeError(f"module 'agentplug' has no attribute {name!r}{hint}")
     value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value

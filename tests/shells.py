@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,11 +21,9 @@ def state_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
 
 
-@pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
-    """A shell without history, in a folder of its own."""
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.chdir(tmp_path)
+@contextlib.contextmanager
+def bare_shell() -> Iterator[InteractiveShell]:
+    """A shell without history; afterwards none is left, and the extension is unloaded."""
     hooks = sys.displayhook, sys.excepthook
     InteractiveShell.clear_instance()
     config = Config()
@@ -37,6 +36,15 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interacti
     atexit.unregister(ip.atexit_operations)
     InteractiveShell.clear_instance()
     sys.displayhook, sys.excepthook = hooks
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
+    """A shell without history, in a folder of its own."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.chdir(tmp_path)
+    with bare_shell() as ip:
+        yield ip
 
 
 @pytest.fixture

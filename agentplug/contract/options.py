@@ -12,6 +12,7 @@ from typing import Any
 
 from agentplug.contract.limits import FIELDS, Field, Kind
 from agentplug.contract.policy import Policy
+from agentplug.contract.text import is_utf8, printable
 from agentplug.errors import PolicyError
 
 _YES = frozenset(("", "yes", "true", "on", "all"))
@@ -83,8 +84,8 @@ def _variables(value: Any) -> dict[str, str]:
     pairs = {}
     for text in _texts(value):
         name, equals, content = text.partition("=")
-        if not equals and name not in os.environ:
-            raise PolicyError(f"{name} isn't set here; write {name}=VALUE")
+        if not equals and (not is_utf8(name) or name not in os.environ):  # which can't look up a lone surrogate
+            raise PolicyError(f"{printable(name, 100)} isn't set here; write {printable(name, 100)}=VALUE")
         pairs[name] = content if equals else os.environ[name]
     return pairs
 

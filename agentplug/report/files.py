@@ -79,7 +79,7 @@ def _head(text: str | bytes) -> dict[str, Any]:
     """Parse the metadata of a file. Raises `_NewerFormat`, and `ValueError` for anything else."""
     head: dict[str, Any] = json.loads(text)
     number = head.get("format", 0) if isinstance(head, dict) else None
-    if type(number) is not int:
+    if type(number) is not int or number < 0:
         raise ValueError("it names no format")
     if number > TRACE_FORMAT:
         raise _NewerFormat(newer_format(number, TRACE_FORMAT, head.get("agentplug")))

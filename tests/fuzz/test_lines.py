@@ -5,9 +5,7 @@ The parsers are the real ones, in a bare IPython shell and in the command line's
 
 from __future__ import annotations
 
-import atexit
 import importlib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +15,6 @@ from hypothesis import strategies as st
 from IPython.core.completer import CompletionContext
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from traitlets.config import Config
 from typer.testing import CliRunner
 
 import agentplug
@@ -31,6 +28,7 @@ from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.doctor import Diagnosis
 from agentplug.errors import AgentplugError, SpecError
 from agentplug.jupyter import magics, session
+from tests.shells import bare_shell
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -70,26 +68,16 @@ class Bare(Exception):
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InteractiveShell]:
     """A bare shell with the extension, whose workers aren't started."""
-    hooks = sys.displayhook, sys.excepthook
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
         patch.setattr(session.Session, "load", _no_worker)
         patch.setattr(session.Session, "reload", _no_worker)
         patch.setattr(magics, "run_cell", _no_worker)
         patch.setattr(magics, "doctor", _no_worker)
-        InteractiveShell.clear_instance()
-        config = Config()
-        config.HistoryManager.enabled = False
-        config.HistoryManager.hist_file = ":memory:"
-        ip = InteractiveShell.instance(config=config)
-        agentplug.load_ipython_extension(ip)
-        ip.user_ns["name"] = 1
-        yield ip
-        agentplug.unload_ipython_extension(ip)
-        ip.atexit_operations()
-        atexit.unregister(ip.atexit_operations)
-        InteractiveShell.clear_instance()
-        sys.displayhook, sys.excepthook = hooks
+        with bare_shell() as ip:
+            agentplug.load_ipython_extension(ip)
+            ip.user_ns["name"] = 1
+            yield ip
 
 
 def _no_worker(*_: object, **__: object) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -130,3 +131,9 @@ def test_any_options_work_or_are_refused(given_options: dict[str, Any]) -> None:
         assert names_one(error, [f"--{row.option}" for row in FIELDS.values()]), error  # noqa: PT017
     else:
         assert works(policy)
+
+
+def test_a_variable_that_no_environment_can_hold_is_a_policy_error() -> None:
+    """A lone surrogate has no UTF-8 form, and so can't be looked up."""
+    with pytest.raises(PolicyError, match="isn't set here"):
+        policy_from_options({"env": ["\ud800"]})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+import agentplug
 from agentplug import AgentPlugin, PluginManager, Run, SandboxedPlugin, Usage
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import SourceInfo
@@ -87,3 +90,8 @@ def test_a_run_shows_its_surface() -> None:
         "value",
         "verdict",
     ]
+
+
+def test_a_mistyped_name_suggests_the_right_one() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'read_trac'; did you mean 'read_trace'"):
+        agentplug.read_trac  # noqa: B018

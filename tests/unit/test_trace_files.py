@@ -296,8 +296,9 @@ def test_a_newer_format_says_which_is_read(suffix: str, tmp_path: Path) -> None:
         with pytest.raises(ValueError) as failure:
             read_trace(path)
         assert str(failure.value) == f"{path} {words}"
-    with pytest.raises(ValueError, match="is no trace that agentplug saved: it names no format"):
-        read_trace(with_head(path, format="2"))
+    for nonsense in ("2", -1, True, 1.5, [1]):
+        with pytest.raises(ValueError, match="is no trace that agentplug saved: it names no format"):
+            read_trace(with_head(path, format=nonsense))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

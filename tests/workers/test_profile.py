@@ -2,11 +2,9 @@
 as such. Where the policy asks for none, or for another one, no such frame is taken.
 """
 
+# ruff: noqa: F811  fixtures that another module has
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,33 +12,15 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from agentplug.contract.policy import Policy
 from agentplug.contract.record import Verdict
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.bounds import PROFILER_DISK_BYTES
 from agentplug.core.host.claims import claimed_profile
 from agentplug.core.host.output import stream_to
 from agentplug.core.run import Run
-from agentplug.core.sandboxed import SandboxedPlugin
-from tests.unit.test_profile import BASE, GOOD, confined, frame
+from tests.unit.test_profile import GOOD, confined, frame, plugin  # noqa: F401
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def plugin(tmp_path: Path) -> Iterator[Callable[..., SandboxedPlugin]]:
-    """A plugin made of the body of a class, under a policy."""
-    with ExitStack() as after:
-
-        def made(body: str, **policy: Any) -> SandboxedPlugin:
-            path = tmp_path / "profiled.py"
-            lines = "\n".join(f"    {line}" for line in body.strip("\n").splitlines())
-            path.write_text(f"{BASE}\nclass Plugin(Base):\n{lines}\n")
-            found = SandboxedPlugin(f"{path}:Plugin", Policy(**policy))
-            after.callback(found.close_sync)
-            return found
-
-        yield made
 
 
 def outermost(run: Run) -> set[str]:

@@ -1,20 +1,16 @@
 """Classes and instances in a process that can't import the modules they are of."""
 
+# ruff: noqa: F811  fixtures that another module has
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-
 from agentplug.core.sources import objects
 from agentplug.core.sources.objects import object_source
-from tests.sources_project import write
-from tests.unit.test_sources_objects import CODE, IMPORTS, Greeter
+from tests.unit.test_sources_objects import CODE, IMPORTS, Greeter, local_module  # noqa: F401
 
 WORKER = """
 import asyncio, cloudpickle, sys
@@ -30,18 +26,6 @@ def run_in_worker(pickled: bytes) -> str:
     done = subprocess.run(command, input=pickled, capture_output=True, cwd="/", timeout=60, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode().strip()
-
-
-@pytest.fixture
-def local_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """A module of the user's own directory, imported by the user, with a helper module beside it."""
-    helper = "MARK = '!'\ndef shout(text):\n    return text.upper()\n"
-    write(tmp_path, {"localgreet.py": IMPORTS + CODE, "localhelp.py": helper})
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    importlib.invalidate_caches()
-    yield importlib.import_module("localgreet")
-    for name in ("localgreet", "localhelp"):
-        del sys.modules[name]
 
 
 def test_code_of_a_test_module_travels_by_value() -> None:
