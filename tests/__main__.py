@@ -346,7 +346,7 @@ def everything(checks: Checks, here: Place) -> None:
         lint(checks)
         notebooks(checks, poorest)
         binder(checks)
-    suites(checks, here, ("unit",), "-n", "2")
+        suites(checks, here, ("unit",), "-n", "2")
     suites(checks, here, SUITES)
     # A browser waits more than it works: the other Pythons take what it leaves.
     with checks.beside("unit tests on other Pythons", "nice", "-n", "19", sys.executable, "-m", "tests.pythons"):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,8 +40,15 @@ def interpreter(version: str) -> str | None:
     return None
 
 
-def run(python: str, folder: Path) -> bool:
-    """Make an environment in `folder`, install the project there and run its unit tests. True if all passed."""
+def run(python: str) -> tuple[bool, str]:
+    """Make an environment, install the project there and run its unit tests. Return true if all passed, and the
+    output."""
+    with tempfile.TemporaryDirectory(prefix="ap-python-") as folder:
+        return run_in(Path(folder), python)
+
+
+def run_in(folder: Path, python: str) -> tuple[bool, str]:
+    """Do the same in `folder`."""
     inner = str(folder / "bin" / "python")
     wanted = f"{ROOT}[test]"
     if uv := shutil.which("uv"):
@@ -49,25 +57,40 @@ def run(python: str, folder: Path) -> bool:
         install = [inner, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", wanted]
     test = [inner, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=ci", "tests/unit"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return all(
-        subprocess.run(argv, cwd=ROOT, env=environment, timeout=TIMEOUT_S, check=False).returncode == 0
-        for argv in ([python, "-m", "venv", str(folder)], install, test)
-    )
+    output = ""
+    for argv in ([python, "-m", "venv", str(folder)], install, test):
+        done = subprocess.run(
+            argv,
+            cwd=ROOT,
+            env=environment,
+            timeout=TIMEOUT_S,
+            check=False,
+            text=True,
+            errors="replace",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        output += done.stdout
+        if done.returncode != 0:
+            return False, output
+    return True, output
 
 
 def main(versions: list[str]) -> int:
-    """Run them one after the other."""
+    """Run them side by side, each in one process: a second would import and collect everything again."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    outcomes = {}
+    outcomes, pythons = {}, {}
     for version in versions or VERSIONS:
         if version == here:
             outcomes[version] = "the version of this run"
         elif (python := interpreter(version)) is None:
             outcomes[version] = "not found on this machine: not run"
         else:
-            print(f"Python {version}: {python}", flush=True)
-            with tempfile.TemporaryDirectory(prefix="ap-python-") as folder:
-                outcomes[version] = "passed" if run(python, Path(folder)) else "FAILED"
+            pythons[version] = python
+    with ThreadPoolExecutor(len(pythons) or 1) as pool:
+        for (version, python), (good, output) in zip(pythons.items(), pool.map(run, pythons.values()), strict=True):
+            print(f"Python {version}: {python}\n{output}", flush=True)
+            outcomes[version] = "passed" if good else "FAILED"
     print(*(f"Unit tests on Python {version}: {outcome}" for version, outcome in outcomes.items()), sep="\n")
     return 1 if "FAILED" in outcomes.values() else 0
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +30,11 @@ if TYPE_CHECKING:
 
 _WORTH_A_SAMPLE_NS = 1_000_000
 _POLLS = 6  # of some 4 microseconds each; to ask the worker costs a round trip
-_draw = random.SystemRandom().getrandbits  # a plugin sees these numbers, so earlier ones must not predict later ones
+
+
+def _draw() -> int:
+    """Return a random number of 32 bits. A plugin sees these numbers, so earlier ones must not predict later ones."""
+    return int.from_bytes(os.urandom(4))
 
 
 class Request(NamedTuple):
@@ -44,7 +47,10 @@ class Request(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        return len(self.structure) + sum(memoryview(blob).nbytes for blob in self.blobs)
+        size_bytes = len(self.structure)
+        for blob in self.blobs:
+            size_bytes += memoryview(blob).nbytes
+        return size_bytes
 
 
 @dataclass(slots=True)
@@ -113,7 +119,7 @@ class Exchange:
         self._takes_profile = ""
         start = Event(0.0, "start", {"floor_bytes": floor_bytes})
         if requests:
-            self.records = [Record(_draw(32), r.size_bytes, _ANSWERS[r.kind], [start]) for r in requests]
+            self.records = [Record(_draw(), r.size_bytes, _ANSWERS[r.kind], [start]) for r in requests]
             if requests[0].kind == wire.CALL and requests[0].flags & wire.METHOD_MASK == wire.PROCESS:
                 self._takes_profile = profile
         else:
@@ -319,5 +325,5 @@ class Exchange:
             os.sched_yield()  # its reply may have woken us on its own processor
         self.measure_end(readings)
         if not self.done:
-            self.nonce = _draw(32)
+            self.nonce = _draw()
             self.outgoing += pack(wire.SETTLE, self.nonce)
