@@ -13,7 +13,8 @@ class Event(NamedTuple):
 
     - `start`: the request was sent (`floor_bytes`: the footprint that its memory limit counts from)
     - `reply`: a value came back and the worker confirmed that it is idle again
-    - `error`: the plugin raised (`type`; `limit` when a kernel refusal under that limit was the reason)
+    - `error`: the plugin raised (`type`; `limit`, `measured`, `bound`, `unit` where the host saw that a limit was the
+      reason; `claims`: the limit from which such an error may come, where it saw nothing near)
     - `unserializable`: the reply has no place on the wire (`type`, `where`)
     - `protocol`: the worker broke the protocol (`reason`)
     - `limit`: a limit was reached (`by`, `measured`, `bound`, `unit`)

@@ -11,13 +11,10 @@ from typing import Any
 import msgspec
 
 from agentplug.contract.events import OBSERVATIONS, Event
-from agentplug.contract.limits import LIMITS
-from agentplug.contract.policy import Policy
 from agentplug.contract.record import ErrorText, SourceInfo, added_memory_bytes
 from agentplug.contract.text import printable
 from agentplug.core.boundary import codec as values
 from agentplug.core.boundary import frames as wire
-from agentplug.core.boundary.bounds import data_allowance_bytes
 from agentplug.core.boundary.frames import Frame
 from agentplug.core.host.exchange import Exchange, Record
 from agentplug.core.host.supervisor import Worker
@@ -112,25 +109,13 @@ def _decode(frame: Frame, record: Record, worker: Worker, exchange: Exchange) ->
     from agentplug.core.host.limit_evidence import limit_behind
 
     failure = wire.decode_failure(frame.structure)
-    detail: dict[str, Any] = {"type": failure.type}
-    if limit := limit_behind(failure, exchange, worker):
-        detail["limit"] = limit
-        detail |= _bounds(failure, worker.policy)
+    detail = {"type": failure.type, **limit_behind(failure, exchange, worker)}
     _emit(record, exchange, "error", **detail)
     return None, ErrorText(failure.type, failure.message, failure.traceback)
 
 
 def _emit(record: Record, exchange: Exchange, kind: str, **detail: Any) -> None:
     record.events.append(Event((exchange.ended_ns - exchange.started_ns) / 1e9, kind, detail))
-
-
-def _bounds(failure: wire.Failure, policy: Policy) -> dict[str, Any]:
-    """Return the bound at which the kernel refuses more, as `measured`, and the policy's."""
-    row = LIMITS[failure.limit]
-    bound = measured = getattr(policy, row.name)
-    if row.name == "memory" and failure.type.endswith("MemoryError"):
-        measured = data_allowance_bytes(bound, policy.threads)
-    return {"measured": measured, "bound": bound, "unit": row.unit}
 
 
 def events_to_carry(run: Run, during: str) -> list[Event]:

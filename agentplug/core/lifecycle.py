@@ -260,14 +260,18 @@ class Lifecycle:
         if self._finalizer is not None:
             self._finalizer.detach()
         process = worker.process
-        if gently and not process.ending:
-            worker.ask_to_close()
+        shutdown = worker.ask_to_close() if gently and not process.ending else None
+        if shutdown is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(process.exited)), GRACE_S)
         if process.status is None:
             worker.stop("close")
         process.exited.add_done_callback(lambda _: worker.dispose())  # even if this coroutine is cancelled
         await asyncio.shield(asyncio.wrap_future(process.exited))
+        if shutdown is not None:
+            for event in shutdown.current.events:
+                if event.kind == "limit" or event.kind in OBSERVATIONS:
+                    self.events.append(event._replace(detail={"during": "shutdown", **event.detail}))
         await asyncio.shield(asyncio.wrap_future(process.wiped))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Self
 
+from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
 from agentplug.core.boundary import frames as wire
@@ -92,6 +93,15 @@ class SandboxedPlugin:
     def runs(self) -> Sequence[Run]:
         """The plugin's latest runs, oldest first: at most a thousand, and 256 MiB."""
         return self._inside.history.latest
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """The events between calls and in `shutdown`, oldest first: why a worker was lost while nobody called it."""
+        return self._inside.events
+
+    def __dir__(self) -> Iterable[str]:
+        """List the names for Tab: those of everyday use, without `events`."""
+        return [name for name in super().__dir__() if name != "events"]
 
     @property
     def trace(self) -> pd.DataFrame:

@@ -111,6 +111,8 @@ def _raised(run: RunRecord, name: str, detail: Mapping[str, Any]) -> str:
     kind = printable(run.error.type if run.error else str(detail["type"]), 100)
     message = printable(run.error.message, 500) if run.error else ""
     fact = f"Plugin {name} raised {kind}: {message}" if message else f"Plugin {name} raised {kind}"
+    if (row := LIMITS.get(str(detail.get("claims")))) is not None:
+        return f"{fact}; such an error may come from {row.noun} limit, but nothing was seen near it."
     if kind == "PermissionError":
         return f"{fact}; what a policy can grant are paths and network: Policy(read=…, write=…, network=…)."
     return fact

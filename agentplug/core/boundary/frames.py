@@ -14,7 +14,7 @@ import msgspec
 
 from agentplug.contract.limits import REFUSALS
 
-PROTOCOL = 2
+PROTOCOL = 3
 MAGIC = 0xA6
 HEADER = struct.Struct("<BBHIII")  # magic, kind, flags, call, structure bytes, blob bytes
 
@@ -125,16 +125,13 @@ class Loaded(msgspec.Struct, frozen=True):
 
 class Failure(msgspec.Struct, frozen=True):
     """An exception as text. `reason` is raised, not_found, contract or syntax. `limit` names the limit that may be
-    the cause, as verdicts do (a MemoryError: memory; EMFILE: files; ...), or is empty. `number` is an OSError's
-    errno, else 0. `by_hand` is true if a raise statement made the exception and no call failed with it."""
+    the cause, as verdicts do (a MemoryError: memory; EMFILE: files; ...), or is empty."""
 
     type: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_TYPE)]
     message: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_MESSAGE)]
     traceback: Annotated[str, msgspec.Meta(max_length=MAX_TRACEBACK)] = ""
     reason: Annotated[str, msgspec.Meta(pattern="^(raised|not_found|contract|syntax)$")] = "raised"
     limit: Annotated[str, msgspec.Meta(pattern=f"^(|{'|'.join(REFUSALS)})$")] = ""
-    number: int = 0
-    by_hand: bool = False
 
 
 class Misfit(msgspec.Struct, frozen=True):

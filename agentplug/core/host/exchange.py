@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -83,6 +83,7 @@ class Record:
 _ANSWERS = {
     wire.CALL: frozenset((wire.REPLY, wire.ERROR, wire.UNSERIALIZABLE)),
     wire.LOAD: frozenset((wire.LOADED, wire.ERROR)),
+    wire.CLOSE: frozenset(),  # the worker exits
 }
 _HELLO_ONLY = frozenset((wire.HELLO,))
 
@@ -96,6 +97,8 @@ class Exchange:
     _claimed: Record | None = None
     _wake: Callable[[], None] | None = None
     grace_until_ns: int | None = None
+    asked_bytes: Mapping[str, int] = {}
+    """The most that the plugin asked for at once, by limit, where that was more than the limit."""
     stdout = stderr = ""
     output_bytes = 0
     usage = Usage()
@@ -104,7 +107,7 @@ class Exchange:
     children_ns = 0  # CPU time of its child processes in this exchange
     baseline_bytes = peak_bytes = threads = _threads0 = 0
     _uncounted_bytes = 0  # the part of the first footprint that the high-water mark missed: see `Counters`
-    _counters0 = _counters = Counters(0, 0, 0, 0, 0, 0, 0)
+    _counters0 = counters = Counters(0, 0, 0, 0, 0, 0, 0)
 
     def __init__(
         self,
@@ -134,15 +137,22 @@ class Exchange:
 
     # ------------------------------------------------------------------ measuring
 
-    def begin(self, readings: Readings) -> None:
-        """Read the figures at the start. Raises `Gone`."""
+    def begin(self, readings: Readings, last: Exchange | None) -> int:
+        """Read the figures at the start. Return the high-water mark since the `last` exchange, 0 if nothing grew.
+
+        Raises `Gone`.
+        """
         self.cpu0_ns = self.head_cpu_ns = self.last_cpu_ns = cpu_ns = readings.cpu_ns()
-        self._counters0 = self._counters = counters = readings.counters(cpu_ns, hardly_ns=HARDLY_NS)
+        self._counters0 = self.counters = counters = readings.counters(cpu_ns, hardly_ns=HARDLY_NS)
         self._threads0 = counters.threads  # maybe with threads of the last call that were still ending
+        between_bytes = 0
+        if last is not None and not last.greeting and counters.faults != last.counters.faults:
+            between_bytes = readings.memory().peak_bytes
         readings.reset_peak()
         self.baseline_bytes = self.peak_bytes = readings.footprint_bytes()
         self._uncounted_bytes = max(0, self.baseline_bytes - counters.counted_bytes)
         self.started_ns = self.head_ns = time.perf_counter_ns()
+        return between_bytes
 
     def take_first_sample(self) -> None:
         """Store the figures at the start as a sample, once the requests are sent."""
@@ -174,7 +184,7 @@ class Exchange:
     def measure_end(self, readings: Readings) -> None:
         """Read the figures after the last reply. Raises `Gone`."""
         cpu_ns = self.last_cpu_ns = readings.cpu_ns()
-        counters = self._counters = readings.counters(cpu_ns)
+        counters = self.counters = readings.counters(cpu_ns)
         if counters.faults != self._counters0.faults:  # without a page fault the footprint can't have grown
             self.measure_peak(readings)
         self.threads = max(self.threads, counters.threads)
@@ -191,12 +201,12 @@ class Exchange:
 
     def close(self, cpu_total_s: tuple[float, float] | None = None) -> None:
         """Compute `usage`, and be done. `cpu_total_s`: user and system time of a worker that ended, from wait4(2)."""
-        if not self.ended_ns:
+        if not (self.done and self.ended_ns):  # else `settle` has set it
             self.ended_ns = time.perf_counter_ns()
         cpu_ns = self.last_cpu_ns - self.cpu0_ns + self.children_ns
         if (latest := self.samples.latest) is not None:
             cpu_ns = max(cpu_ns, latest.cpu_ns)
-        before, after = self._counters0, self._counters
+        before, after = self._counters0, self.counters
         if cpu_total_s is not None:
             cpu_ns = max(cpu_ns, int(sum(cpu_total_s) * 1e9) - self.cpu0_ns)
             after = after._replace(user_ticks=int(cpu_total_s[0] * HZ), system_ticks=int(cpu_total_s[1] * HZ))
@@ -256,15 +266,15 @@ class Exchange:
         self.current.count(kind, detail, self.emit)
 
     def take(self, frame: Frame, readings: Readings | None) -> bool:
-        """Take one frame; return true if it was the last reply, so `settle` is due. Raises `Violation`, `Gone`."""
+        """Take one frame; return true if it was the last one expected, so `settle` is due.
+
+        Raises `Violation`, `Gone`.
+        """
         if self.nonce is not None:
             if frame.kind != wire.SETTLED or frame.call != self.nonce:
                 raise Violation("a second reply to a call that was answered already")
             self.nonce = None
-            self.done = True
-            if readings is not None:  # the clock of a running process lags a little
-                self.last_cpu_ns = max(self.last_cpu_ns, readings.cpu_ns())
-            return False
+            return True
         record = self.current
         if self.greeting and frame.kind == wire.LISTENER:
             return False
@@ -286,14 +296,14 @@ class Exchange:
             raise Violation(f"a frame of kind {frame.kind} where none belongs")
         record.take_reply(frame)
         self.head += 1
-        self.head_ns = time.perf_counter_ns()
         if self.greeting:
             self.done = True  # no plugin has run yet, so there is nothing to settle
             return False
         if readings is None:
             raise Gone("no readings")
         if self.head == len(self.records):
-            return True
+            return True  # the last call goes on, and its limits with it, until the worker is back in its own loop
+        self.head_ns = time.perf_counter_ns()
         with contextlib.suppress(Gone):  # if it has ended, the replies that it sent before still count
             self.head_cpu_ns = readings.cpu_ns()
         return False
@@ -317,6 +327,7 @@ class Exchange:
     def settle(self, readings: Readings) -> None:
         """Read the last figures, and check that the worker is back in its own loop: the kernel sees its main thread
         wait for the next frame, or it must answer a number. Raises `Gone`."""
+        settled = self.ended_ns != 0  # it has answered the number
         self.ended_ns = time.perf_counter_ns()
         for _ in range(_POLLS):  # before the figures: only a sleeping process's CPU clock is up to date
             self.done = readings.receives_on(CHANNEL_FD)
@@ -324,6 +335,8 @@ class Exchange:
                 break
             os.sched_yield()  # its reply may have woken us on its own processor
         self.measure_end(readings)
+        if settled:
+            self.done = True
         if not self.done:
             self.nonce = _draw()
             self.outgoing += pack(wire.SETTLE, self.nonce)

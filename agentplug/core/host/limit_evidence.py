@@ -1,7 +1,8 @@
-"""Find the limit behind an error that a plugin raised, from evidence that the host itself reads (host).
+"""Find the limit behind an error that a plugin raised, from what the kernel shows the host (host).
 
-A worker reports an error's number, and whether a call failed with it or a raise statement made it. Neither proves a
-limit: EAGAIN comes from a pipe too, ENOSPC from a granted path's own disk. They count only where the host can't look.
+A worker says which error a call ended with. That is a claim: a plugin may raise or forge any error. A limit decides a
+verdict only if the host reads for itself that it was reached or nearly so, or that the kernel refused such a call.
+The worker keeps the error until its next frame, so that what the error's stack frames hold is still there.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from agentplug.contract.limits import LIMITS
 from agentplug.core.boundary import syscalls as watched
-from agentplug.core.boundary.bounds import scratch_bytes, scratch_inodes
+from agentplug.core.boundary.bounds import PROFILER_THREADS, scratch_bytes, scratch_inodes
 from agentplug.core.boundary.child_processes import descendants
 from agentplug.core.boundary.frames import Failure
 from agentplug.core.host.exchange import Exchange
@@ -19,73 +21,95 @@ from agentplug.core.host.scratch import room_used, scratch_usage
 from agentplug.core.host.supervisor import Worker
 
 _NEAR = 0.9
-_STARTS = frozenset((*watched.FORKS, *watched.EXECS))  # a worker's own report names the start of a program
+_STARTS = frozenset((*watched.FORKS, *watched.EXECS))
 _HIDDEN_MEMORY = frozenset(("memfd_create", "shmget"))
 
 
-def limit_behind(failure: Failure, exchange: Exchange, worker: Worker) -> str:
-    """Return the limit behind `failure`, named as in verdicts, or "". The worker must be idle or gone."""
+def limit_behind(failure: Failure, exchange: Exchange, worker: Worker) -> dict[str, Any]:
+    """Return what an `error` event says of a limit. The worker must be idle or gone.
+
+    That is nothing, or the `limit` with the use `measured`, its `bound` and `unit`; or the limit that the worker
+    `claims`, without evidence.
+    """
     check = _CHECKS.get(failure.limit)
-    if check is None or not failure.number:
-        return failure.limit  # a MemoryError, or a thread that couldn't start
-    return failure.limit if check(failure, exchange, worker) else ""
+    if check is None:
+        return {}
+    measured = check(exchange, worker)
+    if measured is None:
+        return {"claims": failure.limit}
+    row = LIMITS[failure.limit]
+    return {
+        "limit": failure.limit,
+        "measured": measured,
+        "bound": getattr(worker.policy, row.name),
+        "unit": row.unit,
+    }
 
 
-def _memory(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
-    """Believe a failed call, since a map that is too large leaves no trace; for a raise statement, check the peak."""
-    if not failure.by_hand or worker.listener is None or _refused(exchange, _HIDDEN_MEMORY):
-        return True
-    return exchange.peak_bytes - worker.limits.floor_bytes >= _NEAR * int(worker.policy.memory)
+def _memory(exchange: Exchange, worker: Worker) -> int | None:
+    """Return the most that was used or asked for at once, if it is near the limit."""
+    bound = int(worker.policy.memory)
+    growth = exchange.peak_bytes - worker.limits.floor_bytes
+    most = max(growth, exchange.asked_bytes.get("memory", 0), worker.limits.reserved_bytes(worker.process))
+    if most >= _NEAR * bound:
+        return most
+    return bound if _refused(exchange, _HIDDEN_MEMORY) else None
 
 
-def _processes(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
-    """Return true if a process could not be started, or the process limit is reached."""
-    if worker.policy.processes:
-        return len(descendants(worker.process.pid)) >= worker.policy.processes
-    return _refused(exchange, _STARTS)
+def _threads(exchange: Exchange, worker: Worker) -> int | None:
+    threads = exchange.threads - (PROFILER_THREADS if worker.policy.profile else 0)
+    return threads if threads >= _NEAR * worker.policy.threads else None
 
 
-def _files(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
-    """Believe a failed call, since files may be closed again; for a raise statement, count the open files."""
+def _processes(exchange: Exchange, worker: Worker) -> int | None:
+    """Return the child processes, if there are as many as may be; or a refused call shows that one was wanted."""
+    most = worker.policy.processes
+    if most:
+        count = len(descendants(worker.process.pid))
+        return count if count >= most else None
+    return 0 if _refused(exchange, _STARTS) else None
+
+
+def _files(exchange: Exchange, worker: Worker) -> int | None:
     try:
-        return (
-            not failure.by_hand
-            or len(os.listdir(f"/proc/{worker.process.pid}/fd")) >= _NEAR * worker.policy.open_files
-        )
+        count = len(os.listdir(f"/proc/{worker.process.pid}/fd"))
     except OSError:
-        return True
+        return None
+    return count if count >= _NEAR * worker.policy.open_files else None
 
 
-def _disk(failure: Failure, exchange: Exchange, worker: Worker) -> bool:
-    """Check the scratch directory, the only disk with a limit of ours. It must be nearly full if the policy grants
-    other paths to write. Else believe a failed call; a raise statement needs a file (a refused write leaves one)."""
+def _disk(exchange: Exchange, worker: Worker) -> int | None:
+    """Return the use of the scratch directory if it is nearly full, or as much was written in this call and perhaps
+    deleted. Other disks have no limit of ours."""
     policy = worker.policy
     disk = scratch_bytes(int(policy.disk), policy.profile)
     most = scratch_inodes(disk)
-    if not failure.by_hand and not policy.write:
-        return True
+    pid, scratch = worker.process.pid, worker.process.scratch
     try:
-        pid, scratch = worker.process.pid, worker.process.scratch
         if worker.limits.counts_scratch:
             used, inodes = scratch_usage(scratch, (pid,), disk, most)
         else:
             used, inodes = room_used(f"/proc/{pid}/root{scratch}")
     except OSError:
-        return True
-    if not policy.write:
-        return inodes > 0
-    return inodes >= _NEAR * most or used >= max(1, _NEAR * disk)
+        used = inodes = 0
+    used = max(used, exchange.asked_bytes.get("disk", 0), 0 if policy.write else exchange.usage.write_bytes)
+    near = used >= _NEAR * disk if disk else inodes > 0  # a refused write leaves an empty file
+    return used if near or inodes >= _NEAR * most else None
 
 
 def _refused(exchange: Exchange, calls: frozenset[str]) -> bool:
-    """Return true if any record has one of these refused calls: in a window, the kernel may report one before the
-    host has read the previous reply."""
+    """Return true if the kernel reported one of these refused calls in any record: in a window, it may report one
+    before the host has read the previous reply. A worker's own report is no evidence."""
     events = (event for record in exchange.records for event in record.events if event.kind == "tried")
-    return any(event.detail["syscall"] in calls and "during" not in event.detail for event in events)
+    return any(
+        event.detail["syscall"] in calls and event.detail["source"] == "kernel" and "during" not in event.detail
+        for event in events
+    )
 
 
-_CHECKS: dict[str, Callable[[Failure, Exchange, Worker], Any]] = {
+_CHECKS: dict[str, Callable[[Exchange, Worker], int | None]] = {
     "memory": _memory,
+    "threads": _threads,
     "processes": _processes,
     "files": _files,
     "disk": _disk,

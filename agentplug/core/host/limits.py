@@ -7,19 +7,20 @@ frame takes. A limit reached is returned as a `Finding`; nothing is ended here. 
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import NamedTuple
 
 from agentplug.contract.limits import LIMITS, MAX_STRUCTURE_BYTES
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Sample
-from agentplug.core.boundary.bounds import PROFILER_THREADS, scratch_bytes, scratch_inodes
+from agentplug.core.boundary.bounds import PROFILER_THREADS, data_allowance_bytes, scratch_bytes, scratch_inodes
 from agentplug.core.boundary.channel import FrameReader, Violation
 from agentplug.core.boundary.child_processes import descendants
 from agentplug.core.boundary.frames import ZygoteNews
 from agentplug.core.host.exchange import Exchange
 from agentplug.core.host.process import Process
 from agentplug.core.host.quick_check import QuickCheck
-from agentplug.core.host.readings import Gone, Readings, arm_cpu_limit, footprint_of
+from agentplug.core.host.readings import Gone, Readings, arm_cpu_limit, footprint_of, share_of_processor
 from agentplug.core.host.scratch import scratch_usage
 from agentplug.core.host.watchdog import BUSY_S
 
@@ -31,6 +32,9 @@ _FRAME_BYTES_PER_S = 8 * _MIB
 _DISK_EVERY_NS = 50_000_000
 _CPU_SLACK_S = 10
 _QUICK_NS, _QUICK_CPU_NS = 1_000_000_000, 10_000_000
+_NEAR = 0.9
+_MOST_SAMPLED_NS = 50_000_000
+_SAMPLED_SHARE, _SAMPLED_SLACK_NS = 0.8, 50_000_000
 _TICK_S = 0.010
 _TICK_EACH_S = 0.0025  # many workers are each checked less often, so that checking all costs the same
 
@@ -55,12 +59,19 @@ def _over(by: str, measured: float, policy: Policy) -> Finding | None:
 
 
 class _Children:
-    """The use of a worker's child processes, ended ones included. Reads nothing if there can be none."""
+    """The use of a worker's child processes, ended ones included. Reads nothing if there can be none.
+
+    Children that live for a moment end between two readings. The kernel adds their time to their parent's, but not if
+    the parent ignores SIGCHLD. So each reading also takes a sample: a child that is new and runs stands for the time
+    since the last one. The sum is right on average; a fifth is left off, so that chance ends nobody.
+    """
 
     def __init__(self, policy: Policy) -> None:
         self.possible = policy.processes > 0 or policy.best_effort  # best effort may lack the barrier against forks
         self.seen_ns: dict[int, int] = {}  # CPU time of each at the last reading, by pid
         self._ended_ns = 0
+        self._sampled_ns = 0.0
+        self._read_at_ns = 0
         self.count = 0
         self.rss_bytes = 0
         self.threads = 0
@@ -71,12 +82,19 @@ class _Children:
         if not self.possible:
             return
         below = descendants(readings.pid)
+        at_ns = time.perf_counter_ns()
+        since_ns, self._read_at_ns = min(at_ns - self._read_at_ns, _MOST_SAMPLED_NS), at_ns
         now: dict[int, int] = {}
         self.count, self.rss_bytes, self.threads = len(below), 0, 0
         for pid in below:
             with contextlib.suppress(Gone):
                 footprint = footprint_of(pid)
                 now[pid] = footprint.cpu_ns
+                before_ns = self.seen_ns.get(pid)
+                if before_ns is None:
+                    self._sampled_ns += since_ns * share_of_processor(pid)
+                else:
+                    self._sampled_ns += max(0, footprint.cpu_ns - before_ns)
                 self.rss_bytes += footprint.rss_bytes
                 self.threads += footprint.threads
         for pid, cpu_ns in self.seen_ns.items():
@@ -85,7 +103,8 @@ class _Children:
         self.seen_ns = now
         # The kernel's own sum is exact, but empty where the worker ignores SIGCHLD.
         ended_ns = max(self._ended_ns, readings.waited_cpu_ns())
-        self.cpu_ns = max(self.cpu_ns, ended_ns + sum(now.values()))
+        sampled_ns = int(self._sampled_ns * _SAMPLED_SHARE) - _SAMPLED_SLACK_NS
+        self.cpu_ns = max(self.cpu_ns, ended_ns + sum(now.values()), sampled_ns)
 
 
 class Limits:
@@ -98,12 +117,14 @@ class Limits:
         self._children0_ns = 0
         self._idle_ns = 0
         self._idle_from_ns: int | None = None
+        self._idle_seen_ns = 0  # used between calls, at the last check
         self._last_tick_ns = 0
         self._last_rss = 0
         self._partial_ns = 0
         self._disk_at_ns = 0
         self._cpu_armed_ns = -1  # the kernel's limit leaves room for a call that begins below this
         self.floor_bytes = 0  # the footprint from which the plugin's memory is counted; 0 before
+        self._reserved0_bytes = 0
         self.counts_scratch = True  # false if a sized tmpfs bounds it
 
     def start_counting(self, readings: Readings, *, counts_scratch: bool) -> None:
@@ -111,12 +132,24 @@ class Limits:
         self.counts_scratch = counts_scratch
         with contextlib.suppress(Gone):
             self.floor_bytes = readings.footprint_bytes()
+            self._reserved0_bytes = readings.reserved_bytes()
+
+    def reserved_bytes(self, process: Process) -> int:
+        """Return the address space that the plugin has reserved, if the kernel refuses more of it; else zero."""
+        if process.readings is None:
+            return 0
+        most = data_allowance_bytes(int(self._policy.memory), self._policy.threads + self._profilers)
+        with contextlib.suppress(Gone):
+            reserved = process.readings.reserved_bytes() - self._reserved0_bytes
+            return reserved if reserved >= _NEAR * most else 0
+        return 0
 
     # ------------------------------------------------------------------ between calls
 
     def enter_idle(self, cpu_ns: int) -> None:
         """Begin to count as between calls, from the worker's CPU time `cpu_ns`."""
         self._idle_from_ns = cpu_ns or None
+        self._idle_seen_ns = self._idle_ns
         self._children0_ns = self._children.cpu_ns
 
     def check_idle(self, process: Process, readings: Readings, now_ns: int) -> Finding | None:
@@ -129,8 +162,12 @@ class Limits:
         used_s = used_ns / 1e9
         if used_s > IDLE_CPU_S:
             return Finding("cpu", used_s, IDLE_CPU_S, "s between calls")
+        if used_ns == self._idle_seen_ns:
+            peak_bytes = readings.footprint_bytes()
+        else:  # it has run: a peak may lie between two checks
+            self._idle_seen_ns, peak_bytes = used_ns, readings.memory().peak_bytes
         return (
-            self.over_memory(readings.footprint_bytes() + children.rss_bytes)
+            self.over_memory(peak_bytes + children.rss_bytes)
             or _over("processes", children.count, self._policy)
             or self._disk(process, now_ns)
         )

@@ -51,8 +51,12 @@ class Counters(NamedTuple):
 
 def footprint_in(statm: bytes) -> int:
     """Return resident memory in bytes from the text of /proc/PID/statm. Raises `Gone`."""
+    return _bytes_in(statm, 1)
+
+
+def _bytes_in(statm: bytes, field: int) -> int:
     try:
-        pages = int(statm.split(b" ", 2)[1])
+        pages = int(statm.split(b" ", field + 1)[field])
     except IndexError:
         raise Gone("no readings") from None
     if pages == 0:
@@ -106,14 +110,18 @@ class Readings:
         except OSError:
             raise Gone("no readings") from None
 
+    def reserved_bytes(self) -> int:
+        """Return the private address space in bytes, touched or not: about what RLIMIT_DATA counts."""
+        return _bytes_in(self._read(self.statm, 128), 5)
+
     def memory(self) -> Memory:
         """Read the high-water mark since `reset_peak`, resident memory and threads."""
         text = self._read(self._status, 4096)
-        try:
-            peak = text.index(b"VmHWM:") + 6
-            rss = text.index(b"VmRSS:", peak) + 6
-            swap = text.index(b"VmSwap:", rss) + 7
-            threads = text.index(b"Threads:", swap) + 8
+        try:  # by line: the first one is the process's name, which a plugin chooses and which can't hold a line end
+            peak = text.index(b"\nVmHWM:") + 7
+            rss = text.index(b"\nVmRSS:", peak) + 7
+            swap = text.index(b"\nVmSwap:", rss) + 8
+            threads = text.index(b"\nThreads:", swap) + 9
         except ValueError:
             raise Gone("status") from None
         swapped = int(text[swap : text.index(b" kB", swap)]) << 10
@@ -214,3 +222,20 @@ def footprint_of(pid: int) -> Footprint:
         return Footprint(pages * _PAGE, time.clock_gettime_ns((~pid << 3) | 2), threads)
     except (OSError, IndexError):
         raise Gone(f"process {pid}") from None
+
+
+def share_of_processor(pid: int) -> float:
+    """Return the share of its running time for which a process had a processor; 0 if it isn't running now.
+
+    See /proc/PID/schedstat: nanoseconds on a processor, and waiting for one.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read()
+        if stat[stat.rindex(b")") + 2 : stat.rindex(b")") + 3] != b"R":
+            return 0.0
+        with open(f"/proc/{pid}/schedstat", "rb") as file:
+            ran, waited, _ = map(int, file.read().split())
+    except (OSError, ValueError):
+        return 0.0
+    return ran / (ran + waited) if ran else 1.0

@@ -19,7 +19,7 @@ from typing import Self
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.core.boundary import frames as wire
-from agentplug.core.boundary.channel import Violation, pack
+from agentplug.core.boundary.channel import Violation
 from agentplug.core.boundary.frames import ZygoteNews
 from agentplug.core.host.checks import BUSY_TICK_S, Checks
 from agentplug.core.host.exchange import Exchange, Request
@@ -115,22 +115,30 @@ class Worker:
             if process.ending:
                 raise AlreadyEnded
             self._earlier = ()
+            last, self.exchange = self.last, exchange
+            try:
+                if process.readings is not None and requests:
+                    self._end_if_over(exchange.begin(process.readings, last))
+            except Gone as gone:
+                self.kill(f"gone: {gone}")
+            self.last = exchange
             process.output.begin(sink)
             if self.listener is not None:
                 self.listener.begin_call()
-            self.exchange = self.last = exchange
             self.checks.require_full_check()
-            try:
-                if process.readings is not None and requests:
-                    exchange.begin(process.readings)
-            except Gone as gone:
-                self.kill(f"gone: {gone}")
             exchange.send(process.sock)
             # The worker is at work now; what can wait is done meanwhile.
             exchange.take_first_sample()
             self.limits.begin(exchange, process)
         self._watchdog.nudge(self, BUSY_TICK_S)
         return exchange
+
+    def _end_if_over(self, between_bytes: int) -> None:
+        """End the worker if it had this footprint, beyond its limit, between two calls and between two checks."""
+        if between_bytes and (finding := self.limits.over_memory(between_bytes)) is not None:
+            self.exchange = None
+            self.lose(Event(0.0, "limit", finding._asdict()))
+            raise AlreadyEnded
 
     def pump(self) -> bool:
         """Send and receive without waiting. Return true once the exchange is done."""
@@ -233,12 +241,15 @@ class Worker:
                 self.exchange.emit("stop", {"by": by})
             self.kill(by)
 
-    def ask_to_close(self) -> None:
-        """Ask the worker to run the plugin's `shutdown` and exit."""
-        with self.lock, contextlib.suppress(OSError):
+    def ask_to_close(self) -> Exchange | None:
+        """Ask the worker to run the plugin's `shutdown` and exit: an exchange under the limits of a call.
+
+        Returns None if a call is under way, or the worker is gone.
+        """
+        with self.lock, contextlib.suppress(AlreadyEnded):
             if self.exchange is None:
-                self.limits.enter_idle(0)
-                self.process.sock.send(pack(wire.CLOSE, 0)[0])
+                return self.begin([Request(wire.CLOSE)])
+        return None
 
     def kill(self, reason: str) -> None:
         """End the worker now; the current call gets a kill event."""

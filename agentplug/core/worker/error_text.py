@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from opcode import opmap
 
 from agentplug.contract.limits import REFUSALS
 from agentplug.core.boundary.frames import MAX_ERROR_MESSAGE, MAX_ERROR_TYPE, MAX_TRACEBACK, Failure
@@ -24,13 +23,11 @@ def failure(error: BaseException) -> Failure:
         _clip(_traceback(error), MAX_TRACEBACK),
         "raised",
         limit_of(error),
-        _number(error),
-        _by_hand(error),
     )
 
 
 def limit_of(error: BaseException) -> str:
-    """Return the limit that leads to such an error, named as in verdicts, or ""."""
+    """Return the limit that leads to such an error, named as in verdicts, or "". The host looks for evidence."""
     if isinstance(error, MemoryError):
         return "memory"
     try:
@@ -47,14 +44,6 @@ def _number(error: BaseException) -> int:
     except BaseException:
         return 0
     return number if type(number) is int and 0 < number < 4096 else 0
-
-
-def _by_hand(error: BaseException) -> bool:
-    """Return true if the traceback ends at a raise statement, not at a failed call."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_code.co_code[trace.tb_lasti] == opmap["RAISE_VARARGS"]
 
 
 def _name(error: BaseException) -> str:

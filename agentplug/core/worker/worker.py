@@ -83,6 +83,7 @@ class _Worker:
         self._main: asyncio.Task[None] | None = None
         self._in_call = False
         self._has_tasks = False
+        self._error: BaseException | None = None  # until the next call: what it refers to is evidence for the host
 
     def serve(self) -> None:
         """Load the plugin, then answer calls until the host closes the channel."""
@@ -131,6 +132,7 @@ class _Worker:
     async def _serve_calls(self, next_frame: Callable[[], Coroutine[Any, Any, Frame | None]]) -> None:
         while (frame := await next_frame()) is not None:
             if frame.kind == wire.CALL:
+                self._error = None
                 answer = await self._call(frame)
                 self._answer(answer)
             elif frame.kind == wire.SETTLE:
@@ -155,10 +157,15 @@ class _Worker:
         except loading.CannotLoad as problem:
             answer = pack(wire.ERROR, frame.call, wire.encode_body(Failure("", str(problem), "", problem.reason)))
         except BaseException as error:
-            answer = pack(wire.ERROR, frame.call, wire.encode_body(reporting.failure(error)))
+            answer = self._failed(frame, error)
         finally:
             self._in_call = False
         self._answer(answer)
+
+    def _failed(self, frame: Frame, error: BaseException) -> list[Any]:
+        failure = reporting.failure(error)
+        self._error = error if failure.limit else None
+        return pack(wire.ERROR, frame.call, wire.encode_body(failure))
 
     def _answer(self, answer: list[Any]) -> None:
         """Send the report of refused calls and the profile, if any, then `answer`."""
@@ -200,7 +207,7 @@ class _Worker:
             body = wire.Misfit(misfit.type[:200], misfit.where[:1_000])
             return pack(wire.UNSERIALIZABLE, frame.call, wire.encode_body(body))
         except BaseException as error:  # the plugin's, even SystemExit or a forged CancelledError
-            return pack(wire.ERROR, frame.call, wire.encode_body(reporting.failure(error)))
+            return self._failed(frame, error)
         finally:
             self._in_call = False
             if self._profiling is not None:
