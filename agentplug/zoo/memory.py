@@ -13,9 +13,10 @@ import time
 import typing
 from typing import Any
 
-from agentplug.zoo._base import MIB, ZooPlugin, as_int, libc, syscall
+from agentplug.zoo._base import MIB, ZooPlugin, as_int, libc, prctl, syscall
 
 _MAP_NORESERVE = 0x4000
+_PR_SET_NAME = 15
 
 
 class Hoarder(ZooPlugin):
@@ -84,6 +85,29 @@ class Burster(ZooPlugin):
         """Touch 200 MiB once, free them, and return."""
         with mmap.mmap(-1, 200 * MIB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE) as block:
             return len(block)
+
+
+class Misnomer(ZooPlugin):
+    """Takes 200 MB for a moment, and names its thread so that the kernel's figures seem to begin with its own.
+
+    Stopped because a figure is read from its line of /proc/PID/status, never from the name: `limited:memory`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Take the name `VmHWM:0 kB`, then the memory."""
+        prctl(_PR_SET_NAME, ctypes.addressof(ctypes.create_string_buffer(b"VmHWM:0 kB")))
+        return len(bytearray(b"x") * (200 * MIB))
+
+
+class FalseAlarm(ZooPlugin):
+    """Raises what a full memory raises, and has used none, to be recorded as stopped by its limit.
+
+    Stopped because a limit needs evidence from the kernel: `failed:MemoryError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Raise MemoryError."""
+        raise MemoryError
 
 
 class PrivateMapper(ZooPlugin):

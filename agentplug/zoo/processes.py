@@ -175,6 +175,28 @@ class Hopper(ZooPlugin):
         return "hopped"
 
 
+class Mayfly(ZooPlugin):
+    """Was granted a few processes and works in children that live for 4 ms, whose time the kernel adds to nobody's.
+
+    Stopped by the watchdog, which samples the children that it finds running: `limited:cpu`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Ignore SIGCHLD and use `input_data` seconds, 30 unless a number is given, in one child after the other."""
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        until = time.monotonic() + as_int(input_data, 30)
+        while time.monotonic() < until:
+            reader, writer = os.pipe()
+            if os.fork() == 0:
+                while time.process_time() < 0.004:
+                    pass
+                os._exit(0)
+            os.close(writer)
+            os.read(reader, 1)
+            os.close(reader)
+        return "unseen"
+
+
 def _wait_for_ever() -> NoReturn:
     for name in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         with contextlib.suppress(OSError, ValueError):

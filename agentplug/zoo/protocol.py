@@ -58,6 +58,19 @@ class SpinningForger(ZooPlugin):
         spin()
 
 
+class IdlingForger(ZooPlugin):
+    """Forges its reply and waits, so that its caller waits longer than it may.
+
+    Stopped because a call lasts until the worker is back in its own loop: `limited:wall`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Wait for most of half a second, send a reply, and sleep."""
+        time.sleep(0.4)  # noqa: ASYNC251
+        _send(_frame(b"\xa6forged"))
+        time.sleep(30)  # noqa: ASYNC251
+
+
 class DoubleForger(ZooPlugin):
     """Replies twice: with a forged reply and a real one.
 

@@ -45,7 +45,8 @@ TOUCHES = """
 """.split()
 # ... or it comes to its end, and nothing has stood in its way ...
 RETURNS = """
-    memory:HiddenHoarder memory:Burster memory:LockedHoarder memory:PipeHoarder memory:SocketHoarder memory:Splicer
+    memory:HiddenHoarder memory:Burster memory:Misnomer memory:LockedHoarder memory:PipeHoarder memory:SocketHoarder
+    memory:Splicer processes:Mayfly
     memory:SegmentHoarder memory:PageCacheHoarder memory:PrivateMapper processes:ShellRunner
     processes:ThreadBomb files:BytecodePlanter files:Reopener files:Leaseholder files:Opener files:Watcher
     files:Lister scratch:FifoMaker scratch:DeviceMaker scratch:ModeSetter scratch:OneFileFiller scratch:InodeFiller
@@ -70,6 +71,7 @@ ENDS = {
     "signals:SelfAccuser": -signal.SIGXCPU,
     "processes:Changeling": 0,
     "memory:Hoarder": 1,
+    "memory:FalseAlarm": 1,
     "memory:SharedHoarder": 1,
     "memory:PageTableHoarder": 1,
     "memory:StackHoarder": 1,
@@ -89,6 +91,7 @@ GIVEN: dict[str, Any] = {
     "memory:SharedHoarder": 4096,
     "memory:HiddenHoarder": 32,
     "memory:PrivateMapper": 200,
+    "processes:Mayfly": 1,
     "memory:PageCacheHoarder": 32,
     "processes:ForkBomb": 4,
     "processes:Swarm": 20,
