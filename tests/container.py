@@ -236,7 +236,7 @@ def orphans() -> dict[int, str]:
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            name, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
+            name, _, rest = (entry / "stat").read_text(errors="replace").partition("(")[2].rpartition(")")
         except OSError:
             continue
         state, ppid = rest.split()[:2]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 VERSIONS = ("3.12", "3.13")
-TIMEOUT_S = 600
+TIMEOUT_S = 1500  # they may get little of a busy machine
 
 
 def candidates(version: str) -> Iterator[str]:

@@ -63,7 +63,7 @@ def alive(*sessions: int) -> list[int]:
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError, IndexError):
             pid = int(entry.name)
-            state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            state, _, _, session = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:4]
             if int(session) in sessions and state not in "ZX":
                 found.append(pid)
     return found

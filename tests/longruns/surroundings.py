@@ -83,7 +83,7 @@ def _children() -> list[int]:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             with contextlib.suppress(OSError, IndexError):
-                text = Path(entry.path, "stat").read_text()
+                text = Path(entry.path, "stat").read_text(errors="replace")
                 if int(text.rpartition(")")[2].split()[1]) == os.getpid():
                     found.append(int(entry.name))
     return found
@@ -91,7 +91,7 @@ def _children() -> list[int]:
 
 def _command(pid: int) -> str:
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     return "(ended)"
 
 
