@@ -35,9 +35,11 @@ CONFINED_SUITES = (
     "unit/test_sources_files.py",
     "workers/test_sandboxed.py",
     "workers/test_usage.py",
+    "escapes/test_figures.py",
     "escapes/test_files.py",
     "escapes/test_host.py",
     "escapes/test_locks.py",
+    "escapes/test_phases.py",
     "escapes/test_zoo_attacks.py",
 )
 # And where: a container lacks namespaces, cgroups and system calls.
