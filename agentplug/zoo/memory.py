@@ -187,6 +187,34 @@ class SocketHoarder(ZooPlugin):
         return len(blocks)
 
 
+class SocketWidener(ZooPlugin):
+    """Makes the buffers of sockets as large as the kernel allows, and fills them.
+
+    Stopped by seccomp, which leaves every buffer as it is: `failed:BlockingIOError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Fill a socket pair with 4 MiB."""
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * MIB)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * MIB)
+            end.setblocking(False)
+        return sum(ours.send(b"x" * (1 << 16)) for _ in range(64))
+
+
+class PipeWidener(ZooPlugin):
+    """Makes a pipe hold as much as the kernel allows.
+
+    Stopped by seccomp, which refuses more than the usual size: `failed:PermissionError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Widen a pipe to 1 MiB."""
+        _, writer = os.pipe()
+        return fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, MIB)
+
+
 class Splicer(ZooPlugin):
     """Gives its pages to a pipe and unmaps them: they stay resident, in no footprint.
 

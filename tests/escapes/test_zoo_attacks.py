@@ -46,7 +46,8 @@ TOUCHES = """
 # ... or it comes to its end, and nothing has stood in its way ...
 RETURNS = """
     memory:HiddenHoarder memory:Burster memory:LockedHoarder memory:PipeHoarder memory:SocketHoarder memory:Splicer
-    memory:SegmentHoarder memory:PageCacheHoarder memory:PrivateMapper processes:ShellRunner
+    memory:SocketWidener memory:PipeWidener spying:ClockReader memory:SegmentHoarder
+    memory:PageCacheHoarder memory:PrivateMapper processes:ShellRunner
     processes:ThreadBomb files:BytecodePlanter files:Reopener files:Leaseholder files:Opener files:Watcher
     files:Lister scratch:FifoMaker scratch:DeviceMaker scratch:ModeSetter scratch:OneFileFiller scratch:InodeFiller
     scratch:Preallocator kernel:Filterer

@@ -10,6 +10,8 @@ import errno
 
 FORKS = ("clone", "fork", "vfork")
 EXECS = ("execve", "execveat")
+CLOCKS = ("clock_gettime", "clock_getres", "clock_nanosleep", "timer_create")
+"""Their first argument names a clock, maybe that of another process."""
 OPENS = ("open", "openat", "creat")
 REFUSED = """
 ptrace process_vm_readv process_vm_writev process_madvise kcmp pidfd_open pidfd_getfd pidfd_send_signal

@@ -20,6 +20,7 @@ from seccompy import Action, ArgCmp, CmpOp, Filter
 from seccompy.syscalls import syscall_nr
 
 from agentplug.core.boundary import syscalls as watched
+from agentplug.core.boundary.bounds import PIPE_BYTES
 
 _ALLOWED = """
 access alarm arch_prctl brk capget chdir clock_getres clock_gettime clock_nanosleep close close_range
@@ -47,8 +48,16 @@ _MSG_FASTOPEN = 0x20000000
 _IOCTL_ALLOWED = (0x5401, 0x540F, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x5460)
 """TCGETS, TIOCGPGRP, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, FIOQSIZE: questions, and own flags."""
 _FALLOCATE_KEEPS_SIZE = (0x01, 0x11)  # FALLOC_FL_KEEP_SIZE, alone and with FALLOC_FL_ZERO_RANGE
-_SOCKET_OPTIONS = (2, 6, 7, 8, 9, 10, 12, 13, 15, 20, 21, 66, 67)  # addresses, buffers, lingering, time limits
+_SOCKET_OPTIONS = (2, 6, 9, 10, 12, 13, 15, 20, 21, 66, 67)  # addresses, lingering, time limits
+_BUFFER_SIZES = (int(socket.SO_SNDBUF), int(socket.SO_RCVBUF))
 _NETWORK_LEVELS = tuple(map(int, (socket.IPPROTO_IP, socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_IPV6)))
+_PORT_OPTIONS = {
+    int(socket.IPPROTO_IP): (1, 2, 8, 10, 11, 13, 24, 51),  # service, hops, path MTU, errors, local ports
+    int(socket.IPPROTO_IPV6): (16, 23, 25, 26, 49, 66, 67),  # the same, and IPV6_V6ONLY
+    int(socket.IPPROTO_TCP): (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 16, 17, 18, 24, 25, 36),  # delays, time limits
+}
+"""Options of a TCP socket under a list of ports: none routes, encapsulates, repairs or connects by another way."""
+_F_SETPIPE_SZ = 1031
 _FCNTL_REFUSED = (8, 10, 15, 1024, 1026)  # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE (blocks others), F_NOTIFY
 _SIGNALS = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 _OWN = ("prlimit64", "sched_setaffinity")
@@ -56,6 +65,24 @@ _TALKING = "sendmsg sendmmsg recvmmsg bind listen accept accept4".split()
 _FAMILIES = (int(socket.AF_INET), int(socket.AF_INET6))
 _STREAM = ArgCmp(1, CmpOp.MASKED_EQ, int(socket.SOCK_STREAM), 0xF)
 _LOW = 0xFFFFFFFF
+_NEGATIVE = 0x80000000  # a clock id of a process, a thread or a descriptor
+_THREAD_CLOCK = _NEGATIVE | 4  # the kernel gives a process no other's threads
+
+
+class Own(NamedTuple):
+    """The numbers of one worker in its guard."""
+
+    pid: int
+
+    @property
+    def clock(self) -> int:
+        """The clock id of the process's CPU time: clock_getcpuclockid(3)."""
+        return (~self.pid << 3 | 2) & _LOW
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """The numbers as the 32-bit words of a compiled filter."""
+        return self.pid, self.clock
 
 
 class Rights(NamedTuple):
@@ -92,6 +119,9 @@ def base_filter(rights: Rights) -> Filter:
     # A descriptor may send its owner any signal when there is input; an owner can be any process of this user.
     for request in _FCNTL_REFUSED:
         _try(rules.errno, "fcntl", errno.EPERM, args=[_low(1, request)])
+    # What unread data can fill is bounded by the number of descriptors, so none may hold more than is usual.
+    _try(rules.allow, "fcntl", args=[_low(1, _F_SETPIPE_SZ), ArgCmp(2, CmpOp.LE, PIPE_BYTES)])
+    _try(rules.errno, "fcntl", errno.EPERM, args=[_low(1, _F_SETPIPE_SZ)])
     _try(rules.allow, "fcntl")
     if not rights.writing:  # flock needs no right to write, and its waiters would wait as long as we live
         exclusive = [ArgCmp(1, CmpOp.MASKED_EQ, fcntl.LOCK_EX, fcntl.LOCK_EX)]
@@ -106,9 +136,15 @@ def base_filter(rights: Rights) -> Filter:
     _try(rules.errno, "fallocate", errno.EOPNOTSUPP)
     for option in _SOCKET_OPTIONS:
         _try(rules.allow, "setsockopt", args=[_low(1, int(socket.SOL_SOCKET)), _low(2, option)])
-    if rights.network is not False:
+    for option in _BUFFER_SIZES:  # answered as done, as a system does that allows no more
+        _try(rules.errno, "setsockopt", 0, args=[_low(1, int(socket.SOL_SOCKET)), _low(2, option)])
+    if rights.network is True:
         for level in _NETWORK_LEVELS:
             _try(rules.allow, "setsockopt", args=[_low(1, level)])
+    elif rights.network is None:
+        for level, options in _PORT_OPTIONS.items():
+            for option in options:
+                _try(rules.allow, "setsockopt", args=[_low(1, level), _low(2, option)])
     for option in (*_PRCTL_ALLOWED, *watched.PRCTL_REFUSED):
         _try(rules.allow, "prctl", args={0: option})
     for persona in (0, _LOW):
@@ -131,7 +167,7 @@ def base_filter(rights: Rights) -> Filter:
     return rules
 
 
-def guard_filter(pid: int, rights: Rights) -> Filter:
+def guard_filter(own: Own, rights: Rights) -> Filter:
     """Build the filter that refuses watched calls, and notifies the host if it listens."""
     rules = Filter(default=Action.ALLOW)
 
@@ -151,12 +187,17 @@ def guard_filter(pid: int, rights: Rights) -> Filter:
         refuse("prctl", [_low(0, option)])
     for name in _SIGNALS:
         if not (rights.processes and rights.signals):
-            _try(rules.allow, name, args={0: pid})
+            _try(rules.allow, name, args={0: own.pid})
             refuse(name)
-    for subject in (0, pid):
+    for subject in (0, own.pid):
         _try(rules.allow, "prlimit64", args={0: subject, 2: 0})  # 2: no new limit, only a query
         _try(rules.allow, "sched_setaffinity", args={0: subject})
     for name in _OWN:
+        refuse(name)
+    for name in watched.CLOCKS:
+        _try(rules.allow, name, args=[ArgCmp(0, CmpOp.MASKED_EQ, 0, _NEGATIVE)])
+        _try(rules.allow, name, args=[ArgCmp(0, CmpOp.MASKED_EQ, _THREAD_CLOCK, _THREAD_CLOCK)])
+        _try(rules.allow, name, args=[_low(0, own.clock)])
         refuse(name)
     if rights.processes:
         observed = rights.files and rights.listening
