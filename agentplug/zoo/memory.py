@@ -46,6 +46,23 @@ class SharedHoarder(ZooPlugin):
         return len(blocks)
 
 
+class Parker(ZooPlugin):
+    """Fills shared memory and takes it out of its page tables: it stays, in no footprint.
+
+    Stopped by the host, which counts shared memory when it is made and refuses more: `limited:memory`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Fill `input_data` maps of 1 MiB, and drop the pages of each."""
+        blocks = []
+        for _ in range(as_int(input_data, 4096)):
+            block = mmap.mmap(-1, MIB)
+            block.write(b"x" * MIB)
+            block.madvise(mmap.MADV_DONTNEED)
+            blocks.append(block)
+        return len(blocks)
+
+
 class HiddenHoarder(ZooPlugin):
     """Writes into a memory file that it never maps, which no process's footprint contains.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from arena import machines
+from arena import MIB, machines
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Verdict
@@ -50,6 +50,68 @@ def attack(way):
     return 1
 """
 
+PARK = """
+import ctypes, mmap, os, time
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+
+def drop(block, way):
+    at = ctypes.addressof(ctypes.c_char.from_buffer(block))
+    if way == "dropped":
+        block.madvise(mmap.MADV_DONTNEED)
+    elif way == "unmapped":
+        libc.munmap(ctypes.c_void_p(at + mmap.PAGESIZE), ctypes.c_size_t(len(block) - mmap.PAGESIZE))
+    elif way == "covered":
+        libc.mmap(ctypes.c_void_p(at), ctypes.c_size_t(len(block) - mmap.PAGESIZE), 3, 0x32, -1, ctypes.c_long(0))
+
+def fill(block):
+    for _ in range(len(block) >> 16):
+        block.write(bytes(1 << 16))
+
+def attack(given):
+    way, pieces, size = given
+    held = []
+    for _ in range(pieces):
+        block = mmap.mmap(-1, size << 20)
+        if way == "child":
+            pid = os.fork()
+            if pid == 0:
+                fill(block)
+                os._exit(0)
+            os.waitpid(pid, 0)
+        else:
+            fill(block)
+            drop(block, way)
+        held.append(block)
+    time.sleep(0.1)
+    return len(held) * size
+"""
+
+PASSING = """
+import mmap, threading
+
+def take(times, size):
+    for _ in range(times):
+        with mmap.mmap(-1, size << 20) as block:
+            block[0] = 1
+
+def attack(given):
+    threads, times, size = given
+    others = [threading.Thread(target=take, args=(times, size)) for _ in range(threads)]
+    for thread in others: thread.start()
+    for thread in others: thread.join()
+    held = bytearray(b"x") * (40 << 20)
+    return len(held) >> 20
+"""
+
+HUGE_PAGES = """
+import mmap
+
+def attack(given):
+    return len(mmap.mmap(-1, 2 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000))
+"""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _machines() -> Iterator[None]:
@@ -79,3 +141,46 @@ def test_a_plugin_reads_its_own_clocks(confined, machine):
 def test_no_call_takes_the_clock_of_another_process(confined, machine, way):
     """Not to read it, nor to wait for it, nor to have a timer on it."""
     assert confined(OTHER_CLOCKS, way, policy=small(machine)).verdict == Verdict("failed", "PermissionError")
+
+
+@pytest.mark.parametrize("way", ["dropped", "unmapped", "covered", "child"])
+@pytest.mark.parametrize("size", [1, 30])
+def test_shared_memory_that_lives_on_in_no_page_table_counts(unconfined, confined, way, size):
+    """However it is taken out of the footprint, in small pieces or large ones, or by a child that ends."""
+    assert unconfined(PARK, [way, 2, size]).value == 2 * size
+
+    policy = small(PLAIN, processes=int(way == "child"))
+    within = confined(PARK, [way, 30 // size, size], policy=policy)
+    beyond = confined(PARK, [way, 120 // size, size], policy=policy)
+
+    assert within.verdict == Verdict("completed")
+    added_bytes = within.usage.peak_memory_bytes - within.usage.baseline_memory_bytes
+    assert 28 * MIB < added_bytes < (36 * MIB if way != "child" else 64 * MIB)  # a child counts as a whole
+    assert beyond.verdict == Verdict("limited", "memory")
+
+
+def test_shared_memory_counts_together_with_other_memory(confined):
+    """A half of each is more than the limit, for all that the footprint shows one half alone."""
+    code = PARK.replace("return", "held.append(b'x' * (40 << 20))\n    return")
+
+    assert confined(code, ["dropped", 1, 40], policy=small(PLAIN)).verdict == Verdict("limited", "memory")
+
+
+@pytest.mark.parametrize("given", [[1, 200, 40], [4, 50, 8], [1, 3000, 1]])
+def test_shared_memory_that_was_given_back_counts_no_more(confined, given):
+    """By one thread or by four, large or small, and then as much again on the heap."""
+    run = confined(PASSING, given, policy=small(PLAIN))
+
+    assert (run.verdict, run.value) == (Verdict("completed"), 40)
+
+
+def test_shared_memory_is_refused_where_nobody_can_count_it(confined):
+    """Without a listener and without a cgroup; the table says so."""
+    run = confined("import mmap\n\ndef attack(given):\n    mmap.mmap(-1, 4096)\n", policy=small(SILENT))
+
+    assert run.verdict == Verdict("failed", "PermissionError")
+
+
+def test_the_reserve_of_huge_pages_is_out_of_reach(confined, machine):
+    """No footprint has them."""
+    assert confined(HUGE_PAGES, policy=small(machine)).verdict == Verdict("limited", "memory")

@@ -45,7 +45,8 @@ TOUCHES = """
 """.split()
 # ... or it comes to its end, and nothing has stood in its way ...
 RETURNS = """
-    memory:HiddenHoarder memory:Burster memory:LockedHoarder memory:PipeHoarder memory:SocketHoarder memory:Splicer
+    memory:HiddenHoarder memory:Parker memory:Burster memory:LockedHoarder memory:PipeHoarder memory:SocketHoarder
+    memory:Splicer
     memory:SocketWidener memory:PipeWidener spying:ClockReader memory:SegmentHoarder
     memory:PageCacheHoarder memory:PrivateMapper processes:ShellRunner
     processes:ThreadBomb files:BytecodePlanter files:Reopener files:Leaseholder files:Opener files:Watcher

@@ -60,6 +60,7 @@ _READ_LIBRARY = (("read", ("$library",)),)
 CATALOGUE: tuple[Attack, ...] = (
     _attack("memory:Hoarder", "memory", _MEMORY, argument=512),
     _attack("memory:SharedHoarder", "memory", _MEMORY, argument=512),
+    _attack("memory:Parker", "the kernel's memory", _MEMORY, argument=128),
     _attack("memory:HiddenHoarder", "memory", _MEMORY, argument=128),
     _attack("memory:StubbornHoarder", "memory", _MEMORY),
     _attack("memory:Burster", "memory", _MEMORY),

@@ -29,7 +29,7 @@ eventfd2 exit exit_group faccessat faccessat2 fadvise64 fchdir fdatasync fgetxat
 fsync ftruncate futex futex_wait futex_wake futex_waitv get_robust_list get_mempolicy getcpu getcwd getdents
 getdents64 getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp getpid getppid getpriority
 getrandom getresgid getresuid getrlimit getrusage getsid getsockname getsockopt gettid gettimeofday getuid link
-linkat lseek lstat madvise membarrier mincore mkdir mkdirat mlock mlock2 mmap mprotect mremap msync munlock munmap
+linkat lseek lstat madvise membarrier mincore mkdir mkdirat mlock mlock2 mprotect mremap msync munlock munmap
 nanosleep newfstatat pause pipe pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll pread64 preadv preadv2 pselect6
 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv recvfrom recvmsg rename renameat renameat2
 restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait
@@ -58,6 +58,8 @@ _PORT_OPTIONS = {
 }
 """Options of a TCP socket under a list of ports: none routes, encapsulates, repairs or connects by another way."""
 _F_SETPIPE_SZ = 1031
+_MAP_ANONYMOUS = 0x20
+_MAP_HUGETLB = 0x40000  # from the machine's own reserve, in no footprint
 _FCNTL_REFUSED = (8, 10, 15, 1024, 1026)  # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE (blocks others), F_NOTIFY
 _SIGNALS = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 _OWN = ("prlimit64", "sched_setaffinity")
@@ -73,6 +75,8 @@ class Own(NamedTuple):
     """The numbers of one worker in its guard."""
 
     pid: int
+    memory_bytes: int
+    disk_bytes: int
 
     @property
     def clock(self) -> int:
@@ -82,19 +86,22 @@ class Own(NamedTuple):
     @property
     def words(self) -> tuple[int, ...]:
         """The numbers as the 32-bit words of a compiled filter."""
-        return self.pid, self.clock
+        sizes = [word for size in (self.memory_bytes, self.disk_bytes) for word in (size >> 32, size & _LOW)]
+        return self.pid, self.clock, *sizes
 
 
 class Rights(NamedTuple):
     """The facts of a policy and of the machine that the filters need. `network` is None if TCP ports are granted
     (Landlock chooses among them); `truncation` and `signals` are true if Landlock covers them here; `listening`: the
-    host answers watched calls; `files`: it also observes every open; `writing`: the plugin may write files."""
+    host answers watched calls; `capped`: a cgroup counts the worker's memory; `files`: the host also observes every
+    open; `writing`: the plugin may write files."""
 
     network: bool | None = False
     processes: bool = False
     truncation: bool = True
     signals: bool = False
     listening: bool = True
+    capped: bool = False
     files: bool = False
     writing: bool = False
 
@@ -129,6 +136,8 @@ def base_filter(rights: Rights) -> Filter:
     _try(rules.allow, "flock")
     for request in _IOCTL_ALLOWED:
         _try(rules.allow, "ioctl", args=[_low(1, request)])
+    _try(rules.errno, "mmap", errno.ENOMEM, args=[ArgCmp(3, CmpOp.MASKED_EQ, _MAP_HUGETLB, _MAP_HUGETLB)])
+    _try(rules.allow, "mmap")
     # Blocks beyond a file's end aren't in its size, and nothing counts what other modes change.
     _try(rules.allow, "fallocate", args=[_low(1, 0)])
     for mode in _FALLOCATE_KEEPS_SIZE:
@@ -208,11 +217,25 @@ def guard_filter(own: Own, rights: Rights) -> Filter:
         _try(rules.allow, "clone", args=[ArgCmp(0, CmpOp.MASKED_EQ, _CLONE_THREAD, _CLONE_THREAD | _NEW_NAMESPACES)])
         for name in (*watched.FORKS, *watched.EXECS):
             refuse(name)
+    _guard_sizes(rules, own, rights, notify)
     _guard_sockets(rules, rights, refuse, notify)
     if rights.files:
         for name in (*watched.OPENS, *((*watched.EXECS, "fork", "vfork") if rights.processes else ())):
             notify(name)
     return rules
+
+
+def _guard_sizes(rules: Filter, own: Own, rights: Rights, notify: Callable[..., None]) -> None:
+    """Count shared anonymous memory when it is made, or refuse it; notify the host of requests beyond a limit."""
+    shared = [ArgCmp(3, CmpOp.MASKED_EQ, watched.SHARED_MEMORY, watched.SHARED_MASK)]
+    notify("mmap", shared)
+    if not (rights.listening or rights.capped):
+        _try(rules.errno, "mmap", errno.EPERM, args=shared)
+    anonymous = ArgCmp(3, CmpOp.MASKED_EQ, _MAP_ANONYMOUS, _MAP_ANONYMOUS)
+    notify("mmap", [anonymous, ArgCmp(1, CmpOp.GT, own.memory_bytes), ArgCmp(2, CmpOp.NE, 0)])  # 0: PROT_NONE
+    notify("mremap", [ArgCmp(2, CmpOp.GT, own.memory_bytes)])
+    notify("ftruncate", [ArgCmp(1, CmpOp.GT, own.disk_bytes)])
+    notify("fallocate", [ArgCmp(3, CmpOp.GT, own.disk_bytes)])
 
 
 def _guard_sockets(rules: Filter, rights: Rights, refuse: Callable[..., None], notify: Callable[..., None]) -> None:

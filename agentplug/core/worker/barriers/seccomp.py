@@ -17,6 +17,7 @@ import time
 import landlockpy
 from seccompy import Filter
 
+from agentplug.core.boundary import cgroups
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.bounds import CHANNEL_FD
 from agentplug.core.boundary.frames import BarrierReport, Plan
@@ -33,26 +34,32 @@ _CROWDED = (
 )
 _REHEARSAL_PATIENCE_S = 1.0
 _PATIENCE_S = 10.0  # sending was just possible, and will be again once a busy host has received
-_PLACEHOLDER = Own(pid=0x7E57ABCD)  # beyond any pid (2**22); its words are no other number in the filter
+_PLACEHOLDER = Own(0x7E57AB01, 0x7E57AB02_7E57AB03, 0x7E57AB04_7E57AB05)
+"""Numbers beyond any pid (2**22) and any size; their words are no other numbers in the filter."""
 
 
 def apply(plan: Plan) -> BarrierReport:
     """Install both filters, and send the listener to the host."""
     rights = _rights(plan)
     try:
-        listening = _install_guard(rights)
+        listening = _install_guard(plan, rights)
         _base(rights).load()
     except OSError as error:
         remedy = _CROWDED if error.errno == errno.ETOOMANYREFS else _NO_SECCOMP
         reason = error.strerror or str(error)
         return BarrierReport(NAME, PROTECTS, "unavailable", reason, ["host", "network", "processes"], remedy)
     reporter = "the kernel tells what is tried" if listening else "what is tried is the worker's own report"
+    if not (listening or cgroups.caps_memory(plan.cgroup)):
+        reporter += "; shared anonymous memory is refused, since nobody can count it here"
     return BarrierReport(NAME, PROTECTS, "enforced", f"a list of allowed system calls, arguments checked; {reporter}")
 
 
-def _install_guard(rights: Rights) -> bool:
+def _install_guard(plan: Plan, rights: Rights) -> bool:
     """Load the guard. Return true if it has a listener: this kernel or container may have none, or not send it."""
-    own, silent = Own(os.getpid()), rights._replace(listening=False)
+    own, silent = (
+        Own(os.getpid(), plan.memory_bytes, plan.disk_bytes),
+        rights._replace(listening=False, capped=cgroups.caps_memory(plan.cgroup)),
+    )
     if not _can_send_fd():
         libc.install_filter(guard_program(own, silent))
         return False
@@ -107,7 +114,7 @@ def compile_usual() -> None:
 
 def rehearse() -> None:
     """Build a program and drop it."""
-    guard_program(Own(os.getpid()), _usual())
+    guard_program(_PLACEHOLDER, _usual())
 
 
 def _usual() -> Rights:
