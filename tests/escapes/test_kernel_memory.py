@@ -113,6 +113,78 @@ def attack(given):
 """
 
 
+SOCKETS = """
+import socket, time
+
+def attack(pairs):
+    held, blocks = 0, []
+    for _ in range(pairs):
+        for end in socket.socketpair():
+            blocks.append(end)
+            end.setblocking(False)
+            try:
+                while True:
+                    held += end.send(bytes(1 << 16))
+            except BlockingIOError:
+                pass
+    time.sleep(0.3)
+    return held
+"""
+
+TCP = """
+import socket, time
+
+def attack(given):
+    connections, orphaned = given
+    held, blocks = 0, [socket.create_server(("127.0.0.1", 0))]
+    for _ in range(connections):
+        ours = socket.create_connection(blocks[0].getsockname())
+        blocks.append(blocks[0].accept()[0])
+        ours.setblocking(False)
+        for _ in range(50):
+            try:
+                held += ours.send(bytes(1 << 16))
+            except BlockingIOError:
+                time.sleep(0.001)
+        if orphaned:
+            ours.close()  # what it has sent, nobody has read
+        else:
+            blocks.append(ours)
+    time.sleep(0.3)
+    return held
+"""
+
+IN_TRANSIT = """
+import array, socket, time
+
+def attack(given):
+    ours, theirs = socket.socketpair()
+    for _ in range(given):
+        pair = socket.socketpair()
+        for end in pair:
+            end.setblocking(False)
+            try:
+                while True:
+                    end.send(bytes(1 << 16))
+            except BlockingIOError:
+                pass
+            ours.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [end.fileno()]))])
+            end.close()
+    time.sleep(0.3)
+    return given
+"""
+
+TABLES = """
+import mmap, time
+
+def attack(gigabytes):
+    block = mmap.mmap(-1, gigabytes << 30, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000, mmap.PROT_READ)
+    total = sum(block[at] for at in range(0, len(block), 2 << 20))
+    time.sleep(0.3)
+    return total
+"""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _machines() -> Iterator[None]:
     with machines(PLAIN, SILENT):
@@ -184,3 +256,45 @@ def test_shared_memory_is_refused_where_nobody_can_count_it(confined):
 def test_the_reserve_of_huge_pages_is_out_of_reach(confined, machine):
     """No footprint has them."""
     assert confined(HUGE_PAGES, policy=small(machine)).verdict == Verdict("limited", "memory")
+
+
+def test_unread_data_in_sockets_counts_where_many_may_be_open(unconfined, confined):
+    """As much as they can hold: 60 pairs are within the limit, 300 pairs aren't."""
+    assert unconfined(SOCKETS, 100).value > 10 * MIB
+
+    policy = small(PLAIN, open_files=1000)
+    within, beyond = (confined(SOCKETS, pairs, policy=policy) for pairs in (60, 300))
+
+    assert within.verdict == Verdict("completed")
+    assert within.usage.peak_memory_bytes - within.usage.baseline_memory_bytes > within.value
+    assert beyond.verdict == Verdict("limited", "memory")
+
+
+@pytest.mark.parametrize("orphaned", [False, True], ids=["open", "closed"])
+def test_unread_data_in_tcp_connections_counts(unconfined, confined, orphaned):
+    """By what the kernel says of each, a closed one's too that still sends."""
+    assert unconfined(TCP, [20, orphaned]).value > 30 * MIB
+
+    policy = small(PLAIN, network=True)
+    within, beyond = (confined(TCP, [number, orphaned], policy=policy) for number in (5, 28))
+
+    assert within.verdict == Verdict("completed")
+    assert within.usage.peak_memory_bytes - within.usage.baseline_memory_bytes > within.value * 0.9
+    assert beyond.verdict == Verdict("limited", "memory")
+
+
+def test_descriptors_in_transit_count_as_all_that_may_be_there(unconfined, confined):
+    """Nothing shows what they are, so the worst is assumed."""
+    assert unconfined(IN_TRANSIT, 10).value == 10
+
+    assert confined(IN_TRANSIT, 1, policy=small(PLAIN, network=True)).verdict == Verdict("limited", "memory")
+
+
+def test_page_tables_count(unconfined, confined):
+    """A byte read in each 2 MiB costs a page of them, and no page of its own."""
+    assert unconfined(TABLES, 4, memory=8 << 30).value == 0
+
+    run = confined(TABLES, 4, policy=small(PLAIN))
+
+    assert run.verdict == Verdict("completed")
+    assert 7 * MIB < run.usage.peak_memory_bytes - run.usage.baseline_memory_bytes < 12 * MIB

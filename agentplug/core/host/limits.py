@@ -17,7 +17,7 @@ from agentplug.core.boundary.channel import FrameReader, Violation
 from agentplug.core.boundary.child_processes import descendants
 from agentplug.core.boundary.frames import ZygoteNews
 from agentplug.core.host.exchange import Exchange
-from agentplug.core.host.hidden_memory import HiddenMemory
+from agentplug.core.host.hidden_memory import EVERY_NS, HiddenMemory
 from agentplug.core.host.process import Process
 from agentplug.core.host.quick_check import QuickCheck
 from agentplug.core.host.readings import Gone, Readings, arm_cpu_limit, footprint_of
@@ -132,7 +132,7 @@ class Limits:
         if used_s > IDLE_CPU_S:
             return Finding("cpu", used_s, IDLE_CPU_S, "s between calls")
         return (
-            self.over_memory(self._footprint_bytes(readings, now_ns))
+            self.over_memory(self._footprint_bytes(readings, now_ns, readings.cpu_ns()))
             or _over("processes", children.count, self._policy)
             or self._disk(process, now_ns)
         )
@@ -166,8 +166,9 @@ class Limits:
         policy, children, reader = self._policy, self._children, process.reader
         children.read(readings)
         children_ns = children.cpu_ns - self._children0_ns
-        cpu_ns = readings.cpu_ns() + children_ns
-        rss = self._footprint_bytes(readings, now_ns)
+        own_ns = readings.cpu_ns()
+        cpu_ns = own_ns + children_ns
+        rss = self._footprint_bytes(readings, now_ns, own_ns)
         threads = readings.threads() + children.threads
         exchange.sample(now_ns, rss, cpu_ns, threads, children_ns)
         cpu_s, wall_s = (cpu_ns - exchange.head_cpu_ns) / 1e9, (now_ns - exchange.head_ns) / 1e9
@@ -186,7 +187,7 @@ class Limits:
         self._last_tick_ns, self._last_rss = now_ns, rss
         quick_check = None
         eventful = exchange.outgoing or exchange.grace_until_ns or reader.partial or reader.eof or children.possible
-        eventful = eventful or self.hidden.possible
+        eventful = eventful or self.hidden.shared.used or self.hidden.size_bytes
         if wait_s == usual_s and not eventful:
             last = Sample(now_ns, rss, cpu_ns, threads)
             quick_check = self._quick_check_after(last, exchange, process, readings, headroom, usual_s)
@@ -201,6 +202,8 @@ class Limits:
         """
         policy, wait_ns = self._policy, int(wait_s * 1e9)
         until_ns = last.t_ns + (_DISK_EVERY_NS if self.counts_scratch else _QUICK_NS)
+        if self.hidden.is_sampled:
+            until_ns = min(until_ns, last.t_ns + EVERY_NS)
         return QuickCheck(
             exchange,
             process,
@@ -213,18 +216,21 @@ class Limits:
             until_ns=min(until_ns, exchange.head_ns + int(policy.wall_s * 1e9) - wait_ns),
         )
 
-    def _footprint_bytes(self, readings: Readings, now_ns: int) -> int:
+    def _footprint_bytes(self, readings: Readings, now_ns: int, own_cpu_ns: int) -> int:
         """Return the memory of the worker and of its children, as they were read last."""
-        footprint_bytes = readings.footprint_bytes() + self._children.rss_bytes
+        children = self._children
+        footprint_bytes = readings.footprint_bytes() + children.rss_bytes
         if self.hidden.possible:
             room_bytes = int(self._policy.memory) + self.floor_bytes - footprint_bytes
-            footprint_bytes += self.hidden.measure(readings.pid, self._children.seen_ns, room_bytes, now_ns)
+            footprint_bytes += self.hidden.measure(
+                readings.pid, children.seen_ns, room_bytes, now_ns, own_cpu_ns + children.cpu_ns
+            )
         return footprint_bytes
 
     def over_peak(self, exchange: Exchange, readings: Readings) -> Finding | None:
         """Return the memory limit if the call's peak is beyond it, by the kernel's high-water mark."""
-        if self.hidden.possible:
-            exchange.raise_peak(self._footprint_bytes(readings, exchange.ended_ns))
+        if self.hidden.shared.used or self.hidden.size_bytes:
+            exchange.raise_peak(self._footprint_bytes(readings, exchange.ended_ns, exchange.last_cpu_ns))
         return self.over_memory(exchange.peak_bytes)
 
     def over_memory(self, footprint_bytes: int) -> Finding | None:
