@@ -31,7 +31,7 @@ class HiddenMemory:
         self.size_bytes = 0  # as measured last
         self._memory_bytes = int(policy.memory)
         self._network = policy.network is not False
-        self._in_transit = policy.open_files + _MOST_PASSED if self._network else 0
+        self._in_transit = policy.open_files + _MOST_PASSED if policy.network is True else 0
         self._each_bytes = socket_bytes()
         address_space = data_allowance_bytes(self._memory_bytes, policy.threads) + ROOMY_BYTES
         processes = policy.processes + 1

@@ -170,9 +170,6 @@ def base_filter(rights: Rights) -> Filter:
     if rights.network is True:
         for name in _TALKING:
             _try(rules.allow, name)
-    if rights.network is None:
-        _try(rules.errno, "sendmsg", errno.EPERM, args=[_fast_open(2)])
-        _try(rules.allow, "sendmsg")
     return rules
 
 
