@@ -47,6 +47,23 @@ class SharedHoarder(ZooPlugin):
         return len(blocks)
 
 
+class Parker(ZooPlugin):
+    """Fills shared memory and takes it out of its page tables: it stays, in no footprint.
+
+    Stopped by the host, which counts shared memory when it is made and refuses more: `limited:memory`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Fill `input_data` maps of 1 MiB, and drop the pages of each."""
+        blocks = []
+        for _ in range(as_int(input_data, 4096)):
+            block = mmap.mmap(-1, MIB)
+            block.write(b"x" * MIB)
+            block.madvise(mmap.MADV_DONTNEED)
+            blocks.append(block)
+        return len(blocks)
+
+
 class HiddenHoarder(ZooPlugin):
     """Writes into a memory file that it never maps, which no process's footprint contains.
 
@@ -209,6 +226,34 @@ class SocketHoarder(ZooPlugin):
                     while True:
                         end.send(b"x" * (1 << 16))
         return len(blocks)
+
+
+class SocketWidener(ZooPlugin):
+    """Makes the buffers of sockets as large as the kernel allows, and fills them.
+
+    Stopped by seccomp, which leaves every buffer as it is: `failed:BlockingIOError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Fill a socket pair with 4 MiB."""
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * MIB)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * MIB)
+            end.setblocking(False)
+        return sum(ours.send(b"x" * (1 << 16)) for _ in range(64))
+
+
+class PipeWidener(ZooPlugin):
+    """Makes a pipe hold as much as the kernel allows.
+
+    Stopped by seccomp, which refuses more than the usual size: `failed:PermissionError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Widen a pipe to 1 MiB."""
+        _, writer = os.pipe()
+        return fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, MIB)
 
 
 class Splicer(ZooPlugin):

@@ -128,6 +128,42 @@ def serving(kind: str, folder: Path) -> Iterator[Service]:
 
 
 KINDS = ("tcp", "tcp6", "udp", "path", "abstract", "datagram")
+OPTION = """
+import socket
+
+def attack(given):
+    with socket.socket(socket.AF_INET6 if given[0] == 41 else socket.AF_INET) as client:
+        try:
+            client.setsockopt(*given, bytes(8))
+        except OSError as error:
+            return type(error).__name__
+    return "set"
+"""
+
+CARRY = """
+import array, socket
+
+def attack(given):
+    ours, theirs = socket.socketpair()
+    return ours.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))])
+"""
+
+STREAM = """
+import asyncio, socket
+
+async def attack(given):
+    reader, writer = await asyncio.open_connection(given[2][0], given[2][1])
+    client = writer.get_extra_info("socket")
+    for level, option in ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), (socket.IPPROTO_TCP, socket.TCP_NODELAY),
+                          (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+                          (socket.IPPROTO_IP, socket.IP_TOS)):
+        client.setsockopt(level, option, 8)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    writer.writelines([bytes(1 << 20)] * 4)
+    await asyncio.wait([asyncio.create_task(writer.drain())], timeout=1)
+    return 4 << 20
+"""
+
 REFUSED = Verdict("failed", "PermissionError")
 
 
@@ -180,6 +216,29 @@ def test_a_granted_port_is_the_only_one(unconfined, confined, tmp_path):
         assert confined(FAST_OPEN, other.given, policy=policy).verdict == REFUSED
         assert confined(SEND_TO, udp.given, policy=policy).verdict == REFUSED
         assert (other.heard(), udp.heard()) == (b"", b"")
+
+
+@pytest.mark.parametrize("option", [[0, 4], [0, 35], [41, 57], [6, 30], [6, 31]], ids=str)
+def test_a_granted_port_brings_no_other_route(unconfined, confined, option):
+    """Options that route, encapsulate, repair or hand a connection over aren't those of a TCP client."""
+    assert unconfined(OPTION, option).value != "PermissionError"
+
+    assert confined(OPTION, option, policy=Policy(network=(9,))).value == "PermissionError"
+
+
+def test_a_granted_port_carries_no_descriptors(unconfined, confined):
+    """A message with ancillary data could; a plain one goes by another call."""
+    assert unconfined(CARRY).value == 1
+
+    assert confined(CARRY, policy=Policy(network=(9,))).verdict == REFUSED
+
+
+def test_a_client_of_a_granted_port_sets_its_usual_options_and_streams(confined, tmp_path):
+    """As HTTP clients do it; asyncio sends megabytes in pieces."""
+    with serving("tcp", tmp_path) as service:
+        policy = Policy(network=(service.port,))
+
+        assert confined(STREAM, service.given, policy=policy, coroutine=True).value == 4 << 20
 
 
 @pytest.mark.parametrize("policy", [Policy(), Policy(network=(9,))], ids=["none", "ports"])

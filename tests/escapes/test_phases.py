@@ -39,10 +39,10 @@ class PhasesPlugin:
 
     async def shutdown(self) -> None:
         match self.later:
-            case "shared":
+            case "heap":
                 kept = []
-                for _ in range(20):
-                    kept.append(mmap.mmap(-1, 32 << 20, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | 0x8000))
+                for _ in range(400):
+                    kept.append(b"x" * MIB)
             case "burst":
                 self.burst()
             case "fork":
@@ -54,7 +54,7 @@ class PhasesPlugin:
 @pytest.mark.parametrize(
     ("later", "policy", "by"),
     [
-        ("shared", SMALL, "memory"),
+        ("heap", SMALL, "memory"),
         ("burst", SMALL, "memory"),
         ("fork", Policy(processes=3, threads=16), "processes"),
     ],

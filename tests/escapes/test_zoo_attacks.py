@@ -45,9 +45,9 @@ TOUCHES = """
 """.split()
 # ... or it comes to its end, and nothing has stood in its way ...
 RETURNS = """
-    memory:HiddenHoarder memory:Burster memory:Misnomer memory:LockedHoarder memory:PipeHoarder memory:SocketHoarder
-    memory:Splicer processes:Mayfly
-    memory:SegmentHoarder memory:PageCacheHoarder memory:PrivateMapper processes:ShellRunner
+    memory:HiddenHoarder memory:Parker memory:Burster memory:Misnomer memory:LockedHoarder memory:PipeHoarder
+    memory:SocketHoarder memory:Splicer memory:SocketWidener memory:PipeWidener spying:ClockReader
+    memory:SegmentHoarder memory:PageCacheHoarder memory:PrivateMapper processes:ShellRunner processes:Mayfly
     processes:ThreadBomb files:BytecodePlanter files:Reopener files:Leaseholder files:Opener files:Watcher
     files:Lister scratch:FifoMaker scratch:DeviceMaker scratch:ModeSetter scratch:OneFileFiller scratch:InodeFiller
     scratch:Preallocator kernel:Filterer

@@ -96,3 +96,54 @@ async def test_what_a_limit_refused_is_that_limit(what: str, limit: str) -> None
         assert str((await plugin.run(what)).verdict) == f"limited:{limit}"
         runs = [run async for run in plugin.map(["a", what, "b"], window=3)]
         assert [str(run.verdict) for run in runs] == ["completed", f"limited:{limit}", "completed"]
+
+
+class AskingPlugin:
+    """Asks the kernel for amounts, in one call each, and returns the error's number."""
+
+    name, version = "asking", "1.0"
+
+    async def initialize(self, config: dict[str, Any]) -> None: ...
+
+    async def process(self, what: list[Any]) -> Any:
+        import mmap
+        import os
+
+        way, amount = what
+        try:
+            if way == "heap":
+                return len(bytearray(amount))
+            if way == "shared":
+                return len(mmap.mmap(-1, amount))
+            if way == "reserve":
+                return len(mmap.mmap(-1, amount, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, 0))
+            with open("file", "wb") as file:
+                os.ftruncate(file.fileno(), amount) if way == "size" else os.posix_fallocate(file.fileno(), 0, amount)
+        except (MemoryError, OSError) as error:
+            return getattr(error, "errno", errno.ENOMEM)
+        return "done"
+
+
+@pytest.mark.parametrize(
+    ("what", "limits"),
+    [
+        (["heap", 1 << 20], set()),
+        (["heap", 8 << 30], {"memory"}),
+        (["shared", 60 << 20], set()),
+        (["shared", 65 << 20], {"memory"}),
+        (["reserve", 65 << 20], set()),
+        (["size", 1 << 20], set()),
+        (["size", 3 << 20], {"disk"}),
+        (["blocks", 3 << 20], {"disk"}),
+    ],
+    ids=str,
+)
+async def test_a_request_beyond_a_limit_leaves_a_trace(what: list[Any], limits: set[str]) -> None:
+    """The kernel shows the host what was asked for, in one call, until the next call begins."""
+    async with SandboxedPlugin(AskingPlugin(), Policy(memory="64M", disk="2M")) as plugin:
+        await plugin.process(what)
+        listener = plugin._inside.life.worker.listener
+        assert listener.asked_beyond == limits
+
+        await plugin.process(["heap", 1])
+        assert listener.asked_beyond == set()

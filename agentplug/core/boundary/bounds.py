@@ -10,6 +10,12 @@ SPARE_NAME = "agentplug-spare"
 
 STACK_BYTES = 8 << 20
 
+ROOMY_BYTES = 4 << 30
+"""Address space beyond a plugin's memory, for shared maps of libraries and arenas."""
+
+PIPE_BYTES = 1 << 16
+"""The most that a plugin's pipe holds, the kernel's usual size: pipe(7)."""
+
 MAX_MESSAGE_BYTES = 1 << 18
 """The longest message between the host and a zygote."""
 

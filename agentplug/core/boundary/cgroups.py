@@ -71,8 +71,9 @@ def create(token: int, plan: Plan) -> list[str]:
     for controller, parent in parents().items():
         folder = f"{parent}/agentplug-{os.getpid()}-{token}"
         try:
-            os.mkdir(folder)
-            made.append(folder)
+            if folder not in made:  # version 2 has one for both
+                os.mkdir(folder)
+                made.append(folder)
             if controller == "memory":
                 name = next(name for name in _FILES["memory"] if os.path.exists(f"{folder}/{name}"))
                 _write(f"{folder}/{name}", plan.memory_bytes + plan.disk_bytes + _SLACK_BYTES)
@@ -91,6 +92,11 @@ def of(zygote: int) -> list[str]:
         with contextlib.suppress(OSError):
             folders += [f"{parent}/{name}" for name in os.listdir(parent) if name.startswith(f"agentplug-{zygote}-")]
     return folders
+
+
+def caps_memory(folders: list[str]) -> bool:
+    """Return true if one of these cgroups has a limit on memory."""
+    return any(os.path.exists(f"{folder}/{name}") for folder in folders for name in _FILES["memory"])
 
 
 def out_of_memory(folders: list[str]) -> bool:

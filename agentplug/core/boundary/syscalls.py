@@ -10,7 +10,13 @@ import errno
 
 FORKS = ("clone", "fork", "vfork")
 EXECS = ("execve", "execveat")
+CLOCKS = ("clock_gettime", "clock_getres", "clock_nanosleep", "timer_create")
+"""Their first argument names a clock, maybe that of another process."""
 OPENS = ("open", "openat", "creat")
+SIZED = {"mmap": "memory", "mremap": "memory", "ftruncate": "disk", "fallocate": "disk"}
+"""Calls that ask for an amount, and the limit on that."""
+SHARED_MASK, SHARED_MEMORY = 0x2F, 0x21
+"""The type and MAP_ANONYMOUS among the flags of mmap(2), and those of a map of shared anonymous memory."""
 REFUSED = """
 ptrace process_vm_readv process_vm_writev process_madvise kcmp pidfd_open pidfd_getfd pidfd_send_signal
 setpriority ioprio_set sched_setscheduler sched_setparam sched_setattr mount umount2 pivot_root chroot

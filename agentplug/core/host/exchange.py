@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -97,8 +97,6 @@ class Exchange:
     _claimed: Record | None = None
     _wake: Callable[[], None] | None = None
     grace_until_ns: int | None = None
-    asked_bytes: Mapping[str, int] = {}
-    """The most that the plugin asked for at once, by limit, where that was more than the limit."""
     stdout = stderr = ""
     output_bytes = 0
     usage = Usage()
@@ -153,6 +151,11 @@ class Exchange:
         self._uncounted_bytes = max(0, self.baseline_bytes - counters.counted_bytes)
         self.started_ns = self.head_ns = time.perf_counter_ns()
         return between_bytes
+
+    def add_hidden(self, hidden_bytes: int) -> None:
+        """Add memory that no footprint shows to the figures at the start."""
+        self.baseline_bytes += hidden_bytes
+        self.peak_bytes = self.baseline_bytes
 
     def take_first_sample(self) -> None:
         """Store the figures at the start as a sample, once the requests are sent."""

@@ -47,13 +47,12 @@ def limit_behind(failure: Failure, exchange: Exchange, worker: Worker) -> dict[s
 
 
 def _memory(exchange: Exchange, worker: Worker) -> int | None:
-    """Return the most that was used or asked for at once, if it is near the limit."""
+    """Return the most that was used or reserved, if it is near the limit; the limit, if more was asked for."""
     bound = int(worker.policy.memory)
-    growth = exchange.peak_bytes - worker.limits.floor_bytes
-    most = max(growth, exchange.asked_bytes.get("memory", 0), worker.limits.reserved_bytes(worker.process))
+    most = max(exchange.peak_bytes - worker.limits.floor_bytes, worker.limits.reserved_bytes(worker.process))
     if most >= _NEAR * bound:
         return most
-    return bound if _refused(exchange, _HIDDEN_MEMORY) else None
+    return bound if _asked_beyond(worker, "memory") or _refused(exchange, _HIDDEN_MEMORY) else None
 
 
 def _threads(exchange: Exchange, worker: Worker) -> int | None:
@@ -92,9 +91,16 @@ def _disk(exchange: Exchange, worker: Worker) -> int | None:
             used, inodes = room_used(f"/proc/{pid}/root{scratch}")
     except OSError:
         used = inodes = 0
-    used = max(used, exchange.asked_bytes.get("disk", 0), 0 if policy.write else exchange.usage.write_bytes)
+    if _asked_beyond(worker, "disk"):
+        return max(used, disk)
+    used = max(used, 0 if policy.write else exchange.usage.write_bytes)
     near = used >= _NEAR * disk if disk else inodes > 0  # a refused write leaves an empty file
     return used if near or inodes >= _NEAR * most else None
+
+
+def _asked_beyond(worker: Worker, limit: str) -> bool:
+    """Return true if the kernel reported a request beyond this limit in the last call."""
+    return worker.listener is not None and limit in worker.listener.asked_beyond
 
 
 def _refused(exchange: Exchange, calls: frozenset[str]) -> bool:

@@ -18,6 +18,7 @@ from agentplug.core.boundary.channel import FrameReader, Violation
 from agentplug.core.boundary.child_processes import descendants
 from agentplug.core.boundary.frames import ZygoteNews
 from agentplug.core.host.exchange import Exchange
+from agentplug.core.host.hidden_memory import EVERY_NS, HiddenMemory
 from agentplug.core.host.process import Process
 from agentplug.core.host.quick_check import QuickCheck
 from agentplug.core.host.readings import Gone, Readings, arm_cpu_limit, footprint_of, share_of_processor
@@ -113,6 +114,7 @@ class Limits:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._children = _Children(policy)
+        self.hidden = HiddenMemory(policy)
         self._profilers = PROFILER_THREADS if policy.profile else 0
         self._children0_ns = 0
         self._idle_ns = 0
@@ -162,12 +164,12 @@ class Limits:
         used_s = used_ns / 1e9
         if used_s > IDLE_CPU_S:
             return Finding("cpu", used_s, IDLE_CPU_S, "s between calls")
-        if used_ns == self._idle_seen_ns:
-            peak_bytes = readings.footprint_bytes()
-        else:  # it has run: a peak may lie between two checks
-            self._idle_seen_ns, peak_bytes = used_ns, readings.memory().peak_bytes
+        bytes_now = self._footprint_bytes(readings, now_ns, readings.cpu_ns())
+        if used_ns != self._idle_seen_ns:  # it has run: a peak may lie between two checks
+            self._idle_seen_ns, memory = used_ns, readings.memory()
+            bytes_now += memory.peak_bytes - memory.footprint_bytes
         return (
-            self.over_memory(peak_bytes + children.rss_bytes)
+            self.over_memory(bytes_now)
             or _over("processes", children.count, self._policy)
             or self._disk(process, now_ns)
         )
@@ -182,6 +184,10 @@ class Limits:
             self._idle_from_ns = None
         self._children0_ns = self._children.cpu_ns
         self._last_tick_ns = exchange.started_ns
+        if self.hidden.size_bytes and process.readings is not None:
+            # It may be gone since the last call's last check, so it is measured anew.
+            pids, cpu_ns = self._children.seen_ns, exchange.cpu0_ns + self._children.cpu_ns
+            exchange.add_hidden(self.hidden.measure(process.pid, pids, -1, exchange.started_ns, cpu_ns))
         self._last_rss = exchange.baseline_bytes
         self._partial_ns = 0
         if exchange.cpu0_ns > self._cpu_armed_ns and not process.ending:
@@ -199,8 +205,9 @@ class Limits:
         policy, children, reader = self._policy, self._children, process.reader
         children.read(readings)
         children_ns = children.cpu_ns - self._children0_ns
-        cpu_ns = readings.cpu_ns() + children_ns
-        rss = readings.footprint_bytes() + children.rss_bytes
+        own_ns = readings.cpu_ns()
+        cpu_ns = own_ns + children_ns
+        rss = self._footprint_bytes(readings, now_ns, own_ns)
         threads = readings.threads() + children.threads
         exchange.sample(now_ns, rss, cpu_ns, threads, children_ns)
         cpu_s, wall_s = (cpu_ns - exchange.head_cpu_ns) / 1e9, (now_ns - exchange.head_ns) / 1e9
@@ -219,6 +226,7 @@ class Limits:
         self._last_tick_ns, self._last_rss = now_ns, rss
         quick_check = None
         eventful = exchange.outgoing or exchange.grace_until_ns or reader.partial or reader.eof or children.possible
+        eventful = eventful or self.hidden.shared.used or self.hidden.size_bytes
         if wait_s == usual_s and not eventful:
             last = Sample(now_ns, rss, cpu_ns, threads)
             quick_check = self._quick_check_after(last, exchange, process, readings, headroom, usual_s)
@@ -233,6 +241,8 @@ class Limits:
         """
         policy, wait_ns = self._policy, int(wait_s * 1e9)
         until_ns = last.t_ns + (_DISK_EVERY_NS if self.counts_scratch else _QUICK_NS)
+        if self.hidden.is_sampled:
+            until_ns = min(until_ns, last.t_ns + EVERY_NS)
         return QuickCheck(
             exchange,
             process,
@@ -244,6 +254,23 @@ class Limits:
             most_cpu_ns=min(last.cpu_ns + _QUICK_CPU_NS, exchange.head_cpu_ns + int(policy.cpu_s * 1e9) - wait_ns),
             until_ns=min(until_ns, exchange.head_ns + int(policy.wall_s * 1e9) - wait_ns),
         )
+
+    def _footprint_bytes(self, readings: Readings, now_ns: int, own_cpu_ns: int) -> int:
+        """Return the memory of the worker and of its children, as they were read last."""
+        children = self._children
+        footprint_bytes = readings.footprint_bytes() + children.rss_bytes
+        if self.hidden.possible:
+            room_bytes = int(self._policy.memory) + self.floor_bytes - footprint_bytes
+            footprint_bytes += self.hidden.measure(
+                readings.pid, children.seen_ns, room_bytes, now_ns, own_cpu_ns + children.cpu_ns
+            )
+        return footprint_bytes
+
+    def over_peak(self, exchange: Exchange, readings: Readings) -> Finding | None:
+        """Return the memory limit if the call's peak is beyond it, by the kernel's high-water mark."""
+        if self.hidden.shared.used or self.hidden.size_bytes:
+            exchange.raise_peak(self._footprint_bytes(readings, exchange.ended_ns, exchange.last_cpu_ns))
+        return self.over_memory(exchange.peak_bytes)
 
     def over_memory(self, footprint_bytes: int) -> Finding | None:
         """Return the memory limit if this footprint is beyond it."""

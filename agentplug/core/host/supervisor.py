@@ -75,7 +75,9 @@ class Worker:
         with self.lock:
             self.barriers = barriers
             if (fd := self.process.reader.take_descriptor()) >= 0:
-                self.listener = Listener(self, fd, self.policy, self.checks.require_full_check)
+                self.listener = Listener(
+                    self, fd, self.policy, self.checks.require_full_check, self.limits.hidden.shared
+                )
             self.limits.start_counting(self.process.readings, counts_scratch=barriers.get("namespaces") != "enforced")
 
     def begin_next_with(self, events: Sequence[Event]) -> None:
@@ -155,7 +157,7 @@ class Worker:
                     if exchange.take(frame, readings):
                         assert readings is not None
                         exchange.settle(readings)
-                        if (finding := self.limits.over_memory(exchange.peak_bytes)) is not None:
+                        if (finding := self.limits.over_peak(exchange, readings)) is not None:
                             self.exceed(
                                 exchange, finding
                             )  # a peak between two checks, in the kernel's high-water mark

@@ -93,6 +93,8 @@ class _Worker:
         self._load(frame, descriptors)
         _flush()
         method = getattr(self._plugin, "process", None)
+        if isinstance(self._plan.network, list):  # no sendmsg(2): it may carry descriptors
+            asyncio.selector_events._HAS_SENDMSG = False  # type: ignore[attr-defined]
         if inspect.iscoroutinefunction(method):
             self._loop = asyncio.new_event_loop()
             self._loop.set_task_factory(self._new_task)

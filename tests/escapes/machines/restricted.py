@@ -16,6 +16,8 @@ from landlockpy import LandlockError, _syscall
 from landlockpy.flags import fs_for_abi, net_for_abi, scope_for_abi
 from seccompy import Action, ArgCmp, CmpOp, Filter
 
+from agentplug.core.boundary import cgroups
+
 _PR_SET_SECCOMP = 22
 _NEW_USER = 0x10000000
 
@@ -34,6 +36,11 @@ def without_namespaces() -> None:
     rules.errno("unshare", errno.EPERM)
     rules.errno("clone", errno.EPERM, args=[ArgCmp(0, CmpOp.MASKED_EQ, _NEW_USER, _NEW_USER)])
     rules.load()
+
+
+def without_cgroups() -> None:
+    """No cgroup is writable, as in a default container."""
+    cgroups.parents = dict
 
 
 def with_landlock(abi: int) -> None:

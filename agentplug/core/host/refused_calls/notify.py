@@ -21,8 +21,10 @@ from seccompy.notify import AddFdFlag, Listener, Notification, RespFlag
 
 from agentplug.contract.policy import Policy
 from agentplug.core.boundary import syscalls as watched
+from agentplug.core.boundary.child_processes import descendants
 from agentplug.core.boundary.find_libc import resolve
 from agentplug.core.host.plans import readable_by_all
+from agentplug.core.host.process import Process
 from agentplug.core.host.refused_calls.syscall_text import (
     address_at,
     describe,
@@ -31,9 +33,11 @@ from agentplug.core.host.refused_calls.syscall_text import (
     port_of,
     protocol_of,
 )
+from agentplug.core.host.shared_memory import SharedMemory
 
 _AT_ONCE = 16
 _QUICK = 256  # answers a second; beyond that, a few every 10 ms
+_USUAL_NS, _LONG_NS = 100_000, 1_000_000  # for one answer, and for all at once
 _SECOND_NS = 1_000_000_000
 _NSCD = "unix:/var/run/nscd/socket"  # the C library looks up users there
 
@@ -41,28 +45,39 @@ _NSCD = "unix:/var/run/nscd/socket"  # the C library looks up users there
 class Notifications:
     """The notifications of one worker's filter. The worker's lock guards them. `emit` gets each event."""
 
-    def __init__(self, fd: int, policy: Policy, scratch: str, emit: Callable[..., None]) -> None:
+    def __init__(
+        self, fd: int, policy: Policy, process: Process, shared: SharedMemory, emit: Callable[..., None]
+    ) -> None:
         resolve(seccompy.supported)
         self._listener = Listener(fd)
         self._policy = policy
-        self._scratch = scratch
+        self._scratch = process.scratch
+        self._pid = process.pid
+        self._shared = shared
+        self.asked_beyond: set[str] = set()
         self._emit = emit
         self._ready = select.poll()
         self._ready.register(fd, select.POLLIN)
         self._second_ns = 0
         self._answered = 0
+        self.spent_ns = 0  # CPU time, on the latest answers
 
     def answer(self) -> bool:
         """Answer waiting calls, within bounds. Return false when there will never be more."""
+        began_ns = time.thread_time_ns()
         for _ in range(_AT_ONCE):
             events = self._ready.poll(0)
             if not events:
-                return True
+                break
             if not events[0][1] & select.POLLIN:
                 return False
             self._answered += 1
             with contextlib.suppress(SeccompError):  # the caller was interrupted, or died
                 self._answer(self._listener.recv())
+            self.spent_ns = time.thread_time_ns() - began_ns
+            if self.spent_ns > _LONG_NS:
+                self._answered += self.spent_ns // _USUAL_NS
+                break
         return True
 
     @property
@@ -93,10 +108,25 @@ class Notifications:
             self._uses(call, *(("connected", 4) if name == "sendto" else ("bound", 1)))
         elif name == "socket" and self._policy.network is False and self._gave_dummy(call):
             return
+        elif name in watched.SIZED:
+            if not self._has_room(call, name):
+                self._listener.respond(call.id, error=errno.ENOMEM)
+                return
         else:
             self._refuse(call, name)
             return
         self._listener.respond(call.id, flags=RespFlag.CONTINUE)
+
+    def _has_room(self, call: Notification, name: str) -> bool:
+        """Note a request beyond a limit, for the kernel to answer. Return false for too much shared memory."""
+        if name == "mmap" and call.args[3] & watched.SHARED_MASK == watched.SHARED_MEMORY:
+            pids = [self._pid, *(descendants(self._pid) if self._policy.processes else ())]
+            if self._shared.admit(call.pid, call.args[1], pids, time.perf_counter_ns()):
+                return True
+            self.asked_beyond.add("memory")
+            return False
+        self.asked_beyond.add(watched.SIZED[name])
+        return True
 
     def _refuse(self, call: Notification, name: str) -> None:
         argument = describe(call.pid, name, call.args)

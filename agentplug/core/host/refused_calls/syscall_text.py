@@ -44,6 +44,8 @@ def describe(pid: int, name: str, args: tuple[int, ...]) -> str:
     if name in ("unshare", "setns", "clone"):
         flags = args[1] if name == "setns" else args[0]
         return " ".join(f"{what} namespace" for flag, what in _NAMESPACES.items() if flags & flag)
+    if name in watched.CLOCKS:
+        return f"the CPU clock of {_process(pid, ~args[0] >> 3 & 0x1FFFFFFF)}"
     words = []
     if name in _SUBJECT_AT:
         words.append(_process(pid, args[_SUBJECT_AT[name]]))

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import resource
 
-from agentplug.core.boundary.bounds import STACK_BYTES, data_allowance_bytes
+from agentplug.core.boundary.bounds import ROOMY_BYTES, STACK_BYTES, data_allowance_bytes
 from agentplug.core.boundary.frames import BarrierReport, Plan
 
 NAME = "limits"
 PROTECTS = "the machine's memory, descriptors and disk"
-
-_ROOMY_BYTES = 4 << 30  # address space for shared maps of libraries and arenas
 
 
 def apply(plan: Plan) -> BarrierReport:
@@ -28,7 +26,7 @@ def apply(plan: Plan) -> BarrierReport:
         "FSIZE": file_size,
         "NOFILE": plan.open_files,
         "DATA": data + reserve,
-        "AS": size + reserve + _ROOMY_BYTES,
+        "AS": size + reserve + ROOMY_BYTES,
         "STACK": STACK_BYTES,
         "MEMLOCK": 0,
         "MSGQUEUE": 0,

@@ -1,8 +1,8 @@
 """System calls by seccomp (worker side): seccomp(2), with two filters that the process can't remove.
 
-Both are compiled in the zygote, `filters.guard_filter` with a placeholder that the worker replaces by its own pid. If
-the kernel allows, the guard has a listener, which is sent to the host before the plugin is loaded: the host answers
-the watched calls, and so knows the refused ones.
+Both are compiled in the zygote, `filters.guard_filter` with placeholders that the worker replaces by its own numbers.
+If the kernel allows, the guard has a listener, which is sent to the host before the plugin is loaded: the host
+answers the watched calls, and so knows the refused ones.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import time
 import landlockpy
 from seccompy import Filter
 
+from agentplug.core.boundary import cgroups
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.bounds import CHANNEL_FD
 from agentplug.core.boundary.frames import BarrierReport, Plan
 from agentplug.core.worker.barriers import libc
-from agentplug.core.worker.barriers.filters import Rights, base_filter, guard_filter
+from agentplug.core.worker.barriers.filters import Own, Rights, base_filter, guard_filter
 
 NAME = "seccomp"
 PROTECTS = "other processes and the kernel: fork, exec, sockets, ptrace, prlimit, mounts, namespaces, memfd, …"
@@ -33,33 +34,39 @@ _CROWDED = (
 )
 _REHEARSAL_PATIENCE_S = 1.0
 _PATIENCE_S = 10.0  # sending was just possible, and will be again once a busy host has received
-_PLACEHOLDER_PID = 0x7E57ABCD  # beyond any pid (2**22), and no other number in the filter
+_PLACEHOLDER = Own(0x7E57AB01, 0x7E57AB02_7E57AB03, 0x7E57AB04_7E57AB05)
+"""Numbers beyond any pid (2**22) and any size; their words are no other numbers in the filter."""
 
 
 def apply(plan: Plan) -> BarrierReport:
     """Install both filters, and send the listener to the host."""
     rights = _rights(plan)
     try:
-        listening = _install_guard(rights)
+        listening = _install_guard(plan, rights)
         _base(rights).load()
     except OSError as error:
         remedy = _CROWDED if error.errno == errno.ETOOMANYREFS else _NO_SECCOMP
         reason = error.strerror or str(error)
         return BarrierReport(NAME, PROTECTS, "unavailable", reason, ["host", "network", "processes"], remedy)
     reporter = "the kernel tells what is tried" if listening else "what is tried is the worker's own report"
+    if not (listening or cgroups.caps_memory(plan.cgroup)):
+        reporter += "; shared anonymous memory is refused, since nobody can count it here"
     return BarrierReport(NAME, PROTECTS, "enforced", f"a list of allowed system calls, arguments checked; {reporter}")
 
 
-def _install_guard(rights: Rights) -> bool:
+def _install_guard(plan: Plan, rights: Rights) -> bool:
     """Load the guard. Return true if it has a listener: this kernel or container may have none, or not send it."""
-    silent = rights._replace(listening=False)
+    own, silent = (
+        Own(os.getpid(), plan.memory_bytes, plan.disk_bytes),
+        rights._replace(listening=False, capped=cgroups.caps_memory(plan.cgroup)),
+    )
     if not _can_send_fd():
-        libc.install_filter(guard_program(os.getpid(), silent))
+        libc.install_filter(guard_program(own, silent))
         return False
     try:
-        listener = libc.install_filter(guard_program(os.getpid(), rights), listen=True)
+        listener = libc.install_filter(guard_program(own, rights), listen=True)
     except OSError:
-        libc.install_filter(guard_program(os.getpid(), silent))
+        libc.install_filter(guard_program(own, silent))
         return False
     with socket.socket(fileno=os.dup(CHANNEL_FD)) as channel:
         header = wire.HEADER.pack(wire.MAGIC, wire.LISTENER, 0, 0, 0, 0)
@@ -107,7 +114,7 @@ def compile_usual() -> None:
 
 def rehearse() -> None:
     """Build a program and drop it."""
-    guard_program(os.getpid(), _usual())
+    guard_program(_PLACEHOLDER, _usual())
 
 
 def _usual() -> Rights:
@@ -131,14 +138,15 @@ def _base(rights: Rights) -> Filter:
     return base_filter(rights)
 
 
-def guard_program(pid: int, rights: Rights) -> bytes:
-    """Return the compiled guard for `pid`: the template with its placeholder replaced."""
+def guard_program(own: Own, rights: Rights) -> bytes:
+    """Return the compiled guard for one worker: the template with its placeholders replaced."""
     template = _guard_template(rights)
     words = [template[at : at + 4] for at in range(0, len(template), 4)]
-    placeholder, own = (number.to_bytes(4, sys.byteorder) for number in (_PLACEHOLDER_PID, pid))
-    return b"".join(own if word == placeholder else word for word in words)
+    numbers = zip(_PLACEHOLDER.words, own.words, strict=True)
+    new = {old.to_bytes(4, sys.byteorder): number.to_bytes(4, sys.byteorder) for old, number in numbers}
+    return b"".join([new.get(word, word) for word in words])
 
 
 @functools.lru_cache(maxsize=32)
 def _guard_template(rights: Rights) -> bytes:
-    return guard_filter(_PLACEHOLDER_PID, rights).program
+    return guard_filter(_PLACEHOLDER, rights).program

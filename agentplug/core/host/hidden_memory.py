@@ -1,0 +1,99 @@
+"""Measure a worker's memory that no footprint shows (host): shared memory, page tables, sockets and pipes.
+
+Where a policy's own limits leave the kernel less than a tenth of the plugin's memory, only shared memory is measured.
+Callers hold the worker's lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Collection
+
+from agentplug.contract.policy import Policy
+from agentplug.core.boundary.bounds import ROOMY_BYTES, data_allowance_bytes
+from agentplug.core.host.kernel_buffers import buffers_bytes, socket_bytes
+from agentplug.core.host.shared_memory import SharedMemory
+
+EVERY_NS = 10_000_000
+_SHARE = 50  # at most a fiftieth of the watchdog's time
+_MOST_PASSED = 253  # descriptors in one message, beyond what a user may have in transit: unix(7)
+_TABLE_COVERS = 512  # bytes of address space for one byte of page tables
+_WORTH, _TRIFLE = 10, 20  # parts of the policy's memory
+
+
+class HiddenMemory:
+    """The hidden memory of one worker and its children."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.shared = SharedMemory(int(policy.memory))
+        self.size_bytes = 0  # as measured last
+        self._memory_bytes = int(policy.memory)
+        self._network = policy.network is not False
+        self._in_transit = policy.open_files + _MOST_PASSED if policy.network is True else 0
+        self._each_bytes = socket_bytes()
+        address_space = data_allowance_bytes(self._memory_bytes, policy.threads) + ROOMY_BYTES
+        processes = policy.processes + 1
+        most = (policy.open_files * self._each_bytes + address_space // _TABLE_COVERS) * processes
+        self._counts_kernel = most * _WORTH > self._memory_bytes
+        self.is_sampled = self._counts_kernel or self._network
+        """True if the kernel's part of it is measured now and then."""
+        self._kernel_bytes = 0
+        self._due_ns = 0
+        self._cpu_ns = -1
+
+    @property
+    def possible(self) -> bool:
+        """True if there may be any, so that it is worth the time to measure."""
+        return self.shared.used or self.is_sampled
+
+    def measure(self, pid: int, children: Collection[int], room_bytes: int, now_ns: int, cpu_ns: int) -> int:
+        """Measure it in bytes, with care if it is more than `room_bytes`.
+
+        `cpu_ns` is the CPU time of the processes: nothing is read again before it changes, unless there is no room.
+        """
+        if cpu_ns == self._cpu_ns and room_bytes >= 0:
+            return self.size_bytes
+        is_due = now_ns >= self._due_ns
+        if is_due or not self.is_sampled:
+            self._cpu_ns = cpu_ns
+        size_bytes = 0
+        pids = (pid, *children)
+        if self.shared.used:
+            resident_bytes = _sum_of(b"RssShmem", pids)
+            size_bytes = self.shared.hidden_bytes(pids, resident_bytes, room_bytes, now_ns)
+        if self.is_sampled and is_due:
+            self._kernel_bytes = self._measure_kernel(pids)
+            self._due_ns = now_ns + max(EVERY_NS, _SHARE * (time.perf_counter_ns() - now_ns))
+        self.size_bytes = size_bytes + self._kernel_bytes
+        return self.size_bytes
+
+    def _measure_kernel(self, pids: Collection[int]) -> int:
+        """Measure page tables and buffers; zero for a trifle, which every process has."""
+        total = _sum_of(b"VmPTE", pids) if self._counts_kernel else 0
+        if self._network or _open_files(pids) * self._each_bytes * _TRIFLE > self._memory_bytes:
+            total += buffers_bytes(pids, self._each_bytes, network=self._network, in_transit=self._in_transit)
+        return total if total * _TRIFLE > self._memory_bytes else 0
+
+
+def _open_files(pids: Collection[int]) -> int:
+    """Count the open descriptors: the size of /proc/PID/fd since Linux 6.2, or else its entries."""
+    count = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            count += os.stat(f"/proc/{pid}/fd").st_size or len(os.listdir(f"/proc/{pid}/fd"))
+    return count
+
+
+def _sum_of(name: bytes, pids: Collection[int]) -> int:
+    """Sum a size in /proc/PID/status up. A process's name can't hold a line break: the kernel escapes it."""
+    total = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+                text = file.read(8192)
+            total += int(text.partition(b"\n%b:" % name)[2].split(b" kB", 1)[0]) << 10
+        except (OSError, ValueError):
+            continue  # it has ended; the footprint finds out
+    return total
