@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,15 +88,15 @@ def stressors() -> list[str]:
     return subprocess.run(["stress-ng", "--stressors"], capture_output=True, text=True, check=True).stdout.split()
 
 
-def command(stressor: str, seconds: int) -> list[str]:
-    """Return the command that runs one stressor in the current directory; of `IDLE` a sleep."""
+def command(stressor: str, seconds: int, more: Sequence[str] = ()) -> list[str]:
+    """Return the command that runs one stressor in the current directory, with `more` options; of `IDLE` a sleep."""
     if stressor == IDLE:
         return ["sleep", str(seconds)]
     options = f"-t {seconds} --temp-path . --oomable".split()
-    return [str(shutil.which("stress-ng")), f"--{stressor}", str(WORKERS), *options]
+    return [str(shutil.which("stress-ng")), f"--{stressor}", str(WORKERS), *options, *more]
 
 
-async def run_stressor(stressor: str, seconds: int, account: Path | None) -> Row:
+async def run_stressor(stressor: str, seconds: int, account: Path | None, more: Sequence[str] = ()) -> Row:
     """Run one stressor in a fresh plugin, and look round afterwards."""
     before, stock = things(), Stock.take()
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +105,7 @@ async def run_stressor(stressor: str, seconds: int, account: Path | None) -> Row
         async with feeling(account) as felt:
             began_s = time.monotonic()
             async with SandboxedPlugin(path, POLICY) as plugin:
-                run = await plugin.run(command(stressor, seconds))
+                run = await plugin.run(command(stressor, seconds, more))
             wall_s = time.monotonic() - began_s
     left = (*await left_since(stock), *sorted(things() - before))
     figures = (max(0, run.usage.peak_memory_bytes), felt.pages_bytes, felt.kernel_bytes, felt.look(), felt.lag_s)
@@ -128,6 +129,6 @@ def came_of(run: Run) -> tuple[str, str]:
 
 def _complaint(said: str) -> str:
     lines: list[str] = re.findall(r"^stress-ng: (?:fail|warn|error|info): +\[\d+\] (.*)$", said, re.MULTILINE)
-    words = re.compile(r"errno|fail|skip|not |cannot|need|require|unable|finished prematurely", re.IGNORECASE)
+    words = re.compile(r"errno|fail|skip|disabled|not |cannot|need|require|unable|prematurely", re.IGNORECASE)
     complaint = next((line for line in lines if words.search(line)), "")
     return re.sub(r"\b\d{3,}\b|0x[0-9a-f]+", "…", complaint)
