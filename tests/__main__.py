@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SUITES = ("workers", "escapes", "faults", "fuzz", "integrations", "notebooks", "longruns")
+SUITES = ("workers", "escapes", "faults", "fuzz", "integrations", "notebooks", "longruns", "peers")
 ALONE = ("longruns", "browser")  # they count what is on the machine, or share one page
 # What depends on who runs it: permissions of files, others' processes and locks, and what each attack then comes to.
 CONFINED_SUITES = (

@@ -129,6 +129,6 @@ def came_of(run: Run) -> tuple[str, str]:
 
 def _complaint(said: str) -> str:
     lines: list[str] = re.findall(r"^stress-ng: (?:fail|warn|error|info): +\[\d+\] (.*)$", said, re.MULTILINE)
-    words = re.compile(r"errno|fail|skip|disabled|not |cannot|need|require|unable|prematurely", re.IGNORECASE)
+    words = re.compile(r"errno|fail|skipp|disabled|not |cannot|need|require|unable|prematurely", re.IGNORECASE)
     complaint = next((line for line in lines if words.search(line)), "")
     return re.sub(r"\b\d{3,}\b|0x[0-9a-f]+", "…", complaint)
