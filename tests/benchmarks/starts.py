@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import importlib.util
 import multiprocessing
 import subprocess
 import sys
@@ -60,6 +61,20 @@ def multiprocessing_start(_: asyncio.Runner) -> float:
         return time.perf_counter() - began
 
 
+def sandlock_start(_: asyncio.Runner) -> float:
+    """A fresh interpreter confined by sandlock, which starts one for each task and has no worker that waits."""
+    from sandlock import Sandbox
+
+    readable = ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/proc/self", "/dev/urandom", sys.prefix]
+    box = Sandbox(fs_readable=readable, max_memory=128 << 20, max_processes=1, max_open_files=64, clean_env=True)
+    began = time.perf_counter()
+    done = box.run([sys.executable, "-Ic", ""], timeout=10)
+    took = time.perf_counter() - began
+    if not done.success:
+        raise RuntimeError(f"sandlock can't start a program here: {done.error or done.exit_code}")
+    return took
+
+
 def interpreter(code: str) -> Callable[[asyncio.Runner], float]:
     """A fresh interpreter that runs `code`."""
 
@@ -73,6 +88,7 @@ def interpreter(code: str) -> Callable[[asyncio.Runner], float]:
 
 OURS = "agentplug: start()"
 IMPORT, BARE = "import agentplug, fresh interpreter", "fresh interpreter, bare"
+SANDLOCK = "sandlock: fresh interpreter, confined"
 STARTS: dict[str, Callable[[asyncio.Runner], float]] = {
     OURS: agentplug_start(),
     "agentplug: start(), one after another": agentplug_start(pause_s=0),
@@ -84,4 +100,4 @@ STARTS: dict[str, Callable[[asyncio.Runner], float]] = {
     BARE: interpreter(""),
     IMPORT: interpreter("import agentplug"),
     "import of all public names": interpreter("from agentplug import *"),
-}
+} | ({SANDLOCK: sandlock_start} if importlib.util.find_spec("sandlock") else {})
