@@ -33,6 +33,7 @@ from agentplug.report.heads.sizes import (
     read_file,
 )
 from agentplug.report.machine import machine
+from agentplug.report.spreadsheet import plain_cell, safe_cell, safe_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _HEAD = "# agentplug "
 _SUFFIXES = (".parquet", ".feather", ".csv")
 _LABELS = "row label"
+_PLAIN_FORMAT, _SAFE_CELLS_FORMAT = 1, 2
 _DTYPE = re.compile(
     r"(?:category|(?:u?int|U?Int|[fF]loat)\d{1,2}|bool(?:ean)?|string(?:\[(?:python|pyarrow)\])?"
     r"|(?:timedelta|datetime)64\[(?:s|ms|us|ns)(?:, (?P<zone>[^\]]+))?\])"
@@ -60,13 +62,13 @@ def save_trace(frame: pd.DataFrame, path: str | Path) -> Path:
         raise ValueError(str(error)) from None
     if not frame.columns.is_unique:
         raise ValueError("two columns of this frame have one name: rename or drop one of them")
-    head = {"format": TRACE_FORMAT, "agentplug": machine()["agentplug"], "attrs": _attrs(frame)}
+    head = {"format": _PLAIN_FORMAT, "agentplug": machine()["agentplug"], "attrs": _attrs(frame)}
     if target.suffix != ".parquet":  # parquet keeps any index
         frame, head["index"] = _plain(frame)
     head["dtypes"] = {str(name): str(dtype) for name, dtype in frame.dtypes.items()}
     head["categories"] = {str(n): of.cat.categories.tolist() for n, of in frame.items() if _kind(of) == "categories"}
     try:
-        check_head(len(json.dumps(head)))
+        check_head(len(safe_json(json.dumps(head))))
         check_bytes(frame.size * CELL_BYTES, *frame.shape)
     except TooLarge as error:
         raise ValueError(f"this frame {error}: save it in parts") from None
@@ -170,20 +172,25 @@ def _write_csv(plain: pd.DataFrame, head: dict[str, Any], target: Path) -> None:
     if others:
         what = f"a .csv keeps a trace's own columns, not {printable(', '.join(others), 200)}"
         raise ValueError(f"{what}: take .parquet or .feather, or drop them")
-    texts: set[Any] = set()
+    words: dict[Any, list[str]] = {}
     for name, column in plain.items():
         kind = _kind(column)
         if not kind or (kind == "categories" and column.cat.ordered):
             raise ValueError(f"a .csv keeps no {column.dtype} in {name}: take .parquet or .feather, or use astype()")
         if kind != "figures":
-            texts.update(column.unique())
+            words[name] = column.dropna().unique().tolist()
         elif column.dtype.kind == "m":
             plain[name] = column.dt.as_unit("ns").astype("int64")
+    for name, column in plain.items():
+        if any(safe_cell(word) != word for word in words.get(name, ())):
+            head["format"] = _SAFE_CELLS_FORMAT
+            plain[name] = column.astype(object).map(safe_cell, na_action="ignore")
+    texts = {safe_cell(word) for of in words.values() for word in of}
     missing = next(word for word in ("NA" * n for n in range(len(texts) + 1)) if word not in texts)  # mostly ""
     # To pandas' csv reader, unlike Python's, a carriage return ends a line, so texts with one are quoted.
-    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if any("\r" in str(word) for word in texts) else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if any("\r" in word for word in texts) else csv.QUOTE_MINIMAL
     with target.open("w", encoding="utf-8", newline="") as file:
-        file.write(f"{_HEAD}{json.dumps(head | {'missing': missing})}\n")
+        file.write(f"{_HEAD}{safe_json(json.dumps(head | {'missing': missing}))}\n")
         plain.to_csv(file, index=False, lineterminator="\n", na_rep=missing, quoting=quoting)
 
 
@@ -202,7 +209,12 @@ def _read_csv(data: bytes) -> tuple[pd.DataFrame, dict[str, Any]]:
     check_bytes(rows * columns * CELL_BYTES, rows, columns)
     body = io.BytesIO(data)
     body.seek(end)
-    return pd.read_csv(body, dtype=str, keep_default_na=False, na_values=[head["missing"]]), head
+    frame = pd.read_csv(body, dtype=str, keep_default_na=False, na_values=[head["missing"]])
+    if head.get("format") == _SAFE_CELLS_FORMAT:
+        for name in frame:
+            if name in head["categories"] or head["dtypes"].get(name) in ("str", "object"):
+                frame[name] = frame[name].map(plain_cell, na_action="ignore")
+    return frame, head
 
 
 def _csv_columns(data: bytes, begin: int) -> int:
