@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agentplug.contract.formats import TRACE_FORMAT, newer_format
 from agentplug.contract.text import printable
 from agentplug.report.columns import CALLS_COLUMNS, SAMPLES_COLUMNS, add_missing_columns, is_trace, kind_of
+from agentplug.report.frames import without_formulas
 from agentplug.report.heads.sizes import (
     CELL_BYTES,
     MAX_HEAD_BYTES,
@@ -79,8 +80,8 @@ def save_trace(frame: pd.DataFrame, path: str | Path) -> Path:
 def load_trace(path: str | Path) -> pd.DataFrame:
     """Read what `save_trace` wrote: same values, dtypes and `attrs`.
 
-    In columns that an older agentplug didn't write all values are missing. Raises `ValueError` for a newer format,
-    and for a file that is no trace.
+    In columns that an older agentplug didn't write all values are missing. TeX in a text, which no trace of ours
+    has, comes back escaped. Raises `ValueError` for a newer format, and for a file that is no trace.
     """
     source = _checked_path(path)
     if source.suffix != ".csv":
@@ -100,7 +101,7 @@ def load_trace(path: str | Path) -> pd.DataFrame:
     except Exception as error:  # whatever somebody else's bytes make of pyarrow and pandas
         what = f"{printable(str(source), 200)} is no trace that agentplug saved"
         raise ValueError(f"{what}: {printable(str(error), 200)}") from None
-    return add_missing_columns(frame)
+    return without_formulas(add_missing_columns(frame))
 
 
 def _too_large(source: Path, error: TooLarge) -> ValueError:
