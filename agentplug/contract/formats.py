@@ -2,8 +2,11 @@
 
 from agentplug.contract.text import printable
 
-TRACE_FORMAT = 1
-"""The format of saved traces. A file without a number has format 0. A new column needs no new number."""
+TRACE_FORMAT = 2
+"""The latest format of saved traces. A file without a number has format 0. A new column needs no new number.
+
+Format 2 is a CSV with an apostrophe before texts that a spreadsheet would run; all others are still of format 1.
+"""
 AUDIT_FORMAT = 1
 """The format of audit logs: the `version` in their header."""
 

@@ -1,14 +1,17 @@
 """Text from a plugin, made safe for terminals, logs and messages (host and worker).
 
 Control characters, terminal escapes, bidirectional overrides, zero-width characters and lone surrogates become
-visible `\\x..` and `\\u....` escapes. `report.html` escapes HTML.
+visible `\\x..` and `\\u....` escapes; so does TeX in tables, which a notebook's MathJax would typeset. `report.html`
+escapes HTML.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _LINE_CHARACTERS = {"\n", "\t"}
+_TEX = re.compile(r"\\(?=[()\[\]]|(?:begin|end|ref|eqref)\b)")
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
@@ -27,6 +30,16 @@ def printable(text: str, most: int = 2_000, *, lines: bool = False) -> str:
         else c.encode("unicode_escape", "surrogatepass").decode("ascii")
         for c in text
     )
+
+
+def no_formula(text: str) -> str:
+    """Return `text` with the beginnings of TeX escaped: `\\(`, `\\[`, `\\begin`, and two or more dollar signs.
+
+    For tables, which pandas shows: it escapes HTML, and MathJax reads what is between dollar signs in any cell.
+    """
+    if text.count("$") > 1:
+        text = text.replace("$", r"\x24")
+    return _TEX.sub(r"\\x5c", text) if "\\" in text else text
 
 
 def is_utf8(text: str) -> bool:

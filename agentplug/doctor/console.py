@@ -11,6 +11,7 @@ from agentplug.doctor.battery.catalogue import CATALOGUE
 from agentplug.doctor.battery.matrix import Matrix, Row
 from agentplug.doctor.diagnosis import NOT_ATTACKED, Diagnosis
 from agentplug.errors import PolicyError
+from agentplug.report.spreadsheet import safe_rows
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,7 +84,7 @@ def save_matrix(matrix: Matrix, path: Path) -> None:
         if path.suffix == ".html":
             path.write_text(_PAGE.format(body=matrix._repr_html_()), encoding="utf-8")
         elif path.suffix == ".csv":
-            matrix.to_frame().to_csv(path, index=False)
+            safe_rows(matrix.to_frame()).to_csv(path, index=False)
         else:
             matrix.to_frame().to_json(path, orient="records", indent=2)
     except OSError as error:

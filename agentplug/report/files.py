@@ -12,15 +12,29 @@ one.
 from __future__ import annotations
 
 import csv
-import importlib
+import io
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentplug.contract.formats import TRACE_FORMAT, newer_format
 from agentplug.contract.text import printable
 from agentplug.report.columns import CALLS_COLUMNS, SAMPLES_COLUMNS, add_missing_columns, is_trace, kind_of
+from agentplug.report.frames import without_formulas
+from agentplug.report.heads.sizes import (
+    CELL_BYTES,
+    MAX_HEAD_BYTES,
+    TooLarge,
+    check_bytes,
+    check_head,
+    check_schema,
+    check_zone,
+    import_pyarrow,
+    read_file,
+)
 from agentplug.report.machine import machine
+from agentplug.report.spreadsheet import plain_cell, safe_cell, safe_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +42,12 @@ if TYPE_CHECKING:
 _HEAD = "# agentplug "
 _SUFFIXES = (".parquet", ".feather", ".csv")
 _LABELS = "row label"
+_PLAIN_FORMAT, _SAFE_CELLS_FORMAT = 1, 2
+_DTYPE = re.compile(
+    r"(?:category|(?:u?int|U?Int|[fF]loat)\d{1,2}|bool(?:ean)?|string(?:\[(?:python|pyarrow)\])?"
+    r"|(?:timedelta|datetime)64\[(?:s|ms|us|ns)(?:, (?P<zone>[^\]]+))?\])"
+)
+"""The dtypes that a file may ask for: those that its format or a CSV changes."""
 
 
 def save_trace(frame: pd.DataFrame, path: str | Path) -> Path:
@@ -43,11 +63,16 @@ def save_trace(frame: pd.DataFrame, path: str | Path) -> Path:
         raise ValueError(str(error)) from None
     if not frame.columns.is_unique:
         raise ValueError("two columns of this frame have one name: rename or drop one of them")
-    head = {"format": TRACE_FORMAT, "agentplug": machine()["agentplug"], "attrs": _attrs(frame)}
+    head = {"format": _PLAIN_FORMAT, "agentplug": machine()["agentplug"], "attrs": _attrs(frame)}
     if target.suffix != ".parquet":  # parquet keeps any index
         frame, head["index"] = _plain(frame)
     head["dtypes"] = {str(name): str(dtype) for name, dtype in frame.dtypes.items()}
     head["categories"] = {str(n): of.cat.categories.tolist() for n, of in frame.items() if _kind(of) == "categories"}
+    try:
+        check_head(len(safe_json(json.dumps(head))))
+        check_bytes(frame.size * CELL_BYTES, *frame.shape)
+    except TooLarge as error:
+        raise ValueError(f"this frame {error}: save it in parts") from None
     (_write_csv if target.suffix == ".csv" else _write_arrow)(frame, head, target)
     return target
 
@@ -55,20 +80,33 @@ def save_trace(frame: pd.DataFrame, path: str | Path) -> Path:
 def load_trace(path: str | Path) -> pd.DataFrame:
     """Read what `save_trace` wrote: same values, dtypes and `attrs`.
 
-    In columns that an older agentplug didn't write all values are missing. Raises `ValueError` for a newer format,
-    and for a file that is no trace.
+    In columns that an older agentplug didn't write all values are missing. TeX in a text, which no trace of ours
+    has, comes back escaped. Raises `ValueError` for a newer format, and for a file that is no trace.
     """
     source = _checked_path(path)
+    if source.suffix != ".csv":
+        import_pyarrow(source.suffix)
     try:
-        frame = _restored(*(_read_csv(source) if source.suffix == ".csv" else _read_arrow(source)))
+        data = read_file(source)
+    except TooLarge as error:
+        raise _too_large(source, error) from None
+    try:
+        frame = _restored(*(_read_csv(data) if source.suffix == ".csv" else _read_arrow(data, source.suffix)))
         if not is_trace(frame):
             raise ValueError("its columns are others")
     except _NewerFormat as error:
         raise ValueError(f"{printable(str(source), 200)} was {error}") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except TooLarge as error:
+        raise _too_large(source, error) from None
+    except Exception as error:  # whatever somebody else's bytes make of pyarrow and pandas
         what = f"{printable(str(source), 200)} is no trace that agentplug saved"
         raise ValueError(f"{what}: {printable(str(error), 200)}") from None
-    return add_missing_columns(frame)
+    return without_formulas(add_missing_columns(frame))
+
+
+def _too_large(source: Path, error: TooLarge) -> ValueError:
+    remedy = f"if you trust it, read it with pandas.read_{source.suffix[1:]}"
+    return ValueError(f"{printable(str(source), 200)} {error}; {remedy}")
 
 
 class _NewerFormat(Exception):
@@ -135,34 +173,59 @@ def _write_csv(plain: pd.DataFrame, head: dict[str, Any], target: Path) -> None:
     if others:
         what = f"a .csv keeps a trace's own columns, not {printable(', '.join(others), 200)}"
         raise ValueError(f"{what}: take .parquet or .feather, or drop them")
-    texts: set[Any] = set()
+    words: dict[Any, list[str]] = {}
     for name, column in plain.items():
         kind = _kind(column)
         if not kind or (kind == "categories" and column.cat.ordered):
             raise ValueError(f"a .csv keeps no {column.dtype} in {name}: take .parquet or .feather, or use astype()")
         if kind != "figures":
-            texts.update(column.unique())
+            words[name] = column.dropna().unique().tolist()
         elif column.dtype.kind == "m":
             plain[name] = column.dt.as_unit("ns").astype("int64")
+    for name, column in plain.items():
+        if any(safe_cell(word) != word for word in words.get(name, ())):
+            head["format"] = _SAFE_CELLS_FORMAT
+            plain[name] = column.astype(object).map(safe_cell, na_action="ignore")
+    texts = {safe_cell(word) for of in words.values() for word in of}
     missing = next(word for word in ("NA" * n for n in range(len(texts) + 1)) if word not in texts)  # mostly ""
     # To pandas' csv reader, unlike Python's, a carriage return ends a line, so texts with one are quoted.
-    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if any("\r" in str(word) for word in texts) else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if any("\r" in word for word in texts) else csv.QUOTE_MINIMAL
     with target.open("w", encoding="utf-8", newline="") as file:
-        file.write(f"{_HEAD}{json.dumps(head | {'missing': missing})}\n")
+        file.write(f"{_HEAD}{safe_json(json.dumps(head | {'missing': missing}))}\n")
         plain.to_csv(file, index=False, lineterminator="\n", na_rep=missing, quoting=quoting)
 
 
-def _read_csv(source: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _read_csv(data: bytes) -> tuple[pd.DataFrame, dict[str, Any]]:
     import pandas as pd
 
-    with source.open(encoding="utf-8", newline="") as file:
-        first = file.readline()
-        if not first.startswith(_HEAD):
-            raise ValueError("it doesn't begin with '# agentplug'")
-        head = _head(first.removeprefix(_HEAD))
-        if not {"attrs", "index", "dtypes", "categories", "missing"} <= head.keys():
-            raise ValueError("its first line is incomplete")
-        return pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[head["missing"]]), head
+    if not data.startswith(_HEAD.encode()):
+        raise ValueError("it doesn't begin with '# agentplug'")
+    end = data.find(b"\n") + 1 or len(data)
+    check_head(end)
+    head = _head(data[len(_HEAD) : end])
+    if not {"attrs", "index", "dtypes", "categories", "missing"} <= head.keys():
+        raise ValueError("its first line is incomplete")
+    columns = _csv_columns(data, end)
+    rows = data.count(b"\n", end)
+    check_bytes(rows * columns * CELL_BYTES, rows, columns)
+    body = io.BytesIO(data)
+    body.seek(end)
+    frame = pd.read_csv(body, dtype=str, keep_default_na=False, na_values=[head["missing"]])
+    if head.get("format") == _SAFE_CELLS_FORMAT:
+        for name in frame:
+            if name in head["categories"] or head["dtypes"].get(name) in ("str", "object"):
+                frame[name] = frame[name].map(plain_cell, na_action="ignore")
+    return frame, head
+
+
+def _csv_columns(data: bytes, begin: int) -> int:
+    """Count the columns of a CSV. Raises `ValueError` if its first row has more: pandas makes an index of these."""
+    lines = io.TextIOWrapper(io.BytesIO(data[begin : begin + MAX_HEAD_BYTES]), encoding="utf-8", newline="")
+    rows = csv.reader(lines)
+    columns = len(next(rows, ()))
+    if len(next(rows, ())) > columns:
+        raise ValueError("its rows are longer than its columns' names")
+    return columns
 
 
 def _write_arrow(frame: pd.DataFrame, head: dict[str, Any], target: Path) -> None:
@@ -171,24 +234,29 @@ def _write_arrow(frame: pd.DataFrame, head: dict[str, Any], target: Path) -> Non
         b"PANDAS_ATTRS": json.dumps(head["attrs"]),
     }  # the latter as pandas does
     try:
-        table = _pyarrow("").Table.from_pandas(frame)
+        table = import_pyarrow("").Table.from_pandas(frame)
         table = table.replace_schema_metadata(table.schema.metadata | metadata)
-        module = _pyarrow(target.suffix)
+        module = import_pyarrow(target.suffix)
         (module.write_table if target.suffix == ".parquet" else module.write_feather)(table, target)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise ValueError(f"a {target.suffix} can't keep this frame: {printable(str(error), 200)}") from None
 
 
-def _read_arrow(source: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _read_arrow(data: bytes, suffix: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     import pandas as pd
 
-    is_parquet = source.suffix == ".parquet"
+    from agentplug.report.heads import feather, parquet
+
+    is_parquet = suffix == ".parquet"
     if is_parquet:
-        metadata = _pyarrow(".parquet").read_schema(source).metadata
+        schema = parquet.open_parquet(data).schema_arrow
     else:
-        metadata = _pyarrow(".ipc").open_file(_pyarrow("").OSFile(str(source))).schema.metadata
-    head = _head((metadata or {}).get(b"agentplug", b"{}"))
-    return pd.read_parquet(source) if is_parquet else pd.read_feather(source), head
+        table = feather.open_feather(data).read_all()
+        table.validate(full=True)  # texts and categories are places in other buffers, and pandas believes them
+        schema = table.schema
+    check_schema(schema)
+    head = _head((schema.metadata or {}).get(b"agentplug", b"{}"))
+    return (pd.read_parquet if is_parquet else pd.read_feather)(io.BytesIO(data)), head
 
 
 def _restored(frame: pd.DataFrame, head: dict[str, Any]) -> pd.DataFrame:
@@ -207,27 +275,23 @@ def _typed(column: Any, dtype: str, categories: list[str] | None) -> Any:
     import pandas as pd
 
     if categories is not None:
+        if not all(isinstance(word, str) for word in categories):
+            raise ValueError("a category is no text")
         return column.astype(pd.CategoricalDtype(pd.Index(categories, dtype=str), ordered=None))
     if dtype in (str(column.dtype), "str", "object"):
         return column
+    if not (known := _DTYPE.fullmatch(dtype)):
+        raise ValueError(f"no trace has a column of {printable(dtype, 60)}")
     if dtype.startswith("timedelta64"):
         return column.astype("int64").astype("timedelta64[ns]").astype(dtype)
     if dtype.startswith("datetime64"):
+        check_zone(known["zone"])
         moments = pd.to_datetime(column, utc=True, format="ISO8601")
         return (moments if "," in dtype else moments.dt.tz_localize(None)).astype(dtype)
-    if getattr(known := pd.api.types.pandas_dtype(dtype), "kind", "") in "SUV":  # a file could ask for any width
-        raise ValueError(f"no trace has a column of {known}")
-    return column.astype(known)
+    return column.astype(dtype)
 
 
 def _checked_path(path: str | Path) -> Path:
     if (checked := Path(path)).suffix not in _SUFFIXES:
         raise ValueError(f"{printable(str(path), 200)}: a trace is kept in a file ending in {', '.join(_SUFFIXES)}")
     return checked
-
-
-def _pyarrow(module: str) -> Any:
-    try:
-        return importlib.import_module(f"pyarrow{module}")
-    except ImportError:
-        raise ImportError("parquet and feather need pyarrow: pip install 'agentplug[arrow]'; .csv doesn't") from None

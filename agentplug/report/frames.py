@@ -1,7 +1,7 @@
 """DataFrames of calls, of samples, and of a worker's barriers (host).
 
 Columns and dtypes don't depend on the number of runs, and are the same on pandas 2.2 and 3 (where text is `object`
-and `str`). Names come from plugins, so they go through `printable`.
+and `str`). Names come from plugins, so they go through `printable` and `no_formula`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import KINDS, USAGE_FIELDS, RunRecord, plugin_name
-from agentplug.contract.text import printable
+from agentplug.contract.text import no_formula, printable
 from agentplug.report.machine import machine
 from agentplug.report.recorder import ROW, Identity, Recorder
 
@@ -71,18 +71,19 @@ def recorded_frame(recorders: Iterable[tuple[Recorder, About]]) -> pd.DataFrame:
     for recorder, about_plugin in recorders:
         dropped += recorder.dropped
         for name, of in about_plugin.items():
-            abouts.setdefault(name, []).append((recorder.latest_us if len(recorder) else _NEVER_US, of))
+            abouts.setdefault(no_formula(name), []).append((recorder.latest_us if len(recorder) else _NEVER_US, of))
         for identity, packed in recorder.snapshot():
             part = np.frombuffer(packed, dtype=ROW)
             parts.append(part)
             identities.append(identity)
-            by.append(np.array([*recorder.words, None], dtype=object)[part["by"]])  # -1 stands for none
+            words = [*map(no_formula, recorder.words), None]
+            by.append(np.array(words, dtype=object)[part["by"]])  # -1 stands for none
     rows = np.concatenate([np.empty(0, dtype=ROW), *parts])
     block = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     columns: dict[str, Any] = {
         "run": np.ascontiguousarray(rows["run"]),
-        "plugin": _category([identity.plugin for identity in identities])[block],
-        "version": _texts([identity.version for identity in identities], block),
+        "plugin": _category([no_formula(identity.plugin) for identity in identities])[block],
+        "version": _texts([no_formula(identity.version) for identity in identities], block),
         "digest": _texts([identity.digest for identity in identities], block),
         "verdict": pd.Categorical.from_codes(rows["verdict"], categories=pd.Index(list(KINDS), dtype=str)),
         "by": _category(np.concatenate([np.empty(0, dtype=object), *by])),
@@ -166,7 +167,7 @@ def samples_frame(run: RunRecord) -> pd.DataFrame:
         },
         index=pd.TimedeltaIndex(t_ns.view("timedelta64[ns]"), name="t"),
     )
-    attrs: dict[Hashable | None, Any] = {"frame": "samples", "plugin": plugin_name(run)}
+    attrs: dict[Hashable | None, Any] = {"frame": "samples", "plugin": no_formula(plugin_name(run))}
     attrs |= {"version": printable(run.source.version, 100), "verdict": printable(str(run.verdict), 100)}
     frame.attrs = attrs | about(run.policy, run.source.digest, run.barriers) | {"machine": machine()}
     return frame
@@ -185,6 +186,23 @@ def barriers_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
     columns = ("barrier", "protects", "status", "detail")
-    return pd.DataFrame(
-        {name: [str(row[name]) for row in rows] for name in columns}, columns=list(columns), dtype="str"
-    )
+    texts = {name: [str(row[name]) for row in rows] for name in columns}
+    return without_formulas(pd.DataFrame(texts, columns=list(columns), dtype="str"))
+
+
+def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """Escape TeX in the texts and categories of a frame, in place; see `no_formula`. Return the frame."""
+    import pandas as pd
+
+    for name, column in frame.items():
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            words = list(column.cat.categories)
+            if (safe := [_no_formula(word) for word in words]) != words:
+                frame[name] = column.cat.rename_categories(pd.Index(safe))
+        elif pd.api.types.is_string_dtype(column.dtype) or column.dtype == object:
+            frame[name] = column.map(_no_formula)
+    return frame
+
+
+def _no_formula(cell: Any) -> Any:
+    return no_formula(cell) if isinstance(cell, str) else cell

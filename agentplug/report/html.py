@@ -24,7 +24,7 @@ QUIET = "opacity:.78"
 
 def esc(text: object, most: int = 2_000, *, lines: bool = False) -> str:
     """Escape text for HTML and cut it to `most` characters; `lines` keeps line breaks."""
-    return html.escape(printable(str(text), most, lines=lines))
+    return html.escape(printable(str(text), most, lines=lines)).replace("$", "&#36;")
 
 
 def card(color: str, *parts: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from agentplug.contract.policy import format_size
 from agentplug.contract.profile import CLAIM, Place, ProfileRecord
 from agentplug.contract.text import printable
+from agentplug.report.frames import without_formulas
 from agentplug.report.html import QUIET, card, code, details, esc, figure, line, table
 from agentplug.report.marks import CPU_COLOR, MEMORY_COLOR
 from agentplug.report.sentences import format_seconds
@@ -86,7 +87,7 @@ def profile_frame(profile: ProfileRecord) -> pd.DataFrame:
         "missing": printable(profile.missing, 400),
         "claim": CLAIM,
     }
-    return frame
+    return without_formulas(frame)
 
 
 def profile_text(profile: ProfileRecord) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from agentplug.errors import PinMismatch, SpecError
-from agentplug.manager.pins import writing
+from agentplug.manager.pins import lockfile, writing
 from agentplug.manager.pins.lockfile import Lock, LockError, line_of, parse_lock, read_lock
 from agentplug.manager.pins.pin import Pin, allows, exceeding, is_older, split_specifier
+from agentplug.manager.pins.toml_shape import check_shape
 from agentplug.manager.pins.writing import rendered, update_lock
 
 DIGEST = f"sha256:{'a' * 64}"
@@ -295,3 +296,55 @@ def test_less_than_was_pinned_may_always_be_granted() -> None:
     assert exceeding({"hooks": {"input": "transform"}, "write": ["./a"]}, pinned) == ["hooks", "write"]
     assert exceeding({"network": [1]}, {"network": True}) == []
     assert exceeding({"best_effort": True}, {}) == ["best_effort"]
+
+
+ODD_SHAPES = {
+    "a key of many parts": (
+        ".".join(["a"] * 100_000) + " = 1",
+        "line 1: it has a key of 100,000 parts, and at most 8",
+    ),
+    "a header of many parts": (f"x = 1\n[{' . '.join(['a'] * 100_000)}]", "line 2: it has a key of 100,000 parts"),
+    "quoted parts": (".".join(['"a"'] * 100_000) + " = 1", "it has a key of 100,000 parts"),
+    "an inline table's key": (f"x = {{{'.'.join(['a'] * 100_000)} = 1}}", "it has a key of 100,000 parts"),
+    "dotted keys": ("\n".join(f"a.b.c{n} = {n}" for n in range(160)), "line 1: it has a key with a dot"),
+    "an inline dotted key": ("x = {a.b = 1}", "it has a key with a dot"),
+    "deep arrays": (f"x = {'[' * 100_000}", "nested more than 16 deep"),
+    "deep tables": (f"x = {'{a = ' * 100_000}", "nested more than 16 deep"),
+    "closed before it opens": (f"x = {']' * 100}{'[' * 100_000}", "nested more than 16 deep"),
+    "many entries": ("x = 1, " * 200_000, "it has more than 100,000 entries"),
+    "many tables": ("\n".join(f"[a{n}]" for n in range(200_000)), "it has more than 100,000 entries"),
+    "many lines": ("x = 1\n" + "\n#" * 1_000_000, "it has 1,000,001 lines, and at most 400,000"),
+    "a long text": (f'x = "{"y" * 1_000_000}"', "it has a text of 1,000,002 characters, and at most 65,536"),
+    "a long comment": (f"#{'y' * 1_000_000}", "it has a text of 1,000,001 characters"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_SHAPES)
+def test_a_lock_that_a_parser_would_take_long_for_is_refused_by_its_shape(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No parser sees it: their time grows with the square of a key's parts."""
+    text, fact = ODD_SHAPES[name]
+    monkeypatch.setattr(lockfile.tomllib, "loads", lambda text: pytest.fail("a parser saw it"))
+
+    with pytest.raises(LockError) as failure:
+        parse_lock(text, "agentplug.lock")
+
+    assert fact in str(failure.value)
+    assert "restore it from version control" in str(failure.value)
+
+
+def test_the_texts_of_a_lock_may_look_like_any_of_that() -> None:
+    """Brackets, dots, quotes and hashes in strings are no shape."""
+    words = [".".join("abcdefghijkl"), "[" * 40, "{" * 40, "'", '"', '"""', "'''", "#", "a = 1", "\\", '\\"']
+    odd = pins(a_pin(files=dict.fromkeys(words, DIGEST), origin={word: word for word in words}))
+
+    assert parse_lock(rendered(odd), "x") == odd
+    for text in ('"""a.b.c.d.e.f.g.h.i" ""."""', "'''[[[[[[[[[[[[[[[[[[[ ' '''", '"""[[[[[[[[[[[[[[[[[[[\\""" """'):
+        check_shape(f"a = {text}\n", 10, dotted=False)
+
+
+@pytest.mark.parametrize("opening", ['"""', "'''", '"', "'"])
+def test_a_text_without_an_end_takes_no_longer_than_its_length(opening: str) -> None:
+    """A second opening in it is no reason to read on to the end once more."""
+    check_shape(f"a = {opening}" + f"\\{opening}" * 1_000_000, 10)

@@ -175,9 +175,10 @@ def test_calls_frame_turns_other_time_zones_into_utc() -> None:
 
 
 def test_frames_hold_no_text_that_steers_a_display() -> None:
-    """Names and verdicts are printable before a table shows them."""
-    assert calls_frame([hostile()]).loc[0, "plugin"] == HOSTILE_SHOWN
-    assert samples_frame(hostile()).attrs["plugin"] == HOSTILE_SHOWN
+    """Names and verdicts are printable and no formulas before a table shows them."""
+    in_table = HOSTILE_SHOWN.replace("$", "\\x24")
+    assert calls_frame([hostile()]).loc[0, "plugin"] == in_table
+    assert samples_frame(hostile()).attrs["plugin"] == in_table
 
 
 @pytest.mark.parametrize("readings", [0, 1, 5])
@@ -475,7 +476,7 @@ def test_a_card_bears_both_names_of_a_plugin_that_was_given_one() -> None:
     """First the one that it was given, then what it calls itself, as text."""
     run = hostile()
     given = run_card(run.__replace__(source=dataclasses.replace(run.source, known_as="guest")))
-    own = f"({html.escape(HOSTILE_SHOWN)})"
+    own = f"({html.escape(HOSTILE_SHOWN).replace('$', '&#36;')})"
     assert 0 < given.index("<b>guest</b>") < given.index(own)
     assert HOSTILE not in given
     assert own not in run_card(run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 import sys
@@ -14,6 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentplug.contract.events import Event
 from agentplug.contract.formats import TRACE_FORMAT
@@ -24,6 +28,7 @@ from agentplug.report import columns, files
 from agentplug.report.accessor import attached, read_trace
 from agentplug.report.files import save_trace
 from agentplug.report.frames import calls_frame, samples_frame
+from agentplug.report.spreadsheet import plain_cell, safe_cell, safe_json
 
 attached(pd.DataFrame())  # makes `df.agentplug` known
 
@@ -215,6 +220,66 @@ def test_a_damaged_first_line_says_so(head: str, tmp_path: Path) -> None:
         read_trace(tmp_path / "trace.csv")
 
 
+# ---------------------------------------------------------------------- spreadsheets
+
+RUN = ["=1+1", "+1", "-1", "@A1", "\tx", "\rx", "\n=1", "＝1", "＋1", "－1", "＠a", "  =1", "'=1", "''=1", "' =1"]
+RUN += [
+    "a,=1",
+    "a;=1",
+    "a|=1",
+    "a;'=1",
+    "a\t=1",
+    "a,;=1",
+    "=a;=b",
+    "\r\n",
+    '=HYPERLINK("http://x","y")',
+    ";;=1",
+    "'\t'",
+]
+QUIET = ["", "'", "''", "a'=1", "a=1", "1-1", " x", "'x", "a,b", "NA", "NANA", "#", "“", "$"]
+CELL = st.text(st.sampled_from(";,|'\t\r\n \"=+-@＝xNA"), max_size=8)
+
+
+@pytest.mark.parametrize("word", RUN + QUIET)
+def test_no_text_of_a_csv_is_run_by_a_spreadsheet(word: str, tmp_path: Path) -> None:
+    """However it divides lines; and what is read back is what was saved, in each column of texts and in `attrs`."""
+    frame = with_by(calls(), word, None, "x", word).assign(version=[word, "1", f"x{word}", None])
+    frame["plugin"] = pd.Categorical([word, "a", word, "a"])
+    frame.attrs |= {word: {"of": [f"y{word}", word]}, "number": -5}
+    path = save_trace(frame.astype({"version": "str"}), tmp_path / "trace.csv")
+
+    back = read_trace(path)
+
+    pd.testing.assert_frame_equal(back, frame.astype({"version": "str"}))
+    assert back.attrs == frame.attrs
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# agentplug {")
+    for delimiter in ",;|\t":
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            for cell in row:
+                assert not re.match(r"[=+@\t\r\n＝＋－＠]|-(?!\d)", cell.lstrip(' "')), cell
+
+
+@given(CELL)
+def test_a_safe_cell_is_read_back_as_it_was(word: str) -> None:
+    """Whatever quotes, signs and spaces stand before each other."""
+    safe = safe_cell(word)
+    assert plain_cell(safe) == word
+    assert not re.search(r"(^|[;,|\t\r\n]) *[=+\-@＝]", safe)
+    assert json.loads(safe_json(json.dumps([word, -1, 1e99]))) == [word, -1, 1e99]
+
+
+def test_a_csv_without_such_texts_is_as_it_was(tmp_path: Path) -> None:
+    """Older versions read it: its format has their number."""
+    path = save_trace(calls(), tmp_path / "trace.csv")
+    head = json.loads(path.read_text().split("\n")[0].removeprefix("# agentplug "))
+    assert head["format"] == 1
+    frame = calls().assign(version=["'=1", "1", "1", "1"]).astype({"version": "str"})
+    old = save_trace(frame, path)
+    with_head(old, format=1)  # as if written before: its apostrophes are its own
+    assert read_trace(old)["version"][0] == "''=1"
+
+
 # ---------------------------------------------------------------------- formats
 
 
@@ -287,12 +352,12 @@ def test_a_file_without_what_makes_a_trace_is_none(suffix: str, tmp_path: Path) 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_newer_format_says_which_is_read(suffix: str, tmp_path: Path) -> None:
     path = save_trace(calls(), tmp_path / f"trace{suffix}")
-    reads = "in format 2; this one reads formats up to 1: upgrade"
+    reads = "in format 3; this one reads formats up to 2: upgrade"
     for writer, words in (
         ("9.1", f"was written by agentplug 9.1 {reads} to agentplug 9.1 or later"),
         (None, f"was written by a newer agentplug {reads} agentplug"),
     ):
-        with_head(path, format=2, agentplug=writer, dtypes=None, attrs=None)
+        with_head(path, format=3, agentplug=writer, dtypes=None, attrs=None)
         with pytest.raises(ValueError) as failure:
             read_trace(path)
         assert str(failure.value) == f"{path} {words}"

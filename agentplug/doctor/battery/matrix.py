@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from agentplug.contract.text import printable
+from agentplug.report.frames import without_formulas
 from agentplug.report.html import QUIET, card, code, details, esc, figure, line, pill, table
 from agentplug.report.marks import Mark
 
@@ -96,7 +97,8 @@ class Matrix:
         """Return a table with one row an attack: the fields of `Row`."""
         import pandas as pd
 
-        return pd.DataFrame([asdict(row) for row in self.rows], columns=list(Row.__dataclass_fields__))
+        rows = [asdict(row) for row in self.rows]
+        return without_formulas(pd.DataFrame(rows, columns=list(Row.__dataclass_fields__)))
 
     def __str__(self) -> str:
         return "\n".join([*self._lines(), "", self._delay(), printable(self.summary(), 4_000)])

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.record import KINDS, USAGE_FIELDS, RunRecord
-from agentplug.contract.text import printable
+from agentplug.contract.text import no_formula, printable
 from agentplug.manager.audit.lines import Entry, plugins_of, verdict_of
 from agentplug.report.accessor import attached
 from agentplug.report.columns import dtype_of
-from agentplug.report.frames import named_frame
+from agentplug.report.frames import named_frame, without_formulas
 from agentplug.report.html import card, esc, figure, line, pill, table
 from agentplug.report.marks import Mark, verdict_mark
 from agentplug.report.sentences import format_seconds
@@ -51,7 +51,7 @@ def audit_frame(entries: Iterable[Entry]) -> pd.DataFrame:
     rows = [_row(entry) for entry in entries]
     log = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in _DTYPES.items()})
     log.attrs = {"frame": "audit"}
-    return log
+    return without_formulas(log)
 
 
 def audited_trace(runs: Sequence[tuple[Entry, RunRecord]], machine: Mapping[str, Any] | None) -> pd.DataFrame:
@@ -60,8 +60,8 @@ def audited_trace(runs: Sequence[tuple[Entry, RunRecord]], machine: Mapping[str,
 
     frame = named_frame((_name(entry), run) for entry, run in runs)
     for name in USAGE_FIELDS:  # an older agentplug didn't write all of them
-        older = {(_name(of), run.number, run.started_at) for of, run in runs if name not in of.fields["usage"]}
-        if older:
+        lacking = [(no_formula(_name(of)), run) for of, run in runs if name not in of.fields["usage"]]
+        if older := {(plugin, run.number, run.started_at) for plugin, run in lacking}:
             keys = zip(frame["plugin"].astype(str), frame["run"], frame["started_at"], strict=True)
             frame[name] = frame[name].astype(dtype_of(name)).mask(np.array([key in older for key in keys]))
     if machine is not None:

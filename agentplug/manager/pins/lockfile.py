@@ -41,10 +41,13 @@ from agentplug.manager.pins.pin import (
     checked_specifier,
     upgrade_command,
 )
+from agentplug.manager.pins.toml_shape import OddShape, check_shape
 
 SCHEMA = 1
 NAME = "agentplug.lock"
-MAX_LOCK_BYTES = 32 << 20
+MAX_LOCK_BYTES = 16 << 20
+_MAX_ENTRIES = 100_000
+"""The most entries of a lock; twenty times the files of a large package. A parser takes seconds for them."""
 
 TEXTS = (
     *("name", "version", "specifier", "spec", "kind", "entry", "digest"),
@@ -103,7 +106,8 @@ def read_lock(path: object, *, missing_ok: bool = False) -> Lock:
             f"{quoted_path(place)} can't be read ({error.strerror}); check it is a file of yours"
         ) from None
     if len(data) > MAX_LOCK_BYTES:
-        raise LockError(f"{quoted_path(place)} is over {MAX_LOCK_BYTES >> 20} MiB; restore it from version control")
+        fact = f"is over {MAX_LOCK_BYTES >> 20} MiB, the most that is read"
+        raise LockError(f"{quoted_path(place)} {fact}; restore it from version control")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -124,7 +128,10 @@ def parse_lock(text: str, place: str) -> dict[str, Pin]:
                 f"{_at(place, number)}: a merge wasn't finished; keep one side, then: agentplug lock --check"
             )
     try:
+        check_shape(text, _MAX_ENTRIES, dotted=False)
         document = tomllib.loads(text)
+    except OddShape as error:
+        raise LockError(f"{_at(place, error.line)}: {error}; {_RESTORE}") from None
     except (ValueError, RecursionError) as error:
         newer = _NEWER.match(text)
         if newer is not None and int(newer[1]) > SCHEMA:  # say that first: its syntax may be newer too

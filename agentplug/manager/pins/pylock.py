@@ -18,8 +18,10 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from agentplug.contract.text import printable
 from agentplug.core.sources.names import quoted_path
 from agentplug.errors import PinMismatch, SpecError
+from agentplug.manager.pins.toml_shape import check_shape
 
-_MAX_BYTES = 64 << 20
+_MAX_BYTES = 16 << 20
+_MAX_ENTRIES = 100_000
 
 
 def origins(path: str, wanted: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
@@ -52,8 +54,11 @@ def origins(path: str, wanted: Mapping[str, str], own: Mapping[str, str]) -> dic
 def _packages(path: str) -> dict[str, list[Package]]:
     try:
         with open(os.path.expanduser(path), "rb") as file:
-            data = file.read(_MAX_BYTES)
-        lock = Pylock.from_dict(tomllib.loads(data.decode("utf-8")))
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise ValueError(f"it is over {_MAX_BYTES >> 20} MiB, the most that is read")
+        check_shape(text := data.decode("utf-8"), _MAX_ENTRIES)
+        lock = Pylock.from_dict(tomllib.loads(text))
     except OSError as error:
         raise SpecError(f"{quoted_path(path)} can't be read ({error.strerror}); check its path") from None
     except (ValueError, RecursionError, PylockValidationError) as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agentplug.contract.limits import FIELDS, Kind
 from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
+from agentplug.report.frames import without_formulas
 from agentplug.report.html import QUIET, card, code, esc, line, table
 from agentplug.report.marks import WALL_COLOR
 
@@ -78,7 +79,8 @@ class Learned:
 
         rows = [(right.field, right.value, True, right.reason) for right in self.rights]
         rows += [(right.field, right.value, False, right.reason) for right in self.refused]
-        return pd.DataFrame(rows, columns=["field", "value", "granted", "reason"]).astype({"granted": bool})
+        frame = pd.DataFrame(rows, columns=["field", "value", "granted", "reason"]).astype({"granted": bool})
+        return without_formulas(frame)
 
     def _repr_html_(self) -> str:
         rows = [[f"<b>{esc(right.field)}</b>", code(right.value), esc(right.reason)] for right in self.rights]
