@@ -102,7 +102,7 @@ def _row(name: str, default: Any, kind: Kind, meaning: str, help: str, **more: A
 # fmt: off
 _ROWS = (
     _row("memory", "512M", Kind.SIZE,
-         "what it may add to its worker's footprint; private, shared and memfd memory alike",
+         "what it may add to its worker's footprint, shared memory and the kernel's for it included",
          "memory that it may add, like 256M",
          least=1 << 20, label="memory", by="memory", errnos=(errno.ENOMEM,)),
     _row("cpu_s", 10.0, Kind.SECONDS, "CPU seconds a call", "CPU time a call",

@@ -77,7 +77,7 @@ PROTECTS = {
 """The purpose of the host's own barriers; a worker reports the purpose of its own."""
 
 REMEDIES = {
-    "cgroup": f"{_EXTRA}; a cgroup that this user may write adds it",
+    "cgroup": f"{_EXTRA}, but for memory that the kernel can take back; a cgroup that this user may write adds it",
     "namespaces": f"{_EXTRA}; allow unprivileged user namespaces to add it",
     "landlock": "use Linux 5.13 or later with Landlock on, 6.7 or later for lists of ports",
     "seccomp": "use a kernel with CONFIG_SECCOMP_FILTER, in a container that allows the seccomp system call",

@@ -39,7 +39,7 @@ class Lack(NamedTuple):
 
 
 LANDLOCK = Lack("landlock", {"files"}, "Linux 5.13")
-SECCOMP = Lack("seccomp", {"host", "network", "processes"}, "CONFIG_SECCOMP_FILTER")
+SECCOMP = Lack("seccomp", {"host", "memory", "network", "processes"}, "CONFIG_SECCOMP_FILTER")
 OLDER = ("machine_landlock_1", "machine_landlock_3", "machine_landlock_5", "machine_no_listener")
 POORER = {
     "machine_no_landlock": [LANDLOCK],

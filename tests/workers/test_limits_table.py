@@ -247,7 +247,7 @@ async def test_what_cannot_be_kept_back_is_no_start() -> None:
     with pytest.raises(BarrierUnavailable) as caught:
         await SandboxedPlugin(UserPlugin, Policy(preload=(POORER,))).start()
     lost = re.findall(r"Barrier (\w+) can't protect ([\w, ]+):", str(caught.value))
-    assert lost == [("landlock", "files"), ("seccomp", "host, network, processes")]
+    assert lost == [("landlock", "files"), ("seccomp", "host, memory, network, processes")]
 
 
 def test_a_field_that_is_merely_added_is_missed() -> None:

@@ -1,4 +1,5 @@
-"""Cgroups for workers, if this process may make them (zygote side): an extra layer behind the watchdog.
+"""Cgroups for workers, if this process may make them (zygote side): an extra layer behind the watchdog, and the only
+one that counts all of the kernel's own memory.
 
 They use the memory and pids controllers of v1, or of v2 if our own cgroup passes them on. A zygote makes them before
 it forks a worker, and removes them after the worker is reaped. See cgroups(7).

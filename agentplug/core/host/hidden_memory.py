@@ -64,8 +64,9 @@ class HiddenMemory:
             resident_bytes = _sum_of(b"RssShmem", pids)
             size_bytes = self.shared.hidden_bytes(pids, resident_bytes, room_bytes, now_ns)
         if self.is_sampled and is_due:
+            began_ns = time.thread_time_ns()
             self._kernel_bytes = self._measure_kernel(pids)
-            self._due_ns = now_ns + max(EVERY_NS, _SHARE * (time.perf_counter_ns() - now_ns))
+            self._due_ns = now_ns + max(EVERY_NS, _SHARE * (time.thread_time_ns() - began_ns))
         self.size_bytes = size_bytes + self._kernel_bytes
         return self.size_bytes
 

@@ -29,10 +29,10 @@ class _Request(NamedTuple):
 
 
 class _Maps(NamedTuple):
-    """Memory seen for the first time at the same moment: inodes, and their lengths in no order."""
+    """Memory seen for the first time at the same moment: inodes, and their lengths, which is whose unknown."""
 
     inodes: set[int]
-    sizes_bytes: list[int]
+    sizes_bytes: list[int]  # longest first
 
 
 class SharedMemory:
@@ -82,11 +82,12 @@ class SharedMemory:
         if visible is None:
             return
         visible -= self._before
+        left = []
         for maps in self._maps:
-            maps.inodes.intersection_update(visible)
-            visible -= maps.inodes
-            del maps.sizes_bytes[len(maps.inodes) :]  # the shortest, for all we know
-        self._maps = [maps for maps in self._maps if maps.inodes]
+            if inodes := maps.inodes & visible:
+                left.append(_Maps(inodes, maps.sizes_bytes[: len(inodes)]))  # the longest, for all we know
+                visible -= inodes
+        self._maps = left
         self._requests.sort(key=lambda request: -request.size_bytes)
         seen = [request.size_bytes for request in self._requests[: len(visible)]]
         if visible:  # more than requests: one was taken for done before the kernel got to it

@@ -9,11 +9,16 @@ from agentplug.core.boundary.frames import BarrierReport, Plan
 NAME = "cgroup"
 PROTECTS = "the machine's memory and process table"
 
+_MISSING = (
+    "no cgroup is writable here (an extra layer). Nothing else counts what the kernel remembers of names that don't "
+    "exist, which it forgets when memory runs short"
+)
+
 
 def apply(plan: Plan) -> BarrierReport:
     """Move this process into the cgroups that the host made for it."""
     if not plan.cgroup:
-        return BarrierReport(NAME, PROTECTS, "unavailable", "no cgroup is writable here (an extra layer)")
+        return BarrierReport(NAME, PROTECTS, "unavailable", _MISSING)
     for folder in plan.cgroup:
         with open(f"{folder}/{_entrance(folder)}", "w") as file:
             file.write("0")

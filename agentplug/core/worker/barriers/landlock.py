@@ -1,4 +1,4 @@
-"""Files, TCP ports and scopes by Landlock (worker side): landlock(7), every ABI from 1 up.
+"""Files, TCP ports, UDP and scopes by Landlock (worker side): landlock(7), every ABI from 1 up.
 
 Seccomp covers what an old ABI lacks, and the report says so: truncation before ABI 3, signals and abstract sockets
 before ABI 6. TCP ports need ABI 4; without it, a policy that grants ports can't be enforced.
@@ -45,6 +45,8 @@ _OWN = (
 """Files of its own process in /proc that a plugin may read. Not `net`, nor `task`, which has one in each of its
 folders: it lists all sockets of the network namespace. A kernel short of memory may drop one of these files and make
 it anew; the rule holds only for the old one, so reading it is refused then."""
+NETWORK = AccessNet.BIND_TCP | AccessNet.CONNECT_TCP | AccessNet.BIND_UDP | AccessNet.CONNECT_SEND_UDP
+"""Refused where this kernel knows it; a policy can grant connections by TCP alone."""
 _COMMANDS = ("/usr/bin", "/bin", "/usr/local/bin", "/lib", "/lib64", "/usr/lib", "/usr/local/lib")
 
 
@@ -60,8 +62,8 @@ def apply(plan: Plan) -> BarrierReport:
             ["files"] + (["network"] if isinstance(plan.network, list) else []),
             "use Linux 5.13 or later with Landlock among its security modules (lsm=landlock,...)",
         )
-    ports = AccessNet.NONE if plan.network is True else AccessNet.BIND_TCP | AccessNet.CONNECT_TCP
-    with Ruleset(handled_net=ports, scoped=Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL) as rules:
+    network = AccessNet.NONE if plan.network is True else NETWORK
+    with Ruleset(handled_net=network, scoped=Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL) as rules:
         for path in plan.read:
             allow(rules, path, READ)
         for path in plan.write:

@@ -47,7 +47,9 @@ def apply(plan: Plan) -> BarrierReport:
     except OSError as error:
         remedy = _CROWDED if error.errno == errno.ETOOMANYREFS else _NO_SECCOMP
         reason = error.strerror or str(error)
-        return BarrierReport(NAME, PROTECTS, "unavailable", reason, ["host", "network", "processes"], remedy)
+        return BarrierReport(
+            NAME, PROTECTS, "unavailable", reason, ["host", "memory", "network", "processes"], remedy
+        )
     reporter = "the kernel tells what is tried" if listening else "what is tried is the worker's own report"
     if not (listening or cgroups.caps_memory(plan.cgroup)):
         reporter += "; shared anonymous memory is refused, since nobody can count it here"
