@@ -1,4 +1,4 @@
-r"""TeX from a plugin: a notebook's MathJax typesets `$\color{green}{completed}$` in a table of pandas, so none is left."""
+r"""TeX from a plugin: MathJax typesets `$\color{green}{completed}$` in a table of pandas, so none is left."""
 
 from __future__ import annotations
 
