@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -29,7 +30,7 @@ def run_plugin(
     configuration = _parse("--config", config) if config is not None else None
     source = wait_for(LockGuard(locked=locked).source(spec, policy))
     plugin = SandboxedPlugin(source, policy, config=configuration)
-    stream_to(lambda: _show_output)
+    stream_to(_output_sink)
     try:
         result = plugin.run_sync(value)
     except KeyboardInterrupt:
@@ -60,10 +61,25 @@ def _parse(what: str, text: str) -> Any:
         raise typer.Exit(2) from None
 
 
-def _show_output(stream: str, text: str) -> None:
-    """Write the plugin's output to standard error as it comes; on the watchdog's thread."""
-    sys.stderr.write(printable(text, len(text), lines=True))
-    sys.stderr.flush()
+def _output_sink() -> Callable[[str, str], None]:
+    """Return a sink that writes the plugin's output to standard error as it comes; on the watchdog's thread.
+
+    In a terminal colours and carriage returns pass; in a file or a pipe everything but lines is escaped.
+    """
+    from agentplug.report.stream_text import StreamText
+
+    texts = {name: StreamText() for name in ("stdout", "stderr")}
+    is_terminal = sys.stderr.isatty()
+
+    def show(stream: str, text: str) -> None:
+        shown = texts[stream]
+        if is_terminal:
+            sys.stderr.write(shown.add(text) if text else shown.end())
+        else:
+            sys.stderr.write(printable(text, len(text), lines=True))
+        sys.stderr.flush()
+
+    return show
 
 
 def show_run(result: Run) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from agentplug.contract.text import printable
+from agentplug.report.stream_text import StreamText
 
 BURST_CHARACTERS = 512 * 1024
 CHARACTERS_A_SECOND = 128 * 1024
@@ -48,6 +48,7 @@ class CellSink:
     def __init__(self, allowance: Allowance) -> None:
         self._streams: dict[str, TextIO] = {"stdout": sys.stdout, "stderr": sys.stderr}
         self._context = contextvars.copy_context()
+        self._texts = {name: StreamText() for name in self._streams}
         self._allowance = allowance
         self._cut = False
 
@@ -56,21 +57,17 @@ class CellSink:
         if self._cut:
             return
         granted = self._allowance.take(len(text))
-        output = harmless(text[:granted])
+        shown = self._texts[name]
+        output = shown.add(text[:granted]) if text else shown.end()
         if granted < len(text):
             self._cut = True
-            output += _CUT_NOTE
+            output += shown.end() + _CUT_NOTE
+        if not output:
+            return
         try:
             self._context.run(self._streams[name].write, output)
         except (OSError, ValueError):  # the stream was closed meanwhile; the run has the text
             self._cut = True
-
-
-def harmless(text: str) -> str:
-    """Return `text` with its line breaks and tabs, everything else that steers a display made visible."""
-    return "\n".join(
-        part if part.isprintable() else printable(part, len(part), lines=True) for part in text.split("\n")
-    )
 
 
 def sink_maker() -> Callable[[], CellSink]:

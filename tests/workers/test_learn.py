@@ -16,7 +16,7 @@ import pytest
 
 from agentplug import Policy, SandboxedPlugin
 from agentplug.contract.events import Event
-from agentplug.contract.record import SourceInfo, Usage
+from agentplug.contract.record import ErrorText, SourceInfo, Usage
 from agentplug.core.run import Run
 from agentplug.errors import PolicyError
 from agentplug.report.learning import used_rights as learning
@@ -29,12 +29,18 @@ REPLY, FAILED = Event(0.9, "reply"), Event(0.9, "error", {"type": "PermissionErr
 
 
 def run_of(
-    *events: Event, policy: Policy = OBSERVED, usage: Usage | None = None, number: int = 0, **info: str
+    *events: Event,
+    policy: Policy = OBSERVED,
+    usage: Usage | None = None,
+    number: int = 0,
+    says: str = "",
+    **info: str,
 ) -> Run:
+    error = ErrorText("PermissionError", says) if says else None
     source = SourceInfo("p.py", "file", info.get("digest", "sha256:0"), info.get("name", "p"), "1")
     if usage is None:
         usage = Usage(wall_s=0.1, cpu_s=0.05, threads=1)
-    return Run(None, usage, (Event(0.0, "start"), *events), policy, source, number)
+    return Run(None, usage, (Event(0.0, "start"), *events), policy, source, number, error=error)
 
 
 def opened(path: object, mode: str = "read") -> Event:
@@ -134,7 +140,8 @@ class TestFiles:
         granted = Policy.learn(run_of(*files, REPLY, policy=OBSERVED.replace(read=tmp_path)))
         assert granted.policy.read == (str(tmp_path),)
         one_by_one = tuple(str(tmp_path / f"{number}.csv") for number in range(4))
-        assert Policy.learn(run_of(*files, FAILED)).policy.read == one_by_one
+        says = "\n".join(f"[Errno 13] Permission denied: '{path}'" for path in one_by_one)
+        assert Policy.learn(run_of(*files, FAILED, says=says)).policy.read == one_by_one
 
     def test_a_file_that_was_written_takes_its_folder(self, tmp_path: Path) -> None:
         """It may have to be made anew; but nothing above what was granted, and no read right beside it."""
@@ -157,13 +164,16 @@ class TestFiles:
         assert learned.policy.read == ()
         assert f"# not granted: read '{tmp_path}/secret': was refused, and run 0 completed without" in str(learned)
 
-    def test_what_was_refused_is_proposed_where_the_run_failed(self, tmp_path: Path) -> None:
-        """And the note says to try again."""
+    @pytest.mark.parametrize("says", ["[Errno 13] Permission denied: '{}'", "[Errno 13] Permission denied: 'needed'"])
+    def test_what_the_failure_names_is_proposed(self, says: str, tmp_path: Path) -> None:
+        """And the note says to try again; what else was refused stands below."""
         file = tmp_path / "needed"
         file.touch()
-        learned = Policy.learn(run_of(opened(file), FAILED))
+        run = run_of(opened(file), opened(tmp_path / "other"), FAILED, says=says.format(file))
+        learned = Policy.learn(run)
         assert learned.policy.read == (str(file),)
         assert learned.reasons["read"] == "was refused (run 0)"
+        assert f"# read '{tmp_path}/other': refused too, not granted (run 0)" in str(learned)
         assert "ended as failed:PermissionError" in learned.notes[0]
 
     def test_its_scratch_takes_disk(self) -> None:
@@ -223,9 +233,19 @@ class TestNetwork:
         ],
     )
     def test_what_it_was_refused(self, event: Event, network: Any) -> None:
-        """Proposed where the run failed, not where it completed."""
-        assert Policy.learn(run_of(event, FAILED)).policy.network == network
+        """Proposed where the run failed of it, not where it failed of something else or completed."""
+        says = "[Errno 1] Operation not permitted"
+        assert Policy.learn(run_of(event, FAILED, says=says)).policy.network == network
+        assert Policy.learn(run_of(event, FAILED, says=f"{says}: '/x'")).policy.network is False
+        assert Policy.learn(run_of(event, FAILED)).policy.network is False
         assert Policy.learn(run_of(event, REPLY)).policy.network is False
+
+    def test_the_host_that_the_failure_names_is_proposed(self) -> None:
+        """And not what was refused before and after."""
+        events = [tried("connect", "10.0.0.1:443"), tried("connect", "10.0.0.2:80"), tried("connect", "10.0.0.3:22")]
+        learned = Policy.learn(run_of(*events, FAILED, says="[Errno 13] no connection to 10.0.0.2"))
+        assert learned.policy.network == (80,)
+        assert str(learned).count("refused too, not granted (run 0)") == 2
 
     def test_the_reason_names_the_address(self) -> None:
         """Each port has its own."""
@@ -380,6 +400,13 @@ class Busy:
         for thread in running:
             thread.join()
 
+    def load(self, folder: str) -> tuple[int, bool]:
+        import importlib
+        import sys
+
+        sys.path.insert(0, folder)
+        return importlib.import_module("helper").answer, sys.dont_write_bytecode
+
     def grow(self, mib: int) -> int:
         return sum(bytearray(b"x" * (mib << 20))[:: 1 << 20]) > 0
 
@@ -409,7 +436,7 @@ def test_paths_by_the_thousand_are_each_compared_with_a_few(monkeypatch: pytest.
     granted = OBSERVED.replace(read=("/tmp",))
     for policy, end, parts in (
         (granted, REPLY, "rights"),
-        (OBSERVED, FAILED, "rights"),
+        (OBSERVED, FAILED, "refused"),
         (OBSERVED, REPLY, "refused"),
     ):
         compared = 0
@@ -487,6 +514,14 @@ class TestRoundTrips:
         assert run.verdict.kind in ("failed", "limited")
         again = await called(Busy, {"what": what}, value, Policy.learn(run).policy)
         assert str(again.verdict) == "completed"
+
+    async def test_no_import_writes_bytecode(self, folder: Path) -> None:
+        """Not even where it may: the host would run it."""
+        (folder / "helper.py").write_text("answer = 42")
+        granted = OBSERVED.replace(read=folder, write=folder)
+        run = await called(Busy, {"what": "load"}, str(folder), granted)
+        assert (run.value, os.listdir(folder).count("__pycache__")) == ((42, True), 0)
+        assert not [path for path in Policy.learn(run).policy.write if "pycache" in path]
 
     async def test_what_was_read_before_the_first_call_counts(self, folder: Path) -> None:
         """The run of the first call brings it."""

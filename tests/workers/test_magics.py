@@ -440,10 +440,13 @@ def test_sandbox_raises_when_the_expectation_fails(ip: InteractiveShell) -> None
 
 
 def test_sandbox_streams_what_the_cell_prints(ip: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
-    """stdout and stderr come through while it runs, with escapes made visible; the run keeps them as they were."""
-    sandbox(ip, "", "import sys\nprint('one\\ttwo')\nprint('\\x1b[31mred', file=sys.stderr)")
+    """stdout and stderr come through while it runs: colours up to its end, other escapes made visible.
+
+    The run keeps them as they were.
+    """
+    sandbox(ip, "", "import sys\nprint('one\\ttwo\\x1b[2J')\nprint('\\x1b[31mred', file=sys.stderr)")
     shown = capsys.readouterr()
-    assert (shown.out, shown.err) == ("one\ttwo\n", "\\x1b[31mred\n")
+    assert (shown.out, shown.err) == ("one\ttwo\\x1b[2J\n", "\x1b[31mred\n\x1b[0m")
     assert ip.user_ns["_run"].stderr == "\x1b[31mred\n"
 
 

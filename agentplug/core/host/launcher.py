@@ -76,7 +76,7 @@ class Zygote:
         if_it_fails.callback(self._control.close)
         arguments = [theirs.fileno(), self.scratch_root, list(preload)]
         prefixes = [sys.prefix, sys.exec_prefix]
-        command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP]
+        command = [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOTSTRAP]  # no bytecode
         with theirs:
             self.process = subprocess.Popen(
                 [*command, json.dumps(worker_path()), json.dumps(prefixes), json.dumps(arguments)],

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 
 Sink = Callable[[str, str], None]
-"""Called with the stream's name (stdout, stderr) and its next text, on the watchdog's thread."""
+"""Called with the stream's name (stdout, stderr) and its next text, on the watchdog's thread; with "" at its end."""
 
 _CHUNK = 1 << 16
 _MOST_AT_ONCE = 1 << 20
@@ -85,6 +85,10 @@ class Output:
         with self._lock:
             for fd in self.fds:
                 self._drain(fd)
+            if self._count:
+                for name in self._texts:
+                    if self._sink is not None:
+                        self._show(self._sink, name, "")
             self._sink = None
             if not self._count:
                 return "", "", 0, 0

@@ -1,8 +1,8 @@
 """`learn`: the least policy under which runs would have completed (host).
 
 Figures are the host's own measurements. Files, addresses and processes are reported by the kernel, or else by the
-worker, and then a note says so. A completed run needs the rights that it used, and none that it was refused. Any
-other run may have needed the refused rights, so they are proposed.
+worker, and then a note says so. A completed run needs the rights that it used, and none that it was refused. Of a
+failed run's refused rights those that its error names are proposed; what else it was refused stands below.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from agentplug.contract.policy import Policy, brief, format_amount, format_size
 from agentplug.contract.record import RunRecord, Verdict, added_memory_bytes, plugin_name
 from agentplug.contract.text import printable
 from agentplug.errors import PolicyError
+from agentplug.report.learning.failure import NETWORK_CALLS, Failure, events_of
 from agentplug.report.learning.proposal import Learned, Right
-from agentplug.report.learning.used_rights import NETWORK_CALLS, Files, Network, Part, events_of, in_runs
+from agentplug.report.learning.used_rights import Files, Network, Part, in_runs
 from agentplug.report.sentences import format_seconds
 
 _MIB, _KIB = 1 << 20, 1 << 10
@@ -61,13 +62,14 @@ class _Lesson(Part):
         self.runs = runs
         self.notes: list[str] = []
         # The use of these runs is unknown, so all that they were granted is proposed.
+        self.failures = {run: Failure(run) for run in runs}
         self.blind = [run for run in runs if run.policy.observe != "files" or _dropped(run)]
 
     def learned(self) -> Learned:
         self._processes()
         self._limits()
-        files = Files(self.runs, self.blind)
-        network = Network(self.runs, self.blind)
+        files = Files(self.runs, self.blind, self.failures)
+        network = Network(self.runs, self.blind, self.failures)
         for part in (files, network):
             self.values |= part.values
             self.rights += part.rights
@@ -140,7 +142,9 @@ class _Lesson(Part):
 
     def _processes(self) -> None:
         started = {run: _started(run) for run in self.runs if run.policy.processes and run not in self.blind}
-        wanted = [run for run in self.runs if run.verdict.kind != "completed" and not run.policy.processes]
+        stopped = self._stopped_by("processes")
+        wanted = [run for run in self.runs if not run.policy.processes]
+        wanted = [run for run in wanted if run in stopped or self.failures[run].names_process(run)]
         wanted = [run for run in wanted if any(e.detail["syscall"] in _FORKS for e in events_of(run, "tried"))]
         unknown = [run for run in self.blind if run.policy.processes]
         need = max((min(count, run.policy.processes) for run, count in started.items()), default=0)
@@ -156,7 +160,7 @@ class _Lesson(Part):
         elif wanted:
             self._limit("processes", 1, f"was refused one ({in_runs(wanted)}); how many it needs isn't known")
         for run in self.runs:
-            if run.verdict.kind == "completed" and run not in wanted:
+            if run not in wanted and not run.policy.processes:
                 refused = {str(e.detail["syscall"]) for e in events_of(run, "tried") if e.detail["syscall"] in _FORKS}
                 if refused:
                     self.refuse("processes", ", ".join(sorted(refused)), run)
@@ -164,7 +168,11 @@ class _Lesson(Part):
     def _disk(self, files: Files) -> None:
         users = [run for run in files.scratch if run.policy.disk]
         unknown = [run for run in self.blind if run.policy.disk]
-        refused = [run for run in files.scratch if not run.policy.disk and run.verdict.kind != "completed"]
+        refused = [
+            run
+            for run in files.scratch
+            if not run.policy.disk and self.failures[run].names_scratch(files.scratch[run])
+        ]
         if unknown:
             self._limit("disk", max(int(run.policy.disk) for run in unknown), f"as in the runs ({in_runs(unknown)})")
         elif users:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _MOST_NOTES = 40
 _MOST_ROWS = 60
+REFUSED_TOO = "refused too, not granted"
+"""The reason against a right that was refused in a run whose error names another, or none."""
 
 
 class Right(NamedTuple):
@@ -65,7 +67,8 @@ class Learned:
                 lines.append(f"    {closing},")
         lines.append(")")
         for right in self.refused[:_MOST_NOTES]:
-            lines.append(f"# not granted: {_remark(f'{right.field} {right.value}')}: {_remark(right.reason)}")
+            begin = "" if right.reason.startswith(REFUSED_TOO) else "not granted: "
+            lines.append(f"# {begin}{_remark(f'{right.field} {right.value}')}: {_remark(right.reason)}")
         if len(self.refused) > _MOST_NOTES:
             lines.append(f"# not granted: and {len(self.refused) - _MOST_NOTES} more")
         lines += [f"# note: {_remark(note)}" for note in self.notes]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from agentplug.contract.events import Event
 from agentplug.contract.record import RunRecord
 from agentplug.contract.text import is_utf8, printable
-from agentplug.report.learning.proposal import Right
+from agentplug.report.learning.failure import NETWORK_CALLS, Failure, events_of
+from agentplug.report.learning.probes import Places, is_probe
+from agentplug.report.learning.proposal import REFUSED_TOO, Right
 
 _FILES_MAKE_A_FOLDER = 4
+_MOST_NAMES = 100
 _ALWAYS_THERE = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _NAME_SERVER = 53
-NETWORK_CALLS = frozenset(("connect", "sendto", "bind", "getaddrinfo", "socket"))
 
 
 def in_runs(runs: Iterable[RunRecord]) -> str:
@@ -28,11 +29,6 @@ def in_runs(runs: Iterable[RunRecord]) -> str:
     return f"runs {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}" if numbers else "no run"
 
 
-def events_of(run: RunRecord, kind: str) -> Iterator[Event]:
-    """Return the run's events of one kind."""
-    return (event for event in run.events if event.kind == kind)
-
-
 class Part:
     """A part of a proposal: values, rights with reasons, and rights that aren't proposed."""
 
@@ -43,8 +39,15 @@ class Part:
         self._refusals: set[Right] = set()
 
     def refuse(self, field: str, value: str, run: RunRecord) -> None:
-        """Note a refused right without which its run completed."""
-        row = Right(field, value, f"was refused, and {in_runs([run])} completed without")
+        """Note a refused right: one without which its run completed, or that the run's error doesn't name."""
+        if run.verdict.kind == "completed":
+            self.leave_out(field, value, f"was refused, and {in_runs([run])} completed without")
+        else:
+            self.leave_out(field, value, f"{REFUSED_TOO} ({in_runs([run])})")
+
+    def leave_out(self, field: str, value: str, reason: str) -> None:
+        """Note a right that isn't proposed, once."""
+        row = Right(field, value, reason)
         if row not in self._refusals:
             self._refusals.add(row)
             self.refused.append(row)
@@ -72,11 +75,13 @@ class _Uses:
 
 
 class Files(Part):
-    """The `read` and `write` rights. `scratch` has the runs that wrote to their own directory."""
+    """The `read` and `write` rights. `scratch` has the runs that wrote to their own directory, and names of files."""
 
-    def __init__(self, runs: list[RunRecord], blind: list[RunRecord]) -> None:
+    def __init__(self, runs: list[RunRecord], blind: list[RunRecord], failures: Mapping[RunRecord, Failure]) -> None:
         super().__init__()
-        self.scratch: list[RunRecord] = []
+        self.scratch: dict[RunRecord, set[str]] = {}
+        self._failures = failures
+        self._places = Places()
         self._needs: dict[str, defaultdict[str, _Uses]] = {"read": defaultdict(_Uses), "write": defaultdict(_Uses)}
         for run in runs:
             if run in blind:
@@ -91,8 +96,9 @@ class Files(Part):
 
     def _opened(self, run: RunRecord, path: str, mode: str) -> None:
         if path == "$HOME" or path.startswith("$HOME/"):
-            if mode == "write" and run not in self.scratch:
-                self.scratch.append(run)
+            names = self.scratch.setdefault(run, set()) if mode == "write" else None
+            if names is not None and len(names) < _MOST_NAMES:
+                names.add(os.path.basename(path))
             return
         if path in _ALWAYS_THERE or path.startswith("/proc/"):
             return
@@ -100,7 +106,7 @@ class Files(Part):
         policy = run.policy
         grants = policy.write if mode == "write" else (*policy.read, *policy.write)
         granted = next((place for place in grants if _inside(real, place)), None)
-        if granted is None and run.verdict.kind == "completed":
+        if granted is None and not self._failures[run].names_path(path, real):
             self.refuse(mode, repr(path), run)
             return
         if not is_utf8(real):
@@ -127,7 +133,7 @@ class Files(Part):
         for folder, paths in folders.items():
             runs = dict.fromkeys(run for path in paths for run in reads[path].runs)
             granted = all(any(_inside(folder, place) for place in (*r.policy.read, *r.policy.write)) for r in runs)
-            if len(paths) >= _FILES_MAKE_A_FOLDER and granted:
+            if len(paths) >= _FILES_MAKE_A_FOLDER and granted and not self._places.reason_against("read", folder):
                 for run in runs:
                     reads[folder].add(run, f"opened {len(paths)} files in it")
         for needs, others in ((writes, writes), (reads, {**reads, **writes})):
@@ -137,6 +143,9 @@ class Files(Part):
 
     def _propose(self, field: str) -> None:
         needs = self._needs[field]
+        for path in list(needs):
+            if why := self._places.reason_against(field, path):
+                self.leave_out(field, repr(path), f"{why}; {needs.pop(path)}")
         if needs:
             self.values[field] = tuple(sorted(needs))
         self.rights += [Right(field, repr(path), str(needs[path])) for path in sorted(needs)]
@@ -145,8 +154,9 @@ class Files(Part):
 class Network(Part):
     """The `network` right: the TCP ports that runs connected to, or all of it if ports can't express the use."""
 
-    def __init__(self, runs: list[RunRecord], blind: list[RunRecord]) -> None:
+    def __init__(self, runs: list[RunRecord], blind: list[RunRecord], failures: Mapping[RunRecord, Failure]) -> None:
         super().__init__()
+        self._failures = failures
         self._ports: defaultdict[int, _Uses] = defaultdict(_Uses)
         self._whole: dict[str, list[RunRecord]] = {}
         for run in runs:
@@ -172,6 +182,8 @@ class Network(Part):
         for event in connected:
             address, protocol = str(event.detail["address"]), str(event.detail.get("protocol", ""))
             port = _port_of(address)
+            if protocol != "tcp" and is_probe("connect", address):
+                continue
             if protocol == "udp" and address in by_tcp:
                 continue  # the C library connects a UDP socket only to look up the route
             if not protocol and port == _NAME_SERVER:
@@ -183,6 +195,8 @@ class Network(Part):
                 taken = "" if protocol else ", taken for TCP"
                 self._ports[port].add(run, f"connected to {address}{taken}")
         for event in events_of(run, "bound"):
+            if is_probe("bind", str(event.detail["address"])):
+                continue
             why = f"bound {event.detail['address']}, and ports grant connecting alone"
             self._whole.setdefault(why, []).append(run)
 
@@ -195,9 +209,8 @@ class Network(Part):
             port = _port_of(argument)
             if argument.startswith(("unix:", "AF_")) and not argument.startswith("AF_INET"):
                 if not completed:
-                    why = f"no policy grants this ({in_runs([run])})"
-                    self.refused.append(Right("warning", f"{call} {argument}", why))
-            elif completed:
+                    self.leave_out("warning", f"{call} {argument}", f"no policy grants this ({in_runs([run])})")
+            elif not self._failures[run].names_call(call, argument):
                 self.refuse("network", f"{call} {argument}", run)
             elif call == "connect" and port and port != _NAME_SERVER:
                 self._ports[port].add(run, f"was refused to connect to {argument}, taken for TCP")
