@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -30,6 +30,9 @@ from agentplug.manager.audit.lines import MAX_LINE_BYTES, checked_time, digest_o
 from agentplug.report.columns import CORE_COSTS
 from agentplug.report.frames import policy_fields
 
+if TYPE_CHECKING:
+    from agentplug.core.boundary.codec.coders import Pace
+
 _MOST_ABOUT = 64
 
 
@@ -40,8 +43,8 @@ class RunWriter:
         self._content = content
         self._shared: dict[tuple[int, int, int], tuple[Any, str]] = {}
 
-    def to_json(self, run: Run, plugin: str | None) -> str:
-        """Return the fields of a `run` line, as JSON."""
+    def to_json(self, run: Run, plugin: str | None, pace: Pace = values.HURRY) -> str:
+        """Return the fields of a `run` line, as JSON. May be called in any thread."""
         fields: dict[str, Any] = {
             "plugin": plugin or run.source.name,
             "run": run.number,
@@ -50,7 +53,7 @@ class RunWriter:
             "usage": run.usage._asdict(),
             "events": run.events,
             "readings": run._inside.readings,
-            "value": self._value(run),
+            "value": self._value(run, pace),
             "stdout": self._text(run.stdout),
             "stderr": self._text(run.stderr),
             "error": self._error(run.error),
@@ -77,12 +80,12 @@ class RunWriter:
             shared = self._shared[key] = ((source, policy, run.barriers), to_json(fields)[1:])
         return shared[1]
 
-    def _value(self, run: Run) -> dict[str, Any] | None:
+    def _value(self, run: Run, pace: Pace) -> dict[str, Any] | None:
         if run.verdict.kind != "completed":
             return None
         value = run.value
         try:
-            packed = values.encode(value)
+            packed = values.encode(value, pace=pace)
         except values.Unserializable as error:
             return {"type": str(error.type)}
         hashed = sha256(packed.structure)

@@ -1,6 +1,7 @@
-"""Protocols of `pack.Packer` and `unpack.Unpacker`, for the modules of arrays, tables and times (types alone).
+"""Protocols of the codec's halves and of their pace (types alone).
 
-With them those modules import neither `pack` nor `unpack`, which import them.
+With `Writing` and `Reading` the modules of arrays, tables and times import neither `pack` nor `unpack`, which import
+them.
 """
 
 from __future__ import annotations
@@ -8,10 +9,22 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 
+class Pace(Protocol):
+    """The way in which a long decoding lets others go on."""
+
+    def pause(self) -> None:
+        """Let others go on. May raise `Costly`, or `DecodeError` if the decoding took too long."""
+
+    def load(self, module: str) -> None:
+        """Import a module. May raise `Costly`."""
+
+
 class Writing(Protocol):
     """The methods of `Packer`."""
 
     calendar_steps: int
+    texts: int
+    pace: Pace
 
     def spend(self, units: int, value: object) -> None:
         """Count work for the reader. Raises `Unserializable` when it's more than the reader takes on."""
@@ -30,7 +43,9 @@ class Reading(Protocol):
     """The methods of `Unpacker`. Each raises `DecodeError`."""
 
     calendar_steps: int
+    texts_left: int
     at: int
+    pace: Pace
 
     def spend(self, units: int) -> None:
         """Count work."""

@@ -6,11 +6,14 @@ import functools
 import struct
 from datetime import timedelta
 from types import GenericAlias
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.msgpack import Decoder
 
 from agentplug.contract.text import printable
+
+if TYPE_CHECKING:
+    from agentplug.core.boundary.codec.coders import Pace
 
 BLOB, BYTES, INT, TEXT, TUPLE, DICT, SET, FROZENSET, COMPLEX, DECIMAL, UUID = range(1, 12)
 DATETIME, DATE, TIME, TIMEDELTA, ARRAY, SCALAR, SERIES, FRAME, INDEX, STAMP = range(12, 22)
@@ -28,6 +31,12 @@ BYTES_PER_UNIT = 8
 """A structure may cost one unit of work, such as one extension, for so many of its bytes."""
 LIST_UNITS, MAP_UNITS = 1, 2
 """The cost of a list and of a dict: mostly that of the garbage collector afterwards."""
+PAUSE_UNITS = 1_024
+"""Units of work between two pauses of a decoding: some 1 to 5 milliseconds."""
+LEAST_TEXTS, BYTES_PER_TEXT = 1 << 20, 16
+"""The most texts in the columns of a value, or one for so many bytes of its blobs: freeing a million takes 45 ms."""
+TEXT_PIECE = 1 << 17
+"""Longer texts with lone surrogates are made in pieces of this length: each surrogate takes 0.25 µs."""
 PIECE_BYTES = 1 << 16
 """A longer structure may be decoded in pieces of this length."""
 MOST_TEXTS, MOST_CONTAINERS = 100_000, 1 << 17
@@ -88,6 +97,55 @@ class Unserializable(Exception):
 
 class DecodeError(Exception):
     """The bytes aren't what `encode` writes. The message holds no text from them."""
+
+
+class Costly(Exception):
+    """A decoding costs more than it may cost where it was begun: raised by its pace, and never a `DecodeError`."""
+
+
+class Hurry:
+    """The pace of a decoding that lets nobody else go on: see `coders.Pace`."""
+
+    def pause(self) -> None:
+        """Go on at once."""
+
+    def load(self, module: str) -> None:
+        """Leave the import to the code that needs the module."""
+
+
+HURRY = Hurry()
+
+
+def text_of(data: bytes | memoryview, pace: Pace) -> str:
+    """Decode UTF-8 that may hold lone surrogates, piece by piece."""
+    if len(data) <= TEXT_PIECE:
+        return str(data, "utf-8", "surrogatepass")
+    pieces, at = [], 0
+    while at < len(data):
+        end = at + TEXT_PIECE
+        for _ in range(3):  # the most bytes of a character after its first
+            if end < len(data) and data[end] & 0xC0 == 0x80:
+                end -= 1
+        pieces.append(str(data[at:end], "utf-8", "surrogatepass"))
+        at = end
+        pace.pause()
+    return "".join(pieces)
+
+
+def utf8_of(text: str, pace: Pace) -> bytes:
+    """Encode a text that may hold lone surrogates, piece by piece."""
+    if text.isascii() or len(text) <= TEXT_PIECE:
+        return text.encode("utf-8", "surrogatepass")
+    pieces = []
+    for at in range(0, len(text), TEXT_PIECE):
+        pieces.append(text[at : at + TEXT_PIECE].encode("utf-8", "surrogatepass"))
+        pace.pause()
+    return b"".join(pieces)
+
+
+def most_texts(blob_bytes: int) -> int:
+    """Return the most texts in the columns of a value with blobs of this length."""
+    return max(LEAST_TEXTS, blob_bytes // BYTES_PER_TEXT)
 
 
 def type_name(value: object) -> str:
