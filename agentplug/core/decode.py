@@ -26,7 +26,7 @@ from agentplug.core.run import Run
 from agentplug.errors import AgentplugError, ContractError, PluginNotFound, SpecError
 
 if TYPE_CHECKING:
-    from agentplug.core.boundary.codec.coders import Pace
+    from agentplug.core.boundary.codec.layout import Pace
 
 AT_ONCE_BYTES = 1 << 16
 """Longer replies, and runs with longer output, aren't looked at on an event loop."""

@@ -150,6 +150,8 @@ def in_turns(share: Share, reply_bytes: int, work: Callable[[InTurns], T]) -> Fu
     outcome: Future[T] = Future()
 
     def run() -> None:
+        if not outcome.set_running_or_notify_cancel():
+            return
         try:
             with InTurns(turns, share, BUDGET_S + reply_bytes / BUDGET_BYTES_PER_S) as pace:
                 made = work(pace)

@@ -13,7 +13,7 @@ from agentplug.report.recorder import Recorder
 
 if TYPE_CHECKING:
     from agentplug.contract.profile import ProfileRecord
-    from agentplug.core.boundary.codec.coders import Pace
+    from agentplug.core.boundary.codec.layout import Pace
 
 MAX_RUNS = 1_000
 MAX_RUNS_BYTES = 1 << 28

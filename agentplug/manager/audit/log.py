@@ -31,7 +31,7 @@ from agentplug.report.machine import machine
 if TYPE_CHECKING:
     import pandas as pd
 
-    from agentplug.core.boundary.codec.coders import Pace
+    from agentplug.core.boundary.codec.layout import Pace
     from agentplug.manager.audit.chain import Verification
     from agentplug.manager.audit.reading import Audit
 

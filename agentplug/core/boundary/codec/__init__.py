@@ -12,8 +12,8 @@ would be lost.
 
 There are two bounds beside the length. The reader's work is counted: a structure of 1 MiB holds at most some 131,000
 lists or extensions, 65,000 dicts, 16,000 keys other than text, or 1,000 tables; `encode` refuses more before `decode`
-must. And no single call that lets no other thread run takes long: a large and dense structure (over some 100,000
-texts, or 131,000 containers) is decoded in pieces, as are the texts of columns. Between them the reader pauses, so
+must. And no single call that lets no other thread run takes long: a large and dense structure (over some 50,000
+texts, or 65,000 containers) is decoded in pieces, as are the texts of columns. Between them the reader pauses, so
 that its `pace` can let others go on. Numbers have no limit of their own, nor texts outside of columns.
 
 Plain values need this module and `layout` alone; other values import `pack`, `unpack`, `pieces` and their needs.
@@ -46,7 +46,7 @@ from agentplug.core.boundary.codec.layout import (
 )
 
 if TYPE_CHECKING:
-    from agentplug.core.boundary.codec.coders import Pace
+    from agentplug.core.boundary.codec.layout import Pace
 
 __all__ = [
     "HURRY",

@@ -1,22 +1,14 @@
-"""Protocols of the codec's halves and of their pace (types alone).
+"""Protocols of `pack.Packer` and `unpack.Unpacker`, for the modules of arrays, tables and times (types alone).
 
-With `Writing` and `Reading` the modules of arrays, tables and times import neither `pack` nor `unpack`, which import
-them.
+With them those modules import neither `pack` nor `unpack`, which import them.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-
-class Pace(Protocol):
-    """The way in which a long decoding lets others go on."""
-
-    def pause(self) -> None:
-        """Let others go on. May raise `Costly`, or `DecodeError` if the decoding took too long."""
-
-    def load(self, module: str) -> None:
-        """Import a module. May raise `Costly`."""
+if TYPE_CHECKING:
+    from agentplug.core.boundary.codec.layout import Pace, Zones
 
 
 class Writing(Protocol):
@@ -24,6 +16,7 @@ class Writing(Protocol):
 
     calendar_steps: int
     texts: int
+    zones: Zones
     pace: Pace
 
     def spend(self, units: int, value: object) -> None:
@@ -44,6 +37,7 @@ class Reading(Protocol):
 
     calendar_steps: int
     texts_left: int
+    zones: Zones
     at: int
     pace: Pace
 

@@ -21,7 +21,7 @@ from agentplug.core.boundary.codec.crowded_keys import crowded, key_units
 from agentplug.core.boundary.codec.layout import Unserializable, key_step, type_name
 
 if TYPE_CHECKING:
-    from agentplug.core.boundary.codec.coders import Pace
+    from agentplug.core.boundary.codec.layout import Pace
 
 _CONTENT = (str, bytes, int, float, list, dict, tuple, set, frozenset, BaseException, enum.Enum)
 _ENCODER = Encoder()
@@ -35,6 +35,7 @@ class Packer:
         self.blobs: list[bytes | memoryview] = []
         self.texts = 0
         self.calendar_steps = wire.CALENDAR_STEPS
+        self.zones = wire.Zones()
         self._blob_bytes = 0
         self._units = units
         self._pause_at = max(units - wire.PAUSE_UNITS, -1)

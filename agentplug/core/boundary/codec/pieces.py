@@ -23,7 +23,7 @@ from agentplug.core.boundary.codec.layout import (
 )
 
 if TYPE_CHECKING:
-    from agentplug.core.boundary.codec.coders import Pace
+    from agentplug.core.boundary.codec.layout import Pace
 
 KEYS_AT_ONCE = 1 << 10
 

@@ -22,7 +22,6 @@ FREQ = re.compile(r"-?\d{0,6}[A-Za-z]{1,4}(?:-[A-Z]{3})?")
 CLOSED = ("left", "right", "both", "neither")
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+){0,3}")
 STAMP_UNITS = 8
-ZONE_UNITS = 16  # pandas takes 0.1 ms to show one time in a zone
 
 
 def pack_stamp(packer: Writing, value: Any, depth: int) -> list[Any] | None:
@@ -51,7 +50,7 @@ def pack_zone(packer: Writing, zone: tzinfo | None) -> int | str | None:
     name = zone.key if isinstance(zone, ZoneInfo) else getattr(zone, "zone", None)
     if type(name) is not str or _ZONE.fullmatch(name) is None:
         raise Unserializable(type_name(zone), "is a time zone without a name")
-    packer.spend(ZONE_UNITS, zone)
+    packer.spend(packer.zones.units_of(name), zone)
     return name
 
 
@@ -85,7 +84,7 @@ def unpack_zone(unpacker: Reading, zone: Any) -> tzinfo:
         return timezone(timedelta(microseconds=zone)) if zone else UTC
     if type(zone) is not str or len(zone) > 64 or _ZONE.fullmatch(zone) is None:
         raise DecodeError("a time zone that isn't ours")
-    unpacker.spend(ZONE_UNITS)
+    unpacker.spend(unpacker.zones.units_of(zone))
     return _zone(zone)
 
 

@@ -20,7 +20,7 @@ from agentplug.core.boundary.codec.layout import SCALARS, DecodeError, is_slow, 
 from agentplug.core.boundary.codec.pieces import dict_of, read, set_of
 
 if TYPE_CHECKING:
-    from agentplug.core.boundary.codec.coders import Pace
+    from agentplug.core.boundary.codec.layout import Pace
 
 
 class Unpacker:
@@ -31,6 +31,7 @@ class Unpacker:
         self.at = 0
         self.texts_left = wire.most_texts(len(blobs))
         self.calendar_steps = wire.CALENDAR_STEPS
+        self.zones = wire.Zones()
         self._blobs = blobs
         self._units = units
         self._pause_at = max(units - wire.PAUSE_UNITS, -1)
