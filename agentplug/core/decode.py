@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import os
-from concurrent.futures import Future, ThreadPoolExecutor
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -16,31 +16,86 @@ from agentplug.contract.text import printable
 from agentplug.core.boundary import codec as values
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.frames import Frame
+from agentplug.core.decoders import AtOnce, InTurns, Share, in_turns
 from agentplug.core.host.exchange import Exchange, Record
 from agentplug.core.host.supervisor import Worker
 from agentplug.core.run import Run
 from agentplug.errors import AgentplugError, ContractError, PluginNotFound, SpecError
 
+if TYPE_CHECKING:
+    from agentplug.core.boundary.codec.layout import Pace
+
+AT_ONCE_BYTES = 1 << 16
+"""Longer replies, and runs with longer output, aren't looked at on an event loop."""
 _DECIDED = frozenset(("limit", "stop", "protocol", "exit"))
 _REFUSED = {"not_found": PluginNotFound, "contract": ContractError, "syntax": SpecError}
 
 
+class Decoded(NamedTuple):
+    """The runs of an exchange; the audit's text for each, unless that is still to be made; and a cancellation of the
+    waiting task, to be raised once the runs are recorded."""
+
+    runs: list[Run]
+    texts: Sequence[str]
+    cancellation: asyncio.CancelledError | None = None
+
+
+async def decoded(
+    exchange: Exchange,
+    worker: Worker,
+    source: SourceInfo,
+    share: Share,
+    number: int = 0,
+    started_at: datetime | None = None,
+    describe: Callable[[Run, Pace], str] | None = None,
+) -> Decoded:
+    """Decode an exchange without holding the loop up; `describe` makes an audit's text of each run.
+
+    A short one whose decoding costs little is decoded here, any other on a thread, in fair turns by `share`.
+    """
+    usage = exchange.usage
+    if usage.reply_bytes <= AT_ONCE_BYTES and (describe is None or usage.output_bytes <= AT_ONCE_BYTES):
+        with contextlib.suppress(values.Costly):
+            return Decoded(runs_of(exchange, worker, source, number, started_at, AtOnce()), ())
+
+    def work(pace: InTurns) -> Decoded:
+        runs = runs_of(exchange, worker, source, number, started_at, pace)
+        pace.without_budget()
+        return Decoded(runs, () if describe is None else [describe(run, pace) for run in runs])
+
+    decoding, cancellation = in_turns(share, usage.reply_bytes, work), None
+    while not decoding.done():
+        try:
+            await asyncio.shield(asyncio.wrap_future(decoding))
+        except asyncio.CancelledError as error:
+            cancellation = error
+    return decoding.result()._replace(cancellation=cancellation)
+
+
 def runs_of(
-    exchange: Exchange, worker: Worker, source: SourceInfo, number: int = 0, started_at: datetime | None = None
+    exchange: Exchange,
+    worker: Worker,
+    source: SourceInfo,
+    number: int = 0,
+    started_at: datetime | None = None,
+    pace: Pace = values.HURRY,
 ) -> list[Run]:
     """Return a run for each call that was answered, and for the one in which the exchange ended.
 
-    Later calls of a window were never begun: they have no run, and can be sent again.
+    Later calls of a window were never begun: they have no run, and can be sent again. If `pace` raises `Costly`,
+    nothing has changed, and another thread can do it all.
     """
     records = exchange.records
     if len(records) > 1:
         records = records[: exchange.head + (exchange.head < len(records))]
+    outcomes = [_outcome(record, worker, exchange, pace) for record in records]
     readings = exchange.samples.all()
     runs: list[Run] = []
-    for record in records:
-        value, error, value_bytes = None, None, 0
+    for record, (value, error, event) in zip(records, outcomes, strict=True):
+        if event is not None:
+            record.events.append(event)
+        value_bytes = 0
         if (frame := record.frame) is not None:
-            value, error = _outcome(frame, record, worker, exchange)
             value_bytes = len(frame.blobs) + values.value_bytes(frame.structure)
         runs.append(
             Run(
@@ -63,59 +118,44 @@ def runs_of(
     return runs
 
 
-def decode_on_thread(
-    exchange: Exchange, worker: Worker, source: SourceInfo, number: int, started_at: datetime
-) -> Future[list[Run]]:
-    """Call `runs_of` on a thread of its own: a large reply takes long, and no event loop must wait for it."""
-    return _decoder().submit(runs_of, exchange, worker, source, number, started_at)
+_Outcome = tuple[Any, ErrorText | None, Event | None]
 
 
-@functools.cache
-def _decoder() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, "agentplug-decoder")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_decoder.cache_clear)  # a forked child lacks its thread
-
-
-def _outcome(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -> tuple[Any, ErrorText | None]:
-    """Return the value or the error of an answered call; add the event that decides its verdict."""
-    if exchange.nonce is not None and record is exchange.records[-1]:
-        return None, None  # the worker answered, but never came back into its own loop: its end says why
+def _outcome(record: Record, worker: Worker, exchange: Exchange, pace: Pace) -> _Outcome:
+    """Return the value or the error of a call, and the event that decides its verdict, if it is to be added."""
+    frame = record.frame
+    if frame is None or (exchange.nonce is not None and record is exchange.records[-1]):
+        return None, None, None  # no answer, or its worker never came back into its own loop: its end says why
     try:
-        return _decode(frame, record, worker, exchange)
-    except (values.DecodeError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        _emit(record, exchange, "protocol", reason=f"a reply that can't be decoded: {printable(str(error), 300)}")
+        value, error, kind, detail = _decode(frame, record, worker, exchange, pace)
+    except (values.DecodeError, msgspec.MsgspecError, UnicodeDecodeError) as refused:
         worker.stop("protocol")
-        return None, None
+        reason = f"a reply that can't be decoded: {printable(str(refused), 300)}"
+        value, error, kind, detail = None, None, "protocol", {"reason": reason}
+    if not kind:
+        return value, error, None
+    return value, error, Event((exchange.ended_ns - exchange.started_ns) / 1e9, kind, detail)
 
 
-def _decode(frame: Frame, record: Record, worker: Worker, exchange: Exchange) -> tuple[Any, ErrorText | None]:
+def _decode(
+    frame: Frame, record: Record, worker: Worker, exchange: Exchange, pace: Pace
+) -> tuple[Any, ErrorText | None, str, dict[str, Any]]:
+    """Return value, error, and kind and detail of the event of an answer. Raises its decoder's errors."""
     if frame.kind == wire.REPLY:
         if any(event.kind in _DECIDED for event in record.events):
-            return None, None  # the reply came too late
-        value = values.decode(frame.structure, frame.blobs)
-        _emit(record, exchange, "reply")
-        return value, None
+            return None, None, "", {}  # the reply came too late
+        return values.decode(frame.structure, frame.blobs, pace=pace), None, "reply", {}
     if frame.kind == wire.LOADED:
         wire.decode_loaded(frame.structure)
-        _emit(record, exchange, "reply")
-        return None, None
+        return None, None, "reply", {}
     if frame.kind == wire.UNSERIALIZABLE:
         misfit = wire.decode_misfit(frame.structure)
-        _emit(record, exchange, "unserializable", type=misfit.type, where=misfit.where)
-        return None, None
+        return None, None, "unserializable", {"type": misfit.type, "where": misfit.where}
     from agentplug.core.host.limit_evidence import limit_behind
 
     failure = wire.decode_failure(frame.structure)
     detail = {"type": failure.type, **limit_behind(failure, exchange, worker)}
-    _emit(record, exchange, "error", **detail)
-    return None, ErrorText(failure.type, failure.message, failure.traceback)
-
-
-def _emit(record: Record, exchange: Exchange, kind: str, **detail: Any) -> None:
-    record.events.append(Event((exchange.ended_ns - exchange.started_ns) / 1e9, kind, detail))
+    return None, ErrorText(failure.type, failure.message, failure.traceback), "error", detail
 
 
 def events_to_carry(run: Run, during: str) -> list[Event]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from sys import getsizeof
 from typing import TYPE_CHECKING
 
+from agentplug.core.boundary.codec import HURRY
 from agentplug.core.run import Run
 from agentplug.report.recorder import Recorder
 
 if TYPE_CHECKING:
     from agentplug.contract.profile import ProfileRecord
+    from agentplug.core.boundary.codec.layout import Pace
 
 MAX_RUNS = 1_000
 MAX_RUNS_BYTES = 1 << 28
@@ -22,10 +24,12 @@ _EVENT_BYTES, _READING_BYTES, _PLACE_BYTES = 700, 150, 100
 class History:
     """The `latest` runs, the `recorder` of figures, and the `count` of all runs so far.
 
-    `on_run` is called with each run that was added, for an audit.
+    An audit sets both functions: `describe` makes the text that it writes of a run, in any thread; `on_run` is called
+    with each run that was added, and this text.
     """
 
-    on_run: Callable[[Run], None] | None = None
+    describe: Callable[[Run, Pace], str] | None = None
+    on_run: Callable[[Run, str], None] | None = None
 
     def __init__(self) -> None:
         self.latest: deque[Run] = deque()
@@ -33,8 +37,11 @@ class History:
         self.count = 0
         self._bytes = 0
 
-    def add(self, runs: list[Run]) -> list[Run]:
-        """Add `runs`, and return them. Raises `AuditError` if there is an audit and it fails."""
+    def add(self, runs: list[Run], texts: Sequence[str] = ()) -> list[Run]:
+        """Add `runs`, and return them. `texts` are what `describe` made of them; without, it is called here.
+
+        Raises `AuditError` if there is an audit and it fails.
+        """
         self.count += len(runs)
         for run in runs:
             self.recorder.add(run)
@@ -42,9 +49,9 @@ class History:
             self._bytes += _bytes_of(run)
         while len(self.latest) > MAX_RUNS or (self._bytes > MAX_RUNS_BYTES and len(self.latest) > 1):
             self._bytes -= _bytes_of(self.latest.popleft())
-        if self.on_run is not None:
-            for run in runs:
-                self.on_run(run)
+        if self.on_run is not None and self.describe is not None:
+            for run, text in zip(runs, texts or [self.describe(run, HURRY) for run in runs], strict=True):
+                self.on_run(run, text)
         return runs
 
 

@@ -16,7 +16,7 @@ import msgspec
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
-from agentplug.core.decode import decode_on_thread, runs_of
+from agentplug.core.decode import decoded
 from agentplug.core.history import History
 from agentplug.core.host.conversation import converse, on_our_loop
 from agentplug.core.host.exchange import Exchange, Request
@@ -28,8 +28,6 @@ from agentplug.core.lifecycle import Identity, Lifecycle
 from agentplug.core.run import Run
 from agentplug.core.sources.source import Source
 from agentplug.errors import AgentplugError
-
-DECODED_HERE_BYTES = 1 << 16
 
 
 class Inside:
@@ -191,24 +189,21 @@ class Inside:
         started_at = datetime.now(UTC)
         life, history = self.life, self.history
         life.state = "busy"
+        cancellation = None
         try:
             exchange = await converse(worker, requests, current_sink())
-        except asyncio.CancelledError:
-            if worker.last is not None:
-                runs = runs_of(worker.last, worker, life.info, history.count, started_at)
-                life.update_state(worker, history.add(runs))
-            raise
-        if exchange.usage.reply_bytes <= DECODED_HERE_BYTES:
-            runs = runs_of(exchange, worker, life.info, history.count, started_at)
-        else:
-            decoding = decode_on_thread(exchange, worker, life.info, history.count, started_at)
-            try:
-                runs = await asyncio.shield(asyncio.wrap_future(decoding))
-            except asyncio.CancelledError:
-                life.update_state(worker, history.add(decoding.result()))
+        except asyncio.CancelledError as error:
+            if worker.last is None:
                 raise
+            exchange, cancellation = worker.last, error
+        runs, texts, later = await decoded(
+            exchange, worker, life.info, life.share, history.count, started_at, history.describe
+        )
         life.update_state(worker, runs)
-        return history.add(runs)
+        history.add(runs, texts)
+        if (cancellation := cancellation or later) is not None:
+            raise cancellation
+        return runs
 
 
 def _guess_identity(spec: object, source: Source) -> tuple[str, str]:

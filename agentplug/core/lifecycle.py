@@ -22,7 +22,8 @@ from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.frames import BarrierReport, Frame, Hello
-from agentplug.core.decode import events_to_carry, load_error, runs_of
+from agentplug.core.decode import decoded, events_to_carry, load_error
+from agentplug.core.decoders import Share
 from agentplug.core.encode import call_request, load_request
 from agentplug.core.host.conversation import converse
 from agentplug.core.host.exchange import Exchange, Request
@@ -56,6 +57,7 @@ class Lifecycle:
         self._policy = policy
         self.config = config
         self.identity = identity
+        self.share = Share()
         self.known_as = ""
         self.update_info()
         self.state = "new"
@@ -173,7 +175,7 @@ class Lifecycle:
         except AlreadyEnded:
             raise await self._ended_early(worker) from None
         frame = exchange.current.frame
-        runs = runs_of(exchange, worker, self.info)
+        runs = await self._runs(exchange, worker)
         if frame is None or frame.kind != wire.LOADED or runs[0].verdict.kind != "completed":
             self.update_state(worker, runs)
             await self._check_open()
@@ -185,6 +187,12 @@ class Lifecycle:
         self.identity = Identity(loaded.name, loaded.version, dict(loaded.hooks))
         self.update_info()
         worker.begin_next_with(events_to_carry(runs[0], "load"))
+
+    async def _runs(self, exchange: Exchange, worker: Worker) -> list[Run]:
+        runs, _, cancellation = await decoded(exchange, worker, self.info, self.share)
+        if cancellation is not None:
+            raise cancellation
+        return runs
 
     def _load_request(self, worker: Worker) -> Request:
         claims = None
@@ -208,7 +216,7 @@ class Lifecycle:
     async def _initialize(self, worker: Worker) -> None:
         request = call_request(dict(self.config), wire.INITIALIZE)
         exchange = await converse(worker, [request], current_sink())
-        run = runs_of(exchange, worker, self.info)[0]
+        [run] = await self._runs(exchange, worker)
         self.update_state(worker, [run])
         run.check()
         worker.begin_next_with(events_to_carry(run, "initialize"))

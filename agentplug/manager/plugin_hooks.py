@@ -84,8 +84,9 @@ class PluginHooks:
             assert isinstance(plugin, TrustedPlugin)
             return Answer(await plugin.on_message(point, strict(sent.view(grant.native), "message")))
 
-        call = call_worker if isinstance(plugin, SandboxedPlugin) else call_here
-        return Hook(name, point, grant, self.order, call, self.queue)
+        if isinstance(plugin, SandboxedPlugin):
+            return Hook(name, point, grant, self.order, call_worker, self.queue, share=plugin._inside.life.share)
+        return Hook(name, point, grant, self.order, call_here, self.queue)
 
 
 def _why_not(point: str, kind: str, policy: Policy) -> str | None:

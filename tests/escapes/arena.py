@@ -258,7 +258,8 @@ def _open_files() -> list[str]:
 
 
 def _threads() -> list[str]:
-    return [f"{thread.name} {thread.native_id}" for thread in threading.enumerate()]
+    threads = [thread for thread in threading.enumerate() if not thread.name.startswith("agentplug-decoder")]
+    return [f"{thread.name} {thread.native_id}" for thread in threads]
 
 
 def _settings() -> tuple[Any, ...]:

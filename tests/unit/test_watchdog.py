@@ -1,14 +1,16 @@
-"""When the watchdog checks those it watches: alone, on a beat, sooner when nudged, never again once let go of."""
+"""When the watchdog checks those it watches, and calls who listens: soon, on a beat, after a rest, no more."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from agentplug.core.host.watchdog import BUSY_S, watchdog
+from agentplug.core.host.watchdog import _REST_S, _RESTING_AT_ONCE, BUSY_S, watchdog
 
 PATIENCE_S = 10.0
 
@@ -144,3 +146,92 @@ def test_a_beat_without_members_is_no_more(watch: Callable[..., Asking]) -> None
     assert wait_s in watchdog()._beats
     watchdog().forget(other)
     assert wait_s not in watchdog()._beats
+
+
+class Reading:
+    """Reads `most` bytes of a pipe whenever the watchdog says that there is something."""
+
+    def __init__(self, *, rests: bool, most: int = 1 << 16) -> None:
+        self.fd, self.writer = os.pipe2(os.O_NONBLOCK)
+        self.calls = self.count = 0
+        self._most = most
+        self._more = threading.Condition()
+        watchdog().listen(self.fd, self._read, rests=rests)
+
+    def _read(self) -> None:
+        with self._more:
+            self.count += len(os.read(self.fd, self._most))
+            self.calls += 1
+            self._more.notify_all()
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many bytes have been read."""
+        with self._more:
+            assert self._more.wait_for(lambda: self.count >= count, PATIENCE_S), f"{self.count} of {count}"
+
+    def close(self) -> None:
+        watchdog().ignore(self.fd)
+        os.close(self.fd)
+        os.close(self.writer)
+
+
+@pytest.fixture
+def reading() -> Iterator[Callable[..., Reading]]:
+    """Makes pipes that the watchdog listens to, until the end of the test."""
+    made: list[Reading] = []
+
+    def begin(**options: Any) -> Reading:
+        made.append(Reading(**options))
+        return made[-1]
+
+    yield begin
+    for one in made:
+        one.close()
+
+
+def test_a_descriptor_that_rests_costs_the_same_however_little_is_written(reading: Callable[..., Reading]) -> None:
+    """A byte at a time would wake the watchdog for each; nothing is lost, and the first byte isn't kept waiting."""
+    pipe = reading(rests=True)
+    begun_s = time.monotonic()
+    written = 0
+    while time.monotonic() - begun_s < 0.2:
+        written += os.write(pipe.writer, b"x")
+        time.sleep(0.0001)
+    pipe.wait_for(written)
+
+    assert pipe.calls <= (time.monotonic() - begun_s) / _REST_S + 2
+    assert pipe.calls < written / 4
+
+
+def test_what_is_left_after_a_rest_is_read_then(reading: Callable[..., Reading]) -> None:
+    """Without anything new being written."""
+    pipe = reading(rests=True, most=1)
+    os.write(pipe.writer, b"abc")
+
+    pipe.wait_for(3)
+
+    assert pipe.calls == 3
+
+
+def test_many_that_rest_are_woken_together(reading: Callable[..., Reading]) -> None:
+    """A hundred floods cost no more than a few: each rests longer."""
+    pipes = [reading(rests=True, most=1) for _ in range(10 * _RESTING_AT_ONCE)]
+    begun_s = time.monotonic()
+    for pipe in pipes:
+        os.write(pipe.writer, b"x" * 6)
+    for pipe in pipes:
+        pipe.wait_for(6)
+
+    assert time.monotonic() - begun_s > 3 * _REST_S * 10
+
+
+def test_a_number_that_is_used_again_has_no_rest_of_its_predecessor(reading: Callable[..., Reading]) -> None:
+    """Neither is it forgotten, nor listened to only once."""
+    pipe = reading(rests=True)
+    os.write(pipe.writer, b"x")
+    pipe.wait_for(1)
+    watchdog().ignore(pipe.fd)
+    watchdog().listen(pipe.fd, pipe._read)
+    for count in range(2, 20):
+        os.write(pipe.writer, b"x")
+        pipe.wait_for(count)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
+import fcntl
 import os
 import threading
 import traceback
@@ -11,7 +13,8 @@ from collections.abc import Callable
 Sink = Callable[[str, str], None]
 """Called with the stream's name (stdout, stderr) and its next text, on the watchdog's thread; with "" at its end."""
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 16  # also what a pipe takes before its writer waits
+_WIDE = 1 << 18
 _MOST_AT_ONCE = 1 << 20
 
 
@@ -21,6 +24,7 @@ class Output:
     def __init__(self, stdout: int, stderr: int, most_bytes: int) -> None:
         self.fds = {stdout: "stdout", stderr: "stderr"}
         self._most_bytes = most_bytes
+        self._wide: set[int] = set()
         self._lock = threading.Lock()
         self._sink: Sink | None = None
         self._reset()
@@ -68,9 +72,18 @@ class Output:
                 self._texts[name].append(text)
                 if self._sink is not None and text:
                     self._show(self._sink, name, text)
+            if len(data) > _CHUNK // 2:
+                self._widen(fd)
             if len(data) < _CHUNK:
                 return True
         return True
+
+    def _widen(self, fd: int) -> None:
+        """Make a pipe wider once its writer nearly fills it, so that it needn't wait for the watchdog."""
+        if fd not in self._wide:
+            self._wide.add(fd)
+            with contextlib.suppress(OSError):  # this user's pipes hold too much already
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _WIDE)
 
     def _show(self, sink: Sink, name: str, text: str) -> None:
         """Call the sink. One that raises gets nothing more of this call, which goes on."""

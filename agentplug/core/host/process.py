@@ -85,7 +85,7 @@ class Process:
         with contextlib.suppress(Gone):
             self.readings = Readings(self.pid)
         for fd in self.output.fds:
-            self.watchdog.listen(fd, functools.partial(self._drain, fd))
+            self.watchdog.listen(fd, functools.partial(self._drain, fd), rests=True)
         if self.sock.fileno() >= 0:  # else it was closed when the task that waited here was collected
             self.watchdog.follow(self.sock.fileno())
 

@@ -23,6 +23,8 @@ BUSY_S = 0.050
 _SOON_S = 0.003  # a check due so soon is done now: to wake up costs more than to check
 _ON_THE_BEAT_S = 0.020  # longer waits join a beat: they may be checked early, together with others
 _SELDOM_S = 0.0005  # the shortest wait between two checks
+_REST_S = 0.005
+_RESTING_AT_ONCE = 8
 
 
 class Watched(Protocol):
@@ -66,10 +68,14 @@ class Watchdog:
         self.readable: frozenset[int] = frozenset()
         """Followed descriptors that were readable when the present checks began."""
         self._handlers: dict[int, Callable[[], None]] = {}
+        self._resters: set[int] = set()  # the descriptors that rest after each call
+        self._resting: set[int] = set()  # those that rest now, until `_rested_s`
+        self._rested_s = _NEVER
+        self._rest_s = _REST_S
         self._calls: deque[Callable[[], None]] = deque()
         self._due_s: dict[Watched, float] = {}  # of objects on no beat
         self._beats: dict[float, _Beat] = {}
-        self._lock = threading.Lock()  # guards both, and `_asleep_until_s`
+        self._lock = threading.Lock()  # guards all of these, and `_asleep_until_s`
         self._asleep_until_s = -_NEVER  # while awake
         with contextlib.ExitStack() as if_it_fails:
             self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -94,16 +100,27 @@ class Watchdog:
             self._due_s.pop(watched, None)
             self._leave_beat(watched)
 
-    def listen(self, fd: int, handler: Callable[[], None]) -> None:
-        """Call `handler` whenever `fd` is readable or hung up. Call `ignore` before closing it."""
-        self._handlers[fd] = handler
-        self._epoll.register(fd, select.EPOLLIN)
+    def listen(self, fd: int, handler: Callable[[], None], *, rests: bool = False) -> None:
+        """Call `handler` whenever `fd` is readable or hung up. Call `ignore` before closing it.
+
+        With `rests`, a descriptor isn't listened to for some milliseconds after each call, so that whoever writes a
+        byte at a time costs no more than whoever writes much; for longer while many rest, so that their number
+        doesn't matter.
+        """
+        with self._lock:
+            self._handlers[fd] = handler
+            if rests:
+                self._resters.add(fd)
+            self._epoll.register(fd, select.EPOLLIN | (select.EPOLLONESHOT if rests else 0))
 
     def ignore(self, fd: int) -> None:
         """Stop listening to `fd`."""
-        if self._handlers.pop(fd, None) is not None:
-            with contextlib.suppress(OSError):
-                self._epoll.unregister(fd)
+        with self._lock:
+            if self._handlers.pop(fd, None) is not None:
+                self._resters.discard(fd)
+                self._resting.discard(fd)
+                with contextlib.suppress(OSError):
+                    self._epoll.unregister(fd)
 
     def follow(self, fd: int) -> None:
         """Include `fd` in `readable`: one poll for all, since a poll for each would cost as much as a check."""
@@ -163,6 +180,7 @@ class Watchdog:
                 for beat in self._beats.values():
                     until_s = min(until_s, beat.due_s)
                 self._asleep_until_s = until_s
+            until_s = min(until_s, self._rested_s)
             events = self._epoll.poll(None if until_s == _NEVER else max(0.0, until_s - time.monotonic()))
             for fd, _ in events:
                 if fd == self._wake:
@@ -170,6 +188,9 @@ class Watchdog:
                         os.eventfd_read(self._wake)
                 elif (handler := self._handlers.get(fd)) is not None:
                     self._guard(handler)
+                    self._rest(fd)
+            if self._rested_s <= time.monotonic():
+                self._listen_again()
             while self._calls:
                 self._guard(self._calls.popleft())
             beats, due, crowd = self._take_due()
@@ -179,6 +200,23 @@ class Watchdog:
                 self._place([(m, w) for m in members if (w := self._tick(m, crowd)) != wait_s])
             if due:
                 self._place([(watched, self._tick(watched, crowd)) for watched in due])
+
+    def _rest(self, fd: int) -> None:
+        """Let `fd` rest after its handler was called, if it rests."""
+        with self._lock:
+            if fd in self._resters:
+                self._resting.add(fd)
+                self._rested_s = min(self._rested_s, time.monotonic() + self._rest_s)
+
+    def _listen_again(self) -> None:
+        """Listen again to all that rest. The more there are, the longer do the next ones."""
+        with self._lock:
+            self._rest_s = _REST_S * max(1.0, len(self._resting) / _RESTING_AT_ONCE)
+            for fd in self._resting:
+                with contextlib.suppress(OSError):
+                    self._epoll.modify(fd, select.EPOLLIN | select.EPOLLONESHOT)
+            self._resting.clear()
+            self._rested_s = _NEVER
 
     def _take_due(self) -> tuple[list[tuple[float, list[Watched]]], list[Watched], int]:
         """Take what is due: beats as wait and members, other objects, and the size of the crowd.

@@ -16,24 +16,24 @@ class Pulse:
 
     def __init__(self) -> None:
         self._longest_s = 0.0
-        self._due_s, self._queued_s = time.monotonic(), _queued_s()
+        self._due_s, self._queued_s = time.monotonic(), queued_s()
 
     def begin(self) -> None:
         """Measure from now on."""
         self._longest_s = 0.0
-        self._due_s, self._queued_s = time.monotonic() + _TICK_S, _queued_s()
+        self._due_s, self._queued_s = time.monotonic() + _TICK_S, queued_s()
 
     @property
     def longest_s(self) -> float:
         """The longest delay since `begin`, one that has just ended included, in seconds."""
-        late_s = time.monotonic() - self._due_s - (_queued_s() - self._queued_s)
+        late_s = time.monotonic() - self._due_s - (queued_s() - self._queued_s)
         self._longest_s = max(self._longest_s, late_s)
         return self._longest_s
 
     async def beat(self) -> None:
         """Tick for ever, and measure the delay of each tick."""
         while True:
-            self._due_s, self._queued_s = time.monotonic() + _TICK_S, _queued_s()
+            self._due_s, self._queued_s = time.monotonic() + _TICK_S, queued_s()
             await asyncio.sleep(_TICK_S)
             _ = self.longest_s
 
@@ -49,7 +49,7 @@ async def beating() -> AsyncIterator[Pulse]:
         task.cancel()
 
 
-def _queued_s() -> float:
+def queued_s() -> float:
     """Return the seconds that this process's threads have waited for a processor: schedstat of proc(5).
 
     Of all threads, as another one may hold the lock that the loop's waits for.

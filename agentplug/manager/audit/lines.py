@@ -31,7 +31,7 @@ from agentplug.contract.text import printable
 FORMAT = "agentplug-audit"
 MAX_LINE_BYTES = 1 << 20
 NO_HASH = "0" * 64
-_ENVELOPE_BYTES = 400
+MAX_FIELDS_BYTES = MAX_LINE_BYTES - 400
 _MAX_DEPTH = 64
 _MOST_CUT = 16
 _FIRST_YEAR, _LAST_YEAR = 1971, 2199
@@ -65,8 +65,8 @@ def is_kind(kind: object) -> bool:
 
 def seal(n: int, prev: str, at: str, kind: str, fields: str) -> tuple[bytes, str]:
     """Return the line with these JSON `fields`, and its hash. Fields that are too long are cut, see `fit`."""
-    if len(fields) > MAX_LINE_BYTES - _ENVELOPE_BYTES:
-        fields = fit(fields, MAX_LINE_BYTES - _ENVELOPE_BYTES)
+    if len(fields) > MAX_FIELDS_BYTES:
+        fields = fit(fields, MAX_FIELDS_BYTES)
     body = f'{{"n":{n},"prev":"{prev}","at":"{at}","kind":"{kind}","fields":{fields}'.encode("ascii")
     digest = sha256(body).hexdigest()
     return b'%b,"hash":"%b"}\n' % (body, digest.encode("ascii")), digest

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from agentplug.contract.formats import AUDIT_FORMAT
 from agentplug.contract.policy import brief, format_size, parse_size
+from agentplug.core.boundary.codec import HURRY
 from agentplug.core.run import Run
 from agentplug.errors import AuditError, PolicyError
 from agentplug.manager.audit import lines, places
@@ -30,6 +31,7 @@ from agentplug.report.machine import machine
 if TYPE_CHECKING:
     import pandas as pd
 
+    from agentplug.core.boundary.codec.layout import Pace
     from agentplug.manager.audit.chain import Verification
     from agentplug.manager.audit.reading import Audit
 
@@ -127,11 +129,19 @@ class AuditLog:
         with self._guard:
             self._append(kind, text)
 
-    def record_run(self, run: Run, plugin: str | None = None) -> None:
-        """Append a `run` line. `plugin` is the plugin's name in its manager. Raises as `record` does."""
-        text = self._runs.to_json(run, plugin)
+    def record_run(self, run: Run, plugin: str | None = None, text: str | None = None) -> None:
+        """Append a `run` line. `plugin` is the plugin's name in its manager. Raises as `record` does.
+
+        `text` is what `describe_run` returned, in another thread perhaps; without, it is called here.
+        """
+        text = text or self.describe_run(run, plugin)
         with self._guard:
             self._append("run", text)
+
+    def describe_run(self, run: Run, plugin: str | None = None, pace: Pace = HURRY) -> str:
+        """Return the fields of a `run` line as JSON, for `record_run`. Pauses now and then, by `pace`."""
+        text = self._runs.to_json(run, plugin, pace)
+        return text if len(text) <= lines.MAX_FIELDS_BYTES else lines.fit(text, lines.MAX_FIELDS_BYTES)
 
     def flush(self) -> None:
         """Call fsync, whatever the policy. Raises `AuditError`."""

@@ -47,8 +47,10 @@ class Watch:
             return
         _check_policy(self.log, plugin.policy)
         # A weak reference, so that dropping a plugin ends its worker at once, without the garbage collector.
-        reference, recorder = weakref.ref(plugin), plugin._inside.recorder
-        plugin._inside.history.on_run = lambda run: self._record_run(run, recorder.known_as, reference())
+        reference, recorder, log = weakref.ref(plugin), plugin._inside.recorder, self.log
+        history = plugin._inside.history
+        history.describe = lambda run, pace: log.describe_run(run, recorder.known_as, pace)
+        history.on_run = lambda run, text: self._record_run(run, text, reference())
         plugin._inside.on_quarantine = lambda: self._record_quarantine(reference())
 
     def loaded(self, name: str, plugin: SandboxedPlugin | TrustedPlugin, config: Mapping[str, Any] | None) -> None:
@@ -96,13 +98,13 @@ class Watch:
         if self._finalizer is not None and self._finalizer.detach() is not None:
             _release(self.log)
 
-    def _record_run(self, run: Run, name: str | None, plugin: SandboxedPlugin | None) -> None:
+    def _record_run(self, run: Run, text: str, plugin: SandboxedPlugin | None) -> None:
         if self.log is None or self._ended:
             return
         try:
             if plugin is not None:
                 self._record_idle(self.log, plugin)
-            self.log.record_run(run, name)
+            self.log.record_run(run, text=text)
             self._record_quarantine(plugin)
         except AuditError as error:
             error.run = run

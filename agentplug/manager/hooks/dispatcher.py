@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from agentplug.contract.messages.message import AgentMessage
+from agentplug.core.decoders import in_turns
 from agentplug.errors import AuditError
 from agentplug.manager.hooks.hook import Answer, Hook, Sent
 from agentplug.manager.hooks.records import (
@@ -34,7 +35,7 @@ from agentplug.manager.hooks.records import (
     HookRecord,
     bounded_text,
 )
-from agentplug.manager.hooks.replies import BadReply, denial, transformed
+from agentplug.manager.hooks.replies import FEW_VALUES, BadReply, check_size, denial, transformed, value_count
 from agentplug.manager.hooks.timing import within
 
 HOOK_S = 5.0
@@ -102,6 +103,8 @@ class Dispatcher:
         sent = Sent(message)
 
         def check(reply: Any) -> AgentMessage:
+            if hook.share is not None:
+                check_size(message, reply)
             return transformed(message, reply, lambda: sent.view(hook.native), hook.name)
 
         answer, duration_s = await self._checked(hook, sent, check)
@@ -131,13 +134,24 @@ class Dispatcher:
     # ------------------------------------------------------------------ asking
 
     async def _checked(self, hook: Hook, sent: Sent, check: Callable[[Any], Any]) -> tuple[Answer, float]:
-        """Call a hook and `check` its answer; return the result and the time of the call in seconds."""
+        """Call a hook and `check` its answer; return the result and the time of the call in seconds.
+
+        A transform's long answer is checked on a decoding thread.
+        """
         answer, duration_s = await self._call(hook, sent)
         if not answer.failure:
             try:
-                answer = Answer(check(answer.value))
+                value = answer.value
+                if hook.share is None or hook.kind != "transform" or value_count(value, FEW_VALUES) <= FEW_VALUES:
+                    answer = Answer(check(value))
+                else:
+                    checking = in_turns(hook.share, 0, lambda pace: check(value))
+                    answer = Answer(await asyncio.wrap_future(checking))
             except BadReply as bad:
                 answer = Answer(None, INVALID, str(bad))
+            except asyncio.CancelledError:
+                hook.breaker.cancel()
+                raise
         if answer.failure != SKIPPED:
             hook.breaker.record(success=not answer.failure)
         return answer, duration_s

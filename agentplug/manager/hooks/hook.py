@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from agentplug.contract.grants import Grant
 from agentplug.contract.messages.message import AgentMessage
 from agentplug.contract.text import printable
+from agentplug.core.decoders import Share
 from agentplug.manager.hooks.breaker import Breaker
 from agentplug.manager.hooks.observers import ObserverQueue
 from agentplug.manager.hooks.records import FINE, Dispatch, HookRecord
@@ -45,7 +46,10 @@ class Sent:
 
 
 class Hook:
-    """A hook. `call` never raises for what a plugin did; `order` is the hook's unique number of registration."""
+    """A hook. `call` never raises for what a plugin did; `order` is the hook's unique number of registration.
+
+    `share` is a confined plugin's share of the decoding threads, None for a hook of the host's own.
+    """
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class Hook:
         call: Callable[[Sent], Coroutine[Any, Any, Answer]],
         queue: ObserverQueue,
         by: str = "plugin",
+        share: Share | None = None,
     ) -> None:
         self.name = printable(name, 100)
         self.point = point
@@ -64,6 +69,7 @@ class Hook:
         self.call = call
         self.queue = queue
         self.by = by
+        self.share = share
         self.breaker = Breaker()
         self.outcomes: dict[str, int] = {}
         self.spent_s = 0.0

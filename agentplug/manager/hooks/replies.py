@@ -1,4 +1,8 @@
-"""Check hooks' return values (host): each kind of hook may return other values, and none is trusted."""
+"""Check hooks' return values (host): each kind of hook may return other values, and none is trusted.
+
+A transform's answer is copied item by item, so a plugin's may hold only so many; and a long one is checked on a
+decoding thread, not on the agent's loop.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,44 @@ from agentplug.contract.text import printable
 from agentplug.errors import ContractError
 from agentplug.manager.hooks.records import bounded_text
 
+MOST_VALUES = 50_000
+"""The most values in a plugin's answer: items of lists, keys and values of dicts. A message may have more: then so
+may the answer."""
+FEW_VALUES = 1_000
+"""The most values of an answer that is checked on the agent's loop."""
 _MOST_NAMED = 8
+_SCALARS = {type(None), bool, int, float, str}
 
 
 class BadReply(Exception):
     """A hook returned a value that its kind may not. The text names it, bounded and harmless."""
+
+
+def value_count(reply: object, most: int) -> int:
+    """Count the items of lists, and the keys and values of dicts, up to `most` or somewhat more."""
+    count = 0
+    containers = [reply]
+    while containers and count <= most:
+        container = containers.pop()
+        if type(container) is dict:
+            count += 2 * len(container)
+            items: Any = container.values()
+        elif type(container) is list or type(container) is tuple:
+            count += len(container)
+            items = container
+        else:
+            continue
+        if count <= most:
+            containers += [item for item in items if type(item) not in _SCALARS]
+    return count
+
+
+def check_size(message: AgentMessage, reply: object) -> None:
+    """Raise `BadReply` for a transform's answer of too many values."""
+    if value_count(reply, MOST_VALUES) > MOST_VALUES:
+        most = max(MOST_VALUES, value_count(message.parts, message.size_bytes))
+        if value_count(reply, most) > most:
+            raise BadReply(f"a transform returned over {most} values; return longer texts, or fewer parts")
 
 
 def transformed(message: AgentMessage, reply: Any, sent: Callable[[], dict[str, Any]], by: str) -> AgentMessage:
@@ -61,10 +98,18 @@ def _parts_of(reply: dict[Any, Any], sent: dict[str, Any]) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
-    try:
-        return bool(one == other)
-    except Exception:  # the comparison of arrays and tables is no bool
+    return type(one) is type(other) and _is_plain(one) and bool(one == other)
+
+
+def _is_plain(value: Any) -> bool:
+    """True without arrays and tables, whose comparison takes long, and is no bool."""
+    if type(value) in _SCALARS:
+        return True
+    if type(value) is dict:
+        value = value.values()
+    elif type(value) is not list:
         return False
+    return _SCALARS.issuperset(map(type, value)) or all(map(_is_plain, value))
 
 
 def denial(reply: Any) -> str | None:

@@ -12,8 +12,9 @@ would be lost.
 
 There are two bounds beside the length. The reader's work is counted: a structure of 1 MiB holds at most some 131,000
 lists or extensions, 65,000 dicts, 16,000 keys other than text, or 1,000 tables; `encode` refuses more before `decode`
-must. And no single call of msgspec, which lets no other thread run, takes long: a large and dense structure (over
-some 100,000 texts, or 131,000 containers) is decoded in pieces. Numbers and texts have no limit of their own.
+must. And no single call that lets no other thread run takes long: a large and dense structure (over some 50,000
+texts, or 65,000 containers) is decoded in pieces, as are the texts of columns. Between them the reader pauses, so
+that its `pace` can let others go on. Numbers have no limit of their own, nor texts outside of columns.
 
 Plain values need this module and `layout` alone; other values import `pack`, `unpack`, `pieces` and their needs.
 """
@@ -21,7 +22,7 @@ Plain values need this module and `layout` alone; other values import `pack`, `u
 from __future__ import annotations
 
 import gc
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec.msgpack import Encoder
@@ -29,19 +30,36 @@ from msgspec.msgpack import Encoder
 from agentplug.contract.limits import MAX_STRUCTURE_BYTES
 from agentplug.core.boundary.codec.layout import (
     BYTES_PER_UNIT,
+    HURRY,
     MAX_DEPTH,
     PIECE_BYTES,
+    Costly,
     DecodeError,
     Unserializable,
     container_count,
     container_units,
     is_slow,
+    most_texts,
     plain,
     type_name,
     typed,
 )
 
-__all__ = ["MAX_DEPTH", "DecodeError", "Packed", "Unserializable", "decode", "encode", "type_name", "value_bytes"]
+if TYPE_CHECKING:
+    from agentplug.core.boundary.codec.layout import Pace
+
+__all__ = [
+    "HURRY",
+    "MAX_DEPTH",
+    "Costly",
+    "DecodeError",
+    "Packed",
+    "Unserializable",
+    "decode",
+    "encode",
+    "type_name",
+    "value_bytes",
+]
 
 _encode = Encoder().encode
 _decode_plain = typed().decode
@@ -60,7 +78,7 @@ class Packed(NamedTuple):
         return sum(map(len, self.blobs))
 
 
-def encode(value: object, *, structure_limit: int = MAX_STRUCTURE_BYTES) -> Packed:
+def encode(value: object, *, structure_limit: int = MAX_STRUCTURE_BYTES, pace: Pace = HURRY) -> Packed:
     """Return `value` as structure and blobs. Blobs may be views of the value: send them before it changes.
 
     `structure_limit` is the reader's, as in `decode`. It bounds the number of containers and of values that aren't
@@ -79,9 +97,14 @@ def encode(value: object, *, structure_limit: int = MAX_STRUCTURE_BYTES) -> Pack
         pass  # an int beyond 64 bits, a lone surrogate
     from agentplug.core.boundary.codec.pack import Packer
 
-    packer = Packer(units)
+    packer = Packer(units, pace)
     try:
-        return Packed(_encode(packer.value(value, 0)), packer.blobs)
+        packed = Packed(_encode(packer.value(value, 0)), packer.blobs)
+        if packer.texts > (most := most_texts(packed.blob_bytes)):
+            raise Unserializable(
+                type_name(value), f"has {packer.texts} texts in its columns, over {most}; use categories"
+            )
+        return packed
     except Unserializable as error:
         error.within("value")
         raise
@@ -96,8 +119,12 @@ def decode(
     blobs: bytes | bytearray | memoryview = b"",
     *,
     structure_limit: int = MAX_STRUCTURE_BYTES,
+    pace: Pace = HURRY,
 ) -> Any:
-    """Return the value that was encoded. Raises nothing but `DecodeError`, whatever the bytes are."""
+    """Return the value that was encoded. Raises nothing but `DecodeError`, whatever the bytes are.
+
+    `pace` is asked to pause every `PAUSE_UNITS` of work, and may end the decoding: its `Costly` is raised too.
+    """
     if len(structure) > structure_limit:
         raise DecodeError(f"a structure of {len(structure)} bytes, more than {structure_limit}")
     large = len(structure) > PIECE_BYTES
@@ -113,12 +140,12 @@ def decode(
         from agentplug.core.boundary.codec.unpack import Unpacker
 
         beside = memoryview(blobs).cast("B")
-        unpacker = Unpacker(beside, structure_limit // BYTES_PER_UNIT)
+        unpacker = Unpacker(beside, structure_limit // BYTES_PER_UNIT, pace)
         value = unpacker.value(unpacker.native(structure), 0)
         if unpacker.at != len(beside):
             raise DecodeError("there are blob bytes that nothing refers to")
         return value
-    except DecodeError:
+    except (DecodeError, Costly):
         raise
     except msgspec.DecodeError:
         raise DecodeError("the structure isn't msgpack, is cut off, or goes on after its end") from None

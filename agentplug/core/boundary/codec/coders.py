@@ -5,13 +5,19 @@ With them those modules import neither `pack` nor `unpack`, which import them.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from agentplug.core.boundary.codec.layout import Pace, Zones
 
 
 class Writing(Protocol):
     """The methods of `Packer`."""
 
     calendar_steps: int
+    texts: int
+    zones: Zones
+    pace: Pace
 
     def spend(self, units: int, value: object) -> None:
         """Count work for the reader. Raises `Unserializable` when it's more than the reader takes on."""
@@ -30,7 +36,10 @@ class Reading(Protocol):
     """The methods of `Unpacker`. Each raises `DecodeError`."""
 
     calendar_steps: int
+    texts_left: int
+    zones: Zones
     at: int
+    pace: Pace
 
     def spend(self, units: int) -> None:
         """Count work."""

@@ -15,15 +15,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from agentplug.core.boundary.codec.arrays import pack_array, unpack_array
-from agentplug.core.boundary.codec.crowded_keys import crowded
-from agentplug.core.boundary.codec.layout import DecodeError, Unserializable, type_name
+from agentplug.core.boundary.codec.categories import check_categories, most_categories
+from agentplug.core.boundary.codec.layout import DecodeError, Unserializable, text_of, type_name, utf8_of
 from agentplug.core.boundary.codec.times import CLOSED, FREQ, pack_zone, unpack_zone
 
 if TYPE_CHECKING:
     from agentplug.core.boundary.codec.coders import Reading, Writing
 
 _COLUMN_UNITS = 30
-_MAX_CATEGORIES = 32_768  # pandas puts them into a hash table whose hashes anyone can foresee
+_UNITS = (("s", 1), ("ms", 1), ("us", 1), ("ns", 1))
 _MAX_FREQ_LENGTH = 10_000
 _FIXED = re.compile(r"-?\d{0,6}(?:D|h|min|s|ms|us|ns)")
 _CALENDAR = re.compile(r"-?\d{0,6}(?:W|B|B?[MQY][SE])(?:-[A-Z]{3})?")
@@ -58,8 +58,8 @@ def pack_column(packer: Writing, array: Any, depth: int) -> list[Any]:
             return _pack_texts(packer, items, "object", "")
         return ["values", packer.items(items, depth + 1)]
     if isinstance(dtype, pd.CategoricalDtype):
-        if len(array.categories) > _MAX_CATEGORIES:
-            raise Unserializable("category", f"has more than {_MAX_CATEGORIES} categories; use plain values")
+        if len(array.categories) > (most := most_categories(array.categories)):
+            raise Unserializable("category", f"has more than {most} categories of its kind; use plain values")
         packer.spend(2 * len(array.categories), array)
         codes = pack_array(packer, np.asarray(array.codes))
         return ["category", codes, pack_index(packer, array.categories, depth), bool(array.ordered)]
@@ -72,7 +72,7 @@ def pack_column(packer: Writing, array: Any, depth: int) -> list[Any]:
         return ["masked", pack_array(packer, data), pack_array(packer, mask)]
     if isinstance(dtype, pd.DatetimeTZDtype):
         instants = array.to_numpy(dtype=f"M8[{dtype.unit}]")  # in UTC
-        return ["zoned", pack_array(packer, instants), pack_zone(dtype.tz)]
+        return ["zoned", pack_array(packer, instants), pack_zone(packer, dtype.tz)]
     if isinstance(dtype, pd.PeriodDtype) and FREQ.fullmatch(freq := dtype.name[len("period[") : -1]):
         return ["period", pack_array(packer, np.asarray(array.asi8)), freq]
     if isinstance(dtype, pd.IntervalDtype):
@@ -85,7 +85,8 @@ def _pack_texts(packer: Writing, items: list[str | None], missing: str, storage:
     import numpy as np
 
     lengths = np.array([-1 if text is None else len(text) for text in items], dtype="<i4")
-    joined = "".join(text for text in items if text is not None).encode("utf-8", "surrogatepass")
+    packer.texts += len(items)
+    joined = utf8_of("".join(text for text in items if text is not None), packer.pace)
     return ["texts", missing, storage, packer.buffer(lengths.view(np.uint8).data), packer.buffer(joined)]
 
 
@@ -129,17 +130,19 @@ def unpack_column(unpacker: Reading, parts: Any, depth: int) -> Any:
     if kind == "category":
         categories = unpack_labels(unpacker, rest[1], depth, None)
         unpacker.spend(2 * len(categories))
-        if len(categories) > _MAX_CATEGORIES or (categories.dtype == object and crowded(list(categories))):
-            raise DecodeError("too many categories, or ones that share too many hashes")
+        check_categories(categories)
         codes = _codes(unpacker, rest[0], len(categories))
-        return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(categories, bool(rest[2])))
+        # Without pandas' own check of the categories: it builds a hash table.
+        dtype: Any = pd.CategoricalDtype
+        dtype = dtype._from_fastpath(categories, bool(rest[2]))
+        return pd.Categorical.from_codes(codes, dtype=dtype)
     if kind == "masked":
         data, mask = _line(unpacker, rest[0], "biuf"), _line(unpacker, rest[1], "b")
         masked = {"b": pd.arrays.BooleanArray, "f": pd.arrays.FloatingArray}
         return masked.get(data.dtype.kind, pd.arrays.IntegerArray)(data, mask)
     if kind == "zoned":
         instants = pd.DatetimeIndex(_line(unpacker, rest[0], "M"))
-        return instants.tz_localize("UTC").tz_convert(unpack_zone(rest[1])).array
+        return instants.tz_localize("UTC").tz_convert(unpack_zone(unpacker, rest[1])).array
     if kind == "period" and FREQ.fullmatch(rest[1]):
         return _periods(_line(unpacker, rest[0], "i"), rest[1])
     if kind == "interval" and rest[2] in CLOSED:
@@ -154,7 +157,16 @@ def _line(unpacker: Reading, parts: Any, kinds: str) -> Any:
     array = unpack_array(unpacker, parts)
     if array.ndim != 1 or array.dtype.kind not in kinds or array.dtype.names is not None:
         raise DecodeError("a column that isn't one")
+    check_unit(array)
     return array
+
+
+def check_unit(array: Any) -> None:
+    """Raise `DecodeError` for times in units that pandas converts: 2 million of them, in one call, took 100 ms."""
+    import numpy as np
+
+    if array.dtype.kind in "mM" and np.datetime_data(array.dtype) not in _UNITS:
+        raise DecodeError("times in a unit that no table has")
 
 
 def _codes(unpacker: Reading, parts: Any, count: int) -> Any:
@@ -172,23 +184,26 @@ def _texts(unpacker: Reading, missing: Any, storage: Any, packed_lengths: Any, p
     if missing not in ("object", "NA", "nan"):
         raise DecodeError("texts of no kind of ours")
     lengths = np.frombuffer(unpacker.buffer(packed_lengths), dtype="<i4")
-    text = str(unpacker.buffer(packed_text), "utf-8", "surrogatepass")
+    unpacker.texts_left -= len(lengths)
+    if unpacker.texts_left < 0:
+        raise DecodeError("too many texts in columns")
+    text = text_of(unpacker.buffer(packed_text), unpacker.pace)
     ends = np.maximum(lengths, 0).cumsum(dtype="i8")
     if (lengths < -1).any() or (int(ends[-1]) if len(ends) else 0) != len(text):
         raise DecodeError("texts that don't fit their lengths")
     if missing == "object":
         column = np.empty(len(lengths), dtype=object)
-        for at, items in _cut(text, lengths):
+        for at, items in _cut(unpacker, text, lengths):
             column[at : at + len(items)] = items
         return column
     text_dtype: Any = pd.StringDtype  # whose second argument came with pandas 2.3
     chosen = {"na_value": np.nan} if missing == "nan" else {}
     dtype = text_dtype("python" if storage == "python" else None, **chosen)
-    pieces = [pd.Series(items, dtype=dtype) for _, items in _cut(text, lengths)]
+    pieces = [pd.Series(items, dtype=dtype) for _, items in _cut(unpacker, text, lengths)]
     return pd.concat(pieces).array if pieces else pd.array([], dtype=dtype)
 
 
-def _cut(text: str, lengths: Any) -> Iterator[tuple[int, list[str | None]]]:
+def _cut(unpacker: Reading, text: str, lengths: Any) -> Iterator[tuple[int, list[str | None]]]:
     """Yield the texts of these lengths, some at a time, with the place of the first: four million in one call of
     pandas stopped all other threads for 1.7 s."""
     end = 0
@@ -198,6 +213,7 @@ def _cut(text: str, lengths: Any) -> Iterator[tuple[int, list[str | None]]]:
             items.append(None if length < 0 else text[end : end + length])
             end += max(length, 0)
         yield at, items
+        unpacker.pace.pause()
 
 
 def _periods(ordinals: Any, freq: str) -> Any:

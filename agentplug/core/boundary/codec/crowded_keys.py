@@ -6,6 +6,8 @@ from itertools import islice
 from operator import eq
 from typing import Any
 
+from agentplug.core.boundary.codec.pieces import KEYS_AT_ONCE
+
 KEY_UNITS = 8
 """The cost in units of work of a key whose hash anyone can foresee: a number, or a tuple of numbers.
 
@@ -30,5 +32,8 @@ def crowded(keys: list[Any]) -> bool:
     """
     if len(keys) <= MAX_SHARED_HASH or _SALTED.issuperset(map(type, keys)):
         return False
-    hashes = sorted(map(hash, keys))
+    hashes: list[int] = []
+    for at in range(0, len(keys), KEYS_AT_ONCE):
+        hashes += map(hash, keys[at : at + KEYS_AT_ONCE])  # that of a decimal with a large exponent takes 7 µs
+    hashes.sort()
     return any(map(eq, hashes, islice(hashes, MAX_SHARED_HASH, None)))

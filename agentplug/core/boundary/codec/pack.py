@@ -12,13 +12,16 @@ import uuid
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.msgpack import Encoder, Ext
 
 from agentplug.core.boundary.codec import layout as wire
 from agentplug.core.boundary.codec.crowded_keys import crowded, key_units
 from agentplug.core.boundary.codec.layout import Unserializable, key_step, type_name
+
+if TYPE_CHECKING:
+    from agentplug.core.boundary.codec.layout import Pace
 
 _CONTENT = (str, bytes, int, float, list, dict, tuple, set, frozenset, BaseException, enum.Enum)
 _ENCODER = Encoder()
@@ -27,16 +30,24 @@ _ENCODER = Encoder()
 class Packer:
     """The state of one encoding, with the blobs in the order of reading."""
 
-    def __init__(self, units: int) -> None:
+    def __init__(self, units: int, pace: Pace = wire.HURRY) -> None:
+        self.pace = pace
         self.blobs: list[bytes | memoryview] = []
+        self.texts = 0
         self.calendar_steps = wire.CALENDAR_STEPS
+        self.zones = wire.Zones()
         self._blob_bytes = 0
         self._units = units
+        self._pause_at = max(units - wire.PAUSE_UNITS, -1)
         self._keys = 0
 
     def spend(self, units: int, value: object) -> None:
         """Count work for the reader. Raises `Unserializable` for more than the reader accepts."""
         self._units -= units
+        if self._units > self._pause_at:
+            return
+        self._pause_at = max(self._units - wire.PAUSE_UNITS, -1)
+        self.pace.pause()
         if self._units < 0:
             raise Unserializable(
                 type_name(value),
@@ -54,7 +65,7 @@ class Packer:
             try:
                 value.encode()
             except UnicodeEncodeError:
-                return self._ext(wire.TEXT, value.encode("utf-8", "surrogatepass"), value)
+                return self._ext(wire.TEXT, wire.utf8_of(value, self.pace), value)
             return value
         if kind is int:
             return value if -(1 << 63) <= value < 1 << 64 else self._int(value)

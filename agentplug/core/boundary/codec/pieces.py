@@ -8,11 +8,12 @@ items never recurses, counts the containers, and takes 0.1 to 0.2 µs an item, 1
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.msgpack import Decoder
 
 from agentplug.core.boundary.codec.layout import (
+    HURRY,
     LIST_UNITS,
     MAP_UNITS,
     MAX_DEPTH,
@@ -21,7 +22,10 @@ from agentplug.core.boundary.codec.layout import (
     DecodeError,
 )
 
-_KEYS_AT_ONCE = 1 << 14
+if TYPE_CHECKING:
+    from agentplug.core.boundary.codec.layout import Pace
+
+KEYS_AT_ONCE = 1 << 10
 
 _SCALAR, _TEXT, _LIST, _MAP, _EXT, _FOREIGN = range(6)
 
@@ -60,14 +64,22 @@ _UNTYPED: Decoder[Any] = Decoder()
 def dict_of(keys: list[Any], values: list[Any]) -> dict[Any, Any]:
     """Return a dict of keys and values, made in steps: 200,000 keys in one call took 60 ms."""
     made: dict[Any, Any] = {}
-    for at in range(0, len(keys), _KEYS_AT_ONCE):
-        upto = at + _KEYS_AT_ONCE
+    for at in range(0, len(keys), KEYS_AT_ONCE):
+        upto = at + KEYS_AT_ONCE
         made.update(zip(keys[at:upto], values[at:upto], strict=True))
     return made
 
 
-def read(data: bytes, units: int) -> Any:
-    """Return the value of this msgpack, with extensions still packed.
+def set_of(items: list[Any]) -> set[Any]:
+    """Return a set of items, made in steps: 10,000 decimals of large exponents in one call took 70 ms."""
+    made: set[Any] = set()
+    for at in range(0, len(items), KEYS_AT_ONCE):
+        made.update(items[at : at + KEYS_AT_ONCE])
+    return made
+
+
+def read(data: bytes, units: int, pace: Pace = HURRY) -> Any:
+    """Return the value of this msgpack, with extensions still packed. Pauses after each piece.
 
     Raises `DecodeError` if nesting is too deep, containers cost more than `units`, a key isn't text, or a type isn't
     ours; and msgspec's own errors, as for a text that isn't UTF-8.
@@ -98,6 +110,7 @@ def read(data: bytes, units: int) -> Any:
                 made.append(closed)
                 since, pending = at, left
         if at - since > PIECE_BYTES:
+            pace.pause()
             made = [] if made is None else made
             made += _items(data, since, at, pending - left)
             since, pending = at, left

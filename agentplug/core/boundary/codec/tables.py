@@ -12,6 +12,7 @@ from agentplug.core.boundary.codec import layout as wire
 from agentplug.core.boundary.codec.arrays import pack_array, unpack_array
 from agentplug.core.boundary.codec.columns import (
     INDEXES,
+    check_unit,
     not_too_long,
     pack_column,
     pack_index,
@@ -96,15 +97,20 @@ def unpack_frame(unpacker: Reading, parts: list[Any], depth: int) -> Any:
         block = unpack_array(unpacker, body[1])
         if block.shape != (len(index), len(columns)) or block.dtype.kind not in "biufcmM":
             raise DecodeError("a table whose block doesn't fit its labels")
+        check_unit(block)
         for labels in (index, columns):
             not_too_long(unpacker, labels)
         frame = pd.DataFrame(block, index=index, copy=False)
     else:
-        arrays = [unpack_column(unpacker, column, depth) for column in body]
-        if len(arrays) != len(columns) or any(len(array) != len(index) for array in arrays):
+        series = {}
+        for at, column in enumerate(body):
+            array = unpack_column(unpacker, column, depth)
+            if len(body) != len(columns) or len(array) != len(index):
+                raise DecodeError("a table whose columns don't fit its labels")
+            series[at] = pd.Series(array, index=not_too_long(unpacker, index), dtype=array.dtype, copy=False)
+        if len(body) != len(columns):
             raise DecodeError("a table whose columns don't fit its labels")
         not_too_long(unpacker, index)
-        series = {at: pd.Series(array, index=index, dtype=array.dtype, copy=False) for at, array in enumerate(arrays)}
         frame = pd.DataFrame(series, index=index, copy=False)
     frame.columns = columns
     _attrs(unpacker, frame, parts[3], depth)

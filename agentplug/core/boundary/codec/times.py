@@ -6,6 +6,7 @@ the first of them.
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from datetime import UTC, timedelta, timezone, tzinfo
@@ -30,7 +31,7 @@ def pack_stamp(packer: Writing, value: Any, depth: int) -> list[Any] | None:
     if value is pd.NaT or value is pd.NA:
         return ["NaT" if value is pd.NaT else "NA"]
     if kind is pd.Timestamp:
-        return ["timestamp", int(value.asm8.view("i8")), value.unit, pack_zone(value.tzinfo)]
+        return ["timestamp", int(value.asm8.view("i8")), value.unit, pack_zone(packer, value.tzinfo)]
     if kind is pd.Timedelta:
         return ["timedelta", int(value.asm8.view("i8")), value.unit]
     if kind is pd.Period and FREQ.fullmatch(value.freqstr):
@@ -40,7 +41,7 @@ def pack_stamp(packer: Writing, value: Any, depth: int) -> list[Any] | None:
     return None
 
 
-def pack_zone(zone: tzinfo | None) -> int | str | None:
+def pack_zone(packer: Writing, zone: tzinfo | None) -> int | str | None:
     """Return a zone's name, or its offset in microseconds if that is fixed."""
     if zone is None:
         return None
@@ -49,6 +50,7 @@ def pack_zone(zone: tzinfo | None) -> int | str | None:
     name = zone.key if isinstance(zone, ZoneInfo) else getattr(zone, "zone", None)
     if type(name) is not str or _ZONE.fullmatch(name) is None:
         raise Unserializable(type_name(zone), "is a time zone without a name")
+    packer.spend(packer.zones.units_of(name), zone)
     return name
 
 
@@ -70,16 +72,23 @@ def unpack_stamp(unpacker: Reading, parts: Any, depth: int) -> Any:
         raise DecodeError("a timestamp that isn't ours")
     if kind == "timestamp":
         stamp = pd.Timestamp(np.datetime64(count, unit))
-        return stamp if zone == [None] else stamp.tz_localize("UTC").tz_convert(unpack_zone(*zone))
+        return stamp if zone == [None] else stamp.tz_localize("UTC").tz_convert(unpack_zone(unpacker, *zone))
     if kind == "timedelta" and not zone:
         return pd.Timedelta(np.timedelta64(count, unit))
     raise DecodeError("a timestamp that isn't ours")
 
 
-def unpack_zone(zone: Any) -> tzinfo:
+def unpack_zone(unpacker: Reading, zone: Any) -> tzinfo:
     """Return the zone of this name or offset. Names come from the machine's own list of zones."""
     if type(zone) is int:
         return timezone(timedelta(microseconds=zone)) if zone else UTC
     if type(zone) is not str or len(zone) > 64 or _ZONE.fullmatch(zone) is None:
         raise DecodeError("a time zone that isn't ours")
-    return ZoneInfo(zone)
+    unpacker.spend(unpacker.zones.units_of(zone))
+    return _zone(zone)
+
+
+@functools.cache
+def _zone(name: str) -> ZoneInfo:
+    """Return the zone of this name. There are some 600, and each is a file to read."""
+    return ZoneInfo(name)

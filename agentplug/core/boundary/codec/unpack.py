@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.msgpack import Ext
@@ -17,22 +17,33 @@ from msgspec.msgpack import Ext
 from agentplug.core.boundary.codec import layout as wire
 from agentplug.core.boundary.codec.crowded_keys import crowded, key_units
 from agentplug.core.boundary.codec.layout import SCALARS, DecodeError, is_slow, typed
-from agentplug.core.boundary.codec.pieces import dict_of, read
+from agentplug.core.boundary.codec.pieces import dict_of, read, set_of
+
+if TYPE_CHECKING:
+    from agentplug.core.boundary.codec.layout import Pace
 
 
 class Unpacker:
     """The state of one decoding. The structure must refer to blobs in their order, to each byte once."""
 
-    def __init__(self, blobs: memoryview, units: int) -> None:
+    def __init__(self, blobs: memoryview, units: int, pace: Pace = wire.HURRY) -> None:
+        self.pace = pace
         self.at = 0
+        self.texts_left = wire.most_texts(len(blobs))
         self.calendar_steps = wire.CALENDAR_STEPS
+        self.zones = wire.Zones()
         self._blobs = blobs
         self._units = units
+        self._pause_at = max(units - wire.PAUSE_UNITS, -1)
         self._keys = 0
 
     def spend(self, units: int) -> None:
-        """Count work. Raises `DecodeError` for more than the structure may cost."""
+        """Count work, and pause now and then. Raises `DecodeError` for more than the structure may cost."""
         self._units -= units
+        if self._units > self._pause_at:
+            return
+        self._pause_at = max(self._units - wire.PAUSE_UNITS, -1)
+        self.pace.pause()
         if self._units < 0:
             raise DecodeError("too many values that aren't plain")
 
@@ -43,7 +54,7 @@ class Unpacker:
                 return typed(Ext).decode(data)
             except msgspec.ValidationError:
                 pass  # deep nesting, or an attack
-        return read(bytes(data), self._units + wire.SLACK_UNITS)
+        return read(bytes(data), self._units + wire.SLACK_UNITS, self.pace)
 
     def value(self, tree: Any, depth: int) -> Any:
         """Return `tree` with every extension replaced by its value."""
@@ -132,7 +143,7 @@ class Unpacker:
 
     def _set(self, data: bytes, depth: int) -> set[Any]:
         items = self.hashed(self.native(data), depth)
-        made = set(items)
+        made = set_of(items)
         if len(made) != len(items):
             raise DecodeError("an item that is there twice")
         return made
@@ -154,40 +165,46 @@ def _clock(data: bytes) -> dict[str, Any]:
     return clock | {"fold": fold, "tzinfo": zone}
 
 
-# These modules import numpy or pandas: they load with the first such value.
+# These modules import numpy or pandas: they load with the first such value, at the reader's pace.
 
 
 def _array(unpacker: Unpacker, data: bytes, depth: int) -> Any:
+    unpacker.pace.load("numpy")
     from agentplug.core.boundary.codec.arrays import unpack_array
 
     return unpack_array(unpacker, unpacker.parts(data, 4))
 
 
 def _scalar(unpacker: Unpacker, data: bytes, depth: int) -> Any:
+    unpacker.pace.load("numpy")
     from agentplug.core.boundary.codec.arrays import unpack_scalar
 
     return unpack_scalar(unpacker, unpacker.native(data))
 
 
 def _series(unpacker: Unpacker, data: bytes, depth: int) -> Any:
+    unpacker.pace.load("pandas")
     from agentplug.core.boundary.codec.tables import unpack_series
 
     return unpack_series(unpacker, unpacker.parts(data, 4), depth)
 
 
 def _frame(unpacker: Unpacker, data: bytes, depth: int) -> Any:
+    unpacker.pace.load("pandas")
     from agentplug.core.boundary.codec.tables import unpack_frame
 
     return unpack_frame(unpacker, unpacker.parts(data, 4), depth)
 
 
 def _index(unpacker: Unpacker, data: bytes, depth: int) -> Any:
+    unpacker.pace.load("pandas")
     from agentplug.core.boundary.codec.tables import unpack_index
 
     return unpack_index(unpacker, unpacker.native(data), depth)
 
 
 def _stamp(unpacker: Unpacker, data: bytes, depth: int) -> Any:
+    unpacker.pace.load("pandas")
     from agentplug.core.boundary.codec.times import unpack_stamp
 
     return unpack_stamp(unpacker, unpacker.native(data), depth)
@@ -197,7 +214,7 @@ _UNPACK: dict[int, Callable[[Unpacker, bytes, int], Any]] = {
     wire.BLOB: lambda unpacker, data, depth: bytes(unpacker.buffer(Ext(wire.BLOB, data))),
     wire.BYTES: lambda unpacker, data, depth: data,
     wire.INT: Unpacker._int,
-    wire.TEXT: lambda unpacker, data, depth: data.decode("utf-8", "surrogatepass"),
+    wire.TEXT: lambda unpacker, data, depth: wire.text_of(data, unpacker.pace),
     wire.TUPLE: lambda unpacker, data, depth: tuple(unpacker.items(unpacker.native(data), depth)),
     wire.DICT: Unpacker._dict,
     wire.SET: Unpacker._set,
