@@ -30,6 +30,7 @@ _FRAME_S = 1.0
 _FRAME_BYTES_PER_S = 8 * _MIB
 _DISK_EVERY_NS = 50_000_000
 _CPU_SLACK_S = 10
+_CPU_TICK_S = 0.05  # the kernel's two counts of a process's CPU time differ by some ticks
 _QUICK_NS, _QUICK_CPU_NS = 1_000_000_000, 10_000_000
 _TICK_S = 0.010
 _TICK_EACH_S = 0.0025  # many workers are each checked less often, so that checking all costs the same
@@ -103,6 +104,7 @@ class Limits:
         self._partial_ns = 0
         self._disk_at_ns = 0
         self._cpu_armed_ns = -1  # the kernel's limit leaves room for a call that begins below this
+        self._cpu_limit_s = float("inf")  # the kernel's limit, for all calls together
         self.floor_bytes = 0  # the footprint from which the plugin's memory is counted; 0 before
         self.counts_scratch = True  # false if a sized tmpfs bounds it
 
@@ -149,7 +151,8 @@ class Limits:
         self._partial_ns = 0
         if exchange.cpu0_ns > self._cpu_armed_ns and not process.ending:
             # Move the kernel's own CPU limit, the backstop, ahead of what this call may use.
-            arm_cpu_limit(process.pid, int(exchange.cpu0_ns / 1e9 + self._policy.cpu_s) + 1 + _CPU_SLACK_S)
+            seconds = int(exchange.cpu0_ns / 1e9 + self._policy.cpu_s) + 1 + _CPU_SLACK_S
+            self._cpu_limit_s = arm_cpu_limit(process.pid, seconds)
             self._cpu_armed_ns = exchange.cpu0_ns + _CPU_SLACK_S * 1_000_000_000
 
     def check(
@@ -228,9 +231,12 @@ class Limits:
             growth = exchange.peak_bytes - self.floor_bytes if exchange is not None else 0
             return Finding.of("memory", max(growth, int(policy.memory)), policy)
         before_ns = exchange.cpu0_ns if exchange is not None else 0
-        used_s = news.user_s + news.system_s - before_ns / 1e9
+        total_s = news.user_s + news.system_s
+        used_s = total_s - before_ns / 1e9
         if news.status == "SIGXCPU" and used_s >= policy.cpu_s:  # a plugin may send itself this signal
             return Finding.of("cpu", used_s, policy)
+        if news.status == "SIGXCPU" and total_s >= self._cpu_limit_s - _CPU_TICK_S:
+            return Finding("cpu", total_s, self._cpu_limit_s, "s in all, the host's own limit")
         return None
 
     def _next(self, exchange: Exchange, rss: int, headroom: int, now_ns: int) -> float:
