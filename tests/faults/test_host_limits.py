@@ -87,4 +87,4 @@ def test_cpu_time_below_the_hosts_own_limit_is_the_hosts_limit() -> None:
     before, over, after, _ = done.stdout.splitlines()
     assert (before.split()[:2], after.split()[:2]) == (["done", "completed"],) * 2
     assert "limited:cpu" in over
-    assert "> 2.00 s in all, the host's own limit" in over
+    assert "2.00 s (ulimit -t)" in over

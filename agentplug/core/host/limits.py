@@ -30,7 +30,7 @@ _FRAME_S = 1.0
 _FRAME_BYTES_PER_S = 8 * _MIB
 _DISK_EVERY_NS = 50_000_000
 _CPU_SLACK_S = 10
-_CPU_TICK_S = 0.05  # the kernel's two counts of a process's CPU time differ by some ticks
+_BY_TICKS = 0.9  # the kernel enforces RLIMIT_CPU by ticks, and reports what was used more exactly
 _QUICK_NS, _QUICK_CPU_NS = 1_000_000_000, 10_000_000
 _TICK_S = 0.010
 _TICK_EACH_S = 0.0025  # many workers are each checked less often, so that checking all costs the same
@@ -137,6 +137,11 @@ class Limits:
             or self._disk(process, now_ns)
         )
 
+    @property
+    def may_change_unseen(self) -> bool:
+        """True if what counts may change while the worker itself doesn't run: it has child processes."""
+        return self._children.count > 0
+
     # ------------------------------------------------------------------ during a call
 
     def begin(self, exchange: Exchange, process: Process) -> None:
@@ -235,8 +240,8 @@ class Limits:
         used_s = total_s - before_ns / 1e9
         if news.status == "SIGXCPU" and used_s >= policy.cpu_s:  # a plugin may send itself this signal
             return Finding.of("cpu", used_s, policy)
-        if news.status == "SIGXCPU" and total_s >= self._cpu_limit_s - _CPU_TICK_S:
-            return Finding("cpu", total_s, self._cpu_limit_s, "s in all, the host's own limit")
+        if news.status == "SIGXCPU" and total_s >= _BY_TICKS * self._cpu_limit_s:
+            return Finding("cpu", total_s, self._cpu_limit_s, "s (ulimit -t)")
         return None
 
     def _next(self, exchange: Exchange, rss: int, headroom: int, now_ns: int) -> float:

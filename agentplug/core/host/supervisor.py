@@ -94,6 +94,8 @@ class Worker:
 
     def tick(self, crowd: int) -> float:
         """Check the limits now. For the watchdog."""
+        if wait_s := self.checks.stands_still():
+            return wait_s
         with self.lock:
             return self.checks.tick(self, self.listener, crowd)
 
