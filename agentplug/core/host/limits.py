@@ -20,7 +20,7 @@ from agentplug.core.host.exchange import Exchange
 from agentplug.core.host.process import Process
 from agentplug.core.host.quick_check import QuickCheck
 from agentplug.core.host.readings import Gone, Readings, arm_cpu_limit, footprint_of
-from agentplug.core.host.scratch import scratch_usage
+from agentplug.core.host.scratch import ScratchCount
 from agentplug.core.host.watchdog import BUSY_S
 
 IDLE_CPU_S = 1.0
@@ -29,6 +29,7 @@ _MIB = 1 << 20
 _FRAME_S = 1.0
 _FRAME_BYTES_PER_S = 8 * _MIB
 _DISK_EVERY_NS = 50_000_000
+_DISK_PIECE_NS = 3_000_000  # of a count: thousands of files; more of them are counted less often
 _CPU_SLACK_S = 10
 _BY_TICKS = 0.9  # the kernel enforces RLIMIT_CPU by ticks, and reports what was used more exactly
 _QUICK_NS, _QUICK_CPU_NS = 1_000_000_000, 10_000_000
@@ -103,6 +104,7 @@ class Limits:
         self._last_rss = 0
         self._partial_ns = 0
         self._disk_at_ns = 0
+        self._count: ScratchCount | None = None  # of the scratch directory, under way
         self._cpu_armed_ns = -1  # the kernel's limit leaves room for a call that begins below this
         self._cpu_limit_s = float("inf")  # the kernel's limit, for all calls together
         self.floor_bytes = 0  # the footprint from which the plugin's memory is counted; 0 before
@@ -113,6 +115,12 @@ class Limits:
         self.counts_scratch = counts_scratch
         with contextlib.suppress(Gone):
             self.floor_bytes = readings.footprint_bytes()
+
+    def stop_counting(self) -> None:
+        """Close what a count under way has open."""
+        if self._count is not None:
+            self._count.close()
+            self._count = None
 
     # ------------------------------------------------------------------ between calls
 
@@ -139,8 +147,8 @@ class Limits:
 
     @property
     def may_change_unseen(self) -> bool:
-        """True if what counts may change while the worker itself doesn't run: it has child processes."""
-        return self._children.count > 0
+        """True if the worker has child processes, or a count is under way: a look at itself is not enough."""
+        return self._children.count > 0 or self._count is not None
 
     # ------------------------------------------------------------------ during a call
 
@@ -268,10 +276,16 @@ class Limits:
         """Return the disk limit if the scratch directory is beyond it, unless a tmpfs bounds that."""
         if not self.counts_scratch or now_ns - self._disk_at_ns < _DISK_EVERY_NS:
             return None
-        self._disk_at_ns = now_ns
         disk = scratch_bytes(int(self._policy.disk), self._policy.profile)
         most = scratch_inodes(disk)
-        used, inodes = scratch_usage(process.scratch, (process.pid, *self._children.seen_ns), disk, most)
+        if self._count is None:
+            pids = (process.pid, *self._children.seen_ns)
+            self._count = ScratchCount(process.scratch, pids, disk, most)
+        count = self._count
+        if count.go_on(_DISK_PIECE_NS):
+            self._count = None
+        self._disk_at_ns = now_ns
+        used, inodes = count.use
         if used > disk:
             return Finding("disk", used, disk, "bytes")
         return Finding("disk", inodes, most, "files") if inodes > most else None

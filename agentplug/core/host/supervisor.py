@@ -274,6 +274,7 @@ class Worker:
             if self.listener is not None:
                 self.listener.dispose()
                 self.listener = None
+            self.limits.stop_counting()
             self.process.dispose()
 
     def abandon(self) -> None:
