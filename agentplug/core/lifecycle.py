@@ -29,6 +29,7 @@ from agentplug.core.host.conversation import converse
 from agentplug.core.host.exchange import Exchange, Request
 from agentplug.core.host.launcher import zygote_for
 from agentplug.core.host.output import current_sink
+from agentplug.core.host.own_limits import low_limits
 from agentplug.core.host.plans import places_readable_by_all, preloaded
 from agentplug.core.host.process import AlreadyEnded
 from agentplug.core.host.supervisor import GRACE_S, Worker
@@ -152,7 +153,7 @@ class Lifecycle:
         if worker.process.readings is None:
             raise BarrierUnavailable(
                 "No limit can be held: this process can't open a worker's files in /proc. It may have too many files "
-                "open (ulimit -n), or /proc hides them (hidepid)"
+                f"open (ulimit -n), or /proc hides them (hidepid){low_limits()}"
             )
         hello = _decode_hello(frame)
         self.reports = hello.barriers
@@ -206,7 +207,9 @@ class Lifecycle:
         await asyncio.shield(asyncio.wrap_future(process.exited))
         await self._check_open()
         text = printable(worker.last.stderr.strip(), 2_000, lines=True) if worker.last is not None else ""
-        return BarrierUnavailable(f"A worker ended ({process.status}) before it was given a plugin. {text}".rstrip())
+        return BarrierUnavailable(
+            f"A worker ended ({process.status}) before it was given a plugin. {text}".rstrip() + low_limits()
+        )
 
     def update_info(self) -> None:
         """Set the source's identity that later runs carry, from `identity` and `known_as`."""

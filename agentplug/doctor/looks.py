@@ -28,7 +28,7 @@ def look_at(pid: int, zygote: int) -> list[Finding]:
     """Look at a worker of that zygote. A barrier that can't be checked counts as missing."""
     group = functools.partial(_group, zygote=zygote)
     findings = []
-    for look in (group, _session, _open_files, _namespaces, _directory, _capabilities):
+    for look in (group, _session, _priority, _open_files, _namespaces, _directory, _capabilities):
         with contextlib.suppress(OSError):
             findings.append(look(pid))
     return findings
@@ -54,6 +54,13 @@ def _group(pid: int, zygote: int) -> Finding:
 def _session(pid: int) -> Finding:
     own = os.getsid(pid) not in (os.getsid(0), 0)
     return Finding("lifetime", own, "a session of its own" if own else "it is in the host's session")
+
+
+def _priority(pid: int) -> Finding:
+    nice = str(os.getpriority(os.PRIO_PROCESS, pid))
+    with contextlib.suppress(FileNotFoundError):
+        nice = Path(f"/proc/{pid}/autogroup").read_text().split()[-1]
+    return Finding("priority", nice == "19", f"nice {nice} among sessions")
 
 
 def _open_files(pid: int) -> Finding:

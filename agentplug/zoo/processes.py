@@ -28,7 +28,7 @@ class ForkBomb(ZooPlugin):
 
 
 class Daemon(ZooPlugin):
-    """Forks twice and starts a new session, to outlive the notebook.
+    """Forks twice and tries for a new session, to outlive the notebook.
 
     With `Policy(processes=0)` it can't fork: `limited:processes`. If processes are granted, the zygote adopts the
     processes that a dead worker leaves behind, and ends them.
@@ -37,7 +37,7 @@ class Daemon(ZooPlugin):
     async def process(self, input_data: Any) -> Any:
         """Leave a grandchild behind that sleeps for an hour."""
         if os.fork() == 0:
-            os.setsid()
+            _leave_session()
             if os.fork() == 0:
                 os.execv("/bin/sleep", ["sleep", "3600"])
             os._exit(0)
@@ -97,7 +97,7 @@ class Swarm(ZooPlugin):
 
 
 class Straggler(ZooPlugin):
-    """Was granted a few processes and leaves one behind: orphaned, in a session of its own, ignoring signals.
+    """Was granted a few processes and leaves one behind: orphaned, in a process group of its own, ignoring signals.
 
     Its answer counts: `completed`. The zygote adopts the orphan, and ends it with the worker.
     """
@@ -106,7 +106,7 @@ class Straggler(ZooPlugin):
         """Leave a grandchild behind that waits for ever."""
         child = os.fork()
         if child == 0:
-            os.setsid()
+            _leave_session()
             if os.fork() == 0:
                 _wait_for_ever()
             os._exit(0)
@@ -195,6 +195,13 @@ class Mayfly(ZooPlugin):
             os.read(reader, 1)
             os.close(reader)
         return "unseen"
+
+
+def _leave_session() -> None:
+    try:
+        os.setsid()
+    except PermissionError:
+        os.setpgid(0, 0)  # a process group of its own is not refused
 
 
 def _wait_for_ever() -> NoReturn:

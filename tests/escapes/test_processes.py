@@ -99,7 +99,10 @@ import os, signal
 def attack(given):
     reader, writer = os.pipe()
     if os.fork() == 0:
-        os.setsid()
+        try:
+            os.setsid()
+        except PermissionError:
+            os.setpgid(0, 0)
         if os.fork() == 0:
             for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)

@@ -37,3 +37,13 @@ def scratch_inodes(disk_bytes: int) -> int:
 def scratch_bytes(disk_bytes: int, profile: str) -> int:
     """Return the most bytes in a scratch directory: those of the plugin, and a memory profiler's file."""
     return disk_bytes + (PROFILER_DISK_BYTES if profile == "memory" else 0)
+
+
+def least_limit(wanted: int, hard: int) -> int:
+    """Return the limit that may be set where the hard one is `hard`: setrlimit(2). -1 is no limit."""
+    return wanted if hard == -1 else hard if wanted == -1 else min(wanted, hard)
+
+
+def least_cpu_limit(seconds: int, hard: int) -> int:
+    """Return the soft RLIMIT_CPU below `hard`: SIGXCPU, which names the limit, comes before SIGKILL."""
+    return seconds if hard == -1 else max(1, min(seconds, hard - 1))

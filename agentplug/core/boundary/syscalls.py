@@ -19,7 +19,7 @@ SHARED_MASK, SHARED_MEMORY = 0x2F, 0x21
 """The type and MAP_ANONYMOUS among the flags of mmap(2), and those of a map of shared anonymous memory."""
 REFUSED = """
 ptrace process_vm_readv process_vm_writev process_madvise kcmp pidfd_open pidfd_getfd pidfd_send_signal
-setpriority ioprio_set sched_setscheduler sched_setparam sched_setattr mount umount2 pivot_root chroot
+setpriority setsid ioprio_set sched_setscheduler sched_setparam sched_setattr mount umount2 pivot_root chroot
 move_mount open_tree fsopen fsmount mount_setattr unshare setns init_module finit_module delete_module
 kexec_load bpf perf_event_open io_uring_setup userfaultfd keyctl add_key request_key memfd_create memfd_secret
 shmget shmat msgget semget mq_open vmsplice setuid setgid setreuid setregid setresuid setresgid setgroups reboot

@@ -12,7 +12,7 @@ from agentplug.contract.events import Event
 from agentplug.core.boundary.channel import Violation
 from agentplug.core.host.exchange import Exchange
 from agentplug.core.host.limits import Limits
-from agentplug.core.host.quick_check import QuickCheck
+from agentplug.core.host.quick_check import QuickCheck, StillCheck
 from agentplug.core.host.readings import Gone, Readings
 from agentplug.core.host.refused_calls.listener import Listener
 from agentplug.core.host.supervised import Supervised
@@ -29,16 +29,22 @@ class Checks:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._quick_check: QuickCheck | None = None  # while quick checks suffice
+        self._still_check: StillCheck | None = None  # while the idle worker doesn't run
         self._eof_ns = 0
         self._last_active_ns = 0
 
+    def stands_still(self) -> float:
+        """Return seconds until the next check of a worker that hasn't run since the last one, else zero. Needs no
+        lock: a call that begins meanwhile asks for its own checks."""
+        return still_check.sample() if (still_check := self._still_check) is not None else 0.0
+
     def require_full_check(self) -> None:
         """Make the next check a full one."""
-        self._quick_check = None
+        self._quick_check = self._still_check = None
 
     def end_call(self, exchange: Exchange) -> None:
         """Begin to check as between calls."""
-        self._quick_check = None
+        self.require_full_check()
         self._last_active_ns = time.perf_counter_ns()
         self._limits.enter_idle(exchange.last_cpu_ns)
 
@@ -56,7 +62,10 @@ class Checks:
             if process.ending or process.readings is None:
                 return _IDLE_TICK_S
             if exchange is None:
-                return self._tick_idle(worker, process.readings, now_ns)
+                wait_s = self._tick_idle(worker, process.readings, now_ns)
+                if paused:
+                    self.require_full_check()
+                return wait_s
             if (exchange.outgoing or process.has_spoken) and worker.pump():
                 return BUSY_TICK_S
             now_ns = time.perf_counter_ns()  # `pump` took time, and samples are in order of time
@@ -93,11 +102,18 @@ class Checks:
 
     def _tick_idle(self, worker: Supervised, readings: Readings, now_ns: int) -> float:
         _look_for_stray_frames(worker)
+        if now_ns - self._last_active_ns < _WARM_NS:
+            wait_s = BUSY_TICK_S
+        else:
+            wait_s = _IDLE_TICK_S
+            self._still_check = StillCheck(readings.clock, readings.cpu_ns(), wait_s)
         if not worker.process.ending:
             finding = self._limits.check_idle(worker.process, readings, now_ns)
             if finding is not None:
                 worker.lose(Event(0.0, "limit", finding._asdict()))
-        return BUSY_TICK_S if now_ns - self._last_active_ns < _WARM_NS else _IDLE_TICK_S
+            if self._limits.may_change_unseen:
+                self.require_full_check()
+        return wait_s
 
 
 def _look_for_stray_frames(worker: Supervised) -> None:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import os
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,20 +23,13 @@ import msgspec
 from agentplug.core.boundary.bounds import MAX_MESSAGE_BYTES
 from agentplug.core.boundary.frames import Plan, SpawnRequest, ZygoteNews
 from agentplug.core.boundary.remove_tree import remove_tree
+from agentplug.core.host.own_limits import low_limits
 from agentplug.core.host.plans import worker_path
 from agentplug.core.host.watchdog import watchdog
+from agentplug.core.host.zygote_process import LOOK_S, ZygoteProcess
 from agentplug.errors import BarrierUnavailable, PolicyError
 
 _AT_ONCE = 8
-_BOOTSTRAP = """
-import json, sys
-paths, prefixes, arguments = map(json.loads, sys.argv[1:4])
-sys.argv[1:] = []
-sys.path[:] = paths
-sys.prefix, sys.exec_prefix = prefixes
-from agentplug.core.worker.zygote import main
-main(*arguments)
-"""
 
 
 class Spawned(NamedTuple):
@@ -65,7 +56,9 @@ class Zygote:
             try:
                 self._start(preload, if_it_fails)
             except (OSError, RuntimeError) as error:  # RuntimeError: the watchdog's thread can't be started
-                raise BarrierUnavailable(f"No worker can be started: its zygote can't: {error}") from None
+                raise BarrierUnavailable(
+                    f"No worker can be started: its zygote can't: {error}{low_limits()}"
+                ) from None
             if_it_fails.pop_all()
 
     def _start(self, preload: tuple[str, ...], if_it_fails: contextlib.ExitStack) -> None:
@@ -74,24 +67,23 @@ class Zygote:
         if_it_fails.callback(os.rmdir, self.scratch_root)  # it is empty, and `remove_tree` would need a descriptor
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if_it_fails.callback(self._control.close)
-        arguments = [theirs.fileno(), self.scratch_root, list(preload)]
-        prefixes = [sys.prefix, sys.exec_prefix]
-        command = [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOTSTRAP]  # no bytecode
         with theirs:
-            self.process = subprocess.Popen(
-                [*command, json.dumps(worker_path()), json.dumps(prefixes), json.dumps(arguments)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=_zygote_environment(),
-                cwd="/",
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+            self.process = ZygoteProcess(worker_path(), theirs.fileno(), self.scratch_root, preload)
+        if_it_fails.callback(self.process.stop_listening)
         if_it_fails.callback(self.process.wait)
         if_it_fails.callback(self.process.kill)
         self._control.setblocking(False)
         dog.listen(self._control.fileno(), self._take_news)
+        dog.watch(self)
+
+    def tick(self, crowd: int) -> float:
+        """End a zygote that doesn't become ready. For the watchdog."""
+        if self._ready.done():
+            return float("inf")
+        if reason := self.process.reason_to_end():
+            self.process.kill_start()
+            self._lost(reason)
+        return LOOK_S
 
     @property
     def pid(self) -> int:
@@ -170,6 +162,8 @@ class Zygote:
             self._send()
         if news.what == "ready":
             self._ready.set_result(news.pid)
+            self.process.stop_listening()
+            watchdog().forget(self)
         elif news.what == "failed":
             self._lost(news.status)
         elif news.what in ("spawned", "refused"):
@@ -184,7 +178,7 @@ class Zygote:
             elif future is not None and future.set_running_or_notify_cancel():
                 with self._lock:
                     self._listeners.pop(news.token, None)
-                future.set_exception(BarrierUnavailable(f"No worker can be started: {news.status}"))
+                future.set_exception(BarrierUnavailable(f"No worker can be started: {news.status}{low_limits()}"))
         elif news.what in ("exited", "wiped"):
             with self._lock:
                 listener = self._listeners.get(news.token)
@@ -204,12 +198,16 @@ class Zygote:
                 for fd in fds:
                     os.close(fd)
             self._outbox.clear()
+        watchdog().forget(self)
         watchdog().ignore(self._control.fileno())
         self._control.close()
         with _registry_lock:
             if _registry.get(self.preload) is self:
                 del _registry[self.preload]
         self._reap()
+        if (words := self.process.words()) and not reason.startswith("preload"):
+            reason = f"{reason}; it said: {words}"
+        self.process.stop_listening()
         if not self._ready.done():
             self._ready.set_exception(_zygote_gone(self.preload, reason))
         for future in pending:
@@ -222,7 +220,7 @@ class Zygote:
     def _reap(self) -> None:
         try:
             self.process.wait(5)
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             self.process.kill()
             self.process.wait()
         with contextlib.suppress(OSError):
@@ -240,20 +238,22 @@ class Zygote:
             self._control.close()
         self.gone = "belongs to the parent process"
         self.process.returncode = 0  # it isn't our child
+        self.process.stop_listening()
 
 
 def out_of_descriptors(reason: str | None) -> BarrierUnavailable:
     """Build the error for a host that has no descriptors left for a worker."""
     return BarrierUnavailable(
         f"No worker can be started: {reason}. Each takes about ten descriptors of this process; "
-        "close plugins, or raise its limit (ulimit -n)"
+        f"close plugins, or raise its limit (ulimit -n){low_limits()}"
     )
 
 
 def _zygote_gone(preload: tuple[str, ...], reason: str) -> Exception:
     if preload and reason.startswith("preload"):
         return PolicyError(reason)
-    return BarrierUnavailable(f"No worker can be started: the zygote is gone ({reason}); the next start makes one")
+    fact = f"No worker can be started: the zygote is gone ({reason}); the next start makes one"
+    return BarrierUnavailable(fact + low_limits())
 
 
 _registry: dict[tuple[str, ...], Zygote] = {}
@@ -297,15 +297,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def _zygote_environment() -> dict[str, str]:
-    """Return the variables that the zygote needs to start and preload. It clears them before the first worker."""
-    library_path = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    # One arena: RLIMIT_AS counts 64 MiB for each, and OpenBLAS threads in a zygote would not survive the fork.
-    return library_path | {
-        "PATH": os.defpath,
-        "LANG": "C.UTF-8",
-        "MALLOC_ARENA_MAX": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }

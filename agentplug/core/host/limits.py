@@ -22,7 +22,7 @@ from agentplug.core.host.hidden_memory import EVERY_NS, HiddenMemory
 from agentplug.core.host.process import Process
 from agentplug.core.host.quick_check import QuickCheck
 from agentplug.core.host.readings import Gone, Readings, arm_cpu_limit, footprint_of, share_of_processor
-from agentplug.core.host.scratch import scratch_usage
+from agentplug.core.host.scratch import ScratchCount
 from agentplug.core.host.watchdog import BUSY_S
 
 IDLE_CPU_S = 1.0
@@ -31,7 +31,9 @@ _MIB = 1 << 20
 _FRAME_S = 1.0
 _FRAME_BYTES_PER_S = 8 * _MIB
 _DISK_EVERY_NS = 50_000_000
+_DISK_PIECE_NS = 3_000_000  # of a count: thousands of files; more of them are counted less often
 _CPU_SLACK_S = 10
+_BY_TICKS = 0.9  # the kernel enforces RLIMIT_CPU by ticks, and reports what was used more exactly
 _QUICK_NS, _QUICK_CPU_NS = 1_000_000_000, 10_000_000
 _NEAR = 0.9
 _MOST_SAMPLED_NS = 50_000_000
@@ -124,7 +126,9 @@ class Limits:
         self._last_rss = 0
         self._partial_ns = 0
         self._disk_at_ns = 0
+        self._count: ScratchCount | None = None  # of the scratch directory, under way
         self._cpu_armed_ns = -1  # the kernel's limit leaves room for a call that begins below this
+        self._cpu_limit_s = float("inf")  # the kernel's limit, for all calls together
         self.floor_bytes = 0  # the footprint from which the plugin's memory is counted; 0 before
         self._reserved0_bytes = 0
         self.counts_scratch = True  # false if a sized tmpfs bounds it
@@ -145,6 +149,12 @@ class Limits:
             reserved = process.readings.reserved_bytes() - self._reserved0_bytes
             return reserved if reserved >= _NEAR * most else 0
         return 0
+
+    def stop_counting(self) -> None:
+        """Close what a count under way has open."""
+        if self._count is not None:
+            self._count.close()
+            self._count = None
 
     # ------------------------------------------------------------------ between calls
 
@@ -174,6 +184,11 @@ class Limits:
             or self._disk(process, now_ns)
         )
 
+    @property
+    def may_change_unseen(self) -> bool:
+        """True if the worker has child processes, or a count is under way: a look at itself is not enough."""
+        return self._children.count > 0 or self._count is not None
+
     # ------------------------------------------------------------------ during a call
 
     def begin(self, exchange: Exchange, process: Process) -> None:
@@ -192,7 +207,8 @@ class Limits:
         self._partial_ns = 0
         if exchange.cpu0_ns > self._cpu_armed_ns and not process.ending:
             # Move the kernel's own CPU limit, the backstop, ahead of what this call may use.
-            arm_cpu_limit(process.pid, int(exchange.cpu0_ns / 1e9 + self._policy.cpu_s) + 1 + _CPU_SLACK_S)
+            seconds = int(exchange.cpu0_ns / 1e9 + self._policy.cpu_s) + 1 + _CPU_SLACK_S
+            self._cpu_limit_s = arm_cpu_limit(process.pid, seconds)
             self._cpu_armed_ns = exchange.cpu0_ns + _CPU_SLACK_S * 1_000_000_000
 
     def check(
@@ -292,9 +308,12 @@ class Limits:
             growth = exchange.peak_bytes - self.floor_bytes if exchange is not None else 0
             return Finding.of("memory", max(growth, int(policy.memory)), policy)
         before_ns = exchange.cpu0_ns if exchange is not None else 0
-        used_s = news.user_s + news.system_s - before_ns / 1e9
+        total_s = news.user_s + news.system_s
+        used_s = total_s - before_ns / 1e9
         if news.status == "SIGXCPU" and used_s >= policy.cpu_s:  # a plugin may send itself this signal
             return Finding.of("cpu", used_s, policy)
+        if news.status == "SIGXCPU" and total_s >= _BY_TICKS * self._cpu_limit_s:
+            return Finding("cpu", total_s, self._cpu_limit_s, "s (ulimit -t)")
         return None
 
     def _next(self, exchange: Exchange, rss: int, headroom: int, now_ns: int) -> float:
@@ -321,10 +340,16 @@ class Limits:
         """Return the disk limit if the scratch directory is beyond it, unless a tmpfs bounds that."""
         if not self.counts_scratch or now_ns - self._disk_at_ns < _DISK_EVERY_NS:
             return None
-        self._disk_at_ns = now_ns
         disk = scratch_bytes(int(self._policy.disk), self._policy.profile)
         most = scratch_inodes(disk)
-        used, inodes = scratch_usage(process.scratch, (process.pid, *self._children.seen_ns), disk, most)
+        if self._count is None:
+            pids = (process.pid, *self._children.seen_ns)
+            self._count = ScratchCount(process.scratch, pids, disk, most)
+        count = self._count
+        if count.go_on(_DISK_PIECE_NS):
+            self._count = None
+        self._disk_at_ns = now_ns
+        used, inodes = count.use
         if used > disk:
             return Finding("disk", used, disk, "bytes")
         return Finding("disk", inodes, most, "files") if inodes > most else None

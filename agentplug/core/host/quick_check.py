@@ -72,3 +72,22 @@ class QuickCheck:
             return 0.0  # it has ended: the full check takes what it sent before
         self._append((now_ns - self._started_ns, self._rss_bytes, cpu_ns - self._cpu0_ns, self._threads))
         return self._wait_s
+
+
+class StillCheck:
+    """The check of an idle worker that hasn't run since its last full check: then nothing else of it has changed.
+
+    Nothing of it may run but itself: no child process. `cpu_ns` was read before what the full check looked at.
+    """
+
+    __slots__ = ("_clock", "_cpu_ns", "_wait_s")
+
+    def __init__(self, clock: int, cpu_ns: int, wait_s: float) -> None:
+        self._clock, self._cpu_ns, self._wait_s = clock, cpu_ns, wait_s
+
+    def sample(self) -> float:
+        """Return seconds until the next check; zero if a full check is needed now, as the worker has run."""
+        try:
+            return self._wait_s if clock_ns(self._clock) == self._cpu_ns else 0.0
+        except OSError:
+            return 0.0  # it has ended

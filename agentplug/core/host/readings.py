@@ -13,6 +13,8 @@ import sys
 import time
 from typing import NamedTuple
 
+from agentplug.core.boundary.bounds import least_cpu_limit
+
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 HZ = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 HARDLY_NS = 150_000
@@ -196,13 +198,16 @@ class Readings:
             return False
 
 
-def arm_cpu_limit(pid: int, seconds: int) -> None:
-    """Set the soft RLIMIT_CPU of a worker: prlimit(2). Errors are ignored: it is a backstop."""
+def arm_cpu_limit(pid: int, seconds: int) -> int:
+    """Set the soft RLIMIT_CPU of a worker: prlimit(2), and return it. Errors are ignored: it is a backstop."""
     if sys.platform == "linux":
         import resource
 
         with contextlib.suppress(OSError, ValueError):
-            resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+            hard = resource.prlimit(pid, resource.RLIMIT_CPU)[1]
+            seconds = least_cpu_limit(seconds, hard)
+            resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, hard))
+    return seconds
 
 
 class Footprint(NamedTuple):

@@ -1,4 +1,7 @@
-"""Measure a worker's scratch directory from outside the worker (host)."""
+"""Measure a worker's scratch directory from outside the worker (host).
+
+A count is done in pieces: however many files or maps a worker makes, other workers' checks don't wait for them.
+"""
 
 from __future__ import annotations
 
@@ -6,67 +9,112 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Generator, Sequence
+
+_MOST_NS = 50_000_000
+_MAPS_BYTES = 1 << 16
+
+
+class ScratchCount:
+    """One count of bytes and inodes below `root` and in deleted files that these processes use, up to the bounds.
+
+    What can't be counted counts as too much: a folder that can't be listed (its path is too long, or it may not be
+    read), a deleted file that is mapped but not open. A file may count twice if it gets another name meanwhile.
+    """
+
+    def __init__(self, root: str, pids: Sequence[int], most_bytes: int, most_inodes: int) -> None:
+        self._root = root
+        self._most_bytes, self._most_inodes = most_bytes, most_inodes
+        self._used = self._uncounted = 0
+        self._seen: set[int] = set()
+        self._steps = self._count(pids)
+
+    def go_on(self, for_ns: int) -> bool:
+        """Go on counting for `for_ns` at least. Return true if the count is complete, or over a bound."""
+        until_ns = time.perf_counter_ns() + for_ns
+        for step, _ in enumerate(self._steps):
+            if self._used > self._most_bytes or len(self._seen) + self._uncounted > self._most_inodes:
+                break
+            if step % 16 == 15 and time.perf_counter_ns() > until_ns:
+                return False
+        self._steps.close()
+        return True
+
+    @property
+    def use(self) -> tuple[int, int]:
+        """Bytes and inodes that were counted so far."""
+        return self._used, len(self._seen) + self._uncounted
+
+    def close(self) -> None:
+        """Stop counting."""
+        self._steps.close()
+
+    def _add(self, inode: int, size: int) -> None:
+        if inode not in self._seen:
+            self._seen.add(inode)
+            self._used += size
+
+    def _count(self, pids: Sequence[int]) -> Generator[None]:
+        """Count, a small step at a time."""
+        folders = [self._root]
+        while folders:
+            try:
+                with os.scandir(folders.pop()) as entries:
+                    for entry in entries:
+                        status = entry.stat(follow_symlinks=False)
+                        is_folder = stat.S_ISDIR(status.st_mode)
+                        # Some file systems give a folder a block, others none; the number of folders is bounded.
+                        self._add(status.st_ino, 0 if is_folder else status.st_blocks * 512)
+                        if is_folder:
+                            folders.append(entry.path)
+                        yield
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # removed meanwhile
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    break  # the host's descriptors ran out: not the plugin's fault
+                self._uncounted = self._most_inodes + 1
+                yield
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                yield from self._count_open(f"/proc/{pid}/fd")
+            with contextlib.suppress(OSError):
+                yield from self._count_mapped(f"/proc/{pid}/maps")
+
+    def _count_open(self, folder: str) -> Generator[None]:
+        """Count the deleted files that a process has open, but no memory files: only the host can have made them."""
+        for fd in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                status = os.stat(f"{folder}/{fd}")
+                is_deleted = stat.S_ISREG(status.st_mode) and not status.st_nlink
+                if is_deleted and not os.readlink(f"{folder}/{fd}").startswith("/memfd:"):
+                    self._add(status.st_ino, status.st_blocks * 512)
+            yield
+
+    def _count_mapped(self, path: str) -> Generator[None]:
+        """Count the deleted files that a process has mapped."""
+        inside, deleted, rest = os.fsencode(f" {self._root}/"), b" (deleted)", b""
+        with open(path, "rb", buffering=0) as maps:
+            while text := maps.read(_MAPS_BYTES):
+                lines, newline, rest = (rest + text).rpartition(b"\n")
+                if deleted in lines:
+                    for line in lines.split(newline):
+                        if line.endswith(deleted) and inside in line:
+                            self._add(int(line.split(None, 5)[4]), self._most_bytes + 1)
+                yield
 
 
 def scratch_usage(root: str, pids: Sequence[int], most_bytes: int, most_inodes: int) -> tuple[int, int]:
-    """Count bytes and inodes below `root` and in deleted files that these processes have open, up to the bounds.
-
-    What can't be counted counts as too much: a folder that can't be listed (its path is too long, or it may not be
-    read), a deleted file that is mapped but not open.
-    """
-    used = 0
-    seen: set[int] = set()
-    folders = [root]
-    while folders:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    status = entry.stat(follow_symlinks=False)
-                    is_folder = stat.S_ISDIR(status.st_mode)
-                    if status.st_ino not in seen:
-                        seen.add(status.st_ino)
-                        # Some file systems give a folder a block, others none; the number of folders is bounded.
-                        used += 0 if is_folder else status.st_blocks * 512
-                    if is_folder:
-                        folders.append(entry.path)
-                    if len(seen) > most_inodes:
-                        return used, len(seen)
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # removed meanwhile
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                break  # the host's descriptors ran out: not the plugin's fault
-            return used, most_inodes + 1
-    for pid in pids:
-        for inode, size in _deleted_files(pid, root):
-            if inode not in seen:
-                seen.add(inode)
-                used += most_bytes + 1 if size is None else size
-    return used, len(seen)
+    """Count at once, see `ScratchCount`. What can't be counted within 50 ms counts as too much."""
+    count = ScratchCount(root, pids, most_bytes, most_inodes)
+    complete = count.go_on(_MOST_NS)
+    count.close()
+    used, inodes = count.use
+    return used, inodes if complete else most_inodes + 1
 
 
 def room_used(root: str) -> tuple[int, int]:
     """Return bytes and inodes in use on the file system mounted at `root`. Raises `OSError`."""
     room = os.statvfs(root)
     return (room.f_blocks - room.f_bfree) * room.f_frsize, room.f_files - room.f_ffree - 1
-
-
-def _deleted_files(pid: int, root: str) -> Iterator[tuple[int, int | None]]:
-    """Yield inode and bytes of each deleted file that a process has open or mapped; None for bytes if only mapped.
-
-    Memory files are skipped: they are on no disk, and only the host can have made them.
-    """
-    with contextlib.suppress(OSError):
-        for fd in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(OSError):
-                status = os.stat(f"/proc/{pid}/fd/{fd}")
-                if not stat.S_ISREG(status.st_mode) or status.st_nlink:
-                    continue
-                if not os.readlink(f"/proc/{pid}/fd/{fd}").startswith("/memfd:"):
-                    yield status.st_ino, status.st_blocks * 512
-    inside, deleted = os.fsencode(f" {root}/"), b" (deleted)\n"
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", "rb") as maps:
-        for line in maps:
-            if line.endswith(deleted) and inside in line:
-                yield int(line.split(None, 5)[4]), None

@@ -96,6 +96,8 @@ class Worker:
 
     def tick(self, crowd: int) -> float:
         """Check the limits now. For the watchdog."""
+        if wait_s := self.checks.stands_still():
+            return wait_s
         with self.lock:
             return self.checks.tick(self, self.listener, crowd)
 
@@ -285,6 +287,7 @@ class Worker:
             if self.listener is not None:
                 self.listener.dispose()
                 self.listener = None
+            self.limits.stop_counting()
             self.process.dispose()
 
     def abandon(self) -> None:

@@ -32,6 +32,7 @@ from agentplug.core.boundary.frames import SpawnRequest, ZygoteNews
 from agentplug.core.boundary.remove_tree import remove_tree
 from agentplug.core.worker import spare
 from agentplug.core.worker.barriers import environment, libc, seccomp
+from agentplug.core.worker.barriers.priority import TURN_MS, lower_in_turn
 from agentplug.core.worker.keeper import end_children, fork_below_a_keeper
 from agentplug.core.worker.worker import main as worker_main
 
@@ -54,6 +55,8 @@ def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
             return
     if "pandas" in sys.modules:  # its workers will send tables
         importlib.import_module("agentplug.core.boundary.codec.tables")
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)  # what is said from here on would fill the host's memory
     environment.forget()
     gc.collect()
     gc.freeze()
@@ -83,6 +86,7 @@ class _Zygote:
         self._janitors: dict[int, _Child] = {}
         self._spare: tuple[int, socket.socket] | None = None
         self._spare_is_due = True
+        self._too_high: set[int] = set()  # workers whose autogroup may still be as high as the host's
         self._decode = msgspec.msgpack.Decoder(SpawnRequest).decode
         self._wake, waker = socket.socketpair()
         for end in (self._wake, waker):
@@ -98,7 +102,7 @@ class _Zygote:
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
         while True:
-            events = poll.poll(_LULL_MS if self._spare_is_due else 1_000)
+            events = poll.poll(_LULL_MS if self._spare_is_due else TURN_MS if self._too_high else 1_000)
             if not events and self._spare_is_due:
                 self._make_spare()
             for fd, _ in events:
@@ -108,6 +112,8 @@ class _Zygote:
                     with contextlib.suppress(BlockingIOError):
                         self._wake.recv(4096)
             self._reap()
+            if self._too_high:
+                lower_in_turn(self._too_high)
             if os.getppid() != self._keeper:
                 return  # the host has ended; the socket may stay open, since a child of the host's may have a copy
 
@@ -135,6 +141,7 @@ class _Zygote:
             if pid == 0:
                 self._become_worker(request, scratch, cgroup, fds)
             self._workers[pid] = _Child(request.token, scratch, cgroup)
+            self._too_high.add(pid)
             pidfd = os.pidfd_open(pid)
             socket.send_fds(
                 self._control, [msgspec.msgpack.encode(ZygoteNews("spawned", request.token, pid))], [pidfd]
@@ -214,6 +221,7 @@ class _Zygote:
                 pid, status, usage = result
                 if pid in self._workers:
                     child = self._workers.pop(pid)
+                    self._too_high.discard(pid)
                     oom = cgroups.out_of_memory(child.cgroup)
                     text = _status_text(status)
                     news = ZygoteNews("exited", child.token, pid, text, usage.ru_utime, usage.ru_stime, oom)

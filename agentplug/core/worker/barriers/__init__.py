@@ -18,6 +18,7 @@ from agentplug.core.worker.barriers import (
     lifetime,
     limits,
     namespaces,
+    priority,
     privileges,
     seccomp,
 )
@@ -36,6 +37,7 @@ class Barrier(Protocol):
 ORDER: tuple[Barrier, ...] = (
     cgroup,  # needs the host's file system view and rights
     lifetime,
+    priority,  # of the session that `lifetime` starts; with root's powers, many are lowered at once
     descriptors,
     namespaces,  # needs to mount, which Landlock forbids
     environment,  # its directory is the namespace's scratch

@@ -160,9 +160,8 @@ def base_filter(rights: Rights) -> Filter:
         _try(rules.allow, "personality", args={0: persona})
     for name in (*watched.REFUSED, *watched.FORKS, *watched.EXECS, *_SIGNALS, *_OWN):
         _try(rules.allow, name)
-    for name in ("setpgid", "setsid"):
-        if rights.processes:
-            _try(rules.allow, name)
+    if rights.processes:
+        _try(rules.allow, "setpgid")
     # A pair of connected streams is all that asyncio needs; a datagram pair could still name other addresses.
     _try(rules.allow, "socketpair", args=[ArgCmp(0, CmpOp.EQ, int(socket.AF_UNIX)), _STREAM])
     for name in ("socket", "connect", "bind", "sendto"):

@@ -1,6 +1,7 @@
 """Resource limits of the kernel, soft = hard (worker side): setrlimit(2).
 
-They are the backstop of the watchdog, which enforces the policy's limits. RLIMIT_DATA counts reserved address space,
+They are the backstop of the watchdog, which enforces the policy's limits. A hard limit that this process was started
+with can't be raised: where it is lower, it stands. RLIMIT_DATA counts reserved address space,
 not memory in use, so it allows for thread stacks above the policy's memory.
 """
 
@@ -8,7 +9,13 @@ from __future__ import annotations
 
 import resource
 
-from agentplug.core.boundary.bounds import ROOMY_BYTES, STACK_BYTES, data_allowance_bytes
+from agentplug.core.boundary.bounds import (
+    ROOMY_BYTES,
+    STACK_BYTES,
+    data_allowance_bytes,
+    least_cpu_limit,
+    least_limit,
+)
 from agentplug.core.boundary.frames import BarrierReport, Plan
 
 NAME = "limits"
@@ -20,6 +27,7 @@ def apply(plan: Plan) -> BarrierReport:
     size, data = address_space()
     reserve = data_allowance_bytes(plan.memory_bytes, plan.threads)
     infinity = resource.RLIM_INFINITY
+    lower: list[str] = []
     file_size = infinity if plan.write else plan.disk_bytes  # without it disk=0 is a page: a tmpfs has no less
     wanted = {
         "CORE": 0,
@@ -36,13 +44,17 @@ def apply(plan: Plan) -> BarrierReport:
     }
     for name, value in wanted.items():
         number = getattr(resource, f"RLIMIT_{name}")
-        hard = resource.getrlimit(number)[1]
-        if value == infinity or (hard != infinity and hard < value):
-            value = hard
-        resource.setrlimit(number, (value, value))
+        least = least_limit(value, resource.getrlimit(number)[1])
+        resource.setrlimit(number, (least, least))
+        if least < value:
+            lower.append(f"{name} {least}")
     # The host raises this soft limit for later calls (a hard one could never be raised again).
-    resource.setrlimit(resource.RLIMIT_CPU, (int(plan.cpu_s) + 10, infinity))
-    return BarrierReport(NAME, PROTECTS, "enforced", ", ".join(sorted([*wanted, "CPU"])))
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (least_cpu_limit(int(plan.cpu_s) + 10, hard), hard))
+    if hard != infinity:
+        lower.append(f"CPU {hard}")
+    hosts = f"; lower, as this process's own: {', '.join(lower)}" if lower else ""
+    return BarrierReport(NAME, PROTECTS, "enforced", ", ".join(sorted([*wanted, "CPU"])) + hosts)
 
 
 def address_space() -> tuple[int, int]:
