@@ -297,7 +297,8 @@ class Limits:
         self._disk_at_ns = now_ns
         disk = scratch_bytes(int(self._policy.disk), self._policy.profile)
         most = scratch_inodes(disk)
-        used, inodes = scratch_usage(process.scratch, (process.pid, *self._children.seen_ns), disk, most)
+        pids = (process.pid, *self._children.seen_ns)
+        used, inodes = scratch_usage(process.open_scratch, pids, disk, most, process.scratch)
         if used > disk:
             return Finding("disk", used, disk, "bytes")
         return Finding("disk", inodes, most, "files") if inodes > most else None

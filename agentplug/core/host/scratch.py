@@ -9,8 +9,12 @@ import stat
 from collections.abc import Iterator, Sequence
 
 
-def scratch_usage(root: str, pids: Sequence[int], most_bytes: int, most_inodes: int) -> tuple[int, int]:
+def scratch_usage(
+    root: str, pids: Sequence[int], most_bytes: int, most_inodes: int, path: str = ""
+) -> tuple[int, int]:
     """Count bytes and inodes below `root` and in deleted files that these processes have open, up to the bounds.
+
+    `path` is the one that the kernel shows for `root` in maps, if `root` leads through a descriptor.
 
     What can't be counted counts as too much: a folder that can't be listed (its path is too long, or it may not be
     read), a deleted file that is mapped but not open.
@@ -39,7 +43,7 @@ def scratch_usage(root: str, pids: Sequence[int], most_bytes: int, most_inodes: 
                 break  # the host's descriptors ran out: not the plugin's fault
             return used, most_inodes + 1
     for pid in pids:
-        for inode, size in _deleted_files(pid, root):
+        for inode, size in _deleted_files(pid, path or root):
             if inode not in seen:
                 seen.add(inode)
                 used += most_bytes + 1 if size is None else size
