@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def attack(given):
 """
 
 SWAPS = {
-    "a link": "os.rename(f'{w}/in', f'{w}/old'); os.symlink(secret, f'{w}/in')",
+    "a link": "os.rename(f'{w}/in/deep', f'{w}/in/old'); os.symlink(secret, f'{w}/in/deep')",
     "a link on the way": "os.rename(f'{w}/in', f'{w}/old'); os.symlink(f'{secret}/..', f'{w}/in')",
     "an equal folder": "os.rename(f'{w}/in', f'{w}/old'); os.makedirs(f'{w}/in/deep')",
     "removed and made again": "os.unlink(f'{w}/in/deep/key'); os.rmdir(f'{w}/in/deep'); os.mkdir(f'{w}/in/deep')",
@@ -118,8 +119,7 @@ def test_a_swap_for_a_moment_is_refused_too(arena: Arena, places: Places, monkey
 def test_one_plugin_with_both_rights_gets_no_third(arena: Arena, places: Places) -> None:
     """A worker may swap what it may write itself: the running one wins nothing, and the next one isn't started."""
     policy = Policy(write=places.written, read=places.read)
-    code = SWAP + "    return open(f'{w}/in/key').read()\n".replace("    return", "    pass\n    return", 1)
-    code = code.replace('    return "swapped"\n', "")
+    code = SWAP.replace('return "swapped"', "return open(f'{w}/in/deep/key').read()")
 
     run = arena.confined(code, [SWAPS["a link"], str(places.written), str(places.secret)], policy=policy)
     assert run.verdict == REFUSED
@@ -171,6 +171,55 @@ def test_a_plugin_whose_start_was_refused_can_be_started_once_all_is_as_it_was(a
             return [(await plugin.run(key)).value]
 
     assert arena.watched(main) == ["PUBLIC"]
+
+
+def test_a_recorded_policy_is_looked_up_when_it_is_used(arena: Arena, places: Places) -> None:
+    """As one that comes back from an audit log: then it grants what it names, but through no link."""
+    policy = Policy.from_dict(Policy(read=places.read).to_dict(), is_record=True)
+    key = f"{places.read}/key"
+    assert arena.confined(READ, key, policy=policy).value == "PUBLIC"
+
+    places.swap(arena, "a link")
+    with pytest.raises(
+        PolicyError, match=rf"^read: .* no longer what was granted: a link to '{places.secret}' is in"
+    ):
+        arena.plugin(READ, policy)
+
+    places.swap(arena, "a link on the way")
+    with pytest.raises(PolicyError, match=r"^read: .* no longer what was granted: a folder on the way is a link now"):
+        arena.plugin(READ, policy)
+
+
+def test_a_swap_at_any_moment_wins_nothing(arena: Arena, places: Places) -> None:
+    """While a link and the folder stand in the place in turns, a start is refused, or grants the folder alone."""
+    policy = Policy(read=places.read)
+    link, aside = places.written / "link", places.written / "aside"
+    over = threading.Event()
+
+    def swap() -> None:
+        while not over.is_set():
+            link.symlink_to(places.secret)
+            places.read.rename(aside)
+            link.rename(places.read)
+            over.wait(0.002)  # each stands there for as long as the other
+            places.read.unlink()
+            aside.rename(places.read)
+            over.wait(0.002)
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    outcomes = []
+    try:
+        for _ in range(40):
+            try:
+                run = arena.confined(READ, f"{places.secret}/key", policy=policy)
+                outcomes.append(run.value or run.verdict.by)
+            except PolicyError as error:
+                outcomes.append(type(error).__name__)
+    finally:
+        over.set()
+        swapper.join()
+    assert set(outcomes) <= {"PermissionError", "PolicyError"}
 
 
 def test_a_mount_over_a_granted_folder_is_another_folder(places: Places) -> None:

@@ -111,12 +111,13 @@ class Zygote:
 
         Raises `PolicyError` if the plan grants the scratch root.
         """
-        for granted in (*plan.read, *plan.write):
-            if (granted.device, granted.inode) in self._root.around:
-                raise PolicyError(
-                    f"{printable(granted.path, 300)} holds the scratch directories of plugins, "
-                    f"{self._root.path}; grant the folders in it that are needed"
-                )
+        for field, grants in (("read", plan.read), ("write", plan.write)):
+            for granted in grants:
+                if (granted.device, granted.inode) in self._root.around:
+                    raise PolicyError(
+                        f"{field}: {printable(repr(granted.path), 300)} holds the scratch directories of plugins, "
+                        f"{printable(self._root.path, 300)}; grant the folders in it that are needed"
+                    )
         future: Future[Spawned] = Future()
         with self._lock:
             if self.gone is not None:
