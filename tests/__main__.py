@@ -33,17 +33,19 @@ ALONE = ("longruns", "browser")  # they count what is on the machine, or share o
 CONFINED_SUITES = (
     "unit/test_audit.py",
     "unit/test_sources_files.py",
+    "unit/test_granted_paths.py",
     "workers/test_sandboxed.py",
     "workers/test_usage.py",
     "escapes/test_figures.py",
     "escapes/test_files.py",
+    "escapes/test_grants.py",
     "escapes/test_host.py",
     "escapes/test_locks.py",
     "escapes/test_phases.py",
     "escapes/test_zoo_attacks.py",
 )
 # And where: a container lacks namespaces, cgroups and system calls.
-CONTAINED_SUITES = (*CONFINED_SUITES[:4], "workers/test_chapter.py", "workers/test_manager.py", "escapes", "faults")
+CONTAINED_SUITES = (*CONFINED_SUITES[:5], "workers/test_chapter.py", "workers/test_manager.py", "escapes", "faults")
 # Proved once: simulated machines are the same for everybody, and so is an attack that nothing stops.
 PROVED = (
     "--ignore=tests/escapes/test_restricted.py",

@@ -1,6 +1,7 @@
 """`Policy`: a plugin's rights and limits, one frozen value, checked when it is made (host and worker).
 
-Every field is a promise: it is enforced on this machine, or the plugin doesn't start (`best_effort` aside).
+Every field is a promise: it is enforced on this machine, or the plugin doesn't start (`best_effort` aside). A granted
+path is held from the moment it is granted, see `granted_path`; a policy that is read back from a record has names.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
+from agentplug.contract.granted_path import GrantedPath, hold
 from agentplug.contract.limits import FIELDS, Field, Kind
 from agentplug.contract.text import is_utf8, printable
 from agentplug.errors import PolicyError
@@ -125,13 +127,37 @@ class Policy:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-safe values."""
         values = asdict(self)
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+        for name, value in values.items():
+            if isinstance(value, tuple):
+                values[name] = [str(item) if isinstance(item, GrantedPath) else item for item in value]
+        return values
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Policy:
-        """Read the policy that `to_dict` wrote."""
+    def from_dict(cls, values: Mapping[str, Any], *, is_record: bool = False) -> Policy:
+        """Read the policy that `to_dict` wrote. Raises `PolicyError`.
+
+        The paths of a record stay names, which may be of another time or machine, until the policy is used.
+        """
+        if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+            raise PolicyError(f"{brief(values)} isn't a policy; write a dict of fields and values")
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        for row in FIELDS.values() if is_record else ():
+            if row.kind is Kind.PATHS and isinstance(paths := fields.get(row.name), (tuple, str)):
+                paths = (paths,) if isinstance(paths, str) else paths
+                fields[row.name] = tuple(GrantedPath(path) if isinstance(path, str) else path for path in paths)
         return cls(**fields)
+
+    def hold(self) -> Policy:
+        """Return this policy with all its paths held, to be enforced; usually they are, and it is returned itself.
+
+        Raises `PolicyError` if one isn't there, or isn't what was recorded.
+        """
+        changes = {}
+        for row in FIELDS.values():
+            paths = getattr(self, row.name)
+            if row.kind is Kind.PATHS and any(path.descriptor < 0 for path in paths):
+                changes[row.name] = tuple(path if path.descriptor >= 0 else hold(row.name, path) for path in paths)
+        return self.replace(**changes) if changes else self
 
     learner: ClassVar[Callable[[Any], Any] | None] = None  # set by `core.run`, because this module must not import it
 
@@ -192,13 +218,15 @@ def _paths(row: Field, value: object) -> tuple[str, ...]:
         value = (value,)
     if not isinstance(value, (tuple, list)):
         raise PolicyError(f"{row.name}={brief(value)}: write a path or a tuple of paths")
-    paths = []
+    paths: list[str] = []
     for path in value:
         if not isinstance(path, (str, os.PathLike)) or not os.fspath(path) or "\0" in os.fsdecode(path):
             raise PolicyError(f"{row.name}: {brief(path)} isn't a path")
         if not is_utf8(os.fsdecode(path)):
             raise PolicyError(f"{row.name}: {brief(path)} is no UTF-8, which a path has to be to be granted")
-        paths.append(os.path.realpath(os.path.expanduser(os.fsdecode(path))))
+        if not isinstance(path, GrantedPath):  # else it is of the policy from which this one was made
+            path = hold(row.name, os.path.expanduser(os.fsdecode(path)))
+        paths.append(path)
     return tuple(dict.fromkeys(paths))
 
 

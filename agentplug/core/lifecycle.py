@@ -30,12 +30,12 @@ from agentplug.core.host.exchange import Exchange, Request
 from agentplug.core.host.launcher import zygote_for
 from agentplug.core.host.output import current_sink
 from agentplug.core.host.own_limits import low_limits
-from agentplug.core.host.plans import places_readable_by_all, preloaded
+from agentplug.core.host.plans import places_readable_by_all, plan_for, preloaded
 from agentplug.core.host.process import AlreadyEnded
 from agentplug.core.host.supervisor import GRACE_S, Worker
 from agentplug.core.run import Run
 from agentplug.core.sources.source import Source
-from agentplug.errors import BarrierUnavailable, PluginQuarantined, WorkerDied
+from agentplug.errors import BarrierUnavailable, PluginQuarantined, PolicyError, WorkerDied
 
 MAX_LOSSES = 3
 LOSSES_WITHIN_S = 300.0
@@ -86,7 +86,8 @@ class Lifecycle:
     async def ensure_loaded(self) -> Worker:
         """Return a worker with the plugin loaded, a new one if needed.
 
-        Raises `PluginQuarantined`, `BarrierUnavailable`, `WorkerDied` if closed, and the errors of loading.
+        Raises `PluginQuarantined`, `BarrierUnavailable`, `PolicyError` if a granted path names something else now,
+        `WorkerDied` if closed, and the errors of loading.
         """
         await self._check_open()
         if self.worker is not None and not self.worker.process.ending and self._loaded:
@@ -157,6 +158,7 @@ class Lifecycle:
             )
         hello = _decode_hello(frame)
         self.reports = hello.barriers
+        _check_grants(hello, self._policy)
         lost = [report for report in hello.barriers if report.lost]
         if lost and not self._policy.best_effort:
             remedies = "; ".join(r.remedy for r in lost if r.remedy) or "see agentplug.doctor()"
@@ -300,6 +302,17 @@ def _decode_hello(frame: Frame) -> Hello:
         f"A worker's greeting can't be read, so nobody knows what confines it: {fact}. agentplug was perhaps "
         "replaced while this process ran: start it again (in a notebook, restart the kernel)"
     )
+
+
+def _check_grants(hello: Hello, policy: Policy) -> None:
+    """Raise `PolicyError` if the worker didn't find under a path what was granted, `best_effort` or not."""
+    changed = [report.detail for report in hello.barriers if wire.GRANTS in report.lost]
+    if changed:
+        plan_for(policy)  # with the fact, unless all is as it was again
+        raise PolicyError(
+            f"{printable(changed[0], 300)} was something else than what was granted, while the worker started; see "
+            "that nobody replaces it, and start again"
+        )
 
 
 def _abandon(worker: Worker, future: Any) -> None:

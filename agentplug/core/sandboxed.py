@@ -193,6 +193,7 @@ def _policy_with(policy: object, memory_limit_mb: object) -> Policy:
         policy = Policy()
     if not isinstance(policy, Policy):
         raise PolicyError(f"policy={printable(repr(policy), 100)}: write a Policy, as in Policy(memory='256M')")
+    policy = policy.hold()
     if memory_limit_mb is None:
         return policy
     if isinstance(memory_limit_mb, bool) or not isinstance(memory_limit_mb, (int, float)):

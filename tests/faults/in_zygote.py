@@ -16,7 +16,7 @@ from agentplug.core.boundary.frames import BarrierReport, Plan
 from agentplug.core.worker import barriers
 
 FILE = "fault"
-_path = f"{json.loads(sys.orig_argv[-1])[1]}/{FILE}"
+_path = f"{json.loads(sys.orig_argv[-1])[2]}/{FILE}"
 _fork = os.fork
 
 

@@ -148,3 +148,19 @@ def test_what_cannot_be_begun_exits_with_2_and_says_why(arguments: list[str], wo
     assert (done.exit_code, done.stdout) == (2, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--read", "/no/such/place"], "--read: '/no/such/place' isn't there; check the path, or make it first\n"),
+        (["--write", "/"], "--write: '/' holds '"),
+    ],
+)
+def test_an_impossible_grant_is_one_line(option: list[str], message: str) -> None:
+    """Before anything is started."""
+    result = CliRunner().invoke(app, ["run", WORD_COUNT, "x", *option])
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1

@@ -214,7 +214,7 @@ def test_samples_frame_tells_each_reading() -> None:
 
 def test_samples_attrs_are_json_and_keep_no_secret() -> None:
     """Limits and identity survive a file format that stores attrs as JSON; values of environment variables don't."""
-    policy = Policy(memory="64M", network=(443,), read=("/data",), env={"API_KEY": "s3cret"}, hooks={"input": "veto"})
+    policy = Policy(memory="64M", network=(443,), read=("/usr",), env={"API_KEY": "s3cret"}, hooks={"input": "veto"})
     attrs = samples_frame(a_run(policy=policy, readings=3)).attrs
     assert json.loads(json.dumps(attrs)) == attrs
     assert attrs == {
@@ -312,10 +312,10 @@ def test_plugin_card_tells_that_a_trusted_plugin_is_unconfined() -> None:
 
 def test_plugin_card_tells_rights_and_no_secrets() -> None:
     """Granted rights are listed; of environment variables the names only."""
-    policy = Policy(network=(443,), read=("/data",), env={"API_KEY": "s3cret"}, hooks={"input": "veto"})
+    policy = Policy(network=(443,), read=("/usr",), env={"API_KEY": "s3cret"}, hooks={"input": "veto"})
     html = plugin_card(name="p", policy=policy, calls=1, last_verdict=Verdict("died", "SIGSEGV"))
     text = Elements(html).text
-    assert "rights: network to TCP 443 · reads /data · env API_KEY · veto at input" in text
+    assert "rights: network to TCP 443 · reads /usr · env API_KEY · veto at input" in text
     assert "1 call · last verdict † died:SIGSEGV" in text
     assert "s3cret" not in html
 

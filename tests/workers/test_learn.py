@@ -43,6 +43,11 @@ def run_of(
     return Run(None, usage, (Event(0.0, "start"), *events), policy, source, number, error=error)
 
 
+def recorded(**fields: Any) -> Policy:
+    """A policy as read from a file: its paths may be those of another machine."""
+    return Policy.from_dict(fields, is_record=True)
+
+
 def opened(path: object, mode: str = "read") -> Event:
     return Event(0.1, "opened", {"path": str(path), "mode": mode, "count": 1})
 
@@ -155,6 +160,7 @@ class TestFiles:
     def test_a_single_granted_file_stays_one(self, tmp_path: Path) -> None:
         """Its folder was never granted."""
         file = tmp_path / "log"
+        file.touch()
         run = run_of(opened(file, "write"), REPLY, policy=OBSERVED.replace(write=file))
         assert Policy.learn(run).policy.write == (str(file),)
 
@@ -186,6 +192,7 @@ class TestFiles:
 
     def test_a_run_that_was_not_observed_keeps_what_it_had(self, tmp_path: Path) -> None:
         """And a note says why."""
+        (tmp_path / "out").mkdir()
         granted = Policy(read=tmp_path, write=tmp_path / "out", network=(443,), processes=2, disk="5M")
         learned = Policy.learn(run_of(REPLY, policy=granted))
         kept = ("write", "network", "processes", "disk")
@@ -307,12 +314,12 @@ class TestSource:
 
     def learned(self, path: str = "/nowhere/a") -> Learned:
         events = [opened(path), connected("10.0.0.1:443"), opened("$HOME/x", "write"), REPLY]
-        return Policy.learn(run_of(*events, policy=OBSERVED.replace(read="/", network=True, disk="5M")))
+        return Policy.learn(run_of(*events, policy=recorded(read="/", network=True, disk="5M", observe="files")))
 
     def test_it_makes_the_same_policy_again(self) -> None:
         """To be pasted, and edited."""
         learned = self.learned()
-        assert eval(str(learned), {"Policy": Policy}) == learned.policy
+        assert eval(str(learned), {"Policy": recorded}) == learned.policy
         assert repr(learned) == str(learned)
 
     def test_each_right_has_its_reason(self) -> None:
@@ -324,7 +331,7 @@ class TestSource:
     def test_a_path_stays_text(self, path: str) -> None:
         """A plugin chooses its name: it can't write a line of the source, nor markup."""
         learned = self.learned(path)
-        found = eval(str(learned), {"Policy": Policy})
+        found = eval(str(learned), {"Policy": recorded})
         assert found == learned.policy
         assert (found.processes, len(found.read)) == (0, 1)
         assert "\x1b" not in str(learned)
@@ -433,7 +440,7 @@ def test_paths_by_the_thousand_are_each_compared_with_a_few(monkeypatch: pytest.
         return path == place or path.startswith(f"{place}/")
 
     monkeypatch.setattr(learning, "_inside", inside)
-    granted = OBSERVED.replace(read=("/tmp",))
+    granted = recorded(read="/tmp", observe="files")
     for policy, end, parts in (
         (granted, REPLY, "rights"),
         (OBSERVED, FAILED, "refused"),
@@ -467,8 +474,8 @@ async def called(plugin: object, config: dict[str, Any], given: Any, policy: Pol
 
 
 CASES: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
-    "read": (lambda folder, port: f"{folder}/data.txt", {"read": "/"}, "read"),
-    "write": (lambda folder, port: str(folder), {"write": "/"}, "write"),
+    "read": (lambda folder, port: f"{folder}/data.txt", {"read": ...}, "read"),
+    "write": (lambda folder, port: str(folder), {"write": ...}, "write"),
     "keep": (lambda folder, port: 3, {"disk": "50M"}, "disk"),
     "connect": (lambda folder, port: port, {"network": True}, "network"),
     "send": (lambda folder, port: port, {"network": True}, "network"),
@@ -489,6 +496,7 @@ class TestRoundTrips:
     async def test_the_learned_policy_is_enough_and_the_least(self, what: str, folder: Path, port: int) -> None:
         """Of all that was granted one right is left, and taking that away stops it."""
         given, wide, field = CASES[what]
+        wide = {name: folder if bound is ... else bound for name, bound in wide.items()}
         value = given(folder, port)
         run = await called(Busy, {"what": what}, value, OBSERVED.replace(**wide))
         assert str(run.verdict) == "completed"

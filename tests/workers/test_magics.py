@@ -503,6 +503,15 @@ def test_sandbox_rights_are_granted_by_options(ip: InteractiveShell, tmp_path: P
     assert "--read, --write, --network" in caught.value._render_traceback_()[0]
 
 
+@pytest.mark.parametrize(("magic", "line"), [("sandbox", ""), ("load_plugin", "p")])
+def test_an_impossible_grant_is_a_usage_error(ip: InteractiveShell, magic: str, line: str) -> None:
+    """With the option, the path and the remedy."""
+    with pytest.raises(UsageError, match="--read: '/no/such/place' isn't there; check the path, or make it first"):
+        ip.run_cell_magic(
+            magic, "p --read /no/such/place" if magic == "load_plugin" else "--read /no/such/place", "1"
+        )
+
+
 def test_sandbox_remedies_name_options(ip: InteractiveShell) -> None:
     """A magic's user reads of the option to raise, and not of a Policy field."""
     with pytest.raises(LimitExceeded) as caught:

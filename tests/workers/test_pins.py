@@ -281,6 +281,7 @@ async def test_more_rights_than_were_pinned_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "greeter.py"
     file.write_text(GREETER)
     pin(tmp_path, file, network=[80, 443])
+    (tmp_path / "data").mkdir()
 
     assert await answer(tmp_path, file, Policy(network=443)) == "good"
     with pytest.raises(PinMismatch) as caught:

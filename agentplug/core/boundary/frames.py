@@ -51,7 +51,7 @@ class Frame(NamedTuple):
 
 class BarrierReport(msgspec.Struct, frozen=True):
     """One barrier's effect in this worker. `status` is enforced, partial or unavailable; `lost` names the promises
-    that it can't keep here (`files`, `network`, `host`, `disk`); `remedy` says how to change that."""
+    that it can't keep here (`files`, `network`, `host`, `disk`, `grants`); `remedy` says how to change that."""
 
     barrier: Annotated[str, msgspec.Meta(max_length=40)]
     protects: _Text
@@ -202,8 +202,24 @@ decode_profile = msgspec.msgpack.Decoder(Profile).decode
 decode_misfit = msgspec.msgpack.Decoder(Misfit).decode
 
 
+GRANTS = "grants"
+"""The promise that is lost if a granted path has come to name another file, which `best_effort` doesn't accept."""
+
+
+class Granted(msgspec.Struct, frozen=True, array_like=True):
+    """A granted path, with the device and inode of what it has to name."""
+
+    path: str
+    device: int
+    inode: int
+
+
 class Plan(msgspec.Struct, frozen=True):
-    """All that a worker needs to confine itself, before it reads a byte of the plugin."""
+    """All that a worker needs to confine itself, before it reads a byte of the plugin.
+
+    `installation` is what every worker may read. `scratch` is the text of its own directory's path: the worker begins
+    in the folder around it.
+    """
 
     memory_bytes: int
     cpu_s: float
@@ -213,8 +229,9 @@ class Plan(msgspec.Struct, frozen=True):
     disk_bytes: int
     reply_bytes: int
     network: bool | list[int]
-    read: list[str]
-    write: list[str]
+    installation: list[str]
+    read: list[Granted]
+    write: list[Granted]
     variables: int
     observe: str = ""
     profile: str = ""

@@ -10,7 +10,6 @@ import contextlib
 import os
 import socket
 import sys
-import tempfile
 import threading
 import weakref
 from collections import deque
@@ -20,11 +19,12 @@ from typing import NamedTuple
 
 import msgspec
 
+from agentplug.contract.text import printable
 from agentplug.core.boundary.bounds import MAX_MESSAGE_BYTES
 from agentplug.core.boundary.frames import Plan, SpawnRequest, ZygoteNews
-from agentplug.core.boundary.remove_tree import remove_tree
 from agentplug.core.host.own_limits import low_limits
 from agentplug.core.host.plans import worker_path
+from agentplug.core.host.scratch_root import ScratchRoot
 from agentplug.core.host.watchdog import watchdog
 from agentplug.core.host.zygote_process import LOOK_S, ZygoteProcess
 from agentplug.errors import BarrierUnavailable, PolicyError
@@ -33,11 +33,13 @@ _AT_ONCE = 8
 
 
 class Spawned(NamedTuple):
-    """A new worker: its pid, a pidfd that names it for good, and its scratch directory."""
+    """A new worker: its pid, a pidfd that names it for good, the path of its scratch directory, and another path to
+    it that leads through the root's descriptor."""
 
     pid: int
     pidfd: int
     scratch: str
+    open_scratch: str
 
 
 class Zygote:
@@ -63,12 +65,12 @@ class Zygote:
 
     def _start(self, preload: tuple[str, ...], if_it_fails: contextlib.ExitStack) -> None:
         dog = watchdog()
-        self.scratch_root = tempfile.mkdtemp(prefix="agentplug-")
-        if_it_fails.callback(os.rmdir, self.scratch_root)  # it is empty, and `remove_tree` would need a descriptor
+        self._root = ScratchRoot()
+        if_it_fails.callback(self._root.remove)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if_it_fails.callback(self._control.close)
         with theirs:
-            self.process = ZygoteProcess(worker_path(), theirs.fileno(), self.scratch_root, preload)
+            self.process = ZygoteProcess(worker_path(), theirs.fileno(), self._root, preload)
         if_it_fails.callback(self.process.stop_listening)
         if_it_fails.callback(self.process.wait)
         if_it_fails.callback(self.process.kill)
@@ -90,8 +92,23 @@ class Zygote:
         """The zygote's own pid. Waits until the zygote is ready; raises `BarrierUnavailable` if it can't start."""
         return self._ready.result()
 
+    @property
+    def scratch_root(self) -> str:
+        """The path of the folder around its workers' scratch directories."""
+        return self._root.path
+
     def spawn(self, plan: Plan, fds: list[int], listener: Callable[[ZygoteNews], None]) -> Future[Spawned]:
-        """Request a worker with `fds` as channel, stdout and stderr. `listener` gets the news of its end."""
+        """Request a worker with `fds` as channel, stdout and stderr. `listener` gets the news of its end.
+
+        Raises `PolicyError` if the plan grants the scratch root.
+        """
+        for field, grants in (("read", plan.read), ("write", plan.write)):
+            for granted in grants:
+                if (granted.device, granted.inode) in self._root.around:
+                    raise PolicyError(
+                        f"{field}: {printable(repr(granted.path), 300)} holds the scratch directories of plugins, "
+                        f"{printable(self._root.path, 300)}; grant the folders in it that are needed"
+                    )
         future: Future[Spawned] = Future()
         with self._lock:
             if self.gone is not None:
@@ -172,7 +189,9 @@ class Zygote:
                     for fd in fds:
                         os.close(fd)
                 elif fds:
-                    future.set_result(Spawned(news.pid, fds[0], f"{self.scratch_root}/{news.token}"))
+                    name = str(news.token)
+                    scratch = f"{self._root.path}/{name}"
+                    future.set_result(Spawned(news.pid, fds[0], scratch, self._root.scratch_of(name)))
                 else:  # recvmsg(2) drops what doesn't fit; the worker ends when its channel closes
                     future.set_exception(out_of_descriptors("Too many open files"))
             elif future is not None and future.set_running_or_notify_cancel():
@@ -223,10 +242,7 @@ class Zygote:
         except TimeoutError:
             self.process.kill()
             self.process.wait()
-        with contextlib.suppress(OSError):
-            os.rmdir(self.scratch_root)
-        if os.path.exists(self.scratch_root):  # it was killed; its workers' folders may be deep or unreadable
-            remove_tree(self.scratch_root)
+        self._root.remove()  # if it was killed, its workers' folders may be deep or unreadable
 
     def close(self) -> None:
         """End the zygote and its workers, and wait for their end."""
@@ -236,6 +252,7 @@ class Zygote:
         """Close our copy of its socket, in a forked child: else the zygote wouldn't notice the host's end."""
         with contextlib.suppress(OSError):
             self._control.close()
+        self._root.abandon()
         self.gone = "belongs to the parent process"
         self.process.returncode = 0  # it isn't our child
         self.process.stop_listening()

@@ -83,12 +83,12 @@ def _disk(exchange: Exchange, worker: Worker) -> int | None:
     policy = worker.policy
     disk = scratch_bytes(int(policy.disk), policy.profile)
     most = scratch_inodes(disk)
-    pid, scratch = worker.process.pid, worker.process.scratch
+    process = worker.process
     try:
         if worker.limits.counts_scratch:
-            used, inodes = scratch_usage(scratch, (pid,), disk, most)
+            used, inodes = scratch_usage(process.open_scratch, (process.pid,), disk, most, process.scratch)
         else:
-            used, inodes = room_used(f"/proc/{pid}/root{scratch}")
+            used, inodes = room_used(f"/proc/{process.pid}/root{process.scratch}")
     except OSError:
         used = inodes = 0
     if _asked_beyond(worker, "disk"):

@@ -344,7 +344,7 @@ class Limits:
         most = scratch_inodes(disk)
         if self._count is None:
             pids = (process.pid, *self._children.seen_ns)
-            self._count = ScratchCount(process.scratch, pids, disk, most)
+            self._count = ScratchCount(process.open_scratch, pids, disk, most, process.scratch)
         count = self._count
         if count.go_on(_DISK_PIECE_NS):
             self._count = None

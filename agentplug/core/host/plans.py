@@ -7,9 +7,10 @@ import importlib.util
 import os
 import sys
 
+from agentplug.contract.granted_path import check
 from agentplug.contract.policy import Policy
 from agentplug.core.boundary.bounds import MAX_MESSAGE_BYTES, PROFILER_THREADS, scratch_bytes
-from agentplug.core.boundary.frames import Plan
+from agentplug.core.boundary.frames import Granted, Plan
 from agentplug.core.sources.interpreter import installed_folders
 from agentplug.errors import PolicyError
 
@@ -41,7 +42,8 @@ def preloaded(policy: Policy) -> tuple[str, ...]:
 
 
 def plan_for(policy: Policy, extra_files: int = 0) -> Plan:
-    """Build the plan by which a worker under `policy` confines itself. Raises `PolicyError` if `env` is too large.
+    """Build the plan by which a worker under `policy` confines itself. Raises `PolicyError` if `env` is too large, or
+    if a granted path no longer names what was granted.
 
     The host will send `extra_files` descriptors, which don't count as the plugin's open files.
     """
@@ -58,12 +60,22 @@ def plan_for(policy: Policy, extra_files: int = 0) -> Plan:
         disk_bytes=scratch_bytes(int(policy.disk), policy.profile),
         reply_bytes=int(policy.reply),
         network=network,
-        read=[*_read_by_all(policy.network is not False), *policy.read],
-        write=list(policy.write),
+        installation=list(_read_by_all(policy.network is not False)),
+        read=grants_of(policy, "read"),
+        write=grants_of(policy, "write"),
         variables=len(policy.env),
         observe=policy.observe,
         profile=policy.profile,
     )
+
+
+def grants_of(policy: Policy, field: str) -> list[Granted]:
+    """Return the paths of one field, checked. Raises `PolicyError` if one no longer names what was granted."""
+    grants = []
+    for path in getattr(policy, field):
+        check(field, path)
+        grants.append(Granted(str(path), path.device, path.inode))
+    return grants
 
 
 def places_readable_by_all() -> tuple[str, ...]:

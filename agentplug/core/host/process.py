@@ -46,6 +46,7 @@ class Process:
         self.pid = 0
         self._pidfd = -1
         self.scratch = ""  # its directory, at this path for the host and in its own mount namespace
+        self.open_scratch = ""  # for the host, wherever that path has come to lead
         self.status: str | None = None  # how it ended, once it has
         self.ending = False  # it was asked to end, or has ended: no exchange may begin
         self.exited: Future[None] = Future()
@@ -81,7 +82,7 @@ class Process:
 
     def adopt(self, spawned: Spawned) -> None:
         """Take over the process that the zygote forked."""
-        self.pid, self._pidfd, self.scratch = spawned
+        self.pid, self._pidfd, self.scratch, self.open_scratch = spawned
         with contextlib.suppress(Gone):
             self.readings = Readings(self.pid)
         for fd in self.output.fds:

@@ -21,10 +21,11 @@ class ScratchCount:
 
     What can't be counted counts as too much: a folder that can't be listed (its path is too long, or it may not be
     read), a deleted file that is mapped but not open. A file may count twice if it gets another name meanwhile.
+    `root` may lead through a descriptor; `path` is the one that the kernel shows for it in maps.
     """
 
-    def __init__(self, root: str, pids: Sequence[int], most_bytes: int, most_inodes: int) -> None:
-        self._root = root
+    def __init__(self, root: str, pids: Sequence[int], most_bytes: int, most_inodes: int, path: str) -> None:
+        self._root, self._path = root, path
         self._most_bytes, self._most_inodes = most_bytes, most_inodes
         self._used = self._uncounted = 0
         self._seen: set[int] = set()
@@ -94,7 +95,7 @@ class ScratchCount:
 
     def _count_mapped(self, path: str) -> Generator[None]:
         """Count the deleted files that a process has mapped."""
-        inside, deleted, rest = os.fsencode(f" {self._root}/"), b" (deleted)", b""
+        inside, deleted, rest = os.fsencode(f" {self._path}/"), b" (deleted)", b""
         with open(path, "rb", buffering=0) as maps:
             while text := maps.read(_MAPS_BYTES):
                 lines, newline, rest = (rest + text).rpartition(b"\n")
@@ -105,9 +106,9 @@ class ScratchCount:
                 yield
 
 
-def scratch_usage(root: str, pids: Sequence[int], most_bytes: int, most_inodes: int) -> tuple[int, int]:
+def scratch_usage(root: str, pids: Sequence[int], most_bytes: int, most_inodes: int, path: str) -> tuple[int, int]:
     """Count at once, see `ScratchCount`. What can't be counted within 50 ms counts as too much."""
-    count = ScratchCount(root, pids, most_bytes, most_inodes)
+    count = ScratchCount(root, pids, most_bytes, most_inodes, path)
     complete = count.go_on(_MOST_NS)
     count.close()
     used, inodes = count.use

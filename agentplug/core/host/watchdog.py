@@ -176,30 +176,34 @@ class Watchdog:
     def _run(self) -> None:
         while True:
             with self._lock:
-                until_s = min(self._due_s.values(), default=_NEVER)
-                for beat in self._beats.values():
-                    until_s = min(until_s, beat.due_s)
+                due_s = [*self._due_s.values(), *(beat.due_s for beat in self._beats.values())]
+                until_s = min(due_s, default=_NEVER)
                 self._asleep_until_s = until_s
             until_s = min(until_s, self._rested_s)
             events = self._epoll.poll(None if until_s == _NEVER else max(0.0, until_s - time.monotonic()))
-            for fd, _ in events:
-                if fd == self._wake:
-                    with contextlib.suppress(BlockingIOError):
-                        os.eventfd_read(self._wake)
-                elif (handler := self._handlers.get(fd)) is not None:
-                    self._guard(handler)
-                    self._rest(fd)
-            if self._rested_s <= time.monotonic():
-                self._listen_again()
-            while self._calls:
-                self._guard(self._calls.popleft())
-            beats, due, crowd = self._take_due()
-            if beats or due:
-                self.readable = frozenset([fd for fd, _ in self._followed.poll(0)])
-            for wait_s, members in beats:
-                self._place([(m, w) for m in members if (w := self._tick(m, crowd)) != wait_s])
-            if due:
-                self._place([(watched, self._tick(watched, crowd)) for watched in due])
+            self._turn([fd for fd, _ in events])
+
+    def _turn(self, readable: list[int]) -> None:
+        """Handle what is readable, and check what is due. Nothing here refers to a worker while the thread sleeps:
+        its policy holds descriptors."""
+        for fd in readable:
+            if fd == self._wake:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._wake)
+            elif (handler := self._handlers.get(fd)) is not None:
+                self._guard(handler)
+                self._rest(fd)
+        if self._rested_s <= time.monotonic():
+            self._listen_again()
+        while self._calls:
+            self._guard(self._calls.popleft())
+        beats, due, crowd = self._take_due()
+        if beats or due:
+            self.readable = frozenset([fd for fd, _ in self._followed.poll(0)])
+        for wait_s, members in beats:
+            self._place([(m, w) for m in members if (w := self._tick(m, crowd)) != wait_s])
+        if due:
+            self._place([(watched, self._tick(watched, crowd)) for watched in due])
 
     def _rest(self, fd: int) -> None:
         """Let `fd` rest after its handler was called, if it rests."""

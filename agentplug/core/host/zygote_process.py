@@ -2,7 +2,7 @@
 
 Debuggers replace the functions of `os`, `subprocess` and `_posixsubprocess` that start processes, so that each new
 Python connects to them and perhaps waits for ever. They leave `posix` alone, which has the function itself:
-posix_spawn(3). The process gets nothing of this one but its arguments and two descriptors.
+posix_spawn(3). The process gets nothing of this one but its arguments and three descriptors.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from agentplug.contract.text import printable
 from agentplug.core.boundary.child_processes import descendants
+from agentplug.core.host.scratch_root import ScratchRoot
 
 LOOK_S = 1.0
 STILL_S = 20.0
@@ -27,13 +28,13 @@ busy machine or a slow disk always gets that; a wait for something that never co
 START_CPU_S = 120.0
 """CPU time of a start; preloads take seconds."""
 _WORKS_NS = 1_000_000
-_CONTROL_FD = 3
+_CONTROL_FD, _ROOT_FD = 3, 4
 _MOST_WORDS = 2_000
 _BOOTSTRAP = """
 import os, sys
 os.chdir("/")
 for fd in map(int, os.listdir("/proc/self/fd")):
-    os.closerange(max(fd, 4), fd + 1)
+    os.closerange(max(fd, 5), fd + 1)
 import json
 paths, prefixes, arguments = map(json.loads, sys.argv[1:4])
 sys.argv[1:] = []
@@ -47,11 +48,12 @@ main(*arguments)
 class ZygoteProcess:
     """A zygote's keeper, which becomes its parent: `pid`, and `returncode` once it has ended."""
 
-    def __init__(self, path: Sequence[str], control_fd: int, scratch_root: str, preload: Sequence[str]) -> None:
+    def __init__(self, path: Sequence[str], control_fd: int, root: ScratchRoot, preload: Sequence[str]) -> None:
         """Start it, in a session of its own, with `path` as its `sys.path`. Raises `OSError`."""
         import posix  # not on every system
 
-        arguments = [list(path), [sys.prefix, sys.exec_prefix], [_CONTROL_FD, scratch_root, list(preload)]]
+        zygotes = [_CONTROL_FD, _ROOT_FD, root.path, list(preload)]
+        arguments = [list(path), [sys.prefix, sys.exec_prefix], zygotes]
         command = [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOTSTRAP, *map(json.dumps, arguments)]
         self.returncode: int | None = None
         self._used_ns = self._still_s = 0.0
@@ -61,8 +63,8 @@ class ZygoteProcess:
             actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
             for fd in (0, 1):
                 actions.append((os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0))
-            for target, source in ((2, self._words_fd), (_CONTROL_FD, control_fd)):
-                copy = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _CONTROL_FD + 1)  # no target of another
+            for target, source in ((2, self._words_fd), (_CONTROL_FD, control_fd), (_ROOT_FD, root.descriptor)):
+                copy = fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, _ROOT_FD + 1)  # no target of another
                 copies.callback(os.close, copy)
                 actions.append((os.POSIX_SPAWN_DUP2, copy, target))
             self.pid: int = posix.posix_spawn(

@@ -13,13 +13,13 @@ import os
 import signal
 
 from agentplug.core.boundary import cgroups
-from agentplug.core.boundary.remove_tree import remove_tree
+from agentplug.core.boundary.remove_tree import remove_root
 from agentplug.core.worker.barriers import libc
 
 _LOOK_S = 1.0  # poll for the host's end: PDEATHSIG would come when the thread ends that started us
 
 
-def fork_below_a_keeper(control_fd: int, scratch_root: str) -> int:
+def fork_below_a_keeper(control_fd: int, root_fd: int) -> int:
     """Fork the zygote, and return the keeper's pid there. The calling process becomes the keeper and never returns.
 
     Raises `OSError` if it can't fork.
@@ -40,7 +40,7 @@ def fork_below_a_keeper(control_fd: int, scratch_root: str) -> int:
         if _outlasts(zygote, host):
             end_children()
             cgroups.remove(cgroups.of(zygote))
-            remove_tree(scratch_root)
+            remove_root(root_fd)
     finally:
         os._exit(0)
 

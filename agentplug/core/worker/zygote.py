@@ -8,6 +8,7 @@ ends, in whatever way. It reads nothing that comes from a worker.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import gc
 import importlib
@@ -29,7 +30,7 @@ from agentplug.core.boundary.bounds import CHANNEL_FD, MAX_MESSAGE_BYTES, SPARE_
 from agentplug.core.boundary.child_processes import descendants
 from agentplug.core.boundary.find_libc import resolve
 from agentplug.core.boundary.frames import SpawnRequest, ZygoteNews
-from agentplug.core.boundary.remove_tree import remove_tree
+from agentplug.core.boundary.remove_tree import remove_root, remove_tree
 from agentplug.core.worker import spare
 from agentplug.core.worker.barriers import environment, libc, seccomp
 from agentplug.core.worker.barriers.priority import TURN_MS, lower_in_turn
@@ -41,9 +42,12 @@ _LULL_MS = 30  # a spare is forked once the requested workers have started
 _SWEEP_S = 2.0  # then the next turn goes on: a process may take long to die in the kernel
 
 
-def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
-    """Serve the host at the other end of `control_fd` until it hangs up."""
-    keeper = fork_below_a_keeper(control_fd, scratch_root)
+def main(control_fd: int, root_fd: int, scratch_root: str, preload: list[str]) -> None:
+    """Serve the host at the other end of `control_fd` until it hangs up.
+
+    `root_fd` is the folder for scratch directories, whose path is `scratch_root`.
+    """
+    keeper = fork_below_a_keeper(control_fd, root_fd)
     control = socket.socket(fileno=control_fd)
     resolve(landlockpy.supported, seccompy.supported)
     for name in (*_FOR_VALUES, *preload):
@@ -61,7 +65,8 @@ def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
     gc.collect()
     gc.freeze()
     libc.trim_heap()  # a worker that fills free memory would seem to use less than it does
-    zygote = _Zygote(control, scratch_root, keeper)
+    os.fchdir(root_fd)  # scratch directories are made and removed here, wherever the path has come to lead
+    zygote = _Zygote(control, root_fd, scratch_root, keeper)
     try:
         zygote.serve()
     finally:
@@ -69,7 +74,7 @@ def main(control_fd: int, scratch_root: str, preload: list[str]) -> None:
 
 
 class _Child(NamedTuple):
-    """A worker, or the janitor of an ended one."""
+    """A worker, or the janitor of an ended one. `scratch` is the name of its directory."""
 
     token: int
     scratch: str
@@ -77,8 +82,9 @@ class _Child(NamedTuple):
 
 
 class _Zygote:
-    def __init__(self, control: socket.socket, scratch_root: str, keeper: int) -> None:
+    def __init__(self, control: socket.socket, root_fd: int, scratch_root: str, keeper: int) -> None:
         self._control = control
+        self._root_fd = root_fd
         self._scratch_root = scratch_root
         self._keeper = keeper
         self._pid = os.getpid()
@@ -125,10 +131,12 @@ class _Zygote:
             return False
         self._spare_is_due = True
         request = self._decode(message)
-        scratch = f"{self._scratch_root}/{request.token}"
+        scratch = str(request.token)
         cgroup = cgroups.create(request.token, request.plan)
         try:
             os.mkdir(scratch, 0o700)
+            if not os.path.samestat(os.stat(scratch), os.stat(self._path_of(request))):
+                raise OSError(errno.ENOENT, f"{self._scratch_root} was replaced")
             if not seccomp.compile_ahead(request.plan):
                 self._dismiss_spare()  # it was forked before this, and lacks the filters
             pid = self._use_spare(message, cgroup, fds) or os.fork()
@@ -139,7 +147,7 @@ class _Zygote:
             self._send_news(ZygoteNews("refused", request.token, status=f"{error.strerror}"))
         else:
             if pid == 0:
-                self._become_worker(request, scratch, cgroup, fds)
+                self._become_worker(request, cgroup, fds)
             self._workers[pid] = _Child(request.token, scratch, cgroup)
             self._too_high.add(pid)
             pidfd = os.pidfd_open(pid)
@@ -192,11 +200,14 @@ class _Zygote:
             text, fds = spare.wait(sock)
             message, cgroup = msgspec.msgpack.decode(text, type=tuple[bytes, list[str]])
             request = self._decode(message)
-            self._become_worker(request, f"{self._scratch_root}/{request.token}", cgroup, fds)
+            self._become_worker(request, cgroup, fds)
         finally:
             os._exit(125)
 
-    def _become_worker(self, request: SpawnRequest, scratch: str, cgroup: list[str], fds: list[int]) -> None:
+    def _path_of(self, request: SpawnRequest) -> str:
+        return f"{self._scratch_root}/{request.token}"
+
+    def _become_worker(self, request: SpawnRequest, cgroup: list[str], fds: list[int]) -> None:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -205,6 +216,7 @@ class _Zygote:
             for source, target in zip(_above(fds, 16), (CHANNEL_FD, 1, 2), strict=True):
                 os.dup2(source, target)
             libc.set_name("agentplug")
+            scratch = self._path_of(request)
             worker_main(msgspec.structs.replace(request.plan, scratch=scratch, cgroup=cgroup, parent=self._pid))
         except BaseException:
             traceback.print_exc()
@@ -282,7 +294,7 @@ class _Zygote:
         end_children()
         for child in self._workers.values():
             cgroups.remove(child.cgroup)
-        remove_tree(self._scratch_root)
+        remove_root(self._root_fd)
 
     def _send_news(self, news: ZygoteNews) -> None:
         with contextlib.suppress(OSError):  # the host is gone: the next poll shows it

@@ -82,10 +82,12 @@ class Stage:
             self._settings = {name: settings(pid) for name, pid in self._watched.items()}
             self.accept_files()
             self.bait = self._baits(folder, descriptor)
+            self._grant = Policy(read=self.bait["library"])  # attacks that are granted it share its descriptor
             self._open = opened.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        del self._grant
         await self._open.aclose()
 
     @property

@@ -235,11 +235,7 @@ def _rebuild(fields: _Run) -> Run:
 @functools.lru_cache(_MOST_ABOUT)
 def _policy_of(fields: str) -> Policy:
     """Return the policy of these JSON fields, cached: thousands of runs share one, and checking it takes long."""
-    members = json.loads(fields)
-    policy = Policy.from_dict(members)
-    for name in ("read", "write"):  # as written: from_dict resolved the symbolic links of this machine
-        object.__setattr__(policy, name, tuple(map(str, members.get(name, ()))))
-    return policy
+    return Policy.from_dict(json.loads(fields), is_record=True)
 
 
 def _value_of(field: _Value | None) -> Any:

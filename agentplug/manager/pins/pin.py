@@ -130,7 +130,7 @@ def rights_of(policy: Policy, home: str) -> dict[str, Any]:
     for name in RIGHTS:
         value, kind = getattr(policy, name), FIELDS[name].kind
         if kind is Kind.PATHS:
-            value = sorted(portable(path, home) for path in value)
+            value = sorted(portable(str(path), home) for path in value)
         elif kind is Kind.VARIABLES:
             value = sorted(value)
         elif isinstance(value, tuple):
@@ -162,7 +162,7 @@ def checked_right(name: str, value: Any) -> Any:
         value = dict.fromkeys(value, "")
     if isinstance(value, (set, frozenset)):
         raise PolicyError(f"{name}: a set has no order; write a list")
-    Policy().replace(**{name: tuple(value) if isinstance(value, list) else value})
+    Policy.from_dict({name: value}, is_record=True)  # a wish: nothing is granted yet
     if name == "hooks":
         return dict(value)
     return sorted(value) if isinstance(value, (list, tuple, Mapping)) else listed_right(name, value)

@@ -78,7 +78,8 @@ class _Lesson(Part):
         self._unobserved()
         self._ungranted()
         self._remarks()
-        return Learned(Policy(**self.values), tuple(self.rights), tuple(self.refused), tuple(self.notes))
+        policy = Policy.from_dict(self.values, is_record=True)  # a proposal grants nothing before it is used
+        return Learned(policy, tuple(self.rights), tuple(self.refused), tuple(self.notes))
 
     def put(self, field: str, value: Any, source: str, reason: str) -> None:
         """Propose a right, or a limit."""

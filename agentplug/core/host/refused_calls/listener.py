@@ -64,6 +64,7 @@ class Listener:
         """Close our copy, in a forked child of the host. The watchdog's epoll is the parent's."""
         self._closed = True
         self._notifications.close()
+        del self._notifications  # a circle that would keep the worker, and its policy's descriptors, for a while
 
     def _answer(self) -> None:
         with self._worker.lock:

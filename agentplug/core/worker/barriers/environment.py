@@ -26,10 +26,11 @@ def forget() -> None:
 
 
 def apply(plan: Plan) -> BarrierReport:
-    """Set PATH, HOME and LANG, and change to the scratch directory. The policy's variables come later."""
+    """Set PATH, HOME and LANG, and change to the scratch directory, from the folder around it: a longer path could
+    have come to lead elsewhere. The policy's variables come later."""
     os.environ.clear()
     os.environ.update(_PLAIN | {"HOME": plan.scratch})
-    os.chdir(plan.scratch)
+    os.chdir(os.path.basename(plan.scratch))
     os.umask(0o077)
     return BarrierReport(
         NAME, PROTECTS, "enforced", f"{len(os.environ) + plan.variables} variables, none of the host's"

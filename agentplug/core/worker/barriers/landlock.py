@@ -2,16 +2,20 @@
 
 Seccomp covers what an old ABI lacks, and the report says so: truncation before ABI 3, signals and abstract sockets
 before ABI 6. TCP ports need ABI 4; without it, a policy that grants ports can't be enforced.
+
+A rule is for an open file or folder. What a policy grants is opened without following a link and compared with what
+was granted; the scratch directory is the current one.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 
 import landlockpy
 from landlockpy import AccessFS, AccessNet, Ruleset, Scope
 
-from agentplug.core.boundary.frames import BarrierReport, Plan
+from agentplug.core.boundary.frames import GRANTS, BarrierReport, Granted, Plan
 
 NAME = "landlock"
 PROTECTS = "files outside, TCP ports, signals to other processes"
@@ -64,17 +68,19 @@ def apply(plan: Plan) -> BarrierReport:
         )
     network = AccessNet.NONE if plan.network is True else NETWORK
     with Ruleset(handled_net=network, scoped=Scope.ABSTRACT_UNIX_SOCKET | Scope.SIGNAL) as rules:
-        for path in plan.read:
+        for path in plan.installation:
             allow(rules, path, READ)
-        for path in plan.write:
-            allow(rules, path, _WRITE)
+        for grants, access in ((plan.read, READ), (plan.write, _WRITE)):
+            for granted in grants:
+                if not _allow_granted(rules, granted, access):
+                    return BarrierReport(NAME, PROTECTS, "unavailable", granted.path[:1_000], [GRANTS])
         for path, access in _DEVICES.items():
             allow(rules, path, access)
         if plan.processes:
             for path in _COMMANDS:
                 allow(rules, path, _RUN)
         allow_own(rules)
-        allow(rules, plan.scratch, _FOLDERS_ONLY if plan.write and not plan.disk_bytes else _WRITE)
+        allow(rules, ".", _FOLDERS_ONLY if plan.write and not plan.disk_bytes else _WRITE)
         if isinstance(plan.network, list):
             for port in plan.network:
                 rules.allow_port(port, AccessNet.CONNECT_TCP)
@@ -88,6 +94,23 @@ def allow(rules: Ruleset, path: str, access: AccessFS) -> None:
         rules.allow_path(path, access if os.path.isdir(path) else access & _FILE_RIGHTS)
     except (FileNotFoundError, PermissionError):
         return  # a path that is missing or out of reach needs no rule
+
+
+def _allow_granted(rules: Ruleset, granted: Granted, access: AccessFS) -> bool:
+    """Grant `access` to the file or folder that was granted. Return false if the path names another now."""
+    try:
+        descriptor = os.open(granted.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) != (granted.device, granted.inode):
+            return False
+        is_folder = stat.S_ISDIR(status.st_mode)
+        rules.allow_path(f"/proc/self/fd/{descriptor}", access if is_folder else access & _FILE_RIGHTS)
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def allow_own(rules: Ruleset) -> None:

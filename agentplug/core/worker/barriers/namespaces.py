@@ -34,7 +34,7 @@ def apply(plan: Plan) -> BarrierReport:
         size = max(plan.disk_bytes, 4096)  # 0 would mean unlimited; the file size limit keeps 0 bytes at 0
         libc.mount(
             "tmpfs",
-            plan.scratch,
+            os.path.basename(plan.scratch),  # below the current directory
             "tmpfs",
             libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC,
             f"size={size},nr_inodes={scratch_inodes(plan.disk_bytes)},mode=0700",
