@@ -24,6 +24,7 @@ from agentplug.core.host.conversation import our_loop
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.doctor.battery.pulse import queued_s
+from agentplug.manager.audit.log import AuditLog
 from agentplug.manager.manager import PluginManager
 
 
@@ -290,9 +291,6 @@ def test_dense_answers_of_hooks_hold_no_agent_up(arena: Arena, how: str, kind: s
     path.write_text(DENSE.replace("{hooks}", f"{{'input': {kind!r}}}").replace("{reply}", DENSE_REPLIES[how]))
 
     async def dispatch() -> list[bool]:
-        from agentplug.manager.audit.log import AuditLog
-
-        log = AuditLog(arena.folder / "audit.jsonl", content=True)
         async with PluginManager(Policy(hooks={"input": kind}), audit=log) as manager:
             await manager.load(str(path))
             allowed = []
@@ -300,10 +298,11 @@ def test_dense_answers_of_hooks_hold_no_agent_up(arena: Arena, how: str, kind: s
                 message = AgentMessage(point="input", parts=[{"type": "text", "content": "hi"}])
                 allowed.append((await manager.dispatch(message)).allowed)
             await manager.drain()
-        log.close()
         return allowed
 
-    assert arena.watched(dispatch) == [kind == "observe" or (kind == "transform" and how == "many values")] * 2
+    with AuditLog(arena.folder / "audit.jsonl", content=True, fsync="never") as log:
+        allowed = arena.watched(dispatch)
+    assert allowed == [kind == "observe" or (kind == "transform" and how == "many values")] * 2
 
 
 FLOOD = """
