@@ -23,7 +23,7 @@ import msgspec
 from agentplug.core.boundary.bounds import MAX_MESSAGE_BYTES
 from agentplug.core.boundary.frames import Plan, SpawnRequest, ZygoteNews
 from agentplug.core.boundary.remove_tree import remove_tree
-from agentplug.core.host.own_limits import low_limits
+from agentplug.core.host.own_limits import low_limits, make_room
 from agentplug.core.host.plans import worker_path
 from agentplug.core.host.watchdog import watchdog
 from agentplug.core.host.zygote_process import LOOK_S, ZygoteProcess
@@ -268,6 +268,7 @@ def zygote_for(preload: tuple[str, ...] = ()) -> Zygote:
             f"Confined workers need Linux (Landlock, seccomp, pidfds); this is {sys.platform}. "
             "Use a Linux machine, a container or Binder"
         )
+    make_room()  # for the worker that will be asked for
     with _registry_lock:
         zygote = _registry.get(preload)
         if zygote is None:
