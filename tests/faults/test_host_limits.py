@@ -82,9 +82,53 @@ def test_a_limit_too_low_for_any_worker_is_named(name: str, limit: int) -> None:
 
 def test_cpu_time_below_the_hosts_own_limit_is_the_hosts_limit() -> None:
     """A worker may use what the host may, in all calls: beyond it, its call ends with that figure."""
-    done = python(HOST, "CPU", "3", "0.1", "9", "0.1")
+    done = python(HOST, "CPU", "2", "0.1", "9", "0.1", timeout_s=110)
     assert (done.returncode, done.stderr) == (0, "")
     before, over, after, _ = done.stdout.splitlines()
     assert (before.split()[:2], after.split()[:2]) == (["done", "completed"],) * 2
     assert "limited:cpu" in over
-    assert "2.00 s (ulimit -t)" in over
+    assert "1.00 s (ulimit -t)" in over
+
+
+CROWD = """
+import asyncio, resource, sys
+from agentplug import SandboxedPlugin
+from agentplug.errors import AgentplugError
+class P:
+    name, version = "p", "1"
+    def initialize(self, config): pass
+    def process(self, value): return value
+soft, hard, count = map(int, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+async def main():
+    plugins = [SandboxedPlugin(P) for _ in range(count)]
+    try:
+        for plugin in plugins:
+            assert await plugin.process(1) == 1
+        print("all")
+    except AgentplugError as error:
+        print(type(error).__name__, error)
+    now = resource.getrlimit(resource.RLIMIT_NOFILE)
+    print(now[0] == soft, now[0] <= hard, now[1] == hard)
+    await asyncio.gather(*(plugin.close() for plugin in plugins))
+asyncio.run(main())
+"""
+
+
+def test_many_workers_raise_the_soft_limit_of_descriptors() -> None:
+    """Forty workers need twice as many as are there; the hard limit allows them."""
+    done = python(CROWD, "256", "2048", "40")
+    assert (done.stdout, done.stderr) == ("all\nFalse True True\n", "")
+
+
+def test_few_workers_leave_the_soft_limit_of_descriptors_as_it_is() -> None:
+    """It is the user's."""
+    done = python(CROWD, "256", "2048", "3")
+    assert (done.stdout, done.stderr) == ("all\nTrue True True\n", "")
+
+
+def test_the_hard_limit_of_descriptors_is_the_end() -> None:
+    """Then the error names it."""
+    done = python(CROWD, "128", "200", "40")
+    assert done.stdout.startswith("BarrierUnavailable ")
+    assert "NOFILE 200 (ulimit -n, a hard limit)" in done.stdout

@@ -22,7 +22,7 @@ import msgspec
 from agentplug.contract.text import printable
 from agentplug.core.boundary.bounds import MAX_MESSAGE_BYTES
 from agentplug.core.boundary.frames import Plan, SpawnRequest, ZygoteNews
-from agentplug.core.host.own_limits import low_limits
+from agentplug.core.host.own_limits import low_limits, make_room
 from agentplug.core.host.plans import worker_path
 from agentplug.core.host.scratch_root import ScratchRoot
 from agentplug.core.host.watchdog import watchdog
@@ -285,6 +285,7 @@ def zygote_for(preload: tuple[str, ...] = ()) -> Zygote:
             f"Confined workers need Linux (Landlock, seccomp, pidfds); this is {sys.platform}. "
             "Use a Linux machine, a container or Binder"
         )
+    make_room()  # for the worker that will be asked for
     with _registry_lock:
         zygote = _registry.get(preload)
         if zygote is None:

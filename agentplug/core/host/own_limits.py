@@ -1,9 +1,14 @@
-"""This process's own resource limits, as far as they bear on starting workers (host): getrlimit(2)."""
+"""This process's own resource limits, as far as they bear on starting workers (host): getrlimit(2), setrlimit(2)."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 
+from agentplug.core.boundary.bounds import least_limit
+
+_ROOM = 64  # descriptors: of some workers that start at once, and of the user's own
 _ULIMIT = {"NOFILE": "n", "NPROC": "u", "AS": "v", "DATA": "d", "FSIZE": "f", "STACK": "s", "CPU": "t"}
 _AMPLE = {
     "NOFILE": 256,
@@ -14,6 +19,29 @@ _AMPLE = {
     "STACK": 1 << 20,
     "CPU": 60,
 }
+
+
+def make_room() -> None:
+    """Double the soft limit of descriptors, as far as the hard one allows, if few more can be opened.
+
+    The soft limit is 1,024 at most places for the sake of select(2), which knows no descriptors beyond: who calls
+    `select.select` in this process on what was opened after eighty workers gets a `ValueError`; poll(2) and epoll(7)
+    don't mind. So the limit stays as the user set it until so many workers are there.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        lowest_free = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        os.close(lowest_free)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            return
+        lowest_free = soft
+    if lowest_free + _ROOM > soft != resource.RLIM_INFINITY:
+        with contextlib.suppress(OSError, ValueError):
+            more = least_limit(max(2 * soft, lowest_free + 2 * _ROOM), hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
 
 
 def low_limits() -> str:

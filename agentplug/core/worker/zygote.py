@@ -33,7 +33,7 @@ from agentplug.core.boundary.frames import SpawnRequest, ZygoteNews
 from agentplug.core.boundary.remove_tree import remove_root, remove_tree
 from agentplug.core.worker import spare
 from agentplug.core.worker.barriers import environment, libc, seccomp
-from agentplug.core.worker.barriers.priority import TURN_MS, lower_in_turn
+from agentplug.core.worker.barriers.priority import TURN_S, lower_in_turn
 from agentplug.core.worker.keeper import end_children, fork_below_a_keeper
 from agentplug.core.worker.worker import main as worker_main
 
@@ -92,7 +92,7 @@ class _Zygote:
         self._janitors: dict[int, _Child] = {}
         self._spare: tuple[int, socket.socket] | None = None
         self._spare_is_due = True
-        self._too_high: set[int] = set()  # workers whose autogroup may still be as high as the host's
+        self._too_high: dict[int, float] = {}  # when each worker began whose autogroup may be high
         self._decode = msgspec.msgpack.Decoder(SpawnRequest).decode
         self._wake, waker = socket.socketpair()
         for end in (self._wake, waker):
@@ -108,7 +108,7 @@ class _Zygote:
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
         while True:
-            events = poll.poll(_LULL_MS if self._spare_is_due else TURN_MS if self._too_high else 1_000)
+            events = poll.poll(_LULL_MS if self._spare_is_due else TURN_S * 1_000 if self._too_high else 1_000)
             if not events and self._spare_is_due:
                 self._make_spare()
             for fd, _ in events:
@@ -149,7 +149,7 @@ class _Zygote:
             if pid == 0:
                 self._become_worker(request, cgroup, fds)
             self._workers[pid] = _Child(request.token, scratch, cgroup)
-            self._too_high.add(pid)
+            self._too_high[pid] = time.monotonic()
             pidfd = os.pidfd_open(pid)
             socket.send_fds(
                 self._control, [msgspec.msgpack.encode(ZygoteNews("spawned", request.token, pid))], [pidfd]
@@ -233,7 +233,7 @@ class _Zygote:
                 pid, status, usage = result
                 if pid in self._workers:
                     child = self._workers.pop(pid)
-                    self._too_high.discard(pid)
+                    self._too_high.pop(pid, None)
                     oom = cgroups.out_of_memory(child.cgroup)
                     text = _status_text(status)
                     news = ZygoteNews("exited", child.token, pid, text, usage.ru_utime, usage.ru_stime, oom)

@@ -37,12 +37,12 @@ class Barrier(Protocol):
 ORDER: tuple[Barrier, ...] = (
     cgroup,  # needs the host's file system view and rights
     lifetime,
-    priority,  # of the session that `lifetime` starts; with root's powers, many are lowered at once
     descriptors,
     namespaces,  # needs to mount, which Landlock forbids
     environment,  # its directory is the namespace's scratch
     limits,
     privileges,
+    priority,  # its file is in /proc; what comes before isn't held up
     landlock,  # its system calls are forbidden by seccomp
     seccomp,
 )

@@ -1,30 +1,34 @@
-"""The lowest priority for a worker, its threads and its children (worker side): sched(7).
+"""A low priority for a worker, its threads and its children (worker side): sched(7).
 
-A session of its own would have as much CPU as everything in the host's session together: the kernel shares among
-autogroups first. Where the host's cgroup shares instead, nice values count. Both are the worst there are, for good:
+A session of its own has as much CPU as everything in the host's session together: the kernel shares among
+autogroups first. Where the host's cgroup shares instead, nice values count. Both are lowered for good:
 seccomp refuses setsid(2), which would make another autogroup, and setpriority(2).
+
+At nice 10 a session weighs a tenth of another. That is enough for the host's loop, and a plugin still gets on where
+the machine is busy; at 19 it would weigh a sixtieth, and simple calls would end at their time limits there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 
 from agentplug.core.boundary.frames import BarrierReport, Plan
 
 NAME = "priority"
 PROTECTS = "the host's share of the CPU"
 
-TURN_MS = 100
+TURN_S = 0.1
 """The time after which the kernel lowers an autogroup again, unless root asks."""
 
-_LOWEST = 19
+_NICE = 10
 
 
 def apply(plan: Plan) -> BarrierReport:
     """Lower this process, and the autogroup of its session."""
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, _LOWEST)
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
     detail = f"nice {os.getpriority(os.PRIO_PROCESS, 0)}"
     try:
         _lower_autogroup(os.getpid())
@@ -34,13 +38,17 @@ def apply(plan: Plan) -> BarrierReport:
         return BarrierReport(NAME, PROTECTS, "enforced", f"{detail}; its scheduler autogroup is lowered in its turn")
     except OSError as error:
         return BarrierReport(NAME, PROTECTS, "partial", f"{detail}; scheduler autogroup: {error.strerror}")
-    return BarrierReport(NAME, PROTECTS, "enforced", f"{detail}, scheduler autogroup {_LOWEST}")
+    return BarrierReport(NAME, PROTECTS, "enforced", f"{detail}, scheduler autogroup {_NICE}")
 
 
-def lower_in_turn(pids: set[int]) -> None:
-    """Lower the autogroups of these workers, and remove them from `pids`, until the kernel wants a pause (in the
-    zygote)."""
-    for pid in tuple(pids):
+def lower_in_turn(since_s: dict[int, float]) -> None:
+    """Lower the autogroups of these workers, and remove them, until the kernel wants a pause (in the zygote).
+
+    `since_s` has the time of each worker's fork: in the first moment it confines itself, and is not held up.
+    """
+    for pid, began_s in tuple(since_s.items()):
+        if time.monotonic() - began_s < TURN_S:
+            return
         try:
             _lower_autogroup(pid)
         except BlockingIOError:
@@ -49,7 +57,7 @@ def lower_in_turn(pids: set[int]) -> None:
             continue
         except OSError:
             pass  # this kernel has none
-        pids.discard(pid)
+        del since_s[pid]
 
 
 def _lower_autogroup(pid: int) -> None:
@@ -59,7 +67,7 @@ def _lower_autogroup(pid: int) -> None:
         raise ProcessLookupError
     fd = os.open(f"/proc/{pid}/autogroup", os.O_RDWR)
     try:
-        if not os.read(fd, 64).endswith(b" nice %d\n" % _LOWEST):
-            os.write(fd, b"%d" % _LOWEST)
+        if not os.read(fd, 64).endswith(b" nice %d\n" % _NICE):
+            os.write(fd, b"%d" % _NICE)
     finally:
         os.close(fd)
