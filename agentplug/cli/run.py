@@ -72,9 +72,9 @@ def _output_sink() -> Callable[[str, str], None]:
     is_terminal = sys.stderr.isatty()
 
     def show(stream: str, text: str) -> None:
-        shown = texts[stream]
+        visible = texts[stream]
         if is_terminal:
-            sys.stderr.write(shown.add(text) if text else shown.end())
+            sys.stderr.write(visible.add(text) if text else visible.end())
         else:
             sys.stderr.write(printable(text, len(text), lines=True))
         sys.stderr.flush()

@@ -57,11 +57,11 @@ class CellSink:
         if self._cut:
             return
         granted = self._allowance.take(len(text))
-        shown = self._texts[name]
-        output = shown.add(text[:granted]) if text else shown.end()
+        visible = self._texts[name]
+        output = visible.add(text[:granted]) if text else visible.end()
         if granted < len(text):
             self._cut = True
-            output += shown.end() + _CUT_NOTE
+            output += visible.end() + _CUT_NOTE
         if not output:
             return
         try:

@@ -54,9 +54,9 @@ class StreamText:
         pieces = line.split("\r")
         while self._line_is_empty and pieces and not pieces[0]:
             del pieces[0]  # what stands on this line is somebody else's
-        shown = "\r".join(p if p.isprintable() else printable(p, len(p), lines=True) for p in pieces)
-        self._passed(f"{shown}\n" if ended else shown)
-        return shown
+        visible = "\r".join(p if p.isprintable() else printable(p, len(p), lines=True) for p in pieces)
+        self._passed(f"{visible}\n" if ended else visible)
+        return visible
 
     def _passed(self, text: str) -> None:
         if not text:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentplug.errors import AuditError
-from agentplug.manager.audit import AuditLog, BadLine, lines, read_audit, verify
+from agentplug.manager.audit import AuditLog, BadLine, lines, read_audit, reading, verify
 from agentplug.manager.audit import log as log_module
 
 
@@ -52,6 +52,15 @@ class TestLog:
         found = verify(path)
         assert (found.ok, found.lines, found.closed) == (True, 8, True)
         assert kinds(path)[4:] == ["close", "open", "note", "close"]
+
+    def test_a_log_that_takes_too_much_memory_is_not_read(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Two bytes of a line may be a list; checking takes any size."""
+        with AuditLog(path) as log:
+            log.record("note", {"lists": [[]] * 1_000})
+        monkeypatch.setattr(reading, "MAX_VALUES", 5_000)
+        with pytest.raises(AuditError, match=r"holds more than 5,000 values in 2 lines, the most .*audit verify"):
+            read_audit(path)
+        assert verify(path).ok
 
     def test_its_head_is_the_hash_of_its_last_line(self, path: Path) -> None:
         with AuditLog(path) as log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -155,6 +156,18 @@ def test_a_matrix_is_saved_by_the_files_suffix(monkeypatch: pytest.MonkeyPatch, 
     else:
         rows = json.loads(text) if suffix == ".json" else pd.read_csv(place).to_dict("records")
         assert [row["attack"] for row in rows] == ["Hoarder", "Caller"]
+
+
+def test_no_evidence_in_a_saved_matrix_is_run_by_a_spreadsheet(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A plugin's words stand in it: the type of its exception, what it said."""
+    said = dataclasses.replace(THROUGH, verdict="=cmd|'/c calc'!A1", evidence="x;=1+1")
+
+    invoke(monkeypatch, "--attack", "--save", str(tmp_path / "matrix.csv"), matrix=Matrix((said,)))
+
+    (row,) = pd.read_csv(tmp_path / "matrix.csv").to_dict("records")
+    assert (row["verdict"], row["evidence"]) == ("'=cmd|'/c calc'!A1", "x;'=1+1")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from agentplug.manager.audit.lines import Entry, NotALine
 from agentplug.manager.audit.resuming import NewerFormat, header_fields, header_of
 
 _TRIES = 3
+_CONTAINER_VALUES = 6
+"""The values that take as much memory as a list or dict: `[]` is two bytes of a line."""
 
 
 class BadLine(NamedTuple):
@@ -82,7 +84,10 @@ def verify(path: str | os.PathLike[str], head: str | None = None) -> Verificatio
 
 
 class Walk:
-    """An iterator over a log's entries, which ends at the first bad line and sets `bad` to it."""
+    """An iterator over a log's entries, which ends at the first bad line and sets `bad` to it.
+
+    `values` grows with the memory that the entries take: more than their number of bytes tells.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -90,6 +95,7 @@ class Walk:
         self.files: list[str] = []
         self.chain = ""
         self.torn_bytes = 0
+        self.values = 0
         self._last: Entry | None = None
         self._count = 0
         self._seen = self._state()
@@ -153,6 +159,7 @@ class Walk:
         try:
             if not raw.endswith(b"\n"):
                 raise NotALine(self._torn(raw))
+            self.values += raw.count(b",") + _CONTAINER_VALUES * (raw.count(b"[") + raw.count(b"{"))
             entry = lines.unseal(raw, path, number)
             self._link(entry, part)
         except NotALine as error:

@@ -20,22 +20,33 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+MAX_VALUES = 30_000_000
+"""The most values of a log in memory: some gigabytes, a hundred thousand runs and more."""
+
+
 def read_audit(path: str | os.PathLike[str], *, partial: bool = False) -> Audit:
     """Read and check the log at `path`, its full parts included.
 
-    Raises `AuditError` if the file is missing, unreadable or no audit log, or a line is bad; with `partial` the
-    lines before the bad one are returned instead. A torn line at the very end, which a crash leaves, isn't bad; see
-    `verification.torn_bytes`.
+    Raises `AuditError` if the file is missing, unreadable, too large or no audit log, or a line is bad; with
+    `partial` the lines before the bad one are returned instead. A torn line at the very end, which a crash leaves,
+    isn't bad; see `verification.torn_bytes`.
     """
     walk = Walk(places.place(path))
-    entries = tuple(walk)
+    entries = []
+    for entry in walk:
+        entries.append(entry)
+        if walk.values > MAX_VALUES:
+            raise AuditError(
+                f"{places.path_text(walk.path)} holds more than {MAX_VALUES:,} values in {len(entries):,} lines, the "
+                "most that are read; read its parts one by one, or check it with `agentplug audit verify`"
+            )
     verification = walk.verification()
     if verification.first_bad is not None and not verification.torn_bytes and not partial:
         raise AuditError(
             f"The audit log can't be trusted from {verification.first_bad}. read_audit(path, partial=True) gives the "
             f"{len(entries)} lines before that"
         )
-    return Audit(entries, verification)
+    return Audit(tuple(entries), verification)
 
 
 class Audit(Sequence[Entry]):
