@@ -18,6 +18,7 @@ import stat
 import weakref
 from typing import Any
 
+from agentplug.contract.scratch_place import Identity, identities_around, identity_of, scratch_place, ways_to
 from agentplug.contract.text import is_utf8, printable
 from agentplug.errors import PolicyError
 
@@ -31,9 +32,6 @@ _REASONS = {
     errno.EMFILE: "can't be held: this process has no descriptor left, and each granted path takes one; grant the "
     "folder around them, or raise the limit (ulimit -n)",
 }
-
-Identity = tuple[int, int]
-"""Device and inode."""
 
 
 class GrantedPath(str):
@@ -61,7 +59,7 @@ class GrantedPath(str):
     def is_open(self) -> bool:
         """Return true unless somebody closed the descriptor."""
         try:
-            return self.identity == _identity(os.fstat(self.descriptor))
+            return self.identity == identity_of(os.fstat(self.descriptor))
         except OSError:
             return False
 
@@ -110,7 +108,7 @@ def hold(field: str, path: str) -> GrantedPath:
     descriptor = -1
     try:
         descriptor = os.open(path, _O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if isinstance(path, GrantedPath) else 0))
-        granted = GrantedPath(os.readlink(f"/proc/self/fd/{descriptor}"), *_identity(os.fstat(descriptor)))
+        granted = GrantedPath(os.readlink(f"/proc/self/fd/{descriptor}"), *identity_of(os.fstat(descriptor)))
         _refuse_impossible(field, path, granted)
         key = str(granted), *granted.identity
         other = _open_paths.get(key)
@@ -134,7 +132,7 @@ def _refuse_impossible(field: str, path: str, granted: GrantedPath) -> None:
         raise PolicyError(f"{field}: {_brief(path)} {_changed(path)}")
     if not is_utf8(granted):
         raise PolicyError(f"{field}: {text} is no UTF-8, which a path has to be to be granted")
-    if not granted.startswith("/") or _identity(os.lstat(granted)) != granted.identity:
+    if not granted.startswith("/") or identity_of(os.lstat(granted)) != granted.identity:
         raise PolicyError(f"{field}: {text} is no file or folder with a name, and nothing else can be granted")
     if overlap := _scratch_overlap(granted):
         raise PolicyError(f"{field}: {text} {overlap}")
@@ -144,7 +142,7 @@ def check(field: str, path: GrantedPath) -> None:
     """Raise `PolicyError` unless `path` still names what was granted. It may name another file a moment later: the
     worker compares again."""
     with contextlib.suppress(OSError):
-        if path.is_open() and path.identity == _identity(os.lstat(path)):
+        if path.is_open() and path.identity == identity_of(os.lstat(path)):
             return
     raise PolicyError(f"{field}: {_brief(path)} {_changed(path)}")
 
@@ -155,7 +153,7 @@ def _changed(path: GrantedPath) -> str:
         status = os.lstat(path)
         if stat.S_ISLNK(status.st_mode):
             fact = f"a link to {_brief(os.readlink(path))} is in its place"
-        elif path.inode and path.identity != _identity(status):
+        elif path.inode and path.identity != identity_of(status):
             fact = f"another {'folder' if stat.S_ISDIR(status.st_mode) else 'file'} is in its place"
         else:
             fact = "a folder on the way is a link now" if path.descriptor < 0 else "its descriptor was closed"
@@ -174,46 +172,20 @@ def _why_not(path: str, error: OSError) -> str:
     return f"{text} {_REASONS.get(error.errno or 0, f'cannot be opened ({error.strerror}); check the path')}"
 
 
-def _identity(status: os.stat_result) -> Identity:
-    return status.st_dev, status.st_ino
-
-
 def _brief(path: str) -> str:
     return printable(repr(str(path)), 300)
-
-
-# ---------------------------------------------------------------------- scratch directories
-
-
-def scratch_place() -> str:
-    """Return the folder in which all scratch directories of this user are made. Raises `OSError` if there is no
-    temporary directory."""
-    import tempfile  # many modules, for a policy that grants no path
-
-    return f"{os.path.realpath(tempfile.gettempdir())}/agentplug-{os.geteuid()}"
-
-
-def identities_around(path: str) -> set[Identity]:
-    """Return the identities of `path` and of the folders around it, as far as they are there."""
-    identities = set()
-    while True:
-        with contextlib.suppress(OSError):
-            identities.add(_identity(os.stat(path)))
-        if path == (folder := os.path.dirname(path)):
-            return identities
-        path = folder
 
 
 def _scratch_overlap(granted: GrantedPath) -> str:
     """Return the relation of `granted` to the scratch directories, with the remedy; nothing if there is none."""
     try:
         scratch = scratch_place()
-        if granted.identity in identities_around(scratch):
+        if any(granted.identity in identities_around(way) for way in ways_to(scratch)):
             return (
                 f"holds {_brief(scratch)}, where all plugins have their scratch directories; grant the folders in it "
                 "that are needed, or set TMPDIR to a folder outside of it before this process starts"
             )
-        if _identity(os.lstat(scratch)) in identities_around(granted):
+        if identity_of(os.lstat(scratch)) in identities_around(granted):
             return f"lies in {_brief(scratch)}, where plugins have their scratch directories; grant another place"
     except OSError:
         pass  # there is no such folder yet

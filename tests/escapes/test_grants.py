@@ -20,7 +20,6 @@ from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.errors import PolicyError
 
 REFUSED = Verdict("failed", "PermissionError")
-CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 0x20000, 1 << 12, 1 << 14, 1 << 18, 2
 
 READ = """
 def attack(given):
@@ -222,42 +221,78 @@ def test_a_swap_at_any_moment_wins_nothing(arena: Arena, places: Places) -> None
     assert set(outcomes) <= {"PermissionError", "PolicyError"}
 
 
-def test_a_mount_over_a_granted_folder_is_another_folder(places: Places) -> None:
-    """Whoever can mount puts another folder in the place, and no worker is granted that one."""
-    script = f"""
-import ctypes, os
+MOUNTING = """
+import ctypes, os, sys, tempfile
 from agentplug import Policy, PolicyError, SandboxedPlugin
 libc = ctypes.CDLL(None, use_errno=True)
 user, group = os.geteuid(), os.getegid()
-if libc.unshare({CLONE_NEWNS} | (0 if user == 0 else 0x10000000)):
-    raise SystemExit("no mount namespace")
+CLONE_NEWNS, CLONE_NEWUSER, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x10000000, 1 << 12, 1 << 14, 1 << 18
+if libc.unshare(CLONE_NEWNS | (CLONE_NEWUSER if user else 0)):
+    sys.exit("no mount namespace")
 if user:
-    open("/proc/self/setgroups", "w").write("deny")
-    open("/proc/self/uid_map", "w").write(f"{{user}} {{user}} 1")
-    open("/proc/self/gid_map", "w").write(f"{{group}} {{group}} 1")
-libc.mount(b"none", b"/", b"none", ctypes.c_ulong({MS_REC | MS_PRIVATE}), b"")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        open(f"/proc/self/{name}", "w").write(text)
+def mount(source, target, flags):
+    assert not libc.mount(os.fsencode(source), os.fsencode(target), b"none", ctypes.c_ulong(flags), b"")
+mount("none", "/", MS_REC | MS_PRIVATE)
 class Reader:
     name, version = "reader", "1"
     def initialize(self, config): pass
     def process(self, path): return open(path).read()
-policy = Policy(read={str(places.read)!r})
+one, other = sys.argv[1:]
+"""
+
+
+def mounting(script: str, *folders: Path) -> list[str]:
+    """The lines that a script writes, in a mount namespace of its own."""
+    command = [sys.executable, "-c", MOUNTING + script, *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if "no mount namespace" in done.stderr:
+        pytest.skip("this user can make no mount namespace here")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_mount_over_a_granted_folder_is_another_folder(places: Places) -> None:
+    """Whoever can mount puts another folder in the place, and no worker is granted that one."""
+    script = """
+policy = Policy(read=one)
 before = SandboxedPlugin(Reader, policy)
-print(before.run_sync({f"{places.read}/key"!r}).value)
+print(before.run_sync(f"{one}/key").value)
 before.close_sync()
-secret, place = ({str(places.secret).encode()!r}, {str(places.read).encode()!r})
-assert not libc.mount(secret, place, b"", ctypes.c_ulong({MS_BIND}), b"")
-print(open({f"{places.read}/key"!r}).read())
+mount(other, one, MS_BIND)
+print(open(f"{one}/key").read())
 try:
-    SandboxedPlugin(Reader, policy).run_sync({f"{places.read}/key"!r})
+    SandboxedPlugin(Reader, policy).run_sync(f"{one}/key")
 except PolicyError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
-    if "no mount namespace" in done.stderr:
-        pytest.skip("this user can make no mount namespace here")
+    lines = mounting(script, places.read, places.secret)
+
     fact = "is no longer what was granted: another folder is in its place"
-    assert done.stdout.splitlines()[:2] == ["PUBLIC", "SECRET"], done.stderr
-    assert done.stdout.splitlines()[2].startswith(f"read: '{places.read}' {fact}")
+    assert lines[:2] == ["PUBLIC", "SECRET"]
+    assert lines[2].startswith(f"read: '{places.read}' {fact}")
+
+
+def test_scratch_directories_that_are_mounted_twice_can_t_be_granted(places: Places) -> None:
+    """The temporary directory is a part of another folder, mounted elsewhere: that folder holds them as well."""
+    script = """
+mount(f"{other}/deep", one, MS_BIND)
+tempfile.tempdir = one
+plugin = SandboxedPlugin(Reader, Policy(disk="1M"))
+plugin.run_sync("/etc/hostname")
+for folder in (one, f"{other}/deep", other):
+    try:
+        Policy(read=folder)
+    except PolicyError as error:
+        print(error)
+plugin.close_sync()
+"""
+    lines = mounting(script, places.read, places.secret.parent)
+
+    assert [line.partition(" holds ")[0] for line in lines] == [
+        f"read: '{folder}'" for folder in (places.read, places.secret, places.secret.parent)
+    ]
 
 
 # ---------------------------------------------------------------------- scratch directories

@@ -15,9 +15,10 @@ import cloudpickle
 import pytest
 
 from agentplug.contract import granted_path
-from agentplug.contract.granted_path import GrantedPath, check, scratch_place
+from agentplug.contract.granted_path import GrantedPath, check
 from agentplug.contract.options import policy_from_options
 from agentplug.contract.policy import Policy
+from agentplug.contract.scratch_place import scratch_place
 from agentplug.errors import PolicyError
 
 

@@ -14,7 +14,7 @@ import os
 import secrets
 import stat
 
-from agentplug.contract.granted_path import Identity, identities_around, scratch_place
+from agentplug.contract.scratch_place import Identity, identities_around, scratch_place, ways_to
 from agentplug.contract.text import printable
 from agentplug.core.boundary.remove_tree import remove_root
 from agentplug.errors import BarrierUnavailable
@@ -41,7 +41,8 @@ class ScratchRoot:
                 f"No worker can be started: its scratch directory can't be made{folder}: {error.strerror or error}. "
                 "Set TMPDIR to a folder that this user may write to, before this process starts"
             ) from None
-        self.around: frozenset[Identity] = frozenset(identities_around(os.path.dirname(self.path)))
+        place = os.path.dirname(self.path)
+        self.around: set[Identity] = set().union(*map(identities_around, ways_to(place)))
 
     def scratch_of(self, name: str) -> str:
         """Return a path to the scratch directory `name` that leads through the descriptor."""
