@@ -43,12 +43,18 @@ HOOK_S = 5.0
 
 
 class _Call:
-    """A call of a hook. The context variable makes it visible to all code that the hook runs."""
+    """A call of a hook, which is None once it is over: a loop keeps a cancelled timer for a while, with its context.
+    The context variable makes it visible to all code that the hook runs."""
 
-    __slots__ = ("dispatcher", "hook", "is_running")
+    __slots__ = ("dispatcher", "hook")
 
     def __init__(self, dispatcher: Dispatcher, hook: Hook) -> None:
-        self.dispatcher, self.hook, self.is_running = dispatcher, hook, True
+        self.dispatcher: Dispatcher | None = dispatcher
+        self.hook: Hook | None = hook
+
+    def end(self) -> None:
+        """Let go of the hook, and of the plugin behind it."""
+        self.dispatcher = self.hook = None
 
 
 _calls: contextvars.ContextVar[tuple[_Call, ...]] = contextvars.ContextVar("agentplug_hook_calls", default=())
@@ -181,14 +187,14 @@ class Dispatcher:
         except Exception as error:
             answer = _raised(error)
         finally:
-            call.is_running = False
+            call.end()
             _calls.reset(before)
         return answer, time.perf_counter() - begun
 
     # ------------------------------------------------------------------ hooks that dispatch
 
     def _running_hook(self) -> Hook | None:
-        return next((call.hook for call in _calls.get() if call.dispatcher is self and call.is_running), None)
+        return next((call.hook for call in _calls.get() if call.dispatcher is self), None)
 
     def _refused(self, message: AgentMessage, hook: Hook, evaluate_only: bool) -> Dispatch:
         """Refuse a dispatch by a hook that is running, which would be called again without end."""
