@@ -56,8 +56,6 @@ class HiddenMemory:
         if cpu_ns == self._cpu_ns and room_bytes >= 0:
             return self.size_bytes
         is_due = now_ns >= self._due_ns
-        if is_due or not self.is_sampled:
-            self._cpu_ns = cpu_ns
         size_bytes = 0
         pids = (pid, *children)
         if self.shared.used:
@@ -67,6 +65,8 @@ class HiddenMemory:
             began_ns = time.thread_time_ns()
             self._kernel_bytes = self._measure_kernel(pids)
             self._due_ns = now_ns + max(EVERY_NS, _SHARE * (time.thread_time_ns() - began_ns))
+        if (is_due or not self.is_sampled) and (self.shared.scanned_ns == now_ns or not self.shared.used):
+            self._cpu_ns = cpu_ns  # all of it was read just now
         self.size_bytes = size_bytes + self._kernel_bytes
         return self.size_bytes
 

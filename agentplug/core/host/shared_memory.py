@@ -45,7 +45,7 @@ class SharedMemory:
         self._requests: list[_Request] = []
         self._maps: list[_Maps] = []
         self._longest_bytes = 0
-        self._scanned_ns = 0
+        self.scanned_ns = 0
 
     @property
     def size_bytes(self) -> int:
@@ -70,14 +70,14 @@ class SharedMemory:
 
     def hidden_bytes(self, pids: Iterable[int], resident_bytes: int, room_bytes: int, now_ns: int) -> int:
         """Return how much more than `resident_bytes` is mapped. More than `room_bytes` is never old news."""
-        old = now_ns - self._scanned_ns > _EVERY_NS
+        old = now_ns - self.scanned_ns > _EVERY_NS
         if old or self.size_bytes - resident_bytes > room_bytes:
             self._scan(pids, now_ns)
         return max(0, self.size_bytes - resident_bytes)
 
     def _scan(self, pids: Iterable[int], now_ns: int, thread: int = 0) -> None:
         """Look which memory is mapped. The earlier requests of `thread` are surely done."""
-        self._scanned_ns = now_ns
+        self.scanned_ns = now_ns
         visible = _visible(pids)
         if visible is None:
             return

@@ -142,13 +142,17 @@ def _base(rights: Rights) -> Filter:
 
 def guard_program(own: Own, rights: Rights) -> bytes:
     """Return the compiled guard for one worker: the template with its placeholders replaced."""
-    template = _guard_template(rights)
-    words = [template[at : at + 4] for at in range(0, len(template), 4)]
-    numbers = zip(_PLACEHOLDER.words, own.words, strict=True)
-    new = {old.to_bytes(4, sys.byteorder): number.to_bytes(4, sys.byteorder) for old, number in numbers}
-    return b"".join([new.get(word, word) for word in words])
+    template, places = _guard_template(rights)
+    program, words = bytearray(template), [word.to_bytes(4, sys.byteorder) for word in own.words]
+    for at, index in places:
+        program[at : at + 4] = words[index]
+    return bytes(program)
 
 
 @functools.lru_cache(maxsize=32)
-def _guard_template(rights: Rights) -> bytes:
-    return guard_filter(_PLACEHOLDER, rights).program
+def _guard_template(rights: Rights) -> tuple[bytes, list[tuple[int, int]]]:
+    """Compile the guard with placeholders; return it with their places, each with its number among `Own.words`."""
+    template = guard_filter(_PLACEHOLDER, rights).program
+    index_of = {word.to_bytes(4, sys.byteorder): index for index, word in enumerate(_PLACEHOLDER.words)}
+    words = ((at, index_of.get(template[at : at + 4])) for at in range(0, len(template), 4))
+    return template, [(at, index) for at, index in words if index is not None]
