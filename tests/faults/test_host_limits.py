@@ -30,9 +30,9 @@ try:
         run = plugin.run_sync(float(seconds))
         print(run.value, run.verdict, run.explain())
     print(plugin.barriers.set_index("barrier").loc["limits", "detail"])
+    plugin.close_sync()
 except AgentplugError as error:
     print(type(error).__name__, error)
-plugin.close_sync()
 """
 
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from agentplug.core.host.exchange import Exchange, Request
 from agentplug.core.host.fair_lock import BlockedLoop, blocked_loop
 from agentplug.core.host.output import Sink
+from agentplug.core.host.own_limits import low_limits
 from agentplug.core.host.supervisor import BRISK_NS, Worker
 from agentplug.errors import BarrierUnavailable
 
@@ -188,7 +189,8 @@ def our_loop() -> asyncio.AbstractEventLoop:
                     loop.close()
                     raise
             except (OSError, RuntimeError) as error:
-                raise BarrierUnavailable(f"No worker can be started: no loop to wait for it: {error}") from None
+                fact = f"No worker can be started: no loop to wait for it: {error}{low_limits()}"
+                raise BarrierUnavailable(fact) from None
             _loop = loop
         return _loop
 
