@@ -37,6 +37,7 @@ sys.argv[1:] = []
 sys.path[:] = paths
 sys.prefix, sys.exec_prefix = prefixes
 from agentplug.core.worker.zygote import main
+sys.dont_write_bytecode = True  # from here on: without its own, each start would compile the zygote anew
 main(*arguments)
 """
 
@@ -76,7 +77,7 @@ class Zygote:
         if_it_fails.callback(self._control.close)
         arguments = [theirs.fileno(), self.scratch_root, list(preload)]
         prefixes = [sys.prefix, sys.exec_prefix]
-        command = [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOTSTRAP]  # no bytecode
+        command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP]
         with theirs:
             self.process = subprocess.Popen(
                 [*command, json.dumps(worker_path()), json.dumps(prefixes), json.dumps(arguments)],
