@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentplug import Policy, learn
@@ -129,6 +129,7 @@ def test_a_place_that_is_shared_or_imported_from_is_proposed_to_nobody(library: 
             assert overgranted(learned.policy) == []
 
 
+@settings(deadline=None, database=None)
 @given(
     st.lists(st.sampled_from([probe for of in PROBES.values() for probe in of]), max_size=12),
     st.sampled_from(ENDS),

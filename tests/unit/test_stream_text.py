@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentplug.report.stream_text import StreamText
@@ -45,6 +45,7 @@ def test_carriage_returns_and_colours_pass_and_end_with_the_call(pieces: list[st
     assert shown(*pieces) == expected
 
 
+@settings(deadline=None, database=None)
 @given(st.lists(st.text(st.sampled_from("ab\r\n\t\x1b[0;31mJ\x07\x9b\u202e\u2028"), max_size=12), max_size=5))
 def test_whatever_comes_in_whatever_pieces(pieces: list[str]) -> None:
     """Nothing else passes, no colour and no carriage return is left, and pieces make no difference to colours."""

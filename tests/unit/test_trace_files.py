@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentplug.contract.events import Event
@@ -260,6 +260,7 @@ def test_no_text_of_a_csv_is_run_by_a_spreadsheet(word: str, tmp_path: Path) -> 
                 assert not re.match(r"[=+@\t\r\n＝＋－＠]|-(?!\d)", cell.lstrip(' "')), cell
 
 
+@settings(deadline=None, database=None)
 @given(CELL)
 def test_a_safe_cell_is_read_back_as_it_was(word: str) -> None:
     """Whatever quotes, signs and spaces stand before each other."""

@@ -41,6 +41,7 @@ sys.argv[1:] = []
 sys.path[:] = paths
 sys.prefix, sys.exec_prefix = prefixes
 from agentplug.core.worker.zygote import main
+sys.dont_write_bytecode = True  # from here on: without its own, each start would compile the zygote anew
 main(*arguments)
 """
 
@@ -54,7 +55,7 @@ class ZygoteProcess:
 
         zygotes = [_CONTROL_FD, _ROOT_FD, root.path, list(preload)]
         arguments = [list(path), [sys.prefix, sys.exec_prefix], zygotes]
-        command = [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOTSTRAP, *map(json.dumps, arguments)]
+        command = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, *map(json.dumps, arguments)]
         self.returncode: int | None = None
         self._used_ns = self._still_s = 0.0
         self._words_fd = os.memfd_create("agentplug-words")
