@@ -17,7 +17,7 @@ from tests.leftovers import eventually
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 
-# Two families are left: one waits in a session of its own, one goes on forking and is never the same process.
+# Two families are left: one waits in a process group of its own, one goes on forking and is never the same process.
 HOST = """
 import asyncio, json, os, signal, time
 from agentplug import Policy, SandboxedPlugin
@@ -33,8 +33,8 @@ class Family:
             signal.signal(number, signal.SIG_IGN)
         pipe, end = os.pipe()
         if os.fork() == 0:
-            os.setsid()
-            os.write(end, b"%d " % os.getpid())
+            os.setpgid(0, 0)
+            os.write(end, b"%d " % os.getsid(0))
             os.fork()
             time.sleep(600)
         waiting = int(os.read(pipe, 20))
