@@ -34,7 +34,7 @@ class Family:
         pipe, end = os.pipe()
         if os.fork() == 0:
             os.setpgid(0, 0)
-            os.write(end, b"%d " % os.getsid(0))
+            os.write(end, b"%d " % os.getpid())
             os.fork()
             time.sleep(600)
         waiting = int(os.read(pipe, 20))
@@ -47,24 +47,24 @@ class Family:
 
 async def main():
     plugin = SandboxedPlugin(Family, Policy(processes=16, disk="1M"))
-    session = await plugin.process(None)
+    group = await plugin.process(None)
     zygote = zygote_for()
     roles = {"host": os.getpid(), "keeper": zygote.process.pid, "zygote": zygote.pid, "worker": plugin.pid}
-    print(json.dumps([roles, session, zygote.scratch_root]), flush=True)
+    print(json.dumps([roles, group, zygote.scratch_root]), flush=True)
     await asyncio.sleep(600)
 
 asyncio.run(main())
 """
 
 
-def alive(*sessions: int) -> list[int]:
-    """The processes of these sessions that haven't ended."""
+def alive(*numbers: int) -> list[int]:
+    """The processes of these sessions and process groups that haven't ended."""
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError, IndexError):
             pid = int(entry.name)
-            state, _, _, session = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:4]
-            if int(session) in sessions and state not in "ZX":
+            state, _, group, session = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:4]
+            if {int(group), int(session)} & {*numbers} and state not in "ZX":
                 found.append(pid)
     return found
 
@@ -75,16 +75,16 @@ def test_nothing_of_a_plugin_outlives(killed: str) -> None:
     with subprocess.Popen([sys.executable, "-c", HOST], stdout=subprocess.PIPE, text=True) as host:
         try:
             assert host.stdout is not None
-            roles, session, scratch = json.loads(host.stdout.readline())
-            sessions = (session, roles["worker"], roles["keeper"])  # the zygote's is its keeper's
-            assert eventually(lambda: len(alive(session)) == 2)
-            assert eventually(lambda: len(alive(*sessions)) > 5)
+            roles, group, scratch = json.loads(host.stdout.readline())
+            family = (group, roles["worker"], roles["keeper"])  # the zygote's is its keeper's
+            assert eventually(lambda: len(alive(group)) == 2)
+            assert eventually(lambda: len(alive(*family)) > 5)
 
             for role in killed.split():
                 with contextlib.suppress(ProcessLookupError):  # a worker may have ended with its zygote by now
                     os.kill(roles[role], signal.SIGKILL)
 
-            assert eventually(lambda: [*alive(*sessions), *alive(*sessions)] == [])  # forking may hide one
+            assert eventually(lambda: [*alive(*family), *alive(*family)] == [])  # forking may hide one
             assert eventually(lambda: not Path(scratch).exists())
             assert eventually(lambda: cgroups.of(roles["zygote"]) == [])
         finally:
