@@ -166,7 +166,8 @@ class PageTableHoarder(ZooPlugin):
 class StackHoarder(ZooPlugin):
     """Starts threads with giant stacks, which no allocator counts.
 
-    Stopped by the limit on private address space, so that a thread can't start: `limited:threads`.
+    Stopped by the limit on private address space, so that a thread can't start: `failed:RuntimeError`. Few threads
+    and little memory were in use, so it is no limit's verdict.
     """
 
     async def process(self, input_data: Any) -> Any:

@@ -18,6 +18,7 @@ from agentplug.core.host.shared_memory import SharedMemory
 
 EVERY_NS = 10_000_000
 _SHARE = 50  # at most a fiftieth of the watchdog's time
+_CROWDED_SHARE = 4  # while what is open may hold more than is left of the limit
 _MOST_PASSED = 253  # descriptors in one message, beyond what a user may have in transit: unix(7)
 _TABLE_COVERS = 512  # bytes of address space for one byte of page tables
 _WORTH, _TRIFLE = 10, 20  # parts of the policy's memory
@@ -40,7 +41,7 @@ class HiddenMemory:
         self.is_sampled = self._counts_kernel or self._network
         """True if the kernel's part of it is measured now and then."""
         self._kernel_bytes = 0
-        self._due_ns = 0
+        self._measured_ns = self._cost_ns = 0
         self._cpu_ns = -1
 
     @property
@@ -55,16 +56,18 @@ class HiddenMemory:
         """
         if cpu_ns == self._cpu_ns and room_bytes >= 0:
             return self.size_bytes
-        is_due = now_ns >= self._due_ns
         size_bytes = 0
         pids = (pid, *children)
+        crowded = self._counts_kernel and _open_files(pids) * self._each_bytes > room_bytes
+        pace_ns = max(EVERY_NS, (_CROWDED_SHARE if crowded else _SHARE) * self._cost_ns)
+        is_due = now_ns - self._measured_ns >= pace_ns
         if self.shared.used:
             resident_bytes = _sum_of(b"RssShmem", pids)
             size_bytes = self.shared.hidden_bytes(pids, resident_bytes, room_bytes, now_ns)
         if self.is_sampled and is_due:
             began_ns = time.thread_time_ns()
             self._kernel_bytes = self._measure_kernel(pids)
-            self._due_ns = now_ns + max(EVERY_NS, _SHARE * (time.thread_time_ns() - began_ns))
+            self._measured_ns, self._cost_ns = now_ns, time.thread_time_ns() - began_ns
         if (is_due or not self.is_sampled) and (self.shared.scanned_ns == now_ns or not self.shared.used):
             self._cpu_ns = cpu_ns  # all of it was read just now
         self.size_bytes = size_bytes + self._kernel_bytes

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import fcntl
 import os
+import sys
 import threading
 import traceback
 from collections.abc import Callable
+
+if sys.platform == "linux":  # missing elsewhere
+    import fcntl
 
 Sink = Callable[[str, str], None]
 """Called with the stream's name (stdout, stderr) and its next text, on the watchdog's thread; with "" at its end."""

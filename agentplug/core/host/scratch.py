@@ -24,8 +24,8 @@ class ScratchCount:
     `root` may lead through a descriptor; `path` is the one that the kernel shows for it in maps.
     """
 
-    def __init__(self, root: str, pids: Sequence[int], most_bytes: int, most_inodes: int, path: str) -> None:
-        self._root, self._path = root, path
+    def __init__(self, root: str, pids: Sequence[int], most_bytes: int, most_inodes: int, path: str = "") -> None:
+        self._root, self._path = root, path or root
         self._most_bytes, self._most_inodes = most_bytes, most_inodes
         self._used = self._uncounted = 0
         self._seen: set[int] = set()
@@ -106,7 +106,9 @@ class ScratchCount:
                 yield
 
 
-def scratch_usage(root: str, pids: Sequence[int], most_bytes: int, most_inodes: int, path: str) -> tuple[int, int]:
+def scratch_usage(
+    root: str, pids: Sequence[int], most_bytes: int, most_inodes: int, path: str = ""
+) -> tuple[int, int]:
     """Count at once, see `ScratchCount`. What can't be counted within 50 ms counts as too much."""
     count = ScratchCount(root, pids, most_bytes, most_inodes, path)
     complete = count.go_on(_MOST_NS)

@@ -17,6 +17,7 @@ import stat
 from agentplug.contract.scratch_place import Identity, identities_around, scratch_place, ways_to
 from agentplug.contract.text import printable
 from agentplug.core.boundary.remove_tree import remove_root
+from agentplug.core.host.own_limits import low_limits
 from agentplug.errors import BarrierUnavailable
 
 _HIDDEN, _PRIVATE = 0o300, 0o700
@@ -39,7 +40,7 @@ class ScratchRoot:
                 raise
             raise BarrierUnavailable(
                 f"No worker can be started: its scratch directory can't be made{folder}: {error.strerror or error}. "
-                "Set TMPDIR to a folder that this user may write to, before this process starts"
+                f"Set TMPDIR to a folder that this user may write to, before this process starts{low_limits()}"
             ) from None
         place = os.path.dirname(self.path)
         self.around: set[Identity] = set().union(*map(identities_around, ways_to(place)))

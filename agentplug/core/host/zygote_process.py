@@ -8,7 +8,6 @@ posix_spawn(3). The process gets nothing of this one but its arguments and three
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -20,6 +19,9 @@ from collections.abc import Sequence
 from agentplug.contract.text import printable
 from agentplug.core.boundary.child_processes import descendants
 from agentplug.core.host.scratch_root import ScratchRoot
+
+if sys.platform == "linux":  # missing elsewhere
+    import fcntl
 
 LOOK_S = 1.0
 STILL_S = 20.0
