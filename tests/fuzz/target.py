@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.channel import FrameReader, Violation
 from agentplug.core.decode import load_error, runs_of
 from agentplug.core.host.exchange import Exchange, Request
+from agentplug.core.host.limits import Limits
 from agentplug.core.host.readings import Counters, Memory
 from agentplug.core.run import Run
 from agentplug.errors import AgentplugError
@@ -93,6 +95,9 @@ class _Worker:
 
     policy = _POLICY
     barriers = ()
+    listener = None
+    limits = Limits(_POLICY)
+    process = SimpleNamespace(pid=-1, readings=None, scratch="/nowhere", open_scratch="/nowhere")
 
     def stop(self, by: str) -> None:
         return
