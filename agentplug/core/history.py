@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agentplug.core.boundary.codec.layout import Pace
 
 MAX_RUNS = 1_000
-MAX_RUNS_BYTES = 1 << 28
+MAX_RUNS_BYTES = 1 << 26
 """Bounds of the latest runs: their number, and the bytes of those parts that a plugin can enlarge."""
 _EVENT_BYTES, _READING_BYTES, _PLACE_BYTES = 700, 150, 100
 

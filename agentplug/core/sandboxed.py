@@ -91,7 +91,7 @@ class SandboxedPlugin:
 
     @property
     def runs(self) -> Sequence[Run]:
-        """The plugin's latest runs, oldest first: at most a thousand, and 256 MiB."""
+        """The plugin's latest runs, oldest first: at most a thousand, and 64 MiB."""
         return self._inside.history.latest
 
     @property

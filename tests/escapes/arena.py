@@ -32,6 +32,7 @@ from agentplug.doctor.battery.pulse import beating
 
 T = TypeVar("T")
 MIB = 1 << 20
+LONGEST_GAP_S = 0.100
 MACHINES = str(Path(__file__).parent / "machines")
 
 PLUGIN = """

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from arena import Arena, Host, run_unconfined
+from arena import LONGEST_GAP_S, Arena, Host, run_unconfined
 
 from agentplug.core.host.launcher import zygote_for
 from agentplug.core.run import Run
 
 PR_SET_CHILD_SUBREAPER = 36
-LONGEST_GAP_S = 0.100
 
 VICTIM = """
 import ctypes, signal

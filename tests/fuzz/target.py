@@ -19,7 +19,6 @@ from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.channel import FrameReader, Violation
 from agentplug.core.decode import load_error, runs_of
 from agentplug.core.host.exchange import Exchange, Request
-from agentplug.core.host.limits import Limits
 from agentplug.core.host.readings import Counters, Memory
 from agentplug.core.run import Run
 from agentplug.errors import AgentplugError
@@ -96,7 +95,7 @@ class _Worker:
     policy = _POLICY
     barriers = ()
     listener = None
-    limits = Limits(_POLICY)
+    limits = SimpleNamespace(floor_bytes=-(1 << 30), counts_scratch=True, reserved_bytes=lambda _: 0)
     process = SimpleNamespace(pid=-1, readings=None, scratch="/nowhere", open_scratch="/nowhere")
 
     def stop(self, by: str) -> None:

@@ -35,13 +35,13 @@ class WaiterPlugin:
 
 
 def test_output_lands_in_the_cell_that_made_the_call(notebook: Notebook, tmp_path: Path) -> None:
-    """What a plugin prints while later cells run still goes to the cell that called it, escapes made visible."""
+    """What a plugin prints while later cells run still goes to the cell that called it, with its colours."""
     notebook.run(WAITER).check()
     caller = notebook.start(f"import asyncio\ntask = asyncio.create_task(waiter.process({str(tmp_path / 'go')!r}))")
     notebook.until(lambda: caller.idle and "begun" in caller.stream())
     other = notebook.run("print('other')\nopen('go', 'w').close()\nprint(await task)")
     notebook.until(lambda: "it is there" in caller.stream())
-    assert caller.stream() == "begun\n\\x1b[31mit is there\\x1b[0m\n"
+    assert caller.stream() == "begun\n\x1b[31mit is there\x1b[0m\n"
     assert other.stream() == "other\ndone\n"
 
 
@@ -52,7 +52,7 @@ def test_output_keeps_its_place_among_the_cells_own(notebook: Notebook) -> None:
         "for i in range(20):\n    print('before', i)\n    value = await echo.process('/')\n    print('after', i)"
     )
     expected = [
-        line for i in range(20) for line in (f"before {i}", "/", "\\x1b[31mit is there\\x1b[0m", f"after {i}")
+        line for i in range(20) for line in (f"before {i}", "/", "\x1b[31mit is there\x1b[0m", f"after {i}")
     ]
     assert cell.stream().splitlines() == expected
 

@@ -180,7 +180,7 @@ def _packaged(name: str) -> tuple[Callable[[], str], Callable[[], str]]:
             return f"{name} isn't installed: pip install 'agentplug[peers]'"
         return ""
 
-    return lambda: version(name), missing
+    return lambda: "–" if missing() else version(name), missing
 
 
 def _bubblewrap_version() -> str:

@@ -21,7 +21,12 @@ class Pulse:
     def begin(self) -> None:
         """Measure from now on."""
         self._longest_s = 0.0
-        self._due_s, self._queued_s = time.monotonic() + _TICK_S, queued_s()
+        self._expect()
+
+    def _expect(self) -> None:
+        """Expect the next tick. To read the waits takes time, which is no delay of the loop's: so it comes first."""
+        self._queued_s = queued_s()
+        self._due_s = time.monotonic() + _TICK_S
 
     @property
     def longest_s(self) -> float:
@@ -33,7 +38,7 @@ class Pulse:
     async def beat(self) -> None:
         """Tick for ever, and measure the delay of each tick."""
         while True:
-            self._due_s, self._queued_s = time.monotonic() + _TICK_S, queued_s()
+            self._expect()
             await asyncio.sleep(_TICK_S)
             _ = self.longest_s
 
@@ -49,13 +54,13 @@ async def beating() -> AsyncIterator[Pulse]:
         task.cancel()
 
 
-def queued_s() -> float:
-    """Return the seconds that this process's threads have waited for a processor: schedstat of proc(5).
+def queued_s(pid: int | None = None) -> float:
+    """Return the seconds that this process's threads, or those of `pid`, have waited for a processor: schedstat.
 
     Of all threads, as another one may hold the lock that the loop's waits for.
     """
     total_ns = 0
-    for task in Path("/proc/self/task").iterdir():
+    for task in Path(f"/proc/{pid or 'self'}/task").iterdir():
         with contextlib.suppress(OSError, IndexError):  # the thread has ended, or the kernel has no such file
             total_ns += int((task / "schedstat").read_text().split()[1])
     return total_ns / 1e9

@@ -63,7 +63,8 @@ __all__ = [
 
 _encode = Encoder().encode
 _decode_plain = typed().decode
-_FEW_BYTES, _GROWTH, _CONTAINER_BYTES = 256, 19, 232
+_PAUSES_A_COLLECTION = 32
+_FEW_BYTES, _GROWTH, _EMPTY_SET_BYTES, _CONTAINER_BYTES = 256, 19, 232, 1 << 10
 
 
 class Packed(NamedTuple):
@@ -159,24 +160,28 @@ def decode(
 
 
 class _Collecting:
-    """A pace that has the collector look at what was decoded since the last pause: a hundred thousand lists at once
-    took it 25 ms, twice, while no other thread ran."""
+    """A pace that has the collector look at what was decoded since it last did: a hundred thousand lists at once took
+    it 25 ms, twice, while no other thread ran."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
+        self._count = 0
         self.load = pace.load
 
     def pause(self) -> None:
-        """Collect, and pause."""
-        gc.collect(1)
+        """Pause; collect every so often."""
+        self._count += 1
+        if not self._count % _PAUSES_A_COLLECTION:
+            gc.collect(1)
         self._pace.pause()
 
 
 def value_bytes(structure: bytes | memoryview) -> int:
     """Guess the memory that a decoded value takes, by its bytes: rather too much than too little.
 
-    An empty set is 3 bytes here and 232 in memory, a small number 5 and 44, a Decimal 7 and 129 (Python 3.13).
+    An empty set is 3 bytes here and 232 in memory, a small number 5 and 44, a Decimal 7 and 129 (Python 3.13). A
+    container counts as 1 KiB, because of the time that the collector takes to look at those that are stored.
     """
     if len(structure) <= _FEW_BYTES:
-        return len(structure) * _CONTAINER_BYTES // 3
+        return len(structure) * _EMPTY_SET_BYTES // 3
     return len(structure) * _GROWTH + container_count(bytes(structure)) * _CONTAINER_BYTES

@@ -27,7 +27,7 @@ _UNITS = (("s", 1), ("ms", 1), ("us", 1), ("ns", 1))
 _MAX_FREQ_LENGTH = 10_000
 _FIXED = re.compile(r"-?\d{0,6}(?:D|h|min|s|ms|us|ns)")
 _CALENDAR = re.compile(r"-?\d{0,6}(?:W|B|B?[MQY][SE])(?:-[A-Z]{3})?")
-_TEXTS_AT_ONCE = 1 << 16
+_TEXTS_AT_ONCE = 1 << 12
 _MAX_RANGE = 1 << 24
 INDEXES = (
     "Index",
@@ -64,7 +64,11 @@ def pack_column(packer: Writing, array: Any, depth: int) -> list[Any]:
         codes = pack_array(packer, np.asarray(array.codes))
         return ["category", codes, pack_index(packer, array.categories, depth), bool(array.ordered)]
     if isinstance(dtype, pd.StringDtype):
-        items = [None if missing else str(text) for text, missing in zip(array, array.isna(), strict=True)]
+        items = []
+        for at in range(0, len(array), _TEXTS_AT_ONCE):
+            piece = array[at : at + _TEXTS_AT_ONCE]
+            items += [None if missing else str(text) for text, missing in zip(piece, piece.isna(), strict=True)]
+            packer.pace.pause()
         return _pack_texts(packer, items, "NA" if dtype.na_value is pd.NA else "nan", dtype.storage)
     if isinstance(array, (pd.arrays.IntegerArray, pd.arrays.FloatingArray, pd.arrays.BooleanArray)):
         mask = array.isna()
@@ -84,9 +88,15 @@ def pack_column(packer: Writing, array: Any, depth: int) -> list[Any]:
 def _pack_texts(packer: Writing, items: list[str | None], missing: str, storage: str) -> list[Any]:
     import numpy as np
 
-    lengths = np.array([-1 if text is None else len(text) for text in items], dtype="<i4")
     packer.texts += len(items)
-    joined = utf8_of("".join(text for text in items if text is not None), packer.pace)
+    lengths = np.empty(len(items), "<i4")
+    pieces = []
+    for at in range(0, len(items), _TEXTS_AT_ONCE):
+        piece = items[at : at + _TEXTS_AT_ONCE]
+        lengths[at : at + len(piece)] = [-1 if text is None else len(text) for text in piece]
+        pieces.append("".join(text for text in piece if text is not None))
+        packer.pace.pause()
+    joined = utf8_of("".join(pieces), packer.pace)
     return ["texts", missing, storage, packer.buffer(lengths.view(np.uint8).data), packer.buffer(joined)]
 
 

@@ -6,6 +6,7 @@ from itertools import islice
 from operator import eq
 from typing import Any
 
+from agentplug.core.boundary.codec.layout import Pace
 from agentplug.core.boundary.codec.pieces import KEYS_AT_ONCE
 
 KEY_UNITS = 8
@@ -25,7 +26,7 @@ def key_units(keys: list[Any]) -> int:
     return 0 if _SALTED.issuperset(map(type, keys)) else KEY_UNITS * len(keys)
 
 
-def crowded(keys: list[Any]) -> bool:
+def crowded(keys: list[Any], pace: Pace) -> bool:
     """True if too many of these keys share one hash, as all multiples of 2**61 - 1 do.
 
     Raises `TypeError` for an unhashable key.
@@ -35,5 +36,6 @@ def crowded(keys: list[Any]) -> bool:
     hashes: list[int] = []
     for at in range(0, len(keys), KEYS_AT_ONCE):
         hashes += map(hash, keys[at : at + KEYS_AT_ONCE])  # that of a decimal with a large exponent takes 7 µs
+        pace.pause()
     hashes.sort()
     return any(map(eq, hashes, islice(hashes, MAX_SHARED_HASH, None)))

@@ -29,11 +29,11 @@ BYTES_PER_UNIT = 8
 """A structure may cost one unit of work, such as one extension, for so many of its bytes."""
 LIST_UNITS, MAP_UNITS = 1, 2
 """The cost of a list and of a dict: mostly that of the garbage collector afterwards."""
-PAUSE_UNITS = 1_024
-"""Units of work between two pauses of a decoding: some 1 to 5 milliseconds."""
+PAUSE_UNITS = 32
+"""Units of work between two pauses of a decoding: mostly some 0.1 ms."""
 LEAST_TEXTS, BYTES_PER_TEXT = 1 << 20, 16
 """The most texts in the columns of a value, or one for so many bytes of its blobs: freeing a million takes 45 ms."""
-TEXT_PIECE = 1 << 17
+TEXT_PIECE = 1 << 12
 """Longer texts with lone surrogates are made in pieces of this length: each surrogate takes 0.25 µs."""
 PIECE_BYTES = 1 << 16
 """A longer structure may be decoded in pieces of this length."""

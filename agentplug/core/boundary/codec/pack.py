@@ -140,7 +140,7 @@ class Packer:
 
     def _hashed(self, keys: list[Any], depth: int) -> list[Any]:
         self.spend(key_units(keys), keys)
-        if crowded(keys):
+        if crowded(keys, self.pace):
             raise Unserializable(type_name(keys[0]), "and the keys beside it share too many hashes")
         self._keys += 1
         packed = self.items(keys, depth)

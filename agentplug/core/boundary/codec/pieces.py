@@ -25,7 +25,8 @@ from agentplug.core.boundary.codec.layout import (
 if TYPE_CHECKING:
     from agentplug.core.boundary.codec.layout import Pace
 
-KEYS_AT_ONCE = 1 << 10
+KEYS_AT_ONCE = 1 << 7
+_BYTES_AT_ONCE = 1 << 12
 
 _SCALAR, _TEXT, _LIST, _MAP, _EXT, _FOREIGN = range(6)
 
@@ -61,31 +62,33 @@ _LEAF = bytes(1 + row[2] if row[0] == _SCALAR and row[2] < 8 else key for row, k
 _UNTYPED: Decoder[Any] = Decoder()
 
 
-def dict_of(keys: list[Any], values: list[Any]) -> dict[Any, Any]:
+def dict_of(keys: list[Any], values: list[Any], pace: Pace) -> dict[Any, Any]:
     """Return a dict of keys and values, made in steps: 200,000 keys in one call took 60 ms."""
     made: dict[Any, Any] = {}
     for at in range(0, len(keys), KEYS_AT_ONCE):
         upto = at + KEYS_AT_ONCE
         made.update(zip(keys[at:upto], values[at:upto], strict=True))
+        pace.pause()
     return made
 
 
-def set_of(items: list[Any]) -> set[Any]:
+def set_of(items: list[Any], pace: Pace) -> set[Any]:
     """Return a set of items, made in steps: 10,000 decimals of large exponents in one call took 70 ms."""
     made: set[Any] = set()
     for at in range(0, len(items), KEYS_AT_ONCE):
         made.update(items[at : at + KEYS_AT_ONCE])
+        pace.pause()
     return made
 
 
 def read(data: bytes, units: int, pace: Pace = HURRY) -> Any:
-    """Return the value of this msgpack, with extensions still packed. Pauses after each piece.
+    """Return the value of this msgpack, with extensions still packed. Pauses every few hundred items.
 
     Raises `DecodeError` if nesting is too deep, containers cost more than `units`, a key isn't text, or a type isn't
     ours; and msgspec's own errors, as for a text that isn't UTF-8.
     """
     table = _TABLE
-    at, end = 0, len(data)
+    at, end, pause_at = 0, len(data), _BYTES_AT_ONCE
     # State of the present container: where its header begins; the items left; True if they are keys and values in
     # turn; the items decoded already (of a map keys and values in one list); where the undecoded ones begin; `left`
     # at that place. A container gets a list of its own once it fills a piece; before, it's part of an outer piece.
@@ -101,7 +104,7 @@ def read(data: bytes, units: int, pace: Pace = HURRY) -> Any:
             if closed is not None:
                 closed += _items(data, since, at, pending)
                 if keyed:
-                    closed = dict_of(closed[::2], closed[1::2])
+                    closed = dict_of(closed[::2], closed[1::2], pace)
             start = begin
             begin, left, keyed, made, since, pending = outer.pop()
             if closed is not None:
@@ -109,12 +112,14 @@ def read(data: bytes, units: int, pace: Pace = HURRY) -> Any:
                 made += _items(data, since, start, pending - left - 1)
                 made.append(closed)
                 since, pending = at, left
-        if at - since > PIECE_BYTES:
+        if at >= pause_at:
             pace.pause()
+            pause_at = at + _BYTES_AT_ONCE
+        if at - since > PIECE_BYTES:
             made = [] if made is None else made
             made += _items(data, since, at, pending - left)
             since, pending = at, left
-        stop = min(end, since + PIECE_BYTES)
+        stop = min(end, since + PIECE_BYTES, pause_at)
         skips = _KEY if keyed and not left & 1 else _LEAF
         values = _LEAF
         while at < stop and left and (size := skips[data[at]]):  # nearly all items, at half the price

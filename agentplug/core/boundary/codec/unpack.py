@@ -121,7 +121,7 @@ class Unpacker:
         keys = self.items(tree, depth)
         self._keys -= 1
         self.spend(key_units(keys))
-        if crowded(keys):
+        if crowded(keys, self.pace):
             raise DecodeError("keys that share too many hashes")
         return keys
 
@@ -136,14 +136,14 @@ class Unpacker:
         values = self.items(values, depth)
         if len(keys) != len(values):
             raise DecodeError("a dict with more keys than values, or fewer")
-        pairs = dict_of(keys, values)
+        pairs = dict_of(keys, values, self.pace)
         if len(pairs) != len(keys):
             raise DecodeError("a key that is there twice")
         return pairs
 
     def _set(self, data: bytes, depth: int) -> set[Any]:
         items = self.hashed(self.native(data), depth)
-        made = set_of(items)
+        made = set_of(items, self.pace)
         if len(made) != len(items):
             raise DecodeError("an item that is there twice")
         return made
