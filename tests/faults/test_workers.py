@@ -143,7 +143,7 @@ Outcome = tuple[type[AgentplugError] | None, ...]
 NOT_YET, DIED, ANSWERED = (BarrierUnavailable,), (WorkerDied,), (None,)
 # What becomes of `start`, `initialize` and `process` at each step; those that are over before it can't meet it.
 STEPS: dict[str, tuple[Callable[[Killer], None], dict[str, Outcome]]] = {
-    "forked": (Killer.before_adoption, dict.fromkeys(ALL, NOT_YET)),
+    "forked": (Killer.before_adoption, dict.fromkeys(ALL, NOT_YET + DIED)),
     "confined": (lambda killer: killer.after_step("_accept_hello"), dict.fromkeys(ALL, NOT_YET + DIED)),
     "loading": (lambda killer: killer.after_sending(wire.LOAD), dict.fromkeys(ALL, DIED)),
     "loaded": (lambda killer: killer.after_step("_load"), dict.fromkeys(ALL, ANSWERED + DIED)),

@@ -196,7 +196,7 @@ class StubbornPlugin:
                 Path(f"folder-{number}").mkdir()
                 Path(f"folder-{number}/file").write_text("x")
         if how == "children" and os.fork() == 0:
-            os.setsid()
+            os.setpgid(0, 0)
             os.fork()
         print("begun", flush=True)
         while how == "spin":

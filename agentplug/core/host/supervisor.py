@@ -198,9 +198,10 @@ class Worker:
         self.kill(finding.by)
 
     def lose(self, event: Event) -> None:
-        """End the worker because of an event between calls."""
+        """End the worker because of an event between calls, which is the last one reported."""
         self.kill(event.kind)
         self.report(event)
+        self.report_to(None)  # not its exit as well
 
     def take_news(self, news: ZygoteNews) -> None:
         """Take the zygote's news that the process ended, or its directory is wiped. On the watchdog's thread."""
