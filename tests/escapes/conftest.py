@@ -52,6 +52,7 @@ def unharmed(_warm: None, arena: Arena) -> Iterator[None]:
 
     The test process adopts orphans meanwhile, so that a daemon can't hide by losing its parents.
     """
+    assert zygote_for().pid  # the tests of another folder may have ended it
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     before = Host.look()

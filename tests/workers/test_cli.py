@@ -165,6 +165,7 @@ def test_an_interrupt_stops_the_plugin_and_leaves_nothing() -> None:
         text=True,
         start_new_session=True,
         env=os.environ | {"NO_COLOR": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
     )
     with started:
         process = psutil.Process(started.pid)
