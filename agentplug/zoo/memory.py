@@ -190,6 +190,22 @@ class LockedHoarder(ZooPlugin):
         return libc("mlock", ctypes.byref(block), ctypes.c_size_t(MIB))
 
 
+class LockHoarder(ZooPlugin):
+    """Locks single bytes of files. Each lock is memory of the kernel, in no footprint and under no limit of its own.
+
+    Stopped by the limit on memory or on CPU, whichever comes first: `limited:cpu`, `limited:memory`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Make 2,000,000 locks on 50 files, or as many as asked for."""
+        files = [os.open(f"file{number}", os.O_WRONLY | os.O_CREAT) for number in range(50)]
+        last = as_int(input_data, 2_000_000) * 2 // len(files)
+        for start in range(last, 0, -2):
+            for file in files:
+                fcntl.lockf(file, fcntl.LOCK_EX, 1, start)
+        return last
+
+
 class PipeHoarder(ZooPlugin):
     """Fills pipes that nobody reads: memory of the kernel, in no process's footprint.
 

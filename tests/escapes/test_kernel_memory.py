@@ -174,6 +174,35 @@ def attack(given):
     return given
 """
 
+LOCKS = """
+import fcntl, os, time
+
+def attack(given):
+    number, processes = given
+    files = [open(f"file{each}", "wb") for each in range(50)]
+    if processes and (pid := os.fork()):
+        os.waitpid(pid, 0)
+        return number
+    for start in range(2 * number // len(files), 0, -2):
+        for file in files:
+            fcntl.lockf(file, fcntl.LOCK_EX, 1, start)
+    time.sleep(1)
+    if processes:
+        os._exit(0)
+    return number
+"""
+
+PIECES = """
+import mmap, time
+
+def attack(number):
+    held = [mmap.mmap(-1, 4096) for _ in range(number)]
+    for block in held:
+        block[0] = 1
+    time.sleep(0.2)
+    return len(held)
+"""
+
 TABLES = """
 import mmap, time
 
@@ -276,11 +305,29 @@ def test_unread_data_in_tcp_connections_counts(unconfined, confined, orphaned):
     assert unconfined(TCP, [20, orphaned]).value > 30 * MIB
 
     policy = small(PLAIN, network=True)
-    within, beyond = (confined(TCP, [number, orphaned], policy=policy) for number in (5, 28))
+    within, beyond = (confined(TCP, [number, orphaned], policy=policy) for number in (5, 50 if orphaned else 28))
 
     assert within.verdict == Verdict("completed")
     assert within.usage.peak_memory_bytes - within.usage.baseline_memory_bytes > within.value * 0.9
     assert beyond.verdict == Verdict("limited", "memory")
+
+
+@pytest.mark.parametrize("processes", [0, 1], ids=["own", "a child's"])
+def test_locks_on_files_count(unconfined, confined, processes):
+    """Nothing else bounds them. A few are a trifle."""
+    assert unconfined(LOCKS, [100, 0]).value == 100
+
+    policy = small(PLAIN, disk="1M", processes=processes, memory="32M")
+    few, many = (confined(LOCKS, [number, processes], policy=policy).usage for number in (100, 30_000))
+
+    assert 5 * MIB < many.peak_memory_bytes - few.peak_memory_bytes < 8 * MIB
+
+
+def test_many_small_pieces_of_shared_memory_count_with_their_tables(confined):
+    """A page of its own costs the kernel a third as much again."""
+    run = confined(PIECES, 2000, policy=small(PLAIN))
+
+    assert run.usage.peak_memory_bytes - run.usage.baseline_memory_bytes > 11 * MIB
 
 
 def test_descriptors_in_transit_count_as_all_that_may_be_there(unconfined, confined):

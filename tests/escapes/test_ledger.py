@@ -177,6 +177,7 @@ MEMORY: dict[str, tuple[dict[str, Any], Any]] = {
     "PageTableHoarder": ({}, None),
     "StackHoarder": ({}, None),
     "LockedHoarder": ({}, None),
+    "LockHoarder": ({}, None),
     "Splicer": ({}, None),
     "SegmentHoarder": ({}, None),
 }

@@ -46,7 +46,7 @@ TOUCHES = """
 # ... or it comes to its end, and nothing has stood in its way ...
 RETURNS = """
     memory:HiddenHoarder memory:Parker memory:Burster memory:Misnomer memory:LockedHoarder memory:PipeHoarder
-    memory:SocketHoarder memory:Splicer memory:SocketWidener memory:PipeWidener spying:ClockReader
+    memory:LockHoarder memory:SocketHoarder memory:Splicer memory:SocketWidener memory:PipeWidener spying:ClockReader
     memory:SegmentHoarder memory:PageCacheHoarder memory:PrivateMapper processes:ShellRunner processes:Mayfly
     processes:ThreadBomb files:BytecodePlanter files:Reopener files:Leaseholder files:Opener files:Watcher
     files:Lister scratch:FifoMaker scratch:DeviceMaker scratch:ModeSetter scratch:OneFileFiller scratch:InodeFiller
@@ -91,6 +91,7 @@ GIVEN: dict[str, Any] = {
     "memory:SharedHoarder": 4096,
     "memory:HiddenHoarder": 32,
     "memory:PrivateMapper": 200,
+    "memory:LockHoarder": 5000,
     "processes:Mayfly": 1,
     "memory:PageCacheHoarder": 32,
     "processes:ForkBomb": 4,

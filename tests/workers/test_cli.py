@@ -22,6 +22,16 @@ CONFINED = pytest.mark.need("landlock", "seccomp")
 ROOT = Path(__file__).resolve().parents[2]
 WORD_COUNT = "agentplug.plugins.word_count"
 
+INTERRUPTIBLE = """
+import signal
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
+
+from agentplug.cli.app import main
+
+main()
+"""
+
 HOSTILE = """
 class HostilePlugin:
     name, version = "hostile", "1.0"
@@ -159,13 +169,12 @@ def test_what_is_no_plugin_exits_with_2_and_says_why(spec: str, words: str) -> N
 def test_an_interrupt_stops_the_plugin_and_leaves_nothing() -> None:
     """Ctrl-C ends the call with a verdict, status 1, and no process behind it."""
     started = subprocess.Popen(
-        [sys.executable, "-m", "agentplug", "run", "agentplug.zoo.cpu:Spinner", "--wall", "60", "--cpu", "60"],
+        [sys.executable, "-c", INTERRUPTIBLE, "run", "agentplug.zoo.cpu:Spinner", "--wall", "60", "--cpu", "60"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
         env=os.environ | {"NO_COLOR": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
     )
     with started:
         process = psutil.Process(started.pid)

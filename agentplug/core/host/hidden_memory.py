@@ -1,7 +1,7 @@
-"""Measure a worker's memory that no footprint shows (host): shared memory, page tables, sockets and pipes.
+"""Measure a worker's memory that no footprint shows (host): shared memory, page tables, sockets, pipes and locks.
 
-Where a policy's own limits leave the kernel less than a tenth of the plugin's memory, only shared memory is measured.
-Callers hold the worker's lock.
+Page tables, sockets and pipes aren't measured where a policy's own limits keep them below a tenth of the plugin's
+memory. Callers hold the worker's lock.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Collection
 
 from agentplug.contract.policy import Policy
 from agentplug.core.boundary.bounds import ROOMY_BYTES, data_allowance_bytes
-from agentplug.core.host.kernel_buffers import buffers_bytes, socket_bytes
+from agentplug.core.host.kernel_buffers import LOCK_BYTES, buffers_bytes, locks_bytes, socket_bytes
 from agentplug.core.host.shared_memory import SharedMemory
 
 EVERY_NS = 10_000_000
+_LOCK_CPU_NS = 4_000  # a lock takes longer to make: some 11 us
 _SHARE = 50  # at most a fiftieth of the watchdog's time
 _CROWDED_SHARE = 4  # while what is open may hold more than is left of the limit
 _MOST_PASSED = 253  # descriptors in one message, beyond what a user may have in transit: unix(7)
@@ -39,15 +40,12 @@ class HiddenMemory:
         most = (policy.open_files * self._each_bytes + address_space // _TABLE_COVERS) * processes
         self._counts_kernel = most * _WORTH > self._memory_bytes
         self.is_sampled = self._counts_kernel or self._network
-        """True if the kernel's part of it is measured now and then."""
-        self._kernel_bytes = 0
+        """True if more of the kernel's part than locks is measured now and then."""
+        self._kernel_bytes = self._locks_bytes = 0
+        self._locks_worth_ns = self._memory_bytes // _TRIFLE // LOCK_BYTES * _LOCK_CPU_NS
+        self._locks_due_ns = self._locks_worth_ns  # of CPU time
         self._measured_ns = self._cost_ns = 0
         self._cpu_ns = -1
-
-    @property
-    def possible(self) -> bool:
-        """True if there may be any, so that it is worth the time to measure."""
-        return self.shared.used or self.is_sampled
 
     def measure(self, pid: int, children: Collection[int], room_bytes: int, now_ns: int, cpu_ns: int) -> int:
         """Measure it in bytes, with care if it is more than `room_bytes`.
@@ -68,9 +66,14 @@ class HiddenMemory:
             began_ns = time.thread_time_ns()
             self._kernel_bytes = self._measure_kernel(pids)
             self._measured_ns, self._cost_ns = now_ns, time.thread_time_ns() - began_ns
+        if cpu_ns >= self._locks_due_ns or (room_bytes < 0 and self._locks_bytes):
+            began_ns = time.thread_time_ns()
+            self._locks_bytes = self._worth_counting(locks_bytes(pids))
+            cost_ns = time.thread_time_ns() - began_ns
+            self._locks_due_ns = cpu_ns + (max(cost_ns, EVERY_NS) if self._locks_bytes else self._locks_worth_ns)
         if (is_due or not self.is_sampled) and (self.shared.scanned_ns == now_ns or not self.shared.used):
             self._cpu_ns = cpu_ns  # all of it was read just now
-        self.size_bytes = size_bytes + self._kernel_bytes
+        self.size_bytes = size_bytes + self._kernel_bytes + self._locks_bytes
         return self.size_bytes
 
     def _measure_kernel(self, pids: Collection[int]) -> int:
@@ -78,7 +81,10 @@ class HiddenMemory:
         total = _sum_of(b"VmPTE", pids) if self._counts_kernel else 0
         if self._network or _open_files(pids) * self._each_bytes * _TRIFLE > self._memory_bytes:
             total += buffers_bytes(pids, self._each_bytes, network=self._network, in_transit=self._in_transit)
-        return total if total * _TRIFLE > self._memory_bytes else 0
+        return self._worth_counting(total)
+
+    def _worth_counting(self, size_bytes: int) -> int:
+        return size_bytes if size_bytes * _TRIFLE > self._memory_bytes else 0
 
 
 def _open_files(pids: Collection[int]) -> int:

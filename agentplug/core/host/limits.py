@@ -275,12 +275,9 @@ class Limits:
         """Return the memory of the worker and of its children, as they were read last."""
         children = self._children
         footprint_bytes = readings.footprint_bytes() + children.rss_bytes
-        if self.hidden.possible:
-            room_bytes = int(self._policy.memory) + self.floor_bytes - footprint_bytes
-            footprint_bytes += self.hidden.measure(
-                readings.pid, children.seen_ns, room_bytes, now_ns, own_cpu_ns + children.cpu_ns
-            )
-        return footprint_bytes
+        room_bytes = int(self._policy.memory) + self.floor_bytes - footprint_bytes
+        cpu_ns = own_cpu_ns + children.cpu_ns
+        return footprint_bytes + self.hidden.measure(readings.pid, children.seen_ns, room_bytes, now_ns, cpu_ns)
 
     def over_peak(self, exchange: Exchange, readings: Readings) -> Finding | None:
         """Return the memory limit if the call's peak is beyond it, by the kernel's high-water mark."""

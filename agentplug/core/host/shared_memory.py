@@ -1,9 +1,9 @@
 """Account of a worker's shared anonymous memory, which may live on in no footprint (host).
 
 A page of such memory stays until its last map has gone, also if no page table refers to it any more: madvise(2), a
-map that is partly removed, a child that ended. So it is counted where it is made, at its full length, and given up
-when no process of the worker maps it. The kernel lists maps and not lengths, so where two could be meant, the longer
-one is believed. The worker's lock guards an account.
+map that is partly removed, a child that ended. So it is counted where it is made, at its full length and what a map
+costs, and given up when no process of the worker maps it. The kernel lists maps and not lengths, so where two could
+be meant, the longer one is believed. The worker's lock guards an account.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _EARLY = 16  # maps are looked for before they make up this part of the bound
 _UNDER_WAY_NS = 1_000_000_000
 _EVERY_NS = 50_000_000
 _PAGE = 4096
+_EACH_BYTES = 2048  # for a map's inode, name and tables, whatever its length
 
 
 class _Request(NamedTuple):
@@ -54,7 +55,7 @@ class SharedMemory:
 
     def admit(self, thread: int, size_bytes: int, pids: Iterable[int], now_ns: int) -> bool:
         """Enter a map that `thread` asks for; return false if it is too much. `pids` are the worker's processes."""
-        size_bytes = -(-size_bytes // _PAGE) * _PAGE
+        size_bytes = -(-size_bytes // _PAGE) * _PAGE + _EACH_BYTES
         if not self.used:
             self._before = _visible(pids) or set()
             self.used = True

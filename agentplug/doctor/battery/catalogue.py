@@ -70,6 +70,7 @@ CATALOGUE: tuple[Attack, ...] = (
     _attack("memory:PageTableHoarder", "the kernel's memory", _MEMORY),
     _attack("memory:StackHoarder", "address space", "failed:RuntimeError", _THREADS, _MEMORY),
     _attack("memory:LockedHoarder", "memory", _REFUSED, _MEMORY),
+    _attack("memory:LockHoarder", "the kernel's memory", _CPU, _MEMORY),
     _attack("memory:PipeHoarder", "the kernel's memory", _FILES),
     _attack("memory:SocketHoarder", "the kernel's memory", _FILES),
     _attack("memory:SocketWidener", "the kernel's memory", "failed:BlockingIOError"),

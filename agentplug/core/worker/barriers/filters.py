@@ -60,6 +60,7 @@ _PORT_OPTIONS = {
 _F_SETPIPE_SZ = 1031
 _MAP_ANONYMOUS = 0x20
 _MAP_HUGETLB = 0x40000  # from the machine's own reserve, in no footprint
+_FCNTL_MISSING = (36, 37, 38)  # F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW: uncounted, they live on in a map
 _FCNTL_REFUSED = (8, 10, 15, 1024, 1026)  # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_SETLEASE (blocks others), F_NOTIFY
 _SIGNALS = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 _OWN = ("prlimit64", "sched_setaffinity")
@@ -126,6 +127,8 @@ def base_filter(rights: Rights) -> Filter:
     # A descriptor may send its owner any signal when there is input; an owner can be any process of this user.
     for request in _FCNTL_REFUSED:
         _try(rules.errno, "fcntl", errno.EPERM, args=[_low(1, request)])
+    for request in _FCNTL_MISSING:  # as a system does that lacks them
+        _try(rules.errno, "fcntl", errno.EINVAL, args=[_low(1, request)])
     # What unread data can fill is bounded by the number of descriptors, so none may hold more than is usual.
     _try(rules.allow, "fcntl", args=[_low(1, _F_SETPIPE_SZ), ArgCmp(2, CmpOp.LE, PIPE_BYTES)])
     _try(rules.errno, "fcntl", errno.EPERM, args=[_low(1, _F_SETPIPE_SZ)])

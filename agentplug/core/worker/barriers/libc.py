@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 
 from seccompy.syscalls import syscall_nr
@@ -18,6 +19,7 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5  # since Linux 5.19
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
@@ -68,13 +70,19 @@ class _FilterProgram(ctypes.Structure):
 def install_filter(program: bytes, *, listen: bool = False) -> int:
     """Load a compiled BPF program for good: seccomp(2). Needs no_new_privs. Raises `OSError`.
 
-    With `listen`, returns the listener's descriptor.
+    With `listen`, returns the listener's descriptor. No signal then breaks off a call that the listener has taken,
+    where the kernel can see to that: a plugin's timers would make it ask without end.
     """
     filter_program = _FilterProgram(len(program) // 8, program)
-    flags = ctypes.c_ulong(SECCOMP_FILTER_FLAG_NEW_LISTENER if listen else 0)
     mode = ctypes.c_ulong(SECCOMP_SET_MODE_FILTER)
     number = ctypes.c_long(syscall_nr("seccomp"))
-    return _checked(_libc.syscall(number, mode, flags, ctypes.byref(filter_program)), "seccomp")
+    listening = SECCOMP_FILTER_FLAG_NEW_LISTENER
+    ways = (listening | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, listening) if listen else (0,)
+    for flags in ways:
+        result = _libc.syscall(number, mode, ctypes.c_ulong(flags), ctypes.byref(filter_program))
+        if result >= 0 or ctypes.get_errno() != errno.EINVAL:
+            break
+    return _checked(result, "seccomp")
 
 
 def drop_capabilities() -> None:
