@@ -193,7 +193,7 @@ class LockedHoarder(ZooPlugin):
 class LockHoarder(ZooPlugin):
     """Locks single bytes of files. Each lock is memory of the kernel, in no footprint and under no limit of its own.
 
-    Stopped by the limit on memory or on CPU, whichever comes first: `limited:cpu`, `limited:memory`.
+    Stopped by the limit on CPU, or by that on memory, which counts them: `limited:cpu`.
     """
 
     async def process(self, input_data: Any) -> Any:
