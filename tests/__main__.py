@@ -353,11 +353,11 @@ def everything(checks: Checks, here: Place) -> None:
         binder(checks)
         suites(checks, here, ("unit",), "-n", "2")
     suites(checks, here, SUITES)
-    # A browser waits more than it works: the other Pythons take what it leaves.
+    # A browser waits more than it works, and so do attacks: the other Pythons take what they leave.
     with checks.beside("unit tests on other Pythons", "nice", "-n", "19", sys.executable, "-m", "tests.pythons"):
         suites(checks, here, ("browser",))
-    for place in places:
-        suites(checks, place, CONTAINED_SUITES if place is poorest else CONFINED_SUITES, *PROVED)
+        for place in places:
+            suites(checks, place, CONTAINED_SUITES if place is poorest else CONFINED_SUITES, *PROVED)
 
 
 def main() -> int:
