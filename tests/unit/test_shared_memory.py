@@ -31,8 +31,9 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 
 
 @pytest.fixture
-def account(kernel: Kernel) -> SharedMemory:
-    """An account of at most 100 pages."""
+def account(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> SharedMemory:
+    """An account of at most 100 pages, in which a map costs no more than its pages."""
+    monkeypatch.setattr(shared_memory, "_EACH_BYTES", 0)
     return SharedMemory(100 * 4096)
 
 
@@ -54,6 +55,15 @@ def test_maps_count_at_their_length_until_they_are_gone(account: SharedMemory, k
     kernel.inodes = set()
 
     assert admit(account, 41)
+
+
+def test_a_map_costs_more_than_its_pages(kernel: Kernel) -> None:
+    """The kernel has an inode and a name for each."""
+    account = SharedMemory(100 * 4096)
+    assert all(admit(account, 1) for _ in range(20))
+    kernel.inodes = set(range(20))
+
+    assert hidden(account) == 20 * 1.5
 
 
 def test_a_map_that_is_under_way_counts_for_other_threads(account: SharedMemory, kernel: Kernel) -> None:
