@@ -92,7 +92,7 @@ def command(stressor: str, seconds: int, more: Sequence[str] = ()) -> list[str]:
     """Return the command that runs one stressor in the current directory, with `more` options; of `IDLE` a sleep."""
     if stressor == IDLE:
         return ["sleep", str(seconds)]
-    # It first maps as much shared memory as the cache of this level has: that of the last may be more than a plugin's.
+    # It begins with as much shared memory as the cache of this level has: the last one's may be more than a plugin's.
     options = f"-t {seconds} --temp-path . --oomable --cache-level 2".split()
     return [str(shutil.which("stress-ng")), f"--{stressor}", str(WORKERS), *options, *more]
 
