@@ -175,11 +175,11 @@ def attack(given):
 """
 
 LOCKS = """
-import fcntl, os, time
+import fcntl, os, tempfile, time
 
 def attack(given):
     number, processes = given
-    files = [open(f"file{each}", "wb") for each in range(50)]
+    files = [tempfile.TemporaryFile() for _ in range(50)]
     if processes and (pid := os.fork()):
         os.waitpid(pid, 0)
         return number
