@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Verdict
+from tests.conftest import missing
 
 SEGFAULT = """
 import ctypes
@@ -21,6 +23,7 @@ def attack(given):
 
 ABORT = """
 import os
+import resource
 
 def attack(given):
     os.abort()
@@ -28,6 +31,7 @@ def attack(given):
 
 EXIT = """
 import os
+import resource
 
 def attack(given):
     os._exit(3)
@@ -70,6 +74,7 @@ def attack(most):
 # Every child forks on, as fast as it can; only for where something stops it.
 FORK_BOMB = """
 import os
+import resource
 
 def attack(given):
     while True:
@@ -261,3 +266,30 @@ def test_cpu_of_children_that_ended_still_counts(unconfined, confined, ignore):
 
     assert run.verdict == Verdict("limited", "cpu")
     assert run.usage.cpu_s < 0.8
+
+
+TASKS = """
+import resource
+
+def attack(given):
+    with open("/proc/loadavg") as file:
+        machine = int(file.read().split()[3].partition("/")[2])
+    return resource.getrlimit(resource.RLIMIT_NPROC), machine
+"""
+
+
+@pytest.mark.parametrize("processes", [0, 4])
+def test_a_bomb_ends_at_a_limit_of_the_kernels_where_the_watchdog_comes_late(confined, processes):
+    """In a user namespace it counts the plugin's tasks alone; elsewhere all of this user's, of which more may come.
+    Without children there is no bomb. It holds for all users but root, who has a cgroup."""
+    policy = Policy(processes=processes, threads=8, read="/proc/loadavg")
+
+    ((soft, hard), machine) = confined(TASKS, policy=policy).value
+
+    assert soft == hard
+    if not processes:
+        assert hard == resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    elif missing("userns"):
+        assert hard < machine + 8 * 5 + 2_000
+    else:
+        assert hard == 8 * 5

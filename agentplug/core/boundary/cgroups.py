@@ -79,11 +79,16 @@ def create(token: int, plan: Plan) -> list[str]:
                 name = next(name for name in _FILES["memory"] if os.path.exists(f"{folder}/{name}"))
                 _write(f"{folder}/{name}", plan.memory_bytes + plan.disk_bytes + _SLACK_BYTES)
             else:
-                _write(f"{folder}/pids.max", plan.threads * (plan.processes + 1))
+                _write(f"{folder}/pids.max", most_tasks(plan))
         except OSError:
             remove(made)
             return []
     return made
+
+
+def most_tasks(plan: Plan) -> int:
+    """Return the most threads that a worker and its children may have, together."""
+    return plan.threads * (plan.processes + 1)
 
 
 def of(zygote: int) -> list[str]:

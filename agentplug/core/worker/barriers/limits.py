@@ -2,7 +2,8 @@
 
 They are the backstop of the watchdog, which enforces the policy's limits. A hard limit that this process was started
 with can't be raised: where it is lower, it stands. RLIMIT_DATA counts reserved address space,
-not memory in use, so it allows for thread stacks above the policy's memory.
+not memory in use, so it allows for thread stacks above the policy's memory. RLIMIT_NPROC counts all processes of a
+user in a user namespace, and none of root's: a bomb ends there that the watchdog comes too late for.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from agentplug.core.boundary.bounds import (
     least_cpu_limit,
     least_limit,
 )
+from agentplug.core.boundary.cgroups import most_tasks
 from agentplug.core.boundary.frames import BarrierReport, Plan
+from agentplug.core.worker.barriers import namespaces
 
 NAME = "limits"
-PROTECTS = "the machine's memory, descriptors and disk"
+PROTECTS = "the machine's memory, descriptors, processes and disk"
+
+_SPARE_TASKS = 1_000  # that this user's other programs may start later
 
 
 def apply(plan: Plan) -> BarrierReport:
@@ -42,6 +47,8 @@ def apply(plan: Plan) -> BarrierReport:
         "RTPRIO": 0,
         "SIGPENDING": 1024,
     }
+    if plan.processes:
+        wanted["NPROC"] = most_tasks(plan) + (0 if namespaces.owns_user else _tasks() + _SPARE_TASKS)
     for name, value in wanted.items():
         number = getattr(resource, f"RLIMIT_{name}")
         least = least_limit(value, resource.getrlimit(number)[1])
@@ -55,6 +62,12 @@ def apply(plan: Plan) -> BarrierReport:
         lower.append(f"CPU {hard}")
     hosts = f"; lower, as this process's own: {', '.join(lower)}" if lower else ""
     return BarrierReport(NAME, PROTECTS, "enforced", ", ".join(sorted([*wanted, "CPU"])) + hosts)
+
+
+def _tasks() -> int:
+    """Return the number of threads on this machine: those of this user are no more. See proc(5), loadavg."""
+    with open("/proc/loadavg", "rb") as file:
+        return int(file.read().split()[3].partition(b"/")[2])
 
 
 def address_space() -> tuple[int, int]:

@@ -17,15 +17,20 @@ from agentplug.core.worker.barriers.lifetime import die_with_parent
 NAME = "namespaces"
 PROTECTS = "the disk (a sized tmpfs), the network, IPC"
 
+owns_user = False
+"""True in a worker that has a user namespace of its own, in which the kernel counts no other processes."""
+
 
 def apply(plan: Plan) -> BarrierReport:
     """Unshare, map this user onto itself, and mount the scratch directory."""
     flags = libc.CLONE_NEWUSER | libc.CLONE_NEWNS | libc.CLONE_NEWIPC
     if plan.network is False:
         flags |= libc.CLONE_NEWNET
+    global owns_user
     uid, gid = os.geteuid(), os.getegid()
     try:
         libc.unshare(flags)
+        owns_user = True
         die_with_parent()
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"{uid} {uid} 1")
