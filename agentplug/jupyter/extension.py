@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from agentplug.core.host.launcher import zygote_for
+from agentplug.core.host.launcher import close_unused, zygote_for
 from agentplug.core.host.output import stream_to
+from agentplug.jupyter import leftovers
 from agentplug.jupyter.completion import matcher
 from agentplug.jupyter.magics import NAMES, AgentplugMagics
 from agentplug.jupyter.session import close_session, open_session
@@ -23,6 +24,8 @@ class _Extension:
 
     def __init__(self, ip: InteractiveShell) -> None:
         self.ip = ip
+        self._warm_up = threading.Thread(target=_warm_up, name="agentplug-warm-up", daemon=True)
+        self._warm_up.start()
         self.session = open_session(ip)
         self.magics = AgentplugMagics(ip, self.session)
         self.matcher: Callable[[Any], Any] = matcher(self.session, self.magics)
@@ -41,7 +44,10 @@ class _Extension:
                 if getattr(function, "__self__", None) is self.magics:  # else it is the user's
                     del manager.magics[kind][name]
         manager.registry.pop(type(self.magics).__name__, None)
+        leftovers.remove_all()
         close_session(self.ip)
+        self._warm_up.join()
+        close_unused()
 
 
 _extensions: dict[int, _Extension] = {}
@@ -50,12 +56,14 @@ _extensions: dict[int, _Extension] = {}
 def load_ipython_extension(ip: InteractiveShell) -> None:
     """Add the extension to `ip`, for `%load_ext agentplug`. A second call changes nothing."""
     if id(ip) not in _extensions:
-        threading.Thread(target=_warm_up, name="agentplug-warm-up", daemon=True).start()
         _extensions[id(ip)] = _Extension(ip)
 
 
 def unload_ipython_extension(ip: InteractiveShell) -> None:
-    """Remove the extension from `ip` and close the plugins of its session, for `%unload_ext agentplug`."""
+    """Remove the extension from `ip`, for `%unload_ext agentplug`: its plugins, live views and processes too.
+
+    A zygote that still has workers, of plugins made without the extension, ends with the last of them.
+    """
     if id(ip) in _extensions:
         _extensions.pop(id(ip)).remove()
 

@@ -241,6 +241,32 @@ def test_unload_and_reload_in_a_kernel(notebook: Notebook) -> None:
     assert notebook.run("%%sandbox\n'again'").check().texts == ["'again'"]
 
 
+def test_nothing_of_ours_is_left_after_unload(notebook: Notebook) -> None:
+    """Widgets, comms, cell events, the receiver of clicks and processes are as they were; the user's own stay."""
+    state = (
+        "import ipywidgets, comm\n"
+        "kernel, events = get_ipython().kernel, get_ipython().events\n"
+        "def state():\n"
+        "    widgets = set(ipywidgets.widgets.widget._instances) | set(comm.get_comm_manager().comms)\n"
+        "    return widgets, list(events.callbacks['post_run_cell']), kernel.shell_stream._recv_callback"
+    )
+    notebook.run(f"%unload_ext agentplug\n{state}\nmine = ipywidgets.IntSlider()").check()
+    assert notebook.below() == []
+    notebook.run("before = state()\n%load_ext agentplug").check()
+    for _ in range(3):
+        notebook.run("%%sandbox --live\n42").check()
+    notebook.until(lambda: all(cell.idle for cell in notebook.cells.values()))
+    assert notebook.value("state()[0] == before[0]") == "True"
+    notebook.run(f"{WAITER.replace('--cpu 60', '--cpu 60 --live')}").check()
+    notebook.run("import agentplug\nmanager = agentplug.PluginManager()\nagentplug.dashboard(manager)").check()
+    below = notebook.below()
+    assert below
+    notebook.run("%unload_ext agentplug").check()
+    assert all(process.ended() for process in below)
+    assert notebook.value("state() == before") == "True"
+    assert notebook.run("%load_ext agentplug\n%plugins").check().texts
+
+
 def test_live_shows_a_dashboard_and_leaves_its_last_state(notebook: Notebook) -> None:
     """--live shows widgets, and HTML that follows the cell; at its end the widgets are closed and the HTML stays."""
     cell = notebook.start("%%sandbox --live --wall 60\nimport time\nprint('begun')\ntime.sleep(50)")

@@ -204,6 +204,43 @@ def test_a_module_that_cannot_be_preloaded_is_named() -> None:
     plugin.close_sync()
 
 
+UNUSED = """
+import time
+from agentplug import SandboxedPlugin
+from agentplug.core.host.launcher import close_unused, zygote_for
+class QuietPlugin:
+    name, version = "quiet", "1"
+    def initialize(self, config): pass
+    def process(self, x): return x
+idle = zygote_for()
+idle.pid
+close_unused()
+assert idle.gone == "closed"
+plugin, other = SandboxedPlugin(QuietPlugin), SandboxedPlugin(QuietPlugin)
+plugin.run_sync("x").check()
+used = zygote_for()
+close_unused()
+plugin.run_sync("x").check()
+other.run_sync("x").check()
+assert zygote_for() is used
+plugin.close_sync()
+other.run_sync("x").check()
+close_unused()
+other.close_sync()
+while not used.gone: time.sleep(0.01)
+plugin = SandboxedPlugin(QuietPlugin)
+plugin.run_sync("x").check()
+assert zygote_for() is not used
+plugin.close_sync()
+"""
+
+
+def test_a_zygote_that_nobody_uses_ends_at_once_and_a_used_one_after_its_last_worker() -> None:
+    """A plugin keeps its worker meanwhile. Another one keeps the zygote: it is asked for again."""
+    done = python(UNUSED)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 KILLED_HOST = """
 import sys, time
 from agentplug import SandboxedPlugin

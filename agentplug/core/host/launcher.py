@@ -53,6 +53,7 @@ class Zygote:
         self._listeners: dict[int, Callable[[ZygoteNews], None]] = {}
         self._outbox: deque[tuple[bytes, list[int]]] = deque()
         self.gone: str | None = None
+        self._ends_unused = False
         self._ready: Future[int] = Future()
         with contextlib.ExitStack() as if_it_fails:
             try:
@@ -114,6 +115,7 @@ class Zygote:
             if self.gone is not None:
                 future.set_exception(_zygote_gone(self.preload, self.gone))
                 return future
+            self._ends_unused = False
             self._serial += 1
             token = self._serial
             self._pending[token] = future
@@ -203,6 +205,7 @@ class Zygote:
                 listener = self._listeners.get(news.token)
                 if news.what == "wiped":
                     self._listeners.pop(news.token, None)
+                    self._end_if_unused()
             if listener is not None:
                 listener(news)
 
@@ -247,6 +250,20 @@ class Zygote:
     def close(self) -> None:
         """End the zygote and its workers, and wait for their end."""
         self._lost("closed")
+
+    def close_unused(self) -> None:
+        """End the zygote now if it has no worker, else after its last one; but not if another is asked for before."""
+        with self._lock:
+            self._ends_unused = True
+            if self._listeners:
+                return
+        self.close()
+
+    def _end_if_unused(self) -> None:
+        """Hang up after the last worker; the zygote then ends. Callers hold the lock."""
+        if self._ends_unused and not self._listeners:
+            with contextlib.suppress(OSError):
+                self._control.shutdown(socket.SHUT_RDWR)
 
     def abandon(self) -> None:
         """Close our copy of its socket, in a forked child: else the zygote wouldn't notice the host's end."""
@@ -303,6 +320,14 @@ def close_all() -> None:
         _registry.clear()
     for zygote in zygotes:
         zygote.close()
+
+
+def close_unused() -> None:
+    """End every zygote that has no worker now, and every other one after its last worker."""
+    with _registry_lock:
+        zygotes = list(_registry.values())
+    for zygote in zygotes:
+        zygote.close_unused()
 
 
 def _after_fork() -> None:

@@ -20,6 +20,8 @@ from typing import Any
 
 from IPython.core.getipython import get_ipython
 
+from agentplug.jupyter import leftovers
+
 Handler = Callable[[], None]
 
 _DELIMITER = b"<IDS|MSG>"
@@ -51,14 +53,26 @@ class Wire:
         self._session = kernel.session
         self._onwards = onwards
         self._handlers: dict[str, Handler] = {}
-        stream = kernel.shell_stream
-        thread = getattr(kernel, "shell_channel_thread", None)
+        self._stream = stream = kernel.shell_stream
+        self._thread = thread = getattr(kernel, "shell_channel_thread", None)
         self._waker: _Waker | None = None
-        if thread is not None:
-            thread.io_loop.add_callback(stream.on_recv, self.take, copy=False)
-        else:
-            stream.on_recv(self.take, copy=False)
+        self._receive(self.take)
+        if thread is None:
             self._waker = _Waker(stream)
+
+    def _receive(self, receiver: Callable[[Any], Any]) -> None:
+        if self._thread is not None:
+            self._thread.io_loop.add_callback(self._stream.on_recv, receiver, copy=False)
+        else:
+            self._stream.on_recv(receiver, copy=False)
+
+    def remove(self) -> None:
+        """Leave the channel to the kernel, as it was."""
+        self._handlers.clear()
+        if self._waker is not None:
+            self._waker.stop()
+        self._receive(self._onwards)
+        _wires.pop(id(self._stream), None)
 
     def hear(self, comm_id: str, handler: Handler) -> Handler:
         """Call `handler` at each click that comes over the comm. Returns a function that ends this."""
@@ -190,5 +204,6 @@ def _wire() -> Wire | None:
     if onwards is None:
         return None
     if id(stream) not in _wires:
-        _wires[id(stream)] = Wire(kernel, onwards)
+        wire = _wires[id(stream)] = Wire(kernel, onwards)
+        leftovers.add(wire.remove)
     return _wires[id(stream)]

@@ -25,6 +25,7 @@ from IPython.display import display
 from agentplug.contract.text import printable
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.jupyter import leftovers
 from agentplug.jupyter.dashboard import drawing
 from agentplug.jupyter.dashboard.actions import ACTIONS, Actions
 from agentplug.jupyter.dashboard.clicks import hear
@@ -117,11 +118,11 @@ class _View:
         self._still = ""
         self._still_at_s = 0.0
         self._buttons: dict[str, _Buttons] = {}
-        self._table, self._events = widgets.HTML(), widgets.HTML()
+        # A layout that is set later would leave the first one behind, as a widget that nobody closes.
+        self._table = widgets.HTML(layout=widgets.Layout(margin="0", overflow="auto hidden", flex="0 1 auto"))
+        self._events = widgets.HTML(layout=widgets.Layout(margin="0", overflow="auto hidden"))
         self._columns = widgets.VBox(layout=widgets.Layout(overflow="visible", flex="0 0 auto"))
         top = widgets.HBox([self._table, self._columns], layout=widgets.Layout(align_items="flex-start"))
-        self._table.layout = widgets.Layout(margin="0", overflow="auto hidden", flex="0 1 auto")
-        self._events.layout = widgets.Layout(margin="0", overflow="auto hidden")
         self._root = _Root(
             [widgets.HTML(drawing.styles(self._id), layout=widgets.Layout(display="none")), top, self._events],
             _view_count=0,
@@ -146,6 +147,7 @@ class _View:
         if self._thread is None:
             shell: Any = get_ipython()
             shell.events.register("post_run_cell", self._after_cell)
+            leftovers.add(self._unloaded)
             self._thread = threading.Thread(target=self._run, name="agentplug-dashboard", daemon=True)
             self._thread.start()
 
@@ -161,19 +163,16 @@ class _View:
             self._save_still()
             for buttons in self._buttons.values():
                 buttons.close()
-            self._close_widgets()
+            self._root.unobserve_all()
+            _close(self._root)
+        leftovers.forget(self._unloaded)
         self._inbox.put(lambda: None)  # wakes the thread
         shell: Any = get_ipython()
         with contextlib.suppress(ValueError):
             shell.events.unregister("post_run_cell", self._after_cell)
 
-    def _close_widgets(self) -> None:
-        self._root.unobserve_all()
-        pending: list[Any] = [self._root]
-        while pending:
-            widget = pending.pop()
-            pending += getattr(widget, "children", ())
-            widget.close()
+    def _unloaded(self) -> None:
+        self.finish("The extension was unloaded; this is the last state.")
 
     def _views_changed(self, change: Mapping[str, Any]) -> None:
         self._watched = bool(change["new"])
@@ -287,9 +286,20 @@ class _Buttons:
         self.box.add_class("agentplug-actions")
 
     def close(self) -> None:
-        """Ignore clicks from now on."""
+        """Ignore clicks from now on, and close the widgets."""
         for end in self._ends:
             end()
+        _close(self.box)
+
+
+def _close(widget: Any) -> None:
+    """Close a widget, those in it, and the layouts and styles that each of them has as widgets of their own."""
+    for part in (*getattr(widget, "children", ()), widget.layout, getattr(widget, "style", None)):
+        if isinstance(part, widgets.DOMWidget):
+            _close(part)
+        elif part is not None:
+            part.close()
+    widget.close()
 
 
 def _set(widget: Any, value: str) -> None:
