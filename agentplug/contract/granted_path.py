@@ -18,7 +18,7 @@ import stat
 import weakref
 from typing import Any
 
-from agentplug.contract.scratch_place import Identity, identities_around, identity_of, scratch_place, ways_to
+from agentplug.contract.scratch_place import Identity, identities_around, identity_of, scratch_places, ways_to
 from agentplug.contract.text import is_utf8, printable
 from agentplug.errors import PolicyError
 
@@ -178,15 +178,21 @@ def _brief(path: str) -> str:
 
 def _scratch_overlap(granted: GrantedPath) -> str:
     """Return the relation of `granted` to the scratch directories, with the remedy; nothing if there is none."""
-    try:
-        scratch = scratch_place()
-        if any(granted.identity in identities_around(way) for way in ways_to(scratch)):
-            return (
-                f"holds {_brief(scratch)}, where all plugins have their scratch directories; grant the folders in it "
-                "that are needed, or set TMPDIR to a folder outside of it before this process starts"
-            )
+    with contextlib.suppress(OSError):  # there is no temporary directory
+        for scratch in scratch_places():
+            if relation := _relation(granted, scratch):
+                return relation
+    return ""
+
+
+def _relation(granted: GrantedPath, scratch: str) -> str:
+    """Return the relation of `granted` to this place of scratch directories, with the remedy."""
+    if any(granted.identity in identities_around(way) for way in ways_to(scratch)):
+        return (
+            f"holds {_brief(scratch)}, where all plugins have their scratch directories; grant the folders in it "
+            "that are needed, or set TMPDIR to a folder outside of it before this process starts"
+        )
+    with contextlib.suppress(OSError):  # no plugin has been started there yet
         if identity_of(os.lstat(scratch)) in identities_around(granted):
             return f"lies in {_brief(scratch)}, where plugins have their scratch directories; grant another place"
-    except OSError:
-        pass  # there is no such folder yet
     return ""

@@ -24,6 +24,19 @@ def scratch_place() -> str:
     return f"{os.path.realpath(tempfile.gettempdir())}/agentplug-{os.geteuid()}"
 
 
+_used: set[str] = set()
+
+
+def scratch_places() -> set[str]:
+    """Return that folder, and others in which this process has scratch directories. Raises `OSError` likewise."""
+    return {scratch_place(), *filter(os.path.isdir, _used)}
+
+
+def remember_place(path: str) -> None:
+    """Note a folder in which scratch directories are made: the temporary directory may be another one later."""
+    _used.add(path)
+
+
 def identities_around(path: str) -> set[Identity]:
     """Return the identities of `path` and of the folders around it, as far as they are there."""
     identities = set()

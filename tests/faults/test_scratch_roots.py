@@ -116,6 +116,21 @@ def test_another_host_removes_the_folder_at_the_worst_moment(
     root.remove()
 
 
+def test_a_root_stays_out_of_reach_when_the_temporary_directory_changes(tmp_path: Path) -> None:
+    """A policy knows all places where this process has scratch directories, and forgets those that are gone."""
+    folder = tmp_path / "earlier"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        root = ScratchRoot()
+    with pytest.raises(PolicyError, match=f"^read: '{folder}' holds '{folder}/agentplug-"):
+        Policy(read=folder)
+    with pytest.raises(PolicyError, match=f"^write: '{root.path}' lies in '{folder}/agentplug-"):
+        Policy(write=root.path)
+    root.remove()
+    assert Policy(read=folder).read == (str(folder),)
+
+
 def test_no_place_for_scratch_directories_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Missing, too long, or none at all: the place, the reason, the remedy."""
     remedy = r"Set TMPDIR to a folder that this user may write to"

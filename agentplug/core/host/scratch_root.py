@@ -14,7 +14,7 @@ import os
 import secrets
 import stat
 
-from agentplug.contract.scratch_place import Identity, identities_around, scratch_place, ways_to
+from agentplug.contract.scratch_place import Identity, identities_around, remember_place, scratch_place, ways_to
 from agentplug.contract.text import printable
 from agentplug.core.boundary.remove_tree import remove_root
 from agentplug.core.host.own_limits import low_limits
@@ -43,6 +43,7 @@ class ScratchRoot:
                 f"Set TMPDIR to a folder that this user may write to, before this process starts{low_limits()}"
             ) from None
         place = os.path.dirname(self.path)
+        remember_place(place)
         self.around: set[Identity] = set().union(*map(identities_around, ways_to(place)))
 
     def scratch_of(self, name: str) -> str:
