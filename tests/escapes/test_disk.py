@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 
 import pytest
 from arena import until
@@ -70,6 +71,19 @@ def attack(given):
     return count
 """
 
+NAMES = """
+import os
+
+def attack(given):
+    folder, count = given
+    open(f"{folder}/file", "wb").close()
+    for number in range(count):
+        if number % 50_000 == 0:
+            os.mkdir(f"{folder}/{number}")
+        os.link(f"{folder}/file", f"{folder}/{number // 50_000 * 50_000}/{number:05}" + "n" * 240)
+    return count
+"""
+
 UNLINKED = """
 import os, time
 
@@ -125,6 +139,42 @@ def attack(given):
     return megabytes
 """
 
+APART = """
+import ctypes, os, threading
+
+libc = ctypes.CDLL(None, use_errno=True)
+CLOSE_RANGE, UNSHARE = 436, 2
+
+def attack(given):
+    folder, megabytes = given
+    outcome = []
+
+    def hold():
+        outcome.append(libc.syscall(CLOSE_RANGE, 1 << 20, 1 << 20, UNSHARE) and ctypes.get_errno())
+        held = []
+        for _ in range(0 if outcome[0] else megabytes):
+            held.append(open(f"{folder}/f", "w+b", buffering=0))
+            os.unlink(f"{folder}/f")
+            held[-1].write(bytes(1 << 20))
+        outcome.append(len(held))
+
+    thread = threading.Thread(target=hold)  # with its own table of open files, in which nobody looks
+    thread.start()
+    thread.join()
+    return outcome
+"""
+
+CLONE_APART = """
+import ctypes, os
+
+libc = ctypes.CDLL(None, use_errno=True)
+CLONE, CLONE_THREAD = {"x86_64": 56, "aarch64": 220}[os.uname().machine], 0x10000
+
+def attack(given):
+    libc.syscall(CLONE, CLONE_THREAD, 0, 0, 0, 0)  # lacks CLONE_FILES, and what else the kernel asks for
+    return os.strerror(ctypes.get_errno())
+"""
+
 LATER = """
 import threading, time
 
@@ -174,6 +224,7 @@ BY_DISK = Verdict("limited", "disk")
         pytest.param(FOLDERS, 2_000, 2_000_000, id="folders"),
         pytest.param(DEEP, 500, 2_000_000, id="deep"),
         pytest.param(LINKS, 2_000, 2_000_000, id="links"),
+        pytest.param(NAMES, 2_000, 2_000_000, id="names"),
         pytest.param(UNLINKED, 16, 2_000, id="unlinked"),
         pytest.param(MAPPED, 16, 2_000, id="mapped"),
         pytest.param(UNREADABLE, 16, 2_000, id="unreadable"),
@@ -187,6 +238,18 @@ def test_the_disk_cannot_be_filled(unconfined, confined, tmp_path, code, free, m
     assert unconfined(code, [str(folder), free]).value == free
 
     assert confined(code, [".", much], policy=policy).verdict == BY_DISK
+
+
+@pytest.mark.need("seccomp")
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_thread_has_no_open_files_of_its_own(unconfined, confined, tmp_path, processes):
+    """Those of the first thread are all that there are, so that a deleted file can't be open in another's table."""
+    policy = Policy(disk="1M", processes=processes)
+    assert unconfined(APART, [str(tmp_path), 16]).value == [0, 16]
+    assert unconfined(CLONE_APART).value == "Invalid argument"
+
+    assert confined(APART, [".", 16], policy=policy).value == [errno.EINVAL, 0]
+    assert confined(CLONE_APART, policy=policy).value == "Operation not permitted"
 
 
 def test_the_disk_cannot_be_filled_between_calls(arena):

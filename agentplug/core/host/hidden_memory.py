@@ -14,6 +14,7 @@ from collections.abc import Collection
 from agentplug.contract.policy import Policy
 from agentplug.core.boundary.bounds import ROOMY_BYTES, data_allowance_bytes
 from agentplug.core.host.kernel_buffers import LOCK_BYTES, buffers_bytes, locks_bytes, socket_bytes
+from agentplug.core.host.readings import folder_of
 from agentplug.core.host.shared_memory import SharedMemory
 
 EVERY_NS = 10_000_000
@@ -92,7 +93,8 @@ def _open_files(pids: Collection[int]) -> int:
     count = 0
     for pid in pids:
         with contextlib.suppress(OSError):
-            count += os.stat(f"/proc/{pid}/fd").st_size or len(os.listdir(f"/proc/{pid}/fd"))
+            folder = f"{folder_of(pid)}/fd"
+            count += os.stat(folder).st_size or len(os.listdir(folder))
     return count
 
 
@@ -101,7 +103,7 @@ def _sum_of(name: bytes, pids: Collection[int]) -> int:
     total = 0
     for pid in pids:
         try:
-            with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+            with open(f"{folder_of(pid)}/status", "rb", buffering=0) as file:
                 text = file.read(8192)
             total += int(text.partition(b"\n%b:" % name)[2].split(b" kB", 1)[0]) << 10
         except (OSError, ValueError):

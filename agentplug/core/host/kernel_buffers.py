@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from agentplug.core.boundary.bounds import PIPE_BYTES
+from agentplug.core.host.readings import folder_of
 
 LOCK_BYTES = 200
 _SOCK_DIAG, _BY_FAMILY = 4, 20
@@ -52,15 +53,16 @@ def buffers_bytes(pids: Iterable[int], each_bytes: int, *, network: bool, in_tra
     pipes: set[int] = set()
     passing = False
     for pid in pids:
+        folder = folder_of(pid)
         with contextlib.suppress(OSError):
-            for name in os.listdir(f"/proc/{pid}/fd"):
+            for name in os.listdir(f"{folder}/fd"):
                 with contextlib.suppress(OSError):
-                    kind, _, number = os.readlink(f"/proc/{pid}/fd/{name}").partition(":[")
+                    kind, _, number = os.readlink(f"{folder}/fd/{name}").partition(":[")
                     if kind == "pipe":
                         pipes.add(int(number[:-1]))
                     elif kind == "socket":
                         sockets.add(int(number[:-1]))
-                        passing = passing or (network and _passes_descriptors(f"/proc/{pid}/fdinfo/{name}"))
+                        passing = passing or (network and _passes_descriptors(f"{folder}/fdinfo/{name}"))
     total = len(pipes) * PIPE_BYTES + passing * in_transit * each_bytes
     if network and sockets:
         total += _tcp_bytes(sockets)
@@ -76,9 +78,10 @@ def locks_bytes(pids: Iterable[int]) -> int:
     count = 0
     piece = bytearray(1 << 16)
     for pid in pids:
+        folder = folder_of(pid)
         with contextlib.suppress(OSError):
-            for name in os.listdir(f"/proc/{pid}/fdinfo"):
-                with contextlib.suppress(OSError), open(f"/proc/{pid}/fdinfo/{name}", "rb", buffering=0) as file:
+            for name in os.listdir(f"{folder}/fdinfo"):
+                with contextlib.suppress(OSError), open(f"{folder}/fdinfo/{name}", "rb", buffering=0) as file:
                     while size := file.readinto(piece):
                         count += piece.count(b"\nlock:", 0, size)
     return count * LOCK_BYTES

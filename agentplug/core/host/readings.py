@@ -218,11 +218,29 @@ class Footprint(NamedTuple):
     threads: int
 
 
+def folder_of(pid: int) -> str:
+    """Return the folder in /proc that shows a process's memory and files: /proc/PID, or that of another thread if
+    the first one has ended, whose own folder shows nothing of what the others go on using."""
+    folder = f"/proc/{pid}"
+    with contextlib.suppress(OSError):
+        if _pages_in(folder):
+            return folder
+        for thread in os.listdir(f"{folder}/task"):
+            with contextlib.suppress(OSError):
+                if _pages_in(f"{folder}/task/{thread}"):
+                    return f"{folder}/task/{thread}"
+    return folder
+
+
+def _pages_in(folder: str) -> int:
+    with open(f"{folder}/statm", "rb") as file:
+        return int(file.read().split(b" ", 2)[1])
+
+
 def footprint_of(pid: int) -> Footprint:
     """Read the footprint of a process whose files aren't open. Raises `Gone`."""
     try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            pages = int(file.read().split(b" ", 2)[1])
+        pages = _pages_in(f"/proc/{pid}") or _pages_in(folder_of(pid))
         threads = len(os.listdir(f"/proc/{pid}/task"))
         return Footprint(pages * _PAGE, time.clock_gettime_ns((~pid << 3) | 2), threads)
     except (OSError, IndexError):
@@ -234,12 +252,13 @@ def share_of_processor(pid: int) -> float:
 
     See /proc/PID/schedstat: nanoseconds on a processor, and waiting for one.
     """
+    folder = folder_of(pid)
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        with open(f"{folder}/stat", "rb") as file:
             stat = file.read()
         if stat[stat.rindex(b")") + 2 : stat.rindex(b")") + 3] != b"R":
             return 0.0
-        with open(f"/proc/{pid}/schedstat", "rb") as file:
+        with open(f"{folder}/schedstat", "rb") as file:
             ran, waited, _ = map(int, file.read().split())
     except (OSError, ValueError):
         return 0.0

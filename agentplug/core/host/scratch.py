@@ -12,13 +12,16 @@ import stat
 import time
 from collections.abc import Generator, Sequence
 
+from agentplug.core.host.readings import folder_of
+
 _MOST_NS = 50_000_000
 _MAPS_BYTES = 1 << 16
 
 
 class ScratchCount:
-    """One count of bytes and inodes below `root` and in deleted files that these processes use, up to the bounds.
+    """One count of bytes and files below `root` and in deleted files that these processes use, up to the bounds.
 
+    Each name of a file counts as a file: names take room too, in folders, whose own size differs by file system.
     What can't be counted counts as too much: a folder that can't be listed (its path is too long, or it may not be
     read), a deleted file that is mapped but not open. A file may count twice if it gets another name meanwhile.
     `root` may lead through a descriptor; `path` is the one that the kernel shows for it in maps.
@@ -27,7 +30,7 @@ class ScratchCount:
     def __init__(self, root: str, pids: Sequence[int], most_bytes: int, most_inodes: int, path: str = "") -> None:
         self._root, self._path = root, path or root
         self._most_bytes, self._most_inodes = most_bytes, most_inodes
-        self._used = self._uncounted = 0
+        self._used = self._names = 0
         self._seen: set[int] = set()
         self._steps = self._count(pids)
 
@@ -35,7 +38,7 @@ class ScratchCount:
         """Go on counting for `for_ns` at least. Return true if the count is complete, or over a bound."""
         until_ns = time.perf_counter_ns() + for_ns
         for step, _ in enumerate(self._steps):
-            if self._used > self._most_bytes or len(self._seen) + self._uncounted > self._most_inodes:
+            if self._used > self._most_bytes or self._names > self._most_inodes:
                 break
             if step % 16 == 15 and time.perf_counter_ns() > until_ns:
                 return False
@@ -44,8 +47,8 @@ class ScratchCount:
 
     @property
     def use(self) -> tuple[int, int]:
-        """Bytes and inodes that were counted so far."""
-        return self._used, len(self._seen) + self._uncounted
+        """Bytes and files that were counted so far."""
+        return self._used, self._names
 
     def close(self) -> None:
         """Stop counting."""
@@ -54,6 +57,7 @@ class ScratchCount:
     def _add(self, inode: int, size: int) -> None:
         if inode not in self._seen:
             self._seen.add(inode)
+            self._names += 1
             self._used += size
 
     def _count(self, pids: Sequence[int]) -> Generator[None]:
@@ -65,6 +69,7 @@ class ScratchCount:
                     for entry in entries:
                         status = entry.stat(follow_symlinks=False)
                         is_folder = stat.S_ISDIR(status.st_mode)
+                        self._names += status.st_ino in self._seen  # another name of a file
                         # Some file systems give a folder a block, others none; the number of folders is bounded.
                         self._add(status.st_ino, 0 if is_folder else status.st_blocks * 512)
                         if is_folder:
@@ -75,13 +80,14 @@ class ScratchCount:
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     break  # the host's descriptors ran out: not the plugin's fault
-                self._uncounted = self._most_inodes + 1
+                self._names = self._most_inodes + 1
                 yield
         for pid in pids:
+            folder = folder_of(pid)
             with contextlib.suppress(OSError):
-                yield from self._count_open(f"/proc/{pid}/fd")
+                yield from self._count_open(f"{folder}/fd")
             with contextlib.suppress(OSError):
-                yield from self._count_mapped(f"/proc/{pid}/maps")
+                yield from self._count_mapped(f"{folder}/maps")
 
     def _count_open(self, folder: str) -> Generator[None]:
         """Count the deleted files that a process has open, but no memory files: only the host can have made them."""

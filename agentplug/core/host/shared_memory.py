@@ -12,6 +12,8 @@ import contextlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from agentplug.core.host.readings import folder_of
+
 _MOST_MAPS_BYTES = 1 << 18  # a longer list is read by nobody: then nothing is given up
 _NAME = b"/dev/zero (deleted)\n"
 _EARLY = 16  # maps are looked for before they make up this part of the bound
@@ -105,7 +107,7 @@ def _visible(pids: Iterable[int]) -> set[int] | None:
     inodes: set[int] = set()
     left = _MOST_MAPS_BYTES
     for pid in pids:
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", "rb", buffering=0) as file:
+        with contextlib.suppress(OSError), open(f"{folder_of(pid)}/maps", "rb", buffering=0) as file:
             while lines := file.read(1 << 16):  # whole lines
                 left -= len(lines)
                 if left <= 0:

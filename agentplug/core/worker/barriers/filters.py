@@ -23,8 +23,8 @@ from agentplug.core.boundary import syscalls as watched
 from agentplug.core.boundary.bounds import PIPE_BYTES
 
 _ALLOWED = """
-access alarm arch_prctl brk capget chdir clock_getres clock_gettime clock_nanosleep close close_range
-copy_file_range dup dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd
+access alarm arch_prctl brk capget chdir clock_getres clock_gettime clock_nanosleep close copy_file_range dup dup2
+dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd
 eventfd2 exit exit_group faccessat faccessat2 fadvise64 fchdir fdatasync fgetxattr flistxattr fstat fstatfs
 fsync ftruncate futex futex_wait futex_wake futex_waitv get_robust_list get_mempolicy getcpu getcwd getdents
 getdents64 getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp getpid getppid getpriority
@@ -44,6 +44,8 @@ _PRCTL_ALLOWED = (2, 3, 15, 16, 21, 23, 27, 30, 37, 38, 39, 40, 41, 42, 0x53564D
 _MISSING = ("clone3", "openat2")  # callers fall back on a call whose arguments can be checked
 _NEW_NAMESPACES = 0x7E020080
 _CLONE_THREAD = 0x00010000
+_CLONE_FILES = 0x00000400
+_UNSHARE = 2  # CLOSE_RANGE_UNSHARE
 _MSG_FASTOPEN = 0x20000000
 _IOCTL_ALLOWED = (0x5401, 0x540F, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x5460)
 """TCGETS, TIOCGPGRP, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, FIOQSIZE: questions, and own flags."""
@@ -161,6 +163,11 @@ def base_filter(rights: Rights) -> Filter:
         _try(rules.allow, "prctl", args={0: option})
     for persona in (0, _LOW):
         _try(rules.allow, "personality", args={0: persona})
+    # One table of open files for all threads: the host reads that of one thread.
+    apart = ArgCmp(0, CmpOp.MASKED_EQ, _CLONE_THREAD, _CLONE_THREAD | _CLONE_FILES)
+    _try(rules.errno, "clone", errno.EPERM, args=[apart])
+    _try(rules.errno, "close_range", errno.EINVAL, args=[ArgCmp(2, CmpOp.MASKED_EQ, _UNSHARE, _UNSHARE)])
+    _try(rules.allow, "close_range")
     for name in (*watched.REFUSED, *watched.FORKS, *watched.EXECS, *_SIGNALS, *_OWN):
         _try(rules.allow, name)
     if rights.processes:
