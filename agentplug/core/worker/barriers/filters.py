@@ -34,16 +34,20 @@ nanosleep newfstatat pause pipe pipe2 pkey_alloc pkey_free pkey_mprotect poll pp
 pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv recvfrom recvmsg rename renameat renameat2
 restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait
 sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getparam sched_getscheduler
-sched_rr_get_interval sched_yield select sendfile set_robust_list set_tid_address setitimer shutdown sigaltstack
-splice stat statfs statx symlink symlinkat sync_file_range sysinfo tee time timer_create timer_delete
+sched_rr_get_interval sched_yield select set_robust_list set_tid_address setitimer shutdown sigaltstack
+stat statfs statx symlink symlinkat sync_file_range sysinfo time timer_create timer_delete
 timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime timerfd_settime times umask uname unlink
 unlinkat wait4 waitid write writev
 """.split()
 
 _PRCTL_ALLOWED = (2, 3, 15, 16, 21, 23, 27, 30, 37, 38, 39, 40, 41, 42, 0x53564D41)  # reads, names, harmless sets
 _MISSING = ("clone3", "openat2")  # callers fall back on a call whose arguments can be checked
+_PINNING = ("splice", "tee", "sendfile")
+"""Calls that leave a file's pages in a pipe, and with a byte of one all 2 MiB of its folio, in no footprint. Callers
+fall back on reading and writing."""
 _NEW_NAMESPACES = 0x7E020080
 _CLONE_THREAD = 0x00010000
+_CLONE_PARENT = 0x00008000
 _CLONE_FILES = 0x00000400
 _UNSHARE = 2  # CLOSE_RANGE_UNSHARE
 _MSG_FASTOPEN = 0x20000000
@@ -126,6 +130,8 @@ def base_filter(rights: Rights) -> Filter:
         _try(rules.allow, name)
     for name in _MISSING:
         _try(rules.errno, name, errno.ENOSYS)
+    for name in _PINNING:
+        _try(rules.errno, name, errno.EINVAL)
     # A descriptor may send its owner any signal when there is input; an owner can be any process of this user.
     for request in _FCNTL_REFUSED:
         _try(rules.errno, "fcntl", errno.EPERM, args=[_low(1, request)])
@@ -165,7 +171,10 @@ def base_filter(rights: Rights) -> Filter:
         _try(rules.allow, "personality", args={0: persona})
     # One table of open files for all threads: the host reads that of one thread.
     apart = ArgCmp(0, CmpOp.MASKED_EQ, _CLONE_THREAD, _CLONE_THREAD | _CLONE_FILES)
-    _try(rules.errno, "clone", errno.EPERM, args=[apart])
+    # No child that is the zygote's: the host looks below the worker.
+    parents = ArgCmp(0, CmpOp.MASKED_EQ, _CLONE_PARENT, _CLONE_PARENT)
+    for condition in (apart, parents):
+        _try(rules.errno, "clone", errno.EPERM, args=[condition])
     _try(rules.errno, "close_range", errno.EINVAL, args=[ArgCmp(2, CmpOp.MASKED_EQ, _UNSHARE, _UNSHARE)])
     _try(rules.allow, "close_range")
     for name in (*watched.REFUSED, *watched.FORKS, *watched.EXECS, *_SIGNALS, *_OWN):
