@@ -13,11 +13,13 @@ class Event(NamedTuple):
 
     - `start`: the request was sent (`floor_bytes`: the footprint that its memory limit counts from)
     - `reply`: a value came back and the worker confirmed that it is idle again
-    - `error`: the plugin raised (`type`; `limit`, `measured`, `bound`, `unit` where the host saw that a limit was the
-      reason; `claims`: the limit from which such an error may come, where it saw nothing near)
+    - `error`: the plugin raised (`type`; `limit`, `bound`, `unit` where the host saw that a limit was the reason, and
+      the use `measured` where it was near the bound; `claims`: the limit from which such an error may come, where the
+      host saw nothing near)
     - `unserializable`: the reply has no place on the wire (`type`, `where`)
     - `protocol`: the worker broke the protocol (`reason`)
-    - `limit`: a limit was reached (`by`, `measured`, `bound`, `unit`)
+    - `limit`: a limit was reached (`by`, `measured`, `bound`, `unit`; nothing is measured where the kernel itself
+      ended the process at the bound)
     - `stop`: the user stopped the call (`by`)
     - `kill`: the host sent SIGKILL (`reason`)
     - `exit`: the worker's process ended (`status`: like `exit 3` or `SIGSEGV`)

@@ -84,7 +84,7 @@ class Inside:
 
         barriers = {report.barrier: report.status for report in self.life.reports}
         facts = about(self.policy, self.source.digest, barriers)
-        return dict.fromkeys(self.recorder.names() or {printable(self.life.identity.name, 100)}, facts)
+        return dict.fromkeys(self.recorder.names() or {self.name}, facts)
 
     def rename(self, name: str) -> None:
         """Use the name that a manager gave the plugin in the trace and in later runs."""
@@ -164,16 +164,18 @@ class Inside:
         if self.on_quarantine is not None:
             self.on_quarantine()
 
-    def card(self, name: str, version: str) -> str:
+    @property
+    def name(self) -> str:
+        """The plugin's name wherever people read it: the manager's, if that gave it another, else its own."""
+        return printable(self.life.info.name, 100)
+
+    def card(self) -> str:
         """Return the plugin's card as HTML."""
         from agentplug.report.cards import plugin_card
 
         runs = self.history.latest
         return plugin_card(
-            name=name,
-            version=version,
-            digest=self.source.digest,
-            spec=self.source.spec,
+            self.life.info,
             state=self.life.state,
             policy=self.policy,
             barriers=self.barrier_rows(),

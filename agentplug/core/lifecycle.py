@@ -98,7 +98,7 @@ class Lifecycle:
             why = f"lost {len(self._losses)} workers within {LOSSES_WITHIN_S / 60:.0f} minutes and is quarantined"
             if self._banned:
                 why = "was quarantined by hand"
-            raise PluginQuarantined(f"Plugin {printable(self.identity.name, 80)} {why}; reload it to try again")
+            raise PluginQuarantined(f"Plugin {printable(self.info.name, 80)} {why}; reload it to try again")
         self._loaded = False
         worker = await self._start_worker()
         try:
@@ -117,7 +117,7 @@ class Lifecycle:
         """End the worker and raise `WorkerDied` if somebody closed the plugin meanwhile."""
         if self.state == "closed":
             await self.drop(gently=False)
-            raise WorkerDied(f"Plugin {printable(self.identity.name, 80)} is closed; make or load a new one")
+            raise WorkerDied(f"Plugin {printable(self.info.name, 80)} is closed; make or load a new one")
 
     async def _start_worker(self) -> Worker:
         """Start a worker that has confined itself and waits for the plugin's bytes."""

@@ -53,7 +53,10 @@ class SandboxedPlugin:
 
     @property
     def name(self) -> str:
-        """The plugin's own name: a guess from object or spec until it is loaded, then the worker's claim."""
+        """The plugin's own name, also in a manager that calls it otherwise.
+
+        A guess from object or spec until it is loaded, then the worker's claim.
+        """
         return self._inside.life.identity.name
 
     @property
@@ -148,7 +151,7 @@ class SandboxedPlugin:
         from agentplug.core.progress import Progress, batches
 
         total = len(inputs) if isinstance(inputs, Sized) else None
-        with Progress(f"calls of {printable(self.name, 60)}", total) as progress:
+        with Progress(f"calls of {self._inside.name}", total) as progress:
             async for batch in batches(inputs, window):
                 requests = [call_request(item) for item in batch]
                 while requests:
@@ -181,10 +184,10 @@ class SandboxedPlugin:
         wait_for(self.close())
 
     def __repr__(self) -> str:
-        return f"<SandboxedPlugin {printable(self.name, 80)} {printable(self.version, 40)}: {self.state}>"
+        return f"<SandboxedPlugin {self._inside.name} {printable(self.version, 40)}: {self.state}>"
 
     def _repr_html_(self) -> str:
-        return self._inside.card(self.name, self.version)
+        return self._inside.card()
 
 
 def _policy_with(policy: object, memory_limit_mb: object) -> Policy:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from agentplug.contract.record import SourceInfo
 from agentplug.contract.text import printable
 from agentplug.errors import ContractError
 
@@ -57,6 +58,11 @@ class TrustedPlugin:
         return (
             f"<TrustedPlugin {printable(self.name, 80)} {printable(self.version, 40)}: runs in the host, unconfined>"
         )
+
+    def _repr_html_(self) -> str:
+        from agentplug.report.cards import plugin_card
+
+        return plugin_card(SourceInfo("", "object", "", self.name, self.version), state=self.state, trusted=True)
 
 
 def _name_and_version(plugin: Any) -> tuple[str, str]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from agentplug.contract.limits import FIELDS
 from agentplug.contract.policy import Policy, format_amount, format_size
-from agentplug.contract.record import RunRecord, Verdict, added_memory_bytes, plugin_name
+from agentplug.contract.record import RunRecord, SourceInfo, Verdict, added_memory_bytes, plugin_name
 from agentplug.report.barriers import barriers_table
+from agentplug.report.event_text import event_words
 from agentplug.report.html import QUIET, bars, card, code, details, esc, figure, line, pill, table, tail
 from agentplug.report.marks import (
     CPU_COLOR,
@@ -26,6 +27,7 @@ from agentplug.report.marks import (
 from agentplug.report.profiles import profile_part
 from agentplug.report.refused_calls import refused_lines
 from agentplug.report.sentences import explain, format_seconds
+from agentplug.report.units import measured_size
 
 _VALUE_REPR = reprlib.Repr()
 _VALUE_REPR.maxstring = _VALUE_REPR.maxother = 200
@@ -36,7 +38,7 @@ def run_card(run: RunRecord) -> str:
     mark = verdict_mark(run.verdict.kind)
     return card(
         mark.color,
-        line(f"{pill(mark, str(run.verdict))} &nbsp;<b>{esc(plugin_name(run))}</b> {_identity(run)}"),
+        line(f"{pill(mark, str(run.verdict))} &nbsp;<b>{esc(plugin_name(run))}</b> {_identity(run.source)}"),
         line(esc(explain(run)), "margin-top:6px"),
         *(line(code(text)) for text in refused_lines(run.events)),
         _cost_bars(run),
@@ -51,11 +53,8 @@ def run_card(run: RunRecord) -> str:
 
 
 def plugin_card(
+    source: SourceInfo,
     *,
-    name: str,
-    version: str = "",
-    digest: str = "",
-    spec: str = "",
     state: str = "new",
     policy: Policy | None = None,
     barriers: Sequence[Mapping[str, Any]] = (),
@@ -74,8 +73,8 @@ def plugin_card(
     gaps = [row for row in barriers if is_gap(row)]
     last = f" · last verdict {pill(verdict_mark(last_verdict.kind), str(last_verdict))}" if last_verdict else ""
     parts = [
-        line(f"{pill(mark, state)} &nbsp;<b>{esc(name, 100)}</b> {_version(version)}"),
-        line(_origin(spec, digest), f"{QUIET};margin-top:6px"),
+        line(f"{pill(mark, state)} &nbsp;<b>{esc(source.name, 100)}</b> {_identity(source)}"),
+        line(_origin(source), f"{QUIET};margin-top:6px"),
     ]
     if trusted:
         parts.append(_warning("Trusted: runs in the notebook's own process, without limits and without barriers."))
@@ -108,19 +107,15 @@ def _plugin_cell(heading: str, text: str) -> str:
     return esc(text)
 
 
-def _identity(run: RunRecord) -> str:
+def _identity(source: SourceInfo) -> str:
     """Make the plugin's version, before it its own name if a manager gave it another."""
-    own = f"({esc(run.source.plugin, 100)}) " if run.source.known_as and run.source.plugin else ""
-    return own + _version(run.source.version)
+    own = f"({esc(source.plugin, 100)}) " if source.known_as and source.plugin else ""
+    return own + (f'<span style="{QUIET}">{esc(source.version, 100)}</span>' if source.version else "")
 
 
-def _version(version: str) -> str:
-    return f'<span style="{QUIET}">{esc(version, 100)}</span>' if version else ""
-
-
-def _origin(spec: str, digest: str) -> str:
-    start = digest if len(digest) <= 19 else f"{digest[:19]}…"
-    return " · ".join(code(text) for text in (spec, start) if text)
+def _origin(source: SourceInfo) -> str:
+    start = source.digest if len(source.digest) <= 19 else f"{source.digest[:19]}…"
+    return " · ".join(code(text) for text in (source.spec, start) if text)
 
 
 def _warning(text: str) -> str:
@@ -142,7 +137,7 @@ def _cost_bars(run: RunRecord) -> str:
     added, memory = added_memory_bytes(run), float(policy.memory)
     return bars(
         [
-            ("added memory", added, memory, f"{format_size(added)} of {format_size(memory)}", MEMORY_COLOR),
+            ("added memory", added, memory, f"{measured_size(added)} of {format_size(memory)}", MEMORY_COLOR),
             ("CPU", usage.cpu_s, policy.cpu_s, _of_seconds(usage.cpu_s, policy.cpu_s), CPU_COLOR),
             ("wall", usage.wall_s, policy.wall_s, _of_seconds(usage.wall_s, policy.wall_s), WALL_COLOR),
         ]
@@ -156,7 +151,7 @@ def _of_seconds(used: float, limit: float) -> str:
 def _small_costs(run: RunRecord) -> str:
     usage = run.usage
     figures = [
-        f"footprint at its peak {format_size(usage.peak_memory_bytes)}",
+        f"footprint at its peak {measured_size(usage.peak_memory_bytes)}",
         f"request {format_size(usage.request_bytes)}",
         f"reply {format_size(usage.reply_bytes)}",
         f"output {format_size(usage.output_bytes)}",
@@ -185,8 +180,8 @@ def _brief(value: object) -> str:
 def _events(run: RunRecord) -> str:
     rows = []
     for event in run.events:
-        detail = ", ".join(f"{key}={value}" for key, value in event.detail.items())
-        rows.append([figure(f"{event.t_s:.3f} s"), esc(event.kind, 60), esc(detail, 300)])
+        words = event_words(event.kind, event.detail)
+        rows.append([figure(format_seconds(event.t_s)), esc(event.kind, 60), esc(words)])
     return table(["at", "event", "detail"], rows)
 
 

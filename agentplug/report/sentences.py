@@ -11,7 +11,7 @@ from typing import Any
 
 from agentplug.contract.events import Event
 from agentplug.contract.limits import LIMITS, MAX_STRUCTURE_BYTES, Field
-from agentplug.contract.policy import Policy
+from agentplug.contract.policy import Policy, format_size
 from agentplug.contract.record import DECIDING, RunRecord, added_memory_bytes, plugin_name
 from agentplug.contract.text import printable
 
@@ -58,13 +58,20 @@ def _limited(run: RunRecord, name: str, by: str, detail: Mapping[str, Any]) -> s
     row = LIMITS.get(by)
     if row is None:
         return f"Plugin {name} exceeded {printable(by, 60)} limit."
-    measured, bound = detail.get("measured"), detail.get("bound")
+    bound = detail.get("bound")
     if bound is None:
         bound = getattr(run.policy, row.name)
-    if measured is None and by == "memory":
-        measured = added_memory_bytes(run)
-    amounts = _amounts(by, measured, bound, _unit(detail.get("unit"), row.kind.unit))
+    unit = _unit(detail.get("unit"), row.kind.unit)
+    amounts = _amounts(by, _most(run, by, detail.get("measured"), unit), bound, unit)
     return f"Plugin {name} exceeded {row.noun} limit: {amounts}; {_remedy(row, bound, run.policy)}"
+
+
+def _most(run: RunRecord, by: str, measured: float | None, unit: str) -> float | None:
+    """Return the figure of the whole call, which tables and cards show too: it went on until its worker was dead."""
+    own = {"memory": added_memory_bytes(run), "cpu": run.usage.cpu_s, "wall": run.usage.wall_s}.get(by)
+    if own is None or run.usage.calls > 1 or unit not in ("bytes", "s"):
+        return measured
+    return own if measured is None else max(own, measured)
 
 
 def _unit(unit: object, usual: str) -> str:
@@ -75,7 +82,7 @@ def _unit(unit: object, usual: str) -> str:
 
 
 def _amounts(by: str, measured: float | None, bound: float, unit: str) -> str:
-    """Return `300.0 MB > 64.0 MB`, or the bound alone, if the kernel refused the step over it."""
+    """Return `300.0 MB > 64.0 MB`, or words with the bound alone, if the kernel refused the step over it."""
     if unit == "bytes":
         scale, word, decimals = _byte_scale(by, measured, bound)
     elif unit == "s" or unit.startswith("s "):  # also "s between calls"
@@ -84,7 +91,8 @@ def _amounts(by: str, measured: float | None, bound: float, unit: str) -> str:
         scale, word, decimals = 1, unit, 0
     space = f" {word}" if word else ""
     if measured is None or measured <= bound:
-        return f"{bound / scale:.{decimals}f}{space} (the kernel refused it more)"
+        allowed = format_size(bound) if unit == "bytes" else f"{bound:g}{space}"
+        return f"it asked for more than {allowed}, and the kernel refused"
     # 64.04 MB is over 64 MB: show the first digit that differs.
     allowed, more = f"{bound / scale:.{decimals}f}", decimals
     while float(f"{measured / scale:.{more}f}") == float(allowed) and more < _MOST_DECIMALS:

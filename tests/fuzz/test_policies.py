@@ -20,6 +20,7 @@ from agentplug.contract.limits import FIELDS
 from agentplug.contract.options import policy_from_options
 from agentplug.contract.plugin import HOOK_POINTS
 from agentplug.contract.policy import Policy
+from agentplug.contract.record import SourceInfo
 from agentplug.core.boundary.frames import SpawnRequest
 from agentplug.core.host.plans import plan_for
 from agentplug.errors import PolicyError
@@ -84,7 +85,7 @@ def works(policy: Policy) -> bool:
     assert policy.replace() == policy
     hash(policy)
     assert Policy.from_dict(policy.to_dict()) == policy
-    plugin_card(name="n", policy=policy).encode()
+    plugin_card(SourceInfo("", "file", "", "n"), policy=policy).encode()
     message = msgspec.msgpack.encode(SpawnRequest(1, plan_for(policy)))
     return msgspec.msgpack.decode(message, type=SpawnRequest).plan.memory_bytes == policy.memory
 

@@ -106,9 +106,9 @@ def test_a_limit_event_tells_measured_bound_and_remedy(detail: dict[str, Any], s
     ("detail", "added", "amounts"),
     [
         ({"measured": 300 * MIB, "bound": 64 * MIB}, 0, "300.0 MB > 64.0 MB"),
-        ({"measured": 63 * MIB, "bound": 64 * MIB}, 0, "64.0 MB (the kernel refused it more)"),
+        ({"measured": 63 * MIB, "bound": 64 * MIB}, 0, "it asked for more than 64 MiB, and the kernel refused"),
         ({}, 70 * MIB, "70.0 MB > 64.0 MB"),
-        ({}, 12 * MIB, "64.0 MB (the kernel refused it more)"),
+        ({}, 12 * MIB, "it asked for more than 64 MiB, and the kernel refused"),
     ],
 )
 def test_a_memory_error_under_the_limit_reads_like_the_limit(
@@ -126,7 +126,7 @@ def test_a_memory_error_under_the_limit_reads_like_the_limit(
 def test_another_refusal_of_the_kernel_tells_the_bound() -> None:
     """A refusal that came without figures, like EMFILE, tells the policy's own bound."""
     assert explain(a_run("error", {"type": "OSError", "limit": "files"})) == (
-        "Plugin p exceeded open file limit: 32 (the kernel refused it more); "
+        "Plugin p exceeded open file limit: it asked for more than 32, and the kernel refused; "
         "raise Policy(open_files=…) if it should have more."
     )
 

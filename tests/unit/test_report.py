@@ -235,10 +235,7 @@ def test_samples_attrs_are_json_and_keep_no_secret() -> None:
         lambda: run_card(hostile()),
         lambda: barriers_table([dict.fromkeys(("barrier", "protects", "status", "detail"), HOSTILE)]),
         lambda: plugin_card(
-            name=HOSTILE,
-            version=HOSTILE,
-            spec=HOSTILE,
-            digest=HOSTILE,
+            SourceInfo(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE),
             state=HOSTILE,
             policy=Policy(best_effort=True, env={HOSTILE.replace("=", ""): "x"}),
             barriers=[dict.fromkeys(("barrier", "protects", "status", "detail"), HOSTILE)],
@@ -293,18 +290,20 @@ def test_run_card_is_what_a_notebook_shows() -> None:
 
 def test_plugin_card_tells_missing_barriers_in_plain_sight() -> None:
     """What best_effort goes on without stands in the open, not in a folded part."""
-    html = plugin_card(name="p", policy=Policy(best_effort=True), barriers=BARRIERS)
+    html = plugin_card(SourceInfo("", "file", "", "p"), policy=Policy(best_effort=True), barriers=BARRIERS)
     warning = (
         "⚠ Not enforced on this machine: landlock-net for TCP ports is unavailable. "
         "Policy(best_effort=True) goes on without."
     )
     assert warning in Elements(html.partition("<details")[0]).text
-    assert "⚠" not in plugin_card(name="p", policy=Policy(best_effort=True), barriers=BARRIERS[:1])
+    assert "⚠" not in plugin_card(
+        SourceInfo("", "file", "", "p"), policy=Policy(best_effort=True), barriers=BARRIERS[:1]
+    )
 
 
 def test_plugin_card_tells_that_a_trusted_plugin_is_unconfined() -> None:
     """A trusted plugin is marked, and shows no limits or barriers that it isn't under."""
-    text = Elements(plugin_card(name="p", trusted=True, state="ready", barriers=BARRIERS)).text
+    text = Elements(plugin_card(SourceInfo("", "file", "", "p"), trusted=True, state="ready", barriers=BARRIERS)).text
     assert "⚠ Trusted: runs in the notebook's own process, without limits and without barriers." in text
     assert "limits" not in text.replace("without limits", "")
     assert "seccomp" not in text
@@ -313,7 +312,9 @@ def test_plugin_card_tells_that_a_trusted_plugin_is_unconfined() -> None:
 def test_plugin_card_tells_rights_and_no_secrets() -> None:
     """Granted rights are listed; of environment variables the names only."""
     policy = Policy(network=(443,), read=("/usr",), env={"API_KEY": "s3cret"}, hooks={"input": "veto"})
-    html = plugin_card(name="p", policy=policy, calls=1, last_verdict=Verdict("died", "SIGSEGV"))
+    html = plugin_card(
+        SourceInfo("", "file", "", "p"), policy=policy, calls=1, last_verdict=Verdict("died", "SIGSEGV")
+    )
     text = Elements(html).text
     assert "rights: network to TCP 443 · reads /usr · env API_KEY · veto at input" in text
     assert "1 call · last verdict † died:SIGSEGV" in text
@@ -334,7 +335,7 @@ def test_plugin_card_tells_lost_promises_and_remedies() -> None:
         {"barrier": "landlock", "status": "partial", "lost": ["network"], "remedy": "use Linux 6.7"},
         {"barrier": "cgroup", "status": "unavailable", "lost": []},
     ]
-    html = plugin_card(name="p", policy=Policy(best_effort=True), barriers=rows)
+    html = plugin_card(SourceInfo("", "file", "", "p"), policy=Policy(best_effort=True), barriers=rows)
     assert (
         "⚠ Not enforced on this machine: landlock for network is partial (use Linux 6.7). Policy(best_effort=True)"
     ) in Elements(html.partition("<details")[0]).text

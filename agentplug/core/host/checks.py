@@ -110,7 +110,7 @@ class Checks:
         if not worker.process.ending:
             finding = self._limits.check_idle(worker.process, readings, now_ns)
             if finding is not None:
-                worker.lose(Event(0.0, "limit", finding._asdict()))
+                worker.lose(Event(0.0, "limit", finding.detail()))
             if self._limits.may_change_unseen:
                 self.require_full_check()
         return wait_s

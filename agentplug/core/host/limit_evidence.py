@@ -22,64 +22,61 @@ from agentplug.core.host.supervisor import Worker
 
 _NEAR = 0.9
 _STARTS = frozenset((*watched.FORKS, *watched.EXECS))
+_Evidence = dict[str, float]
+"""The use as `measured`, if that was near the bound; nothing measured, if the kernel refused more."""
 _HIDDEN_MEMORY = frozenset(("memfd_create", "shmget"))
 
 
 def limit_behind(failure: Failure, exchange: Exchange, worker: Worker) -> dict[str, Any]:
     """Return what an `error` event says of a limit. The worker must be idle or gone.
 
-    That is nothing, or the `limit` with the use `measured`, its `bound` and `unit`; or the limit that the worker
-    `claims`, without evidence.
+    That is nothing, or the `limit` with its `bound` and `unit`, and the use `measured` if that is near the bound; or
+    the limit that the worker `claims`, without evidence.
     """
     check = _CHECKS.get(failure.limit)
     if check is None:
         return {}
-    measured = check(exchange, worker)
-    if measured is None:
+    evidence = check(exchange, worker)
+    if evidence is None:
         return {"claims": failure.limit}
     row = LIMITS[failure.limit]
-    return {
-        "limit": failure.limit,
-        "measured": measured,
-        "bound": getattr(worker.policy, row.name),
-        "unit": row.unit,
-    }
+    return {"limit": failure.limit, **evidence, "bound": getattr(worker.policy, row.name), "unit": row.unit}
 
 
-def _memory(exchange: Exchange, worker: Worker) -> int | None:
-    """Return the most that was used or reserved, if it is near the limit; the limit, if more was asked for."""
-    bound = int(worker.policy.memory)
-    most = max(exchange.peak_bytes - worker.limits.floor_bytes, worker.limits.reserved_bytes(worker.process))
-    if most >= _NEAR * bound:
-        return most
-    return bound if _asked_beyond(worker, "memory") or _refused(exchange, _HIDDEN_MEMORY) else None
+def _memory(exchange: Exchange, worker: Worker) -> _Evidence | None:
+    """Reserved address space is evidence, but no figure: the kernel's bound of it leaves room for stacks too."""
+    most = exchange.peak_bytes - worker.limits.floor_bytes
+    if most >= _NEAR * int(worker.policy.memory):
+        return {"measured": most}
+    was_refused = worker.limits.has_reserved_all(worker.process) or _asked_beyond(worker, "memory")
+    return {} if was_refused or _refused(exchange, _HIDDEN_MEMORY) else None
 
 
-def _threads(exchange: Exchange, worker: Worker) -> int | None:
+def _threads(exchange: Exchange, worker: Worker) -> _Evidence | None:
     threads = exchange.threads - (PROFILER_THREADS if worker.policy.profile else 0)
-    return threads if threads >= _NEAR * worker.policy.threads else None
+    return {"measured": threads} if threads >= _NEAR * worker.policy.threads else None
 
 
-def _processes(exchange: Exchange, worker: Worker) -> int | None:
-    """Return the child processes, if there are as many as may be; or a refused call shows that one was wanted."""
+def _processes(exchange: Exchange, worker: Worker) -> _Evidence | None:
+    """Evidence are as many child processes as may be, or a refused call that shows that one was wanted."""
     most = worker.policy.processes
     if most:
         count = len(descendants(worker.process.pid))
-        return count if count >= most else None
-    return 0 if _refused(exchange, _STARTS) else None
+        return {"measured": count} if count >= most else None
+    return {} if _refused(exchange, _STARTS) else None
 
 
-def _files(exchange: Exchange, worker: Worker) -> int | None:
+def _files(exchange: Exchange, worker: Worker) -> _Evidence | None:
     try:
         count = len(os.listdir(f"/proc/{worker.process.pid}/fd"))
     except OSError:
         return None
-    return count if count >= _NEAR * worker.policy.open_files else None
+    return {"measured": count} if count >= _NEAR * worker.policy.open_files else None
 
 
-def _disk(exchange: Exchange, worker: Worker) -> int | None:
-    """Return the use of the scratch directory if it is nearly full, or as much was written in this call and perhaps
-    deleted. Other disks have no limit of ours."""
+def _disk(exchange: Exchange, worker: Worker) -> _Evidence | None:
+    """Evidence is a scratch directory that is nearly full, or as much written in this call and perhaps deleted. Other
+    disks have no limit of ours."""
     policy = worker.policy
     disk = scratch_bytes(int(policy.disk), policy.profile)
     most = scratch_inodes(disk)
@@ -91,11 +88,11 @@ def _disk(exchange: Exchange, worker: Worker) -> int | None:
             used, inodes = room_used(f"/proc/{process.pid}/root{process.scratch}")
     except OSError:
         used = inodes = 0
-    if _asked_beyond(worker, "disk"):
-        return max(used, disk)
-    used = max(used, 0 if policy.write else exchange.usage.write_bytes)
-    near = used >= _NEAR * disk if disk else inodes > 0  # a refused write leaves an empty file
-    return used if near or inodes >= _NEAR * most else None
+    if disk and used >= _NEAR * disk:
+        return {"measured": used}
+    written = 0 if policy.write else exchange.usage.write_bytes
+    near = written >= _NEAR * disk if disk else inodes > 0  # a refused write leaves an empty file
+    return {} if near or inodes >= _NEAR * most or _asked_beyond(worker, "disk") else None
 
 
 def _asked_beyond(worker: Worker, limit: str) -> bool:
@@ -113,7 +110,7 @@ def _refused(exchange: Exchange, calls: frozenset[str]) -> bool:
     )
 
 
-_CHECKS: dict[str, Callable[[Exchange, Worker], int | None]] = {
+_CHECKS: dict[str, Callable[[Exchange, Worker], _Evidence | None]] = {
     "memory": _memory,
     "threads": _threads,
     "processes": _processes,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agentplug.contract.limits import LIMITS, MAX_STRUCTURE_BYTES
 from agentplug.contract.policy import Policy
@@ -43,18 +43,25 @@ _TICK_EACH_S = 0.0025  # many workers are each checked less often, so that check
 
 
 class Finding(NamedTuple):
-    """A limit that was reached: its name, the measured and the allowed value, their unit."""
+    """A limit that was reached: its name, the measured and the allowed value, their unit.
+
+    Nothing is measured where the kernel itself ended the process at the bound.
+    """
 
     by: str
-    measured: float
+    measured: float | None
     bound: float
     unit: str
 
     @classmethod
-    def of(cls, by: str, measured: float, policy: Policy) -> Finding:
+    def of(cls, by: str, measured: float | None, policy: Policy) -> Finding:
         """Build the finding that `policy`'s limit `by` was reached, in the unit of the table of limits."""
         row = LIMITS[by]
         return cls(by, measured, getattr(policy, row.name), row.unit)
+
+    def detail(self) -> dict[str, Any]:
+        """Return the detail of an event."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 def _over(by: str, measured: float, policy: Policy) -> Finding | None:
@@ -140,15 +147,14 @@ class Limits:
             self.floor_bytes = readings.footprint_bytes()
             self._reserved0_bytes = readings.reserved_bytes()
 
-    def reserved_bytes(self, process: Process) -> int:
-        """Return the address space that the plugin has reserved, if the kernel refuses more of it; else zero."""
+    def has_reserved_all(self, process: Process) -> bool:
+        """Return true if the plugin has reserved so much address space that the kernel refuses more of it."""
         if process.readings is None:
-            return 0
+            return False
         most = data_allowance_bytes(int(self._policy.memory), self._policy.threads + self._profilers)
         with contextlib.suppress(Gone):
-            reserved = process.readings.reserved_bytes() - self._reserved0_bytes
-            return reserved if reserved >= _NEAR * most else 0
-        return 0
+            return process.readings.reserved_bytes() - self._reserved0_bytes >= _NEAR * most
+        return False
 
     def stop_counting(self) -> None:
         """Close what a count under way has open."""
@@ -303,7 +309,7 @@ class Limits:
         policy = self._policy
         if news.out_of_memory:
             growth = exchange.peak_bytes - self.floor_bytes if exchange is not None else 0
-            return Finding.of("memory", max(growth, int(policy.memory)), policy)
+            return Finding.of("memory", growth if growth > int(policy.memory) else None, policy)
         before_ns = exchange.cpu0_ns if exchange is not None else 0
         total_s = news.user_s + news.system_s
         used_s = total_s - before_ns / 1e9

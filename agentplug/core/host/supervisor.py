@@ -141,7 +141,7 @@ class Worker:
         """End the worker if it had this footprint, beyond its limit, between two calls and between two checks."""
         if between_bytes and (finding := self.limits.over_memory(between_bytes)) is not None:
             self.exchange = None
-            self.lose(Event(0.0, "limit", finding._asdict()))
+            self.lose(Event(0.0, "limit", finding.detail()))
             raise AlreadyEnded
 
     def pump(self) -> bool:
@@ -194,7 +194,7 @@ class Worker:
         if finding.by == "protocol":
             exchange.emit("protocol", {"reason": finding.unit})
         else:
-            exchange.emit("limit", finding._asdict())
+            exchange.emit("limit", finding.detail())
         self.kill(finding.by)
 
     def lose(self, event: Event) -> None:
@@ -217,11 +217,11 @@ class Worker:
             finding = self.limits.limit_of_exit(news, exchange)
             if exchange is not None and not exchange.done:
                 if finding is not None:
-                    exchange.emit("limit", finding._asdict())
+                    exchange.emit("limit", finding.detail())
                 exchange.emit("exit", {"status": news.status})
                 self._finish(exchange, (news.user_s, news.system_s))
             elif finding is not None:
-                self.report(Event(0.0, "limit", finding._asdict()))
+                self.report(Event(0.0, "limit", finding.detail()))
             else:
                 self.report(Event(0.0, "exit", {"status": news.status}))
         self._watchdog.forget(self)

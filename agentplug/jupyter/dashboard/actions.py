@@ -40,7 +40,7 @@ class Actions:
     def do(self, action: str, key: str) -> None:
         """Run `action` on the plugin of the row `key`; may block. Never raises for a plugin that is gone or idle."""
         plugin = self._board.plugins().get(key)
-        name = key or (plugin.name if plugin is not None else "")
+        name = key or (plugin._inside.name if isinstance(plugin, SandboxedPlugin) else "")
         if not isinstance(plugin, SandboxedPlugin):
             self._add_event(name, action, "it isn't there any more")
         elif plugin.state == "closed":

@@ -7,15 +7,16 @@ view for saved notebooks: its curves are images, since some readers strip SVG.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 from agentplug.contract.policy import format_size
 from agentplug.jupyter.dashboard.watch import BoardEvent, Row
+from agentplug.report.event_text import event_words
 from agentplug.report.html import QUIET, esc, pill
 from agentplug.report.marks import CPU_COLOR, LIMIT_COLOR, MEMORY_COLOR, Mark, state_mark, verdict_mark
 from agentplug.report.sentences import format_seconds
+from agentplug.report.units import measured_size
 
 HEAD_PX = 28
 ROW_PX = 60
@@ -75,7 +76,7 @@ def _row(row: Row, still: bool) -> list[str]:
         return [_cell(name + state), _cell(note), _cell(""), _cell("")]
     memory, cpu = float(row.policy.memory), row.policy.cpu_s
     busy = row.state == "busy"
-    size = f"{'' if busy else 'peak '}{_size(row.memory_bytes)} of {format_size(memory)}"
+    size = f"{'' if busy else 'peak '}{measured_size(row.memory_bytes)} of {format_size(memory)}"
     used = f"{format_seconds(row.cpu_s)} of {cpu:g} s"
     if busy and row.cpu_percent is not None:
         used += f" · {row.cpu_percent:.0f} %"
@@ -94,12 +95,6 @@ def _cell(content: str) -> str:
 def _head(title: str, width_px: int) -> str:
     style = f"{_CELL};height:{HEAD_PX}px;min-width:{width_px}px;font-weight:600;font-size:12px;{QUIET}"
     return f'<th scope="col" style="{style}">{esc(title)}</th>'
-
-
-def _size(size_bytes: float) -> str:
-    """Format a size to a tenth of a MiB, so that moving figures stay readable."""
-    tenth = (1 << 20) / 10
-    return format_size(round(size_bytes / tenth) * tenth if size_bytes > 1 << 20 else size_bytes)
 
 
 def _figure(values: Sequence[float], limit: float, color: str, label: str, text: str, still: bool) -> str:
@@ -139,27 +134,13 @@ def _event(event: BoardEvent) -> str:
     return (
         f'<div style="{_MONO};white-space:nowrap;line-height:1.5"><span style="{QUIET}">{when}</span> '
         f'<span style="color:{mark.color}">{mark.icon}</span> <b>{name}</b> {esc(event.kind, 30)}'
-        f' <span style="{QUIET}">{esc(_words(event.kind, event.detail), 120)}{count}</span></div>'
+        f' <span style="{QUIET}">{esc(event_words(event.kind, event.detail), 120)}{count}</span></div>'
     )
 
 
 def _mark(kind: str) -> Mark:
     verdict = {"reply": "completed", "error": "failed", "limit": "limited", "exit": "died", "protocol": "broken"}
     return verdict_mark(verdict.get(kind, "stopped"))
-
-
-def _words(kind: str, detail: Mapping[str, Any]) -> str:
-    if kind == "limit":
-        measured, bound, unit = detail.get("measured"), detail.get("bound"), detail.get("unit")
-        if isinstance(measured, (int, float)) and isinstance(bound, (int, float)):
-            figures = (
-                f"{format_size(measured)} > {format_size(bound)}"
-                if unit == "bytes"
-                else f"{measured:.4g} > {bound:g} {unit}"
-            )
-            return f"{detail.get('by')}: {figures}"
-    values = [str(value) for key, value in detail.items() if value not in ("", None) and key != "count"]
-    return " · ".join(values)
 
 
 def still(rows: Sequence[Row], latest: Iterable[BoardEvent], note: str = "", load: str = "") -> str:

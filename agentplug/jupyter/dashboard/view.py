@@ -77,7 +77,7 @@ class Dashboard:
         if isinstance(self._x, PluginManager):
             count = len(self._board.plugins())
             return f"<Dashboard of {count} plugin{'' if count == 1 else 's'}>"
-        return f"<Dashboard of {self._title or printable(self._x.name, 60)}>"
+        return f"<Dashboard of {self._title or self._x._inside.name}>"
 
     def _ipython_display_(self) -> None:
         if not moving():

@@ -17,7 +17,7 @@ from IPython.core.getipython import get_ipython
 
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
-from agentplug.contract.record import Sample, added_memory_bytes, memory_floor_bytes
+from agentplug.contract.record import Sample, added_memory_bytes, memory_floor_bytes, plugin_name
 from agentplug.core.host.exchange import Exchange
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
@@ -92,7 +92,7 @@ class Watch:
 
     def __init__(self, plugin: AnyPlugin, key: str, events: Events, since: datetime | None = None) -> None:
         self.plugin = plugin
-        self.row = Row(key, key or plugin.name)
+        self.row = Row(key, key)
         self._events = events
         self._exchange: Exchange | None = None
         self._record_index = self._event_index = 0  # of the next event to report
@@ -114,10 +114,10 @@ class Watch:
     def look(self) -> bool:
         """Update the row; True if it has changed."""
         plugin, row = self.plugin, self.row
-        row.name, row.version, row.state = row.key or plugin.name, plugin.version, plugin.state
+        row.version, row.state = plugin.version, plugin.state
         if not isinstance(plugin, SandboxedPlugin):
             return self._differs((row.version, row.state))
-        row.policy, row.calls = plugin.policy, plugin._inside.calls
+        row.name, row.policy, row.calls = row.key or plugin._inside.name, plugin.policy, plugin._inside.calls
         exchange = plugin._inside.exchange
         if exchange is not self._exchange and self._exchange is not None:
             self._report(self._exchange)
@@ -269,7 +269,7 @@ class Board:
 def row_of(run: Run) -> tuple[Row, Events]:
     """Make a row of a finished run, with every few of its readings, and its last events."""
     about = run.source
-    row = Row("", about.plugin or about.spec, about.version, "", run.number + 1, str(run.verdict), run.policy)
+    row = Row("", plugin_name(run), about.version, "", run.number + 1, str(run.verdict), run.policy)
     floor_bytes = memory_floor_bytes(run)
     step = max(1, -(-len(run._inside.readings) // POINTS))
     for i in range(0, len(run._inside.readings), step):
