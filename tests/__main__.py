@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,7 @@ PROVED = (
     "--deselect=tests/escapes/test_published_faults.py::test_the_fault_does_its_damage_where_nothing_stops_it",
 )
 FRAMES = 1_000_000
+MYPY = (sys.executable, "-m", "mypy")
 NO_TESTS = 5  # pytest's exit status where it found none
 TIMEOUT_S = 1800  # of a check; each test has a shorter one of its own (pyproject.toml)
 WIDTH = 118
@@ -122,7 +124,7 @@ class Checks:
         where it doesn't."""
         heading(name)
         started = time.monotonic()
-        env = os.environ | ({} if os.access(ROOT, os.W_OK) else self.caches())
+        env = os.environ | self.caches()
         if says:
             done = subprocess.run(
                 argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
@@ -140,19 +142,28 @@ class Checks:
         return good
 
     @contextlib.contextmanager
-    def beside(self, name: str, *argv: str) -> Iterator[None]:
-        """Run a program whose status is the answer while others run, and wait for it; then show what it said."""
+    def beside(self, name: str, *argv: str, last_in_line: bool = False) -> Iterator[None]:
+        """Run a program whose status is the answer while others run, and wait for it; then show what it said.
+        `last_in_line`: it takes what processor time the others leave."""
         started = time.monotonic()
-        env = Place(name).environment()
+        env = Place(name).environment() | self.caches()
+        if last_in_line:
+            argv = ("nice", "-n", "19", *argv)
         with tempfile.TemporaryFile(dir=self.scratch) as said:
-            process = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=said, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                argv, cwd=ROOT, env=env, stdout=said, stderr=subprocess.STDOUT, start_new_session=last_in_line
+            )
+            if last_in_line:  # a session has a share of its own, which nice doesn't lower: sched(7)
+                with contextlib.suppress(OSError):
+                    Path(f"/proc/{process.pid}/autogroup").write_text("19")
             try:
                 yield
                 status: int | None = process.wait(max(1.0, started + TIMEOUT_S - time.monotonic()))
             except subprocess.TimeoutExpired:
                 status = None
             finally:
-                process.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL) if last_in_line else process.kill()
                 process.wait()
             heading(name)
             said.seek(0)
@@ -166,6 +177,8 @@ class Checks:
 
     def caches(self) -> dict[str, str]:
         """Where the linters may keep what they learnt, for a tree that this user can't write."""
+        if os.access(ROOT, os.W_OK):
+            return {}
         return {f"{tool}_CACHE_DIR": str(self.scratch / tool.lower()) for tool in ("RUFF", "MYPY")}
 
     def pytest(self, name: str, place: Place, *args: str) -> None:
@@ -229,7 +242,6 @@ def lint(checks: Checks) -> None:
     scripts = Path(sys.executable).parent
     checks.tool("ruff check", sys.executable, "-m", "ruff", "check", ".")
     checks.tool("ruff format", sys.executable, "-m", "ruff", "format", "--check", ".")
-    checks.tool("mypy", sys.executable, "-m", "mypy")
     checks.tool("import layers", str(scripts / "lint-imports"), "--no-cache")
 
 
@@ -339,7 +351,8 @@ def unprivileged(checks: Checks) -> Iterator[Place]:
 def fast(checks: Checks, here: Place) -> None:
     """Linters, types, layers, unit tests."""
     lint(checks)
-    suites(checks, here, ("unit",), "-n", "2")
+    with checks.beside("mypy", *MYPY):
+        suites(checks, here, ("unit",), "-n", "2")
 
 
 def everything(checks: Checks, here: Place) -> None:
@@ -349,12 +362,14 @@ def everything(checks: Checks, here: Place) -> None:
     fuzzing = (sys.executable, "-m", "tests.fuzz", "--frames", str(FRAMES), "--jobs", "1")
     with checks.beside(f"{FRAMES:,} fuzzed frames", *fuzzing):
         lint(checks)
-        notebooks(checks, poorest)
+        with checks.beside("mypy", *MYPY):
+            notebooks(checks, poorest)
         binder(checks)
         suites(checks, here, ("unit",), "-n", "2")
     suites(checks, here, SUITES)
     # A browser waits more than it works, and so do attacks: the other Pythons take what they leave.
-    with checks.beside("unit tests on other Pythons", "nice", "-n", "19", sys.executable, "-m", "tests.pythons"):
+    pythons = (sys.executable, "-m", "tests.pythons")
+    with checks.beside("unit tests on other Pythons", *pythons, last_in_line=True):
         suites(checks, here, ("browser",))
         for place in places:
             suites(checks, place, CONTAINED_SUITES if place is poorest else CONFINED_SUITES, *PROVED)
