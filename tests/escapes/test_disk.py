@@ -175,6 +175,22 @@ def attack(given):
     return os.strerror(ctypes.get_errno())
 """
 
+TRANSIT = """
+import os, socket
+
+ours, theirs = socket.socketpair()
+
+def attack(given):
+    folder, megabytes = given
+    for _ in range(megabytes):
+        file = open(f"{folder}/f", "w+b", buffering=0)
+        os.unlink(f"{folder}/f")
+        file.write(bytes(1 << 20))
+        socket.send_fds(ours, [b"x"], [file.fileno()])
+        file.close()
+    return megabytes
+"""
+
 LATER = """
 import threading, time
 
@@ -250,6 +266,14 @@ def test_a_thread_has_no_open_files_of_its_own(unconfined, confined, tmp_path, p
 
     assert confined(APART, [".", 16], policy=policy).value == [errno.EINVAL, 0]
     assert confined(CLONE_APART, policy=policy).value == "Operation not permitted"
+
+
+@pytest.mark.need("seccomp")
+def test_a_deleted_file_cannot_be_hidden_in_a_socket(unconfined, confined, tmp_path):
+    """Nothing shows which files are on their way between two sockets, so none may be while the disk is counted."""
+    assert unconfined(TRANSIT, [str(tmp_path), 16]).value == 16
+
+    assert confined(TRANSIT, [".", 40], policy=Policy(disk="1M", network=True)).verdict == BY_DISK
 
 
 def test_the_disk_cannot_be_filled_between_calls(arena):

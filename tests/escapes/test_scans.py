@@ -77,3 +77,24 @@ def test_a_long_count_is_done_in_pieces_and_is_exact(tmp_path: Path) -> None:
     assert count.use == (4096, 20_000)
     assert scratch_usage(str(tmp_path), [], 1 << 20, 100)[1] == 101
     assert scratch_usage(str(tmp_path), [], 0, 1 << 20)[0] in (0, 4096)
+
+
+def test_a_folder_counts_as_large_as_many_names_have_made_it(tmp_path: Path) -> None:
+    """Some file systems leave it so large when the names have gone; a block of its own is for nothing."""
+    folder = tmp_path / "grown"
+    folder.mkdir()
+    for number in range(200):
+        (folder / f"{number:0250}").touch()
+    for path in folder.iterdir():
+        path.unlink()
+    bytes_now = folder.stat().st_blocks * 512
+
+    assert scratch_usage(str(tmp_path), [], 1 << 20, 100) == (max(0, bytes_now - 4096), 1)
+
+
+def test_each_name_of_a_file_counts_as_a_file(tmp_path: Path) -> None:
+    """The bytes are there once, the names take room in their folder."""
+    (tmp_path / "one").write_bytes(b"x" * 4096)
+    (tmp_path / "two").hardlink_to(tmp_path / "one")
+
+    assert scratch_usage(str(tmp_path), [], 1 << 20, 100) == (4096, 2)

@@ -62,7 +62,7 @@ def buffers_bytes(pids: Iterable[int], each_bytes: int, *, network: bool, in_tra
                         pipes.add(int(number[:-1]))
                     elif kind == "socket":
                         sockets.add(int(number[:-1]))
-                        passing = passing or (network and _passes_descriptors(f"{folder}/fdinfo/{name}"))
+                        passing = passing or (network and passes_descriptors(f"{folder}/fdinfo/{name}"))
     total = len(pipes) * PIPE_BYTES + passing * in_transit * each_bytes
     if network and sockets:
         total += _tcp_bytes(sockets)
@@ -87,7 +87,8 @@ def locks_bytes(pids: Iterable[int]) -> int:
     return count * LOCK_BYTES
 
 
-def _passes_descriptors(fdinfo: str) -> bool:
+def passes_descriptors(fdinfo: str) -> bool:
+    """Return true if a UNIX socket holds descriptors in transit, by its file in /proc/PID/fdinfo. Raises `OSError`."""
     with open(fdinfo, "rb", buffering=0) as file:
         return file.read(512).partition(b"\nscm_fds: ")[2].split(b"\n")[0] not in (b"", b"0")
 

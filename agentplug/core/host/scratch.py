@@ -12,10 +12,12 @@ import stat
 import time
 from collections.abc import Generator, Sequence
 
+from agentplug.core.host.kernel_buffers import passes_descriptors
 from agentplug.core.host.readings import folder_of
 
 _MOST_NS = 50_000_000
 _MAPS_BYTES = 1 << 16
+_FOLDER_BYTES = 1 << 12
 
 
 class ScratchCount:
@@ -23,7 +25,7 @@ class ScratchCount:
 
     Each name of a file counts as a file: names take room too, in folders, whose own size differs by file system.
     What can't be counted counts as too much: a folder that can't be listed (its path is too long, or it may not be
-    read), a deleted file that is mapped but not open. A file may count twice if it gets another name meanwhile.
+    read), a deleted file that is mapped but not open, descriptors in transit between sockets. A file may count twice if it gets another name meanwhile.
     `root` may lead through a descriptor; `path` is the one that the kernel shows for it in maps.
     """
 
@@ -70,8 +72,10 @@ class ScratchCount:
                         status = entry.stat(follow_symlinks=False)
                         is_folder = stat.S_ISDIR(status.st_mode)
                         self._names += status.st_ino in self._seen  # another name of a file
-                        # Some file systems give a folder a block, others none; the number of folders is bounded.
-                        self._add(status.st_ino, 0 if is_folder else status.st_blocks * 512)
+                        size = status.st_blocks * 512
+                        # Some file systems give a folder a block, others none; the number of folders is bounded. One
+                        # that held many names stays as large.
+                        self._add(status.st_ino, max(0, size - _FOLDER_BYTES) if is_folder else size)
                         if is_folder:
                             folders.append(entry.path)
                         yield
@@ -94,6 +98,8 @@ class ScratchCount:
         for fd in os.listdir(folder):
             with contextlib.suppress(OSError):
                 status = os.stat(f"{folder}/{fd}")
+                if stat.S_ISSOCK(status.st_mode) and passes_descriptors(f"{folder}info/{fd}"):
+                    self._names = self._most_inodes + 1
                 is_deleted = stat.S_ISREG(status.st_mode) and not status.st_nlink
                 if is_deleted and not os.readlink(f"{folder}/{fd}").startswith("/memfd:"):
                     self._add(status.st_ino, status.st_blocks * 512)
