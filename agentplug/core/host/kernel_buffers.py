@@ -88,7 +88,7 @@ def locks_bytes(pids: Iterable[int]) -> int:
 
 
 def passes_descriptors(fdinfo: str) -> bool:
-    """Return true if a UNIX socket holds descriptors in transit, by its file in /proc/PID/fdinfo. Raises `OSError`."""
+    """Return true if a UNIX socket holds descriptors in transit, by its file in fdinfo. Raises `OSError`."""
     with open(fdinfo, "rb", buffering=0) as file:
         return file.read(512).partition(b"\nscm_fds: ")[2].split(b"\n")[0] not in (b"", b"0")
 

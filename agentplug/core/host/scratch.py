@@ -25,7 +25,8 @@ class ScratchCount:
 
     Each name of a file counts as a file: names take room too, in folders, whose own size differs by file system.
     What can't be counted counts as too much: a folder that can't be listed (its path is too long, or it may not be
-    read), a deleted file that is mapped but not open, descriptors in transit between sockets. A file may count twice if it gets another name meanwhile.
+    read), a deleted file that is mapped but not open, descriptors in transit between sockets. A file may count twice
+    if it gets another name meanwhile.
     `root` may lead through a descriptor; `path` is the one that the kernel shows for it in maps.
     """
 
