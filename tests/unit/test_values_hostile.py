@@ -148,6 +148,12 @@ class TestCategories:
 
         pdt.assert_series_equal(carried(column), column)
 
+    def test_codes_and_categories_that_are_blobs_come_back(self) -> None:
+        """Blobs are read in the order in which they were written, and only long ones are blobs."""
+        column = pd.Series(pd.Categorical([f"{number:03}" for number in range(400)] * 2))
+
+        pdt.assert_series_equal(carried(column), column)
+
 
 class Counting:
     """A pace that counts its pauses, and ends the decoding after `most` of them."""

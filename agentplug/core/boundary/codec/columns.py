@@ -61,8 +61,8 @@ def pack_column(packer: Writing, array: Any, depth: int) -> list[Any]:
         if len(array.categories) > (most := most_categories(array.categories)):
             raise Unserializable("category", f"has more than {most} categories of its kind; use plain values")
         packer.spend(2 * len(array.categories), array)
-        codes = pack_array(packer, np.asarray(array.codes))
-        return ["category", codes, pack_index(packer, array.categories, depth), bool(array.ordered)]
+        categories = pack_index(packer, array.categories, depth)  # first, as they are read
+        return ["category", pack_array(packer, np.asarray(array.codes)), categories, bool(array.ordered)]
     if isinstance(dtype, pd.StringDtype):
         items = []
         for at in range(0, len(array), _TEXTS_AT_ONCE):
