@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agentplug.contract.record import Usage, Verdict
     from agentplug.core.run import Run
     from agentplug.core.sandboxed import SandboxedPlugin, load_plugin_from_module
+    from agentplug.core.session import Sandbox
     from agentplug.doctor import doctor
     from agentplug.errors import (
         AgentplugError,
@@ -63,6 +64,7 @@ _HOME = {
     "read_trace": "agentplug.report.accessor",
     "unload_ipython_extension": "agentplug.jupyter.extension",
     "PluginManager": "agentplug.manager.manager",
+    "Sandbox": "agentplug.core.session",
     "SandboxedPlugin": "agentplug.core.sandboxed",
     "load_plugin_from_module": "agentplug.core.sandboxed",
 } | dict.fromkeys(
@@ -107,6 +109,7 @@ __all__ = [
     "PolicyError",
     "ProtocolViolation",
     "Run",
+    "Sandbox",
     "SandboxedPlugin",
     "SpecError",
     "UnknownHook",

@@ -30,6 +30,8 @@ class Event(NamedTuple):
     - `opened`, `connected`, `bound`, `forked`, `ran`: under `Policy(observe="files")`, a file beyond those that every
       plugin may read (`path`, `mode` read or write), an address (`address`, `protocol` tcp, udp, …, or empty if
       unknown), a process and a program (`program`); each with its `count`, and with `source` if it is a claim
+    - `empty`: a session's run began with a fresh worker in place of a lost one (`because`: how that ended), so that
+      no earlier name was there
     - `loaded`: under `observe`, what loading and initializing the plugin took (`cpu_s`, `wall_s`,
       `added_memory_bytes`, `threads`, `write_bytes`)
 
@@ -41,5 +43,5 @@ class Event(NamedTuple):
     detail: Mapping[str, Any] = {}
 
 
-OBSERVATIONS = frozenset(("tried", "opened", "connected", "bound", "forked", "ran", "loaded", "dropped"))
+OBSERVATIONS = frozenset(("tried", "opened", "connected", "bound", "forked", "ran", "loaded", "empty", "dropped"))
 """Kinds that decide no verdict and end no worker."""

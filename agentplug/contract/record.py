@@ -134,7 +134,7 @@ def judge(events: tuple[Event, ...]) -> Verdict:
     return Verdict("stopped", "close")
 
 
-_NO_BARRIERS: Mapping[str, str] = MappingProxyType({})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class RunInside(NamedTuple):
@@ -149,10 +149,11 @@ class RunRecord:
 
     `number` counts the plugin's calls from 0. `barriers` maps the worker's barriers to their status (enforced,
     partial, unavailable). `profile` is there if the policy asked for one and the call ended by a reply: a worker that
-    dies takes it along.
+    dies takes it along. `out` has the variables that a run of code was asked for.
     """
 
     value: Any
+    out: Mapping[str, Any]
     usage: Usage
     events: tuple[Event, ...]
     policy: Policy
@@ -179,13 +180,15 @@ class RunRecord:
         stderr: str = "",
         error: ErrorText | None = None,
         readings: tuple[Sample, ...] = (),
-        barriers: Mapping[str, str] = _NO_BARRIERS,
+        barriers: Mapping[str, str] = _NOTHING,
         profile: ProfileRecord | None = None,
         data_bytes: int = 0,
+        out: Mapping[str, Any] = _NOTHING,
     ) -> None:
         # One update of the dict: a frozen dataclass would take microseconds of every call here.
         self.__dict__.update(
             value=value,
+            out=out,
             usage=usage,
             events=events,
             policy=policy,

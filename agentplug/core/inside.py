@@ -102,11 +102,14 @@ class Inside:
             self.life.initialized = False
             await self.life.ensure_initialized()
 
-    async def answer(self, request: Request) -> Run:
-        """Make one call of an encoded request, which may go to several plugins. Raises as `SandboxedPlugin.run`."""
-        return (await self.answers([request]))[0]
+    async def answer(self, request: Request, finish: Callable[[Run], Run] | None = None) -> Run:
+        """Make one call of an encoded request, which may go to several plugins. Raises as `SandboxedPlugin.run`.
 
-    async def answers(self, requests: Sequence[Request]) -> list[Run]:
+        `finish` makes another run of it, before anybody sees it.
+        """
+        return (await self.answers([request], finish))[0]
+
+    async def answers(self, requests: Sequence[Request], finish: Callable[[Run], Run] | None = None) -> list[Run]:
         """Make the calls of `requests`, together, and return a run for each that was begun: one at least."""
         life = self.life
         async with self.turn:
@@ -115,7 +118,7 @@ class Inside:
                 try:
                     if worker is None or not life.initialized or worker.process.ending:
                         worker = await life.ensure_initialized()
-                    return await self._exchange(worker, requests)
+                    return await self._exchange(worker, requests, finish)
                 except AlreadyEnded:
                     continue  # between two calls: nothing was sent, and another worker takes it
                 except AgentplugError as error:
@@ -187,7 +190,9 @@ class Inside:
         async with self.turn:
             await self.life.drop(gently=False)
 
-    async def _exchange(self, worker: Worker, requests: Sequence[Request]) -> list[Run]:
+    async def _exchange(
+        self, worker: Worker, requests: Sequence[Request], finish: Callable[[Run], Run] | None
+    ) -> list[Run]:
         started_at = datetime.now(UTC)
         life, history = self.life, self.history
         life.state = "busy"
@@ -201,6 +206,8 @@ class Inside:
         runs, texts, later = await decoded(
             exchange, worker, life.info, life.share, history.count, started_at, history.describe
         )
+        if finish is not None:
+            runs = [finish(run) for run in runs]
         life.update_state(worker, runs)
         history.add(runs, texts)
         if (cancellation := cancellation or later) is not None:

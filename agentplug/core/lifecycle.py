@@ -51,7 +51,10 @@ class Identity(NamedTuple):
 
 
 class Lifecycle:
-    """One plugin's state and worker. `state` is new, ready, busy, failed, quarantined or closed."""
+    """One plugin's state and worker. `state` is new, ready, busy, failed, quarantined or closed.
+
+    `starts` counts its workers so far. Unless `quarantines` is false, too many losses quarantine it.
+    """
 
     def __init__(self, source: Source, policy: Policy, config: dict[str, Any], identity: Identity) -> None:
         self._source = source
@@ -65,6 +68,8 @@ class Lifecycle:
         self.worker: Worker | None = None
         self.initialized = False
         self._loaded = False
+        self.starts = 0
+        self.quarantines = True
         self.reports: Sequence[BarrierReport] = ()
         self.events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._losses: deque[float] = deque(maxlen=MAX_LOSSES + 1)
@@ -128,6 +133,7 @@ class Lifecycle:
             future.add_done_callback(lambda done: _abandon(worker, done))
             raise
         self.worker = worker
+        self.starts += 1
         self.initialized = False
         worker.report_to(self._between_calls)
         self._finalizer = weakref.finalize(self, worker.release)
@@ -254,7 +260,7 @@ class Lifecycle:
     def _count_loss(self) -> None:
         now = time.monotonic()
         self._losses.append(now)
-        if len(self._losses) > MAX_LOSSES and now - self._losses[0] < LOSSES_WITHIN_S:
+        if self.quarantines and len(self._losses) > MAX_LOSSES and now - self._losses[0] < LOSSES_WITHIN_S:
             self.state = "quarantined"
 
     def _between_calls(self, event: Event) -> None:

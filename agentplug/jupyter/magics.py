@@ -13,9 +13,12 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics
 from IPython.display import display
 
+from agentplug.contract.limits import FIELDS
+from agentplug.contract.policy import Policy
 from agentplug.contract.record import Verdict
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.core.session import Sandbox
 from agentplug.core.sources.cell import cell_source
 from agentplug.core.sources.names import near_match, quoted
 from agentplug.doctor import Diagnosis, doctor
@@ -23,10 +26,11 @@ from agentplug.errors import PinMismatch
 from agentplug.jupyter import options
 from agentplug.jupyter.decorators import argument, cell_magic, line_magic, magic_arguments, magics_class
 from agentplug.jupyter.failures import fits, short_errors, unexpected
-from agentplug.jupyter.sandbox_cell import run_bound, run_cell
+from agentplug.jupyter.sandbox_cell import call_plugin, run_cell
 from agentplug.jupyter.session import PluginList, Session
 from agentplug.manager.manager import AnyPlugin
 from agentplug.report.refused_calls import refused_lines
+from agentplug.report.sentences import began_empty
 
 if TYPE_CHECKING:
     from agentplug.jupyter.available import AvailableList
@@ -101,6 +105,7 @@ class AgentplugMagics(Magics):
     @options.limits
     @argument("-i", dest="inputs", metavar="NAME", action="append", help="a variable to send in; may be repeated")
     @argument("-o", dest="outputs", metavar="NAME", action="append", help="a variable to bring back; may be repeated")
+    @argument("--keep", metavar="NAME", help="a session: its worker and variables live on, from cell to cell")
     @argument("--run", metavar="NAME", default="_run", help="the variable to bind the Run to (default: _run)")
     @argument("--expect", metavar="KIND[:BY]", help="the verdict that this cell must end with")
     @argument("--plugin", metavar="NAME", help="call this loaded plugin with the cell's last value")
@@ -108,7 +113,7 @@ class AgentplugMagics(Magics):
     @cell_magic("sandbox")
     @short_errors()
     def sandbox(self, line: str, cell: str) -> Any:
-        """Run this cell in a fresh confined worker, and show its last value.
+        """Run this cell in a confined worker, a fresh one unless it is kept, and show its last value.
 
         ::
 
@@ -131,6 +136,10 @@ class AgentplugMagics(Magics):
         With --plugin the last value is what that plugin is called with, in its own worker and under its own limits:
         its reply is shown, its Run bound, its verdict judged. The cell itself must then complete.
 
+        With --keep NAME the worker and what the cells define live on, for the next cell with that --keep. Limits
+        count for each cell. %plugins lists it, %unload_plugin NAME ends it. If the worker is lost, the next cell
+        begins empty, and says so.
+
         --profile memory or --profile cpu also shows where that went, as the worker itself says.
         """
         arguments = options.parse(self.sandbox, line)
@@ -138,19 +147,22 @@ class AgentplugMagics(Magics):
         bound = options.variable_name(arguments.run, "--run")
         outputs = tuple(options.variable_name(name, "-o") for name in arguments.outputs or ())
         inputs = {name: self._variable(name) for name in arguments.inputs or ()}
-        policy = options.policy_from(arguments)
         target = self._confined(arguments.plugin) if arguments.plugin else None
+        policy = options.policy_from(arguments)
+        lasting = self._sandbox(arguments, policy) if arguments.keep is not None else None
         names = self.session.names
         names.pop(bound, None)  # a cell that never runs must not leave an old Run there
 
         def bind(run: Run) -> None:
             names[bound] = run
 
-        run, left = run_cell(cell, policy, inputs, outputs, bind, live=arguments.live)
+        run = run_cell(cell, policy, inputs, outputs, bind, lasting=lasting, live=arguments.live)
+        names.update(run.out)
+        if note := began_empty(run):
+            print(note, file=sys.stderr)
         if target is not None:
             run.check()
-            run = run_bound(target, run.value, bind, live=arguments.live)
-        names.update(left)
+            run = call_plugin(target, run.value, bind, live=arguments.live)
         value = _judge(run, expected)
         if value is not run:  # a run shows them itself
             for text in refused_lines(run.events):
@@ -181,13 +193,13 @@ class AgentplugMagics(Magics):
             from agentplug.jupyter.available import AvailableList  # importing the pins takes time
 
             return AvailableList()
-        return PluginList(self.session.manager)
+        return PluginList(self.session)
 
     @magic_arguments()
-    @argument("name", metavar="NAME", help="a loaded plugin")
+    @argument("name", metavar="NAME", help="a loaded plugin, or a kept session")
     @line_magic("unload_plugin")
     def unload_plugin(self, line: str) -> None:
-        """Close a plugin and its worker, and drop its variable.
+        """Close a plugin and its worker, and drop its variable; or end a session of `%%sandbox --keep`.
 
         ::
 
@@ -240,6 +252,22 @@ class AgentplugMagics(Magics):
             if moving():
                 display(Dashboard(plugin))  # type: ignore[no-untyped-call]
         return plugin
+
+    def _sandbox(self, arguments: Any, policy: Policy | None) -> Sandbox:
+        """Return the session of `--keep`, started if there is none. Raises `UsageError` if it has other limits."""
+        name = options.variable_name(arguments.keep, "--keep")
+        sandbox = self.session.sandboxes.get(name)
+        if sandbox is None:
+            return self.session.keep(name, policy)
+        asked = options.policy_from(arguments, sandbox.policy) or sandbox.policy
+        had = sandbox.policy
+        changed = [f"--{row.option}" for row in FIELDS.values() if getattr(asked, row.name) != getattr(had, row.name)]
+        if changed:
+            raise UsageError(
+                f"--keep: the session {quoted(name)} began with another {', '.join(changed)}; leave that out, or end "
+                f"the session with %unload_plugin {name}"
+            )
+        return sandbox
 
     def _variable(self, name: str) -> Any:
         names = self.session.names

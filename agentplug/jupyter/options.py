@@ -78,13 +78,13 @@ def known_options(magic: Any) -> list[str]:
     return [option for action in magic.parser._actions for option in action.option_strings]
 
 
-def policy_from(options: argparse.Namespace) -> Policy | None:
-    """Make the policy of the options; None if no option asks for one. Raises `UsageError`."""
+def policy_from(options: argparse.Namespace, base: Policy | None = None) -> Policy | None:
+    """Make the policy of the options, over `base`; None if no option asks for one. Raises `UsageError`."""
     values = {row.key: getattr(options, row.key) for row in FIELDS.values()}
     if not any(value not in (None, False) for value in values.values()):
         return None
     try:
-        return policy_from_options(values)
+        return policy_from_options(values, base)
     except PolicyError as error:
         raise UsageError(str(error)) from None
 

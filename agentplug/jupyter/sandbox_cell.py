@@ -1,9 +1,8 @@
-"""A cell as a plugin of its own, run once in a fresh worker (host)."""
+"""A cell of `%%sandbox` (host): run in a sandbox of its own, or in one that lasts, and its Run bound."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from IPython.display import display
@@ -12,21 +11,8 @@ from agentplug.contract.policy import Policy
 from agentplug.core.host.conversation import wait_for
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
-from agentplug.core.sources.digest import text_digest
-from agentplug.core.sources.source import Module, Source
-from agentplug.errors import ProtocolViolation, SpecError
-
-_RUNNER_PATH = "<agentplug cell runner>"  # left out of tracebacks by the worker
-
-
-def cell_plugin(cell: str, wanted: Sequence[str] = ()) -> Source:
-    """Make the source of a plugin that runs `cell` and returns the variables `wanted`. Raises `SpecError`."""
-    if not cell.strip():
-        raise SpecError("the cell is empty; write what the worker should run below the line of %%sandbox")
-    runner = files("agentplug.jupyter").joinpath("cell_runner.py").read_text("utf-8")
-    code = f"{runner}\n\nCELL = {cell!a}\nWANTED = {tuple(wanted)!r}\n".encode()
-    module = Module("sandbox_cell", _RUNNER_PATH, code)
-    return Source("<sandbox cell>", "cell", text_digest(code), module.name, "SandboxCellPlugin", (module,))
+from agentplug.core.session import Sandbox
+from agentplug.errors import SpecError
 
 
 def run_cell(
@@ -36,45 +22,37 @@ def run_cell(
     wanted: Sequence[str],
     bind: Callable[[Run], None],
     *,
+    lasting: Sandbox | None = None,
     live: bool = False,
-) -> tuple[Run, dict[str, Any]]:
-    """Run `cell` with `variables`; return the run and, if it completed, the variables `wanted`.
+) -> Run:
+    """Run `cell` with `variables`, in the sandbox `lasting` or in a fresh one under `policy`; return its run.
 
-    `bind` gets the run, also that of an interrupted cell.
+    `bind` gets the run, also that of an interrupted cell. Raises `SpecError` for an empty cell.
     """
-    plugin = SandboxedPlugin(cell_plugin(cell, wanted), policy)
+    if not cell.strip():
+        raise SpecError("the cell is empty; write what the worker should run below the line of %%sandbox")
+    if lasting is not None:
+        return _run_bound(lasting._plugin, lasting._run(cell, variables, wanted), bind, live=live)
+    sandbox = Sandbox(policy)
+    sandbox._rename("sandbox cell", "sandbox cell")
     try:
-        run = run_bound(plugin, dict(variables), bind, live=live)
+        return _run_bound(sandbox._plugin, sandbox._run(cell, variables, wanted), bind, live=live)
     finally:
-        plugin.close_sync()
-    if run.verdict.kind != "completed":
-        return run, {}
-    value, left = _unwrap(run, wanted)
-    run = run.__replace__(value=value)
-    bind(run)
-    return run, left
+        sandbox.close_sync()
 
 
-def _unwrap(run: Run, wanted: Sequence[str]) -> tuple[Any, dict[str, Any]]:
-    """Split the reply into the cell's last value and its variables. Raises `ProtocolViolation`.
-
-    The cell can alter the runner in its worker, so the reply is checked: no other name of the notebook may be bound.
-    """
-    match run.value:
-        case {"last value": value, "-o": dict(left)} if len(run.value) == 2 and left.keys() == set(wanted):
-            return value, left
-    error = ProtocolViolation(
-        "The sandbox cell answered what it was not asked: its code has meddled with its runner."
-    )
-    error.run = run
-    raise error
+def call_plugin(plugin: SandboxedPlugin, value: Any, bind: Callable[[Run], None], *, live: bool = False) -> Run:
+    """Call `plugin` with `value` and wait; `bind` gets the run, also that of an interrupted call."""
+    return _run_bound(plugin, plugin.run(value), bind, live=live)
 
 
-def run_bound(plugin: SandboxedPlugin, value: Any, bind: Callable[[Run], None], *, live: bool = False) -> Run:
-    """Run `plugin` on `value` and wait; an interrupt stops the run, and is raised again after `bind` got it."""
+def _run_bound(
+    plugin: SandboxedPlugin, call: Coroutine[Any, Any, Run], bind: Callable[[Run], None], *, live: bool
+) -> Run:
+    """Wait for a call of `plugin`; an interrupt stops the run, and is raised again after `bind` got it."""
     before = plugin.runs[-1] if plugin.runs else None
     try:
-        run = _run_under_dashboard(plugin, value) if live else wait_for(plugin.run(value))
+        run = _wait_under_dashboard(plugin, call) if live else wait_for(call)
     except KeyboardInterrupt:
         if plugin.runs and plugin.runs[-1] is not before:
             bind(plugin.runs[-1])
@@ -83,15 +61,15 @@ def run_bound(plugin: SandboxedPlugin, value: Any, bind: Callable[[Run], None], 
     return run
 
 
-def _run_under_dashboard(plugin: SandboxedPlugin, value: Any) -> Run:
-    """Run `plugin` on `value` under a dashboard, whose last state stays when the run has ended."""
+def _wait_under_dashboard(plugin: SandboxedPlugin, call: Coroutine[Any, Any, Run]) -> Run:
+    """Wait for a call of `plugin` under a dashboard, whose last state stays when the run has ended."""
     from agentplug.jupyter.dashboard.view import Dashboard, moving
 
     if not moving():
-        return wait_for(plugin.run(value))
+        return wait_for(call)
     view = Dashboard(plugin, actions=("stop", "kill"), title="this call")
     display(view)  # type: ignore[no-untyped-call]
     try:
-        return wait_for(plugin.run(value))
+        return wait_for(call)
     finally:
         view.finish()

@@ -1,4 +1,4 @@
-"""The plugins of one notebook session (host): their manager, and the variables that they are bound to."""
+"""The plugins of one notebook (host): their manager, the variables that they are bound to, and kept sandboxes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
+from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
 from agentplug.core.host.conversation import wait_for
 from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.core.session import Sandbox
 from agentplug.core.sources.names import near_match, quoted
 from agentplug.manager.manager import AnyPlugin, PluginManager
 
@@ -18,11 +20,12 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """The plugins and variables that the magics of one shell share."""
+    """The plugins and variables that the magics of one shell share. `sandboxes` are those of `--keep`."""
 
     def __init__(self, ip: InteractiveShell) -> None:
         self.ip = ip
         self.manager = PluginManager()
+        self.sandboxes: dict[str, Sandbox] = {}
 
     @property
     def names(self) -> dict[str, Any]:
@@ -34,21 +37,45 @@ class Session:
         """Return the plugin of that name. Raises `UsageError`."""
         plugins = self.manager.plugins
         if name not in plugins:
-            known = ", ".join(printable(key, 60) for key in plugins) or "none"
-            hint = near_match(name, plugins) or f"; there are: {known}"
+            if name in self.sandboxes:
+                raise UsageError(f"{quoted(name)} is no plugin, it is a session of %%sandbox --keep")
+            names = [*plugins, *self.sandboxes]
+            known = ", ".join(printable(key, 60) for key in names) or "none"
+            hint = near_match(name, names) or f"; there are: {known}"
             raise UsageError(f"no plugin {quoted(name)} is loaded{hint}")
         return plugins[name]
+
+    def keep(self, name: str, policy: Policy | None) -> Sandbox:
+        """Start the sandbox of `--keep NAME`. Raises what `SandboxedPlugin.start` raises."""
+        if name in self.manager.plugins:
+            raise UsageError(f"--keep: {quoted(name)} is a loaded plugin; write another name")
+        sandbox = Sandbox(policy)
+        sandbox._rename(name, f"{name} cell {{}}")
+        try:
+            wait_for(sandbox._plugin.start())
+        except BaseException:
+            sandbox.close_sync()
+            raise
+        self.sandboxes[name] = sandbox
+        return sandbox
 
     def load(
         self, source: object, name: str, policy: Any, config: dict[str, Any] | None, *, locked: bool = False
     ) -> SandboxedPlugin:
         """Load a plugin and bind it to the variable `name`; raises what `PluginManager.load` raises."""
+        if name in self.sandboxes:
+            raise UsageError(
+                f"{quoted(name)} is a session of %%sandbox --keep; write another name, or %unload_plugin {name} first"
+            )
         plugin = wait_for(self.manager.load(source, name, policy, config, locked=locked))
         self.names[name] = plugin
         return plugin
 
     def unload(self, name: str) -> None:
-        """Close a plugin and drop its variable, unless that has another value by now."""
+        """Close a plugin and drop its variable, unless that has another value by now; or close a kept sandbox."""
+        if name in self.sandboxes:
+            self.sandboxes.pop(name).close_sync()
+            return
         plugin = self.plugin(name)
         wait_for(self.manager.unregister(name))
         if self.names.get(name) is plugin:
@@ -63,7 +90,10 @@ class Session:
         return plugin
 
     def close(self) -> None:
-        """Close every plugin and drop their variables."""
+        """Close every plugin and drop their variables; close the kept sandboxes."""
+        for sandbox in self.sandboxes.values():
+            sandbox.close_sync()
+        self.sandboxes.clear()
         plugins = dict(self.manager.plugins)
         wait_for(self.manager.close())
         for name, plugin in plugins.items():
@@ -72,11 +102,16 @@ class Session:
 
 
 class PluginList:
-    """The value of `%plugins`: one row a plugin, as they were then. `manager` is the session's `PluginManager`."""
+    """The value of `%plugins`: one row a plugin or kept sandbox, as they were then.
 
-    def __init__(self, manager: PluginManager) -> None:
-        self.manager = manager
-        self._rows = manager._inside.registry.rows()
+    `manager` is the notebook's `PluginManager`, `sandboxes` are those of `%%sandbox --keep` by name.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.manager = session.manager
+        self.sandboxes = dict(session.sandboxes)
+        self._rows = self.manager._inside.registry.rows()
+        self._rows += [_sandbox_row(name, sandbox) for name, sandbox in self.sandboxes.items()]
 
     def __repr__(self) -> str:
         if not self._rows:
@@ -87,6 +122,18 @@ class PluginList:
         from agentplug.report.cards import plugins_table
 
         return plugins_table(self._rows)
+
+
+def _sandbox_row(name: str, sandbox: Sandbox) -> dict[str, str]:
+    return {
+        "name": name,
+        "version": "",
+        "state": sandbox.state,
+        "runs in": "a confined worker, cell after cell",
+        "hooks": "",
+        "calls": str(sandbox._plugin._inside.calls),
+        "last verdict": str(sandbox.runs[-1].verdict) if sandbox.runs else "",
+    }
 
 
 def aligned(rows: Sequence[Mapping[str, str]]) -> str:

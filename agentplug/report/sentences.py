@@ -54,6 +54,15 @@ def explain(run: RunRecord) -> str:
     return _completed(run, name)
 
 
+def began_empty(run: RunRecord) -> str:
+    """Return the sentence for a session's run that began empty, because its worker was lost; else an empty text."""
+    event = next((event for event in run.events if event.kind == "empty"), None)
+    if event is None:
+        return ""
+    because = printable(str(event.detail.get("because") or "its process ended"), 100)
+    return f"{plugin_name(run)} begins empty: its worker was lost ({because}), and all names with it."
+
+
 def _limited(run: RunRecord, name: str, by: str, detail: Mapping[str, Any]) -> str:
     row = LIMITS.get(by)
     if row is None:

@@ -12,6 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "agentplug"
 FIRST_WORDS = {"What", "Whether", "How", "Who", "It"}
 PARTICIPLES = {"told", "found", "given", "shown", "kept", "held", "past"}
+AGREED = {"core/session.py": {"given"}}
+"""Public names that stay."""
 
 
 def docstrings(tree: ast.AST) -> Iterator[str]:
@@ -45,6 +47,7 @@ def test_docstrings_begin_plainly_and_names_are_no_participles(room: Path) -> No
     """Functions begin with a verb, values with a noun; variables are nouns and verbs."""
     modules = [room] if room.is_file() else sorted(room.rglob("*.py"))
     found = {str(module.relative_to(PACKAGE)): riddles(module.read_text(encoding="utf-8")) for module in modules}
+    found = {module: set(words) - AGREED.get(module, set()) for module, words in found.items()}
     assert not {module: words for module, words in found.items() if words}
 
 

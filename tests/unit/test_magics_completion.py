@@ -32,9 +32,9 @@ def options(ip: InteractiveShell, text: str) -> set[str]:
         ("x = %load_plugin --", {"--as", "--config", "--live", "--locked"}),
         ("y = 1\n%load_plugin --", {"--as", "--config", "--live", "--locked"}),
         ("%%load_plugin shy --", {"--config", "--live", "--locked"}),
-        ("%%sandbox --", {"--run", "--expect", "--plugin", "--live"}),
-        ("%%sandbox -i x --", {"--run", "--expect", "--plugin", "--live"}),
-        ("\n%%sandbox --", {"--run", "--expect", "--plugin", "--live"}),
+        ("%%sandbox --", {"--keep", "--run", "--expect", "--plugin", "--live"}),
+        ("%%sandbox -i x --", {"--keep", "--run", "--expect", "--plugin", "--live"}),
+        ("\n%%sandbox --", {"--keep", "--run", "--expect", "--plugin", "--live"}),
     ],
 )
 def test_options_are_offered_and_nothing_else(ip: InteractiveShell, text: str, more: set[str]) -> None:
@@ -46,7 +46,7 @@ def test_a_begun_option_is_completed(ip: InteractiveShell) -> None:
     """What is typed narrows the offer; a single dash offers the short ones too."""
     assert offered(ip, "%%sandbox --me") == {"--memory"}
     assert offered(ip, "%%sandbox --profile ") == {"memory", "cpu"}
-    assert offered(ip, "%%sandbox -") == OPTIONS | {"--run", "--expect", "--plugin", "--live", "-i", "-o"}
+    assert offered(ip, "%%sandbox -") == OPTIONS | {"--keep", "--run", "--expect", "--plugin", "--live", "-i", "-o"}
 
 
 def test_the_first_line_of_a_cell_is_completed_above_its_body(ip: InteractiveShell) -> None:

@@ -78,6 +78,7 @@ def test_a_run_shows_its_surface() -> None:
         "events",
         "explain",
         "number",
+        "out",
         "policy",
         "profile",
         "samples",

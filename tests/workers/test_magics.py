@@ -331,10 +331,10 @@ def test_sandbox_sends_and_brings_back_variables(ip: InteractiveShell) -> None:
 
 
 def test_sandbox_names_a_wanted_variable_that_is_missing(ip: InteractiveShell) -> None:
-    """-o of a name that the cell never bound is an error, and binds nothing."""
-    with pytest.raises(PluginError, match="-o nope: the cell left no variable of that name"):
-        sandbox(ip, "-o nope", "x = 1")
-    assert "nope" not in ip.user_ns
+    """-o of a name that the cell never bound is an error; the others are bound all the same."""
+    with pytest.raises(PluginError, match=r"NameError: the code left no variable 'nope' to bring back$"):
+        sandbox(ip, "-o nope -o x", "x = 1\n2")
+    assert ("nope" in ip.user_ns, ip.user_ns["x"], ip.user_ns["_run"].value) == (False, 1, 2)
 
 
 def test_sandbox_names_a_value_that_cannot_come_back(ip: InteractiveShell) -> None:
@@ -349,15 +349,18 @@ def test_sandbox_names_a_value_that_cannot_come_back(ip: InteractiveShell) -> No
 @pytest.mark.parametrize(
     "forged",
     [
-        *("None", "[]", "{}", "{'last value': 1}", "{'last value': 1, '-o': []}", "{'last value': 1, '-o': {}}"),
-        "{'last value': 1, '-o': {'x': 1, 'open': 2}}",
-        "{'last value': 1, '-o': {'open': 2}}",
-        "{'last value': 1, '-o': {'x': 1}, 'more': 1}",
+        *("None", "[]", "{}", "{'last value': 1}", "{'last value': 1, '-o': [], 'missing': {}}"),
+        *("{'last value': 1, '-o': {'x': 1}}", "{'last value': 1, '-o': {}, 'missing': {}}"),
+        "{'last value': 1, '-o': {'x': 1, 'open': 2}, 'missing': {}}",
+        "{'last value': 1, '-o': {'open': 2}, 'missing': {}}",
+        "{'last value': 1, '-o': {'x': 1}, 'missing': {'open': ''}}",
+        "{'last value': 1, '-o': {'x': 1}, 'missing': {'x': ''}}",
+        "{'last value': 1, '-o': {'x': 1}, 'missing': {}, 'more': 1}",
     ],
 )
 def test_sandbox_cell_that_forges_its_answer_binds_nothing(ip: InteractiveShell, forged: str) -> None:
     """The cell can replace its runner, and gains nothing: only the names asked for are ever bound."""
-    cell = f"import sys\nsys.modules['sandbox_cell']._answer = lambda *_: {forged}\nx = 1"
+    cell = f"import sys\nsys.modules['agentplug.core.worker.cells']._answer = lambda *_: {forged}\nx = 1"
     before = set(ip.user_ns)
     with pytest.raises(ProtocolViolation, match="answered what it was not asked"):
         sandbox(ip, "-o x", cell)
@@ -528,6 +531,81 @@ def test_a_bad_line_forgets_no_run_but_a_new_cell_does(ip: InteractiveShell) -> 
     with pytest.raises(SpecError, match="the cell is empty"):
         sandbox(ip, "", " \n")
     assert "_run" not in ip.user_ns
+
+
+# ---------------------------------------------------------------------- %%sandbox --keep
+
+
+def test_a_session_lives_on_from_cell_to_cell(ip: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its variables and worker stay; `%plugins` lists it; another cell, and the notebook, see nothing of it."""
+    sandbox(ip, "--keep work --memory 64M", "x = 41\ndef twice(n): return 2 * n")
+    pid = ip.run_line_magic("plugins", "").sandboxes["work"].pid
+    ip.user_ns["more"] = [1, 2]
+    assert sandbox(ip, "--keep work -i more -o x", "x += 1\nx, twice(len(more))") == (42, 4)
+    assert (ip.user_ns["x"], str(ip.user_ns["_run"])) == (42, "<Run of work: completed>")
+    listed = ip.run_line_magic("plugins", "")
+    assert listed.sandboxes["work"].pid == pid
+    assert repr(listed).splitlines() == [
+        "name  version  state  runs in                             hooks  calls  last verdict",
+        "work           ready  a confined worker, cell after cell         2      completed",
+    ]
+    with pytest.raises(PluginError, match="NameError: name 'twice'"):
+        sandbox(ip, "", "twice")
+    with pytest.raises(PluginError, match="NameError: name 'twice'"):
+        sandbox(ip, "--keep other", "twice")
+    assert ip.run_line_magic("unload_plugin", "work") is None
+    with pytest.raises(PluginError, match="Plugin work raised NameError: name 'x'"):
+        sandbox(ip, "--keep work", "x")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_lost_session_says_so_once(ip: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    """Above the next cell's own end, be that an error; the one after says nothing."""
+    sandbox(ip, "--keep work", "x = 1")
+    sandbox(ip, "--keep work --expect died", "import os; os._exit(3)")
+    with pytest.raises(PluginError, match="NameError"):
+        sandbox(ip, "--keep work", "x")
+    assert capsys.readouterr().err == "work begins empty: its worker was lost (died:exit 3), and all names with it.\n"
+    assert sandbox(ip, "--keep work", "5") == 5
+    assert capsys.readouterr().err == ""
+
+
+def test_a_session_keeps_its_limits(ip: InteractiveShell) -> None:
+    """Later cells may leave them out or repeat them; others are refused, and the session stays."""
+    sandbox(ip, "--keep work --memory 64M --cpu 2", "x = 1")
+    assert sandbox(ip, "--keep work --memory 64M", "x") == 1
+    with pytest.raises(UsageError) as caught:
+        sandbox(ip, "--keep work --memory 65M --wall 3", "x")
+    assert str(caught.value) == (
+        "--keep: the session 'work' began with another --memory, --wall; leave that out, or end the session with "
+        "%unload_plugin work"
+    )
+    assert sandbox(ip, "--keep work", "x") == 1
+
+
+def test_a_name_is_a_plugins_or_a_sessions(ip: InteractiveShell) -> None:
+    """Neither takes the other's, and each error says whose it is; nothing is lost."""
+    sandbox(ip, "--keep work", "x = 1")
+    ip.run_cell_magic("load_plugin", "shy", GREETER)
+    for refused in (
+        lambda: sandbox(ip, "--keep shy", "1"),
+        lambda: ip.run_cell_magic("load_plugin", "work", GREETER),
+        lambda: ip.run_line_magic("reload_plugin", "work"),
+        lambda: sandbox(ip, "--plugin work", "1"),
+        lambda: sandbox(ip, "--keep 1x", "1"),
+    ):
+        with pytest.raises(UsageError, match=r"'shy' is a loaded plugin|'work' is|'1x' can't be"):
+            refused()
+    assert sandbox(ip, "--keep work", "x") == 1
+    assert list(ip.run_line_magic("plugins", "").manager.plugins) == ["shy"]
+
+
+def test_unload_closes_the_sessions(ip: InteractiveShell) -> None:
+    """As it closes the plugins."""
+    sandbox(ip, "--keep work", "x = 1")
+    box = ip.run_line_magic("plugins", "").sandboxes["work"]
+    agentplug.unload_ipython_extension(ip)
+    assert (box.state, box.pid) == ("closed", None)
 
 
 # ---------------------------------------------------------------------- typos

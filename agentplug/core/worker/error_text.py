@@ -69,8 +69,8 @@ def _traceback(error: BaseException) -> str:
         return ""
 
 
-# Stack frames above the plugin's first: of the worker, of its event loop, of a notebook cell's runner.
-_OURS = (__file__.rpartition("/worker/")[0], asyncio.__path__[0], "<agentplug ")
+# Stack frames above the plugin's first: of the worker, of its event loop.
+_OURS = (__file__.rpartition("/worker/")[0], asyncio.__path__[0])
 
 
 _name_of = type.__dict__["__name__"].__get__  # a metaclass may define `__name__`, and raise

@@ -1,0 +1,89 @@
+"""Run cells of code, one after another, in one namespace (worker side).
+
+`core.session` sends each cell as the input of a call. A cell is compiled as plain Python, without IPython's syntax. A
+last expression is its value, unless a semicolon follows it.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import linecache
+import sys
+from collections.abc import Sequence
+from types import CodeType, ModuleType
+from typing import Any
+
+
+class CellsPlugin:
+    """Runs each cell with the variables of those before it."""
+
+    name = "sandbox cell"
+    version = ""
+
+    def __init__(self) -> None:
+        self._module = ModuleType("__main__")
+        sys.modules["__main__"] = self._module  # where pickle and dataclasses look for what a cell defines
+
+    async def initialize(self, config: dict[str, Any]) -> None:
+        """Prepare nothing."""
+
+    def process(self, cell: dict[str, Any]) -> Any:
+        """Run a cell; return its last value and the variables that it is asked for.
+
+        Return a coroutine only for a cell that awaits: any other may then run a loop of its own.
+        """
+        code, file_name = cell["code"], cell["file"]
+        linecache.cache[file_name] = (len(code), None, code.splitlines(keepends=True), file_name)
+        body, last = _compile(code, file_name)
+        names = self._module.__dict__
+        names.update(cell["given"])
+        if any(part is not None and part.co_flags & inspect.CO_COROUTINE for part in (body, last)):
+            return _run_awaiting(body, last, names, cell["out"])
+        exec(body, names)
+        return _answer(names, None if last is None else eval(last, names), cell["out"])
+
+
+def _compile(cell: str, file_name: str) -> tuple[CodeType, CodeType | None]:
+    """Compile the cell's statements, and its last expression if that is to be shown."""
+    tree = compile(cell, file_name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True)
+    last = None
+    if tree.body and isinstance(tree.body[-1], ast.Expr) and not _is_hidden(cell, tree.body[-1]):
+        expression = tree.body.pop()
+        assert isinstance(expression, ast.Expr)
+        last = compile(ast.Expression(expression.value), file_name, "eval", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True)
+    return compile(tree, file_name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True), last
+
+
+def _is_hidden(cell: str, last: ast.Expr) -> bool:
+    """True if a semicolon follows `last`, as in `ax.plot(…);`: notebooks then hide the value."""
+    lines = cell.encode().splitlines(keepends=True)
+    rest = b"".join(lines[(last.end_lineno or 1) - 1 :])[last.end_col_offset or 0 :]
+    return rest.lstrip(b" \t\r\n)").startswith(b";")
+
+
+async def _run_awaiting(
+    body: CodeType, last: CodeType | None, names: dict[str, Any], wanted: Sequence[str]
+) -> dict[str, Any]:
+    result = eval(body, names)
+    if inspect.isawaitable(result):
+        await result
+    value = None
+    if last is not None:
+        value = eval(last, names)
+        if last.co_flags & inspect.CO_COROUTINE:
+            value = await value
+    return _answer(names, value, wanted)
+
+
+def _answer(names: dict[str, Any], value: Any, wanted: Sequence[str]) -> dict[str, Any]:
+    """Return the reply: the last value, the wanted variables, and for each one that isn't there a name like it."""
+    there = {name: names[name] for name in wanted if name in names}
+    missing = {name: _near(name, names) for name in wanted if name not in names}
+    return {"last value": value, "-o": there, "missing": missing}
+
+
+def _near(name: str, names: dict[str, Any]) -> str:
+    candidates = [other for other in names if isinstance(other, str) and not other.startswith("_")]
+    return next(iter(difflib.get_close_matches(name, candidates, 1, cutoff=0.7)), "")
