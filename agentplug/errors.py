@@ -9,7 +9,7 @@
     ├── PinMismatch                     the plugin isn't as it was pinned
     ├── PolicyError (ValueError)        an invalid field of a policy
     ├── BarrierUnavailable              this machine can't enforce the policy
-    ├── PluginError                     the plugin raised
+    ├── PluginError                     the plugin raised; its class is named as the plugin's exception
     ├── LimitExceeded (RuntimeError)    a limit of the policy stopped the plugin
     ├── WorkerDied                      its worker ended, by itself or because the user stopped it
     ├── ProtocolViolation               its worker broke the protocol, or its reply can't be sent
@@ -17,11 +17,13 @@
     ├── HookDenied                      a veto hook denied the message
     └── AuditError                      the audit file can't be trusted or written
 
-Messages give the fact, the limit and the remedy. The error of a run has that run as `run`.
+Messages give the fact, the limit and the remedy. The error of a run has that run as `run`, and the plugin's own
+traceback, escaped, as a note.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 
@@ -29,6 +31,9 @@ class AgentplugError(Exception):
     """Base of all errors below; `run` is the `Run` that raised the error, or None."""
 
     run: Any = None
+
+    _render_traceback_: Any
+    """The lines that IPython shows of this error; `core.run` sets it, for `report` makes them."""
 
 
 class SpecError(AgentplugError, ValueError):
@@ -64,7 +69,19 @@ class BarrierUnavailable(AgentplugError):
 
 
 class PluginError(AgentplugError):
-    """The plugin raised; the message has the exception's type and text, escaped."""
+    """The plugin raised; the message has the exception's type and text, escaped.
+
+    The class of an error is a subclass of this, named as the plugin's exception, so that a traceback of
+    `ZeroDivisionError` says so. It is no subclass of the host's own exception of that name.
+    """
+
+    @staticmethod
+    def named(name: str, *arguments: object) -> PluginError:
+        """Make an error of a subclass called `name`, which is a claim; of `PluginError` itself if no class has it."""
+        return (_named(name) if name.isidentifier() and len(name) <= _MOST_NAME else PluginError)(*arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PluginError.named, (type(self).__name__, *self.args), self.__dict__
 
 
 class LimitExceeded(AgentplugError, RuntimeError):
@@ -89,3 +106,12 @@ class HookDenied(AgentplugError):
 
 class AuditError(AgentplugError):
     """The audit file can't be trusted, or can't be written."""
+
+
+_MOST_NAME = 100
+
+
+@functools.lru_cache(maxsize=64)
+def _named(name: str) -> type[PluginError]:
+    members = {"__module__": __name__, "__doc__": f"The plugin raised {name}."}
+    return PluginError if name == "PluginError" else type(name, (PluginError,), members)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_LINE_CHARACTERS = {"\n", "\t"}
+_UNUSUAL = re.compile(r"[^ -~]")
+_UNUSUAL_IN_LINES = re.compile(r"[^ -~\n\t]")
 _TEX = re.compile(r"\\(?=[()\[\]]|(?:begin|end|ref|eqref)\b)")
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
@@ -22,14 +23,13 @@ def printable(text: str, most: int = 2_000, *, lines: bool = False) -> str:
     """
     if len(text) > most:
         text = f"{text[:most]}… ({len(text) - most} characters more)"
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        c
-        if (lines and c in _LINE_CHARACTERS) or unicodedata.category(c) not in _HIDDEN
-        else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for c in text
-    )
+    return (_UNUSUAL_IN_LINES if lines else _UNUSUAL).sub(_visible, text)
+
+
+def _visible(match: re.Match[str]) -> str:
+    c = match[0]
+    hidden = unicodedata.category(c) in _HIDDEN
+    return c.encode("unicode_escape", "surrogatepass").decode("ascii") if hidden else c
 
 
 def no_formula(text: str) -> str:

@@ -15,7 +15,7 @@ from agentplug.contract.record import ErrorText, SourceInfo, added_memory_bytes
 from agentplug.contract.text import printable
 from agentplug.core.boundary import codec as values
 from agentplug.core.boundary import frames as wire
-from agentplug.core.boundary.frames import Frame
+from agentplug.core.boundary.frames import MAX_TRACEBACK, Frame
 from agentplug.core.decoders import AtOnce, InTurns, Share, in_turns
 from agentplug.core.host.exchange import Exchange, Record
 from agentplug.core.host.supervisor import Worker
@@ -180,7 +180,10 @@ def load_error(frame: Frame | None, run: Run) -> AgentplugError:
     if frame is not None and frame.kind == wire.ERROR and run.error is not None:
         failure = wire.decode_failure(frame.structure)
         if failure.reason in _REFUSED:
-            return _REFUSED[failure.reason](printable(failure.message, 4_000))
+            error = _REFUSED[failure.reason](printable(failure.message, 4_000))
+            if failure.traceback:
+                error.add_note(printable(failure.traceback.rstrip(), MAX_TRACEBACK, lines=True))
+            return error
     try:
         run.check()
     except AgentplugError as error:

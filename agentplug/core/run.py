@@ -34,9 +34,17 @@ class Run(RunRecord):
         verdict = self.verdict
         if verdict.kind == "completed":
             return self.value
-        kind = {"failed": PluginError, "limited": LimitExceeded, "broken": ProtocolViolation}
-        error: AgentplugError = kind.get(verdict.kind, WorkerDied)(self.explain())
+        kind = {"limited": LimitExceeded, "broken": ProtocolViolation}
+        error: AgentplugError
+        if verdict.kind == "failed":
+            error = PluginError.named(verdict.by or "", self.explain())
+        else:
+            error = kind.get(verdict.kind, WorkerDied)(self.explain())
         error.run = self
+        if self.error is not None and self.error.traceback:
+            from agentplug.report.tracebacks import traceback_note
+
+            error.add_note(traceback_note(self))
         raise error
 
     def explain(self) -> str:
@@ -87,3 +95,12 @@ def _learn(runs: Any) -> Any:
 
 
 Policy.learner = staticmethod(_learn)
+
+
+def _rendered(error: AgentplugError) -> list[str]:
+    from agentplug.report.tracebacks import rendered
+
+    return rendered(error)
+
+
+AgentplugError._render_traceback_ = _rendered

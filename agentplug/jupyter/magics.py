@@ -99,7 +99,7 @@ class AgentplugMagics(Magics):
         """
         arguments = options.parse(self.load_plugin_cell, line)
         name = options.variable_name(arguments.name, "NAME")
-        return self._load(cell_source(cell, name), name, arguments)
+        return self._load(cell_source(cell, name, first_line=2), name, arguments)
 
     @magic_arguments()
     @options.limits

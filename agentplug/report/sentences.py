@@ -14,6 +14,7 @@ from agentplug.contract.limits import LIMITS, MAX_STRUCTURE_BYTES, Field
 from agentplug.contract.policy import Policy, format_size
 from agentplug.contract.record import DECIDING, RunRecord, added_memory_bytes, plugin_name
 from agentplug.contract.text import printable
+from agentplug.report.hints import hints
 
 _MIB = 1 << 20
 _MOST_DECIMALS = 6
@@ -128,11 +129,7 @@ def _raised(run: RunRecord, name: str, detail: Mapping[str, Any]) -> str:
     kind = printable(run.error.type if run.error else str(detail["type"]), 100)
     message = printable(run.error.message, 500) if run.error else ""
     fact = f"Plugin {name} raised {kind}: {message}" if message else f"Plugin {name} raised {kind}"
-    if (row := LIMITS.get(str(detail.get("claims")))) is not None:
-        return f"{fact}; such an error may come from {row.noun} limit, but nothing was seen near it."
-    if kind == "PermissionError":
-        return f"{fact}; what a policy can grant are paths and network: Policy(read=…, write=…, network=…)."
-    return fact
+    return "; ".join((fact, *advice)) + "." if (advice := hints(run)) else fact
 
 
 def _died(run: RunRecord, name: str, status: str) -> str:

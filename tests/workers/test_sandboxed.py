@@ -150,8 +150,9 @@ async def test_the_error_of_a_plugin_is_a_verdict_and_the_worker_goes_on() -> No
         assert run.error is not None
         assert (run.error.type, run.error.message) == ("LookupError", "as asked")
         assert "in process" in run.error.traceback
-        with pytest.raises(PluginError, match=r"^Plugin do raised LookupError: as asked$"):
+        with pytest.raises(PluginError, match=r"^Plugin do raised LookupError: as asked\n") as caught:
             await plugin.process("raise")
+        assert caught.type.__name__ == "LookupError"
         assert plugin.pid == pid
         assert plugin.state == "ready"
 

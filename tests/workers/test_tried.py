@@ -15,7 +15,6 @@ from agentplug.cli.run import show_run
 from agentplug.contract.events import Event
 from agentplug.contract.record import SourceInfo, Usage, judge
 from agentplug.core.run import Run
-from agentplug.jupyter.failures import rendered
 from agentplug.report.cards import run_card
 from agentplug.report.refused_calls import refused_calls, refused_lines
 from tests.leftovers import _warmed, nothing_left  # noqa: F401
@@ -182,9 +181,9 @@ class TestReal:
     def test_a_cell_that_fails_says_what_it_tried(self, ip: Any) -> None:
         """Below its sentence."""
         result = ip.run_cell("%%sandbox\nimport os\nos.kill(1, 9)")
-        lines = rendered(result.error_in_exec)
-        assert lines[0].startswith("PluginError: Plugin sandbox cell raised PermissionError")
-        assert lines[1].startswith("tried: kill another process SIGKILL")
+        lines = result.error_in_exec._render_traceback_()
+        assert lines[-3].startswith("PermissionError: [Errno 1]")
+        assert lines[-1].startswith("tried: kill another process SIGKILL")
 
     def test_a_cell_that_completes_says_it_too(self, ip: Any, capsys: pytest.CaptureFixture[str]) -> None:
         """On standard error, beside its value."""

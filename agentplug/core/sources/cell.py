@@ -16,11 +16,12 @@ _COOKIE = re.compile(r"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")  # PEP 263
 _BLANK = re.compile(r"[ \t\f]*(#.*)?")
 
 
-def cell_source(text: str, name: str) -> Source:
+def cell_source(text: str, name: str, first_line: int = 1) -> Source:
     """Return the source of the plugin that the cell `text` defines, under `name`.
 
-    Its module is `cell_` and the name as an identifier; tracebacks show `<cell NAME>`. The digest is over the text's
-    UTF-8 bytes alone. Raises `SpecError` for no text, too much text, or text that isn't Unicode.
+    Its module is `cell_` and the name as an identifier. Tracebacks show `<cell NAME>` and count lines from
+    `first_line`, as the text stands in its notebook. The digest is over the text's UTF-8 bytes alone. Raises
+    `SpecError` for no text, too much text, or text that isn't Unicode.
     """
     if not isinstance(text, str) or not isinstance(name, str):
         wrong = text if not isinstance(text, str) else name
@@ -43,7 +44,7 @@ def cell_source(text: str, name: str) -> Source:
         )
     _check_cookie(text, name)
     label = f"<cell {printable(name, 120)}>"
-    module = Module(f"cell_{identifier_of(name)}", label, code)
+    module = Module(f"cell_{identifier_of(name)}", label, b"\n" * (first_line - 1) + code)
     return Source(label, "cell", text_digest(code), module.name, "", (module,))
 
 

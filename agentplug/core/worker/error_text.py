@@ -5,11 +5,9 @@ The plugin's own `__str__` runs here. It may raise, lie or hang, but it runs ins
 
 from __future__ import annotations
 
-import asyncio
-import traceback
-
 from agentplug.contract.limits import REFUSALS
 from agentplug.core.boundary.frames import MAX_ERROR_MESSAGE, MAX_ERROR_TYPE, MAX_TRACEBACK, Failure
+from agentplug.core.worker.tracebacks import error_lines, stack_text, traceback_text
 
 _LIMIT_OF_ERRNO = {number: row.by for row in REFUSALS.values() for number in row.errnos}
 _LIMIT_OF_TEXT = {(row.error,): row.by for row in REFUSALS.values() if row.error}
@@ -20,10 +18,18 @@ def failure(error: BaseException) -> Failure:
     return Failure(
         _clip(_name(error), MAX_ERROR_TYPE),
         _clip(_message(error), MAX_ERROR_MESSAGE),
-        _clip(_traceback(error), MAX_TRACEBACK),
+        bounded_traceback(error),
         "raised",
         limit_of(error),
     )
+
+
+def load_traceback(problem: Exception) -> str:
+    """Return the way to the text that isn't Python, the imports of the plugin's own, and its line; else nothing."""
+    if problem.__cause__ is None:
+        return ""
+    stack = stack_text(problem.__traceback__)
+    return _utf8(f"{stack}{error_lines(problem.__cause__)}")[:MAX_TRACEBACK]
 
 
 def limit_of(error: BaseException) -> str:
@@ -58,24 +64,22 @@ def _message(error: BaseException) -> str:
         return f"(its text can't be made: {_name(inner)})"
 
 
-def _traceback(error: BaseException) -> str:
-    """Return the traceback from the plugin's first stack frame on."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
-        trace = trace.tb_next
+def bounded_traceback(error: BaseException) -> str:
+    """Return the traceback of `error`, or the end of one that is too long for a frame."""
     try:
-        return "".join(traceback.TracebackException(type(error), error, trace, limit=30).format())
-    except BaseException:
+        text = _utf8(traceback_text(error))
+    except BaseException:  # no memory, or the plugin replaced what this needs
         return ""
-
-
-# Stack frames above the plugin's first: of the worker, of its event loop.
-_OURS = (__file__.rpartition("/worker/")[0], asyncio.__path__[0])
+    return text if len(text) <= MAX_TRACEBACK else "…" + text[1 - MAX_TRACEBACK :]
 
 
 _name_of = type.__dict__["__name__"].__get__  # a metaclass may define `__name__`, and raise
 
 
 def _clip(text: str, most: int) -> str:
-    text = str.encode(text, "utf-8", "backslashreplace").decode("utf-8")  # a subclass may override it
+    text = _utf8(text)
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _utf8(text: str) -> str:
+    return str.encode(text, "utf-8", "backslashreplace").decode("utf-8")  # a subclass may override it

@@ -29,6 +29,7 @@ from agentplug.core.boundary.frames import (
     Loaded,
     ModuleBytes,
 )
+from agentplug.core.worker.tracebacks import set_own_package
 
 
 class CannotLoad(Exception):
@@ -66,7 +67,7 @@ class _MemoryLoader(importlib.abc.InspectLoader):
         except (SyntaxError, ValueError, UnicodeError) as error:
             at = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
             text = error.msg if isinstance(error, SyntaxError) else str(error)
-            raise CannotLoad("syntax", f"{module.path}{at} isn't Python: {text}") from None
+            raise CannotLoad("syntax", f"{module.path}{at} isn't Python: {text}") from error
 
     def create_module(self, spec: Any) -> ModuleType | None:
         return None
@@ -94,6 +95,7 @@ def load(request: Load, descriptors: Sequence[int] = ()) -> tuple[Any, Loaded]:
 
             sys.meta_path.insert(0, PinnedFinder(request.pinned, descriptors))
         sys.meta_path.insert(0, _MemoryLoader(request.modules))
+        set_own_package(request.entry)
         module = importlib.import_module(request.entry)
         plugin = _plugin_class(module, request.attribute)()
     return plugin, check_contract(plugin)

@@ -157,7 +157,8 @@ class _Worker:
             self._plugin, loaded = loading.load(request, descriptors)
             answer = pack(wire.LOADED, frame.call, wire.encode_body(loaded))
         except loading.CannotLoad as problem:
-            answer = pack(wire.ERROR, frame.call, wire.encode_body(Failure("", str(problem), "", problem.reason)))
+            trace = reporting.load_traceback(problem)
+            answer = pack(wire.ERROR, frame.call, wire.encode_body(Failure("", str(problem), trace, problem.reason)))
         except BaseException as error:
             answer = self._failed(frame, error)
         finally:
