@@ -134,7 +134,7 @@ def judge(events: tuple[Event, ...]) -> Verdict:
     return Verdict("stopped", "close")
 
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})  # a run gets a dict, which can be pickled
 
 
 class RunInside(NamedTuple):
@@ -188,7 +188,7 @@ class RunRecord:
         # One update of the dict: a frozen dataclass would take microseconds of every call here.
         self.__dict__.update(
             value=value,
-            out=out,
+            out=out or {},
             usage=usage,
             events=events,
             policy=policy,
@@ -198,7 +198,7 @@ class RunRecord:
             stdout=stdout,
             stderr=stderr,
             error=error,
-            barriers=barriers,
+            barriers=barriers or {},
             profile=profile,
             _inside=RunInside(readings, data_bytes),
         )

@@ -31,12 +31,13 @@ def run_cell(
     """
     if not cell.strip():
         raise SpecError("the cell is empty; write what the worker should run below the line of %%sandbox")
+    code = f"\n{cell}"  # so that lines count from the magic's
     if lasting is not None:
-        return _run_bound(lasting._plugin, lasting._run(cell, variables, wanted), bind, live=live)
+        return _run_bound(lasting._plugin, lasting._run(code, variables, wanted), bind, live=live)
     sandbox = Sandbox(policy)
     sandbox._rename("sandbox cell", "sandbox cell")
     try:
-        return _run_bound(sandbox._plugin, sandbox._run(cell, variables, wanted), bind, live=live)
+        return _run_bound(sandbox._plugin, sandbox._run(code, variables, wanted), bind, live=live)
     finally:
         sandbox.close_sync()
 

@@ -376,10 +376,10 @@ def test_sandbox_traceback_shows_the_cells_own_lines(ip: InteractiveShell) -> No
         lines = caught.value._render_traceback_()
         assert (lines[0], lines[-1]) == ("Traceback (most recent call last):", "ValueError: no")
         frames = [line.strip() for line in lines if line.lstrip().startswith("File ")]
-        number = cell.format(middle).count("\n") + 1
+        number = cell.format(middle).count("\n") + 2
         assert frames == [
             f'File "<sandbox cell>", line {number}, in <module>',
-            'File "<sandbox cell>", line 3, in f',
+            'File "<sandbox cell>", line 4, in f',
         ]
         assert "    raise ValueError('no')" in lines
 
@@ -389,7 +389,7 @@ def test_sandbox_syntax_error_points_into_the_cell(ip: InteractiveShell) -> None
     with pytest.raises(PluginError, match="SyntaxError") as caught:
         sandbox(ip, "", "x = 1\n!ls")
     assert [line for line in caught.value._render_traceback_() if "File" in line] == [
-        '  File "<sandbox cell>", line 2'
+        '  File "<sandbox cell>", line 3'
     ]
 
 
