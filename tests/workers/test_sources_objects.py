@@ -8,12 +8,16 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import agentplug
 from agentplug.core.sources import objects
 from agentplug.core.sources.objects import object_source
 from tests.unit.test_sources_objects import CODE, IMPORTS, Greeter, local_module  # noqa: F401
 
 WORKER = """
 import asyncio, cloudpickle, sys
+sys.path.insert(0, sys.argv[1])
+import agentplug.core.boundary.code_lines  # a worker has it, and nothing else that lies there
+del sys.path[0]
 found = cloudpickle.load(sys.stdin.buffer)
 plugin = found() if isinstance(found, type) else found
 print(plugin.name, asyncio.run(plugin.process("hello")))
@@ -22,7 +26,7 @@ print(plugin.name, asyncio.run(plugin.process("hello")))
 
 def run_in_worker(pickled: bytes) -> str:
     """What the plugin answers in a process that can't import anything of the tests."""
-    command = [sys.executable, "-I", "-c", WORKER]
+    command = [sys.executable, "-I", "-c", WORKER, str(Path(agentplug.__file__).parents[1])]
     done = subprocess.run(command, input=pickled, capture_output=True, cwd="/", timeout=60, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode().strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -198,3 +199,40 @@ def test_a_cell_shows_its_traceback_alone(ip: InteractiveShell) -> None:  # noqa
     )
     assert "    copy.deepcopy(nest)\n  … 121 frames of copy: " in text
     assert len(text.split("\n")) == 5
+
+
+def test_an_object_of_the_notebook_shows_its_cells_lines(ip: InteractiveShell) -> None:  # noqa: F811
+    """Those of the functions that were sent, also of one that went in as a variable; the worker has no more of it."""
+    define = (
+        'SECRET = "of the cell"\ndef helper(x):\n    return 1 / x\n'
+        + HEAD
+        + PROCESS.replace("getattr(self, case)()", "helper(0)")
+    )
+    ip.run_cell(define).raise_error()
+    text = shown(ip, "from agentplug import SandboxedPlugin\nSandboxedPlugin(FailsPlugin).run_sync(1).check()")
+    number = re.search(r"Cell In\[(\d+)\], line 9, in process\n    return helper\(0\)\n", text)
+    assert number is not None, text
+    assert f"Cell In[{number[1]}], line 3, in helper\n    return 1 / x\n           ~~^~~\n" in text
+    text = shown(ip, "%%sandbox -i helper\nhelper(0)")
+    assert f"Cell In[{number[1]}], line 3, in helper\n    return 1 / x\n" in text
+    ip.run_cell(
+        "%%sandbox -i helper\nimport linecache\nfile = helper.__code__.co_filename\n''.join(linecache.getlines(file))"
+    )
+    assert ip.user_ns["_run"].value == "\ndef helper(x):\n    return 1 / x\n"
+
+
+async def test_an_object_of_a_file_of_the_users_shows_its_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker can't read that file."""
+    (tmp_path / "mine_to_import.py").write_text(plugin_code())
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine_to_import", raising=False)
+    import mine_to_import  # type: ignore[import-not-found]
+
+    with pytest.raises(PluginError) as caught:
+        async with SandboxedPlugin(mine_to_import.FailsPlugin) as plugin:
+            await plugin.process("divide")
+    assert (
+        f'File "{tmp_path}/mine_to_import.py", line 8, in divide\n    1 / 0\n    ~~^~~' in caught.value.__notes__[0]
+    )

@@ -24,6 +24,7 @@ import cloudpickle
 
 from agentplug.contract.policy import format_size
 from agentplug.contract.text import printable
+from agentplug.core.boundary.code_lines import WithLines
 from agentplug.core.sources.digest import digest_of
 from agentplug.core.sources.interpreter import installed_roots, is_under
 from agentplug.core.sources.source import Source
@@ -129,12 +130,40 @@ class _BoundedFile:
 
 
 class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
-    """cloudpickle's pickler, but it refuses an open text file: cloudpickle would silently send the content."""
+    """cloudpickle's pickler, but it refuses an open text file: cloudpickle would silently send the content.
+
+    It also sends the lines of the user's own functions, for tracebacks.
+    """
+
+    def __init__(self, file: _BoundedFile, value: object) -> None:
+        super().__init__(file)
+        self._with_lines = WithLines(value)
+
+    def dump_with_lines(self) -> None:
+        """Write the pickle of the value."""
+        self.dump(self._with_lines)
 
     def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is types.CodeType:
+            return self._code_reduced(obj)
         if isinstance(obj, io.TextIOWrapper) and obj not in (sys.stdout, sys.stderr):
             raise TypeError("cannot pickle '_io.TextIOWrapper' object")
         return super().reducer_override(obj)
+
+    def _code_reduced(self, code: types.CodeType) -> Any:
+        """Return cloudpickle's own reduction, which has no file's name, with the cell's or file's."""
+        file = _file_name(code.co_filename)
+        self._with_lines.add(code, file)
+        make, arguments = self.dispatch_table[types.CodeType](code)
+        return make, tuple(file if argument == "<dynamic-code>" else argument for argument in arguments)
+
+
+def _file_name(file: str) -> str:
+    """Return the name of a file in tracebacks: for a notebook's cell IPython's, like `Cell In[3]`."""
+    core = sys.modules.get("IPython.core.getipython")
+    shell = core.get_ipython() if core is not None else None
+    words = shell.compile.format_code_name(file) if shell is not None else None
+    return " ".join(words) if words else file
 
 
 def _pickled(obj: object, label: str) -> bytes:
@@ -213,5 +242,5 @@ def pickled_by_value(value: object) -> bytes:
     """Return a pickle for a worker, the code of local classes included. Raises any error of pickling."""
     file = _BoundedFile()
     with _registry, _local_modules_by_value():
-        _Pickler(file).dump(value)
+        _Pickler(file, value).dump_with_lines()
     return b"".join(file.chunks)

@@ -130,7 +130,7 @@ def stack_text(trace: TracebackType | None) -> str:
         if repeated:
             blocks.append(_repeated(repeated))
             repeated = 0
-        blocks.append(value if isinstance(value, str) else summary.format_frame_summary(value))
+        blocks.append(value if isinstance(value, str) else _labelled(summary.format_frame_summary(value), value))
     if repeated:
         blocks.append(_repeated(repeated))
     return "".join(_without_middle(blocks))
@@ -204,6 +204,12 @@ def _folded(stretch: list[tuple[FrameType, int]]) -> tuple[object, str]:
     code = frame.f_code
     place = f"{_cut(code.co_filename, _MOST_LINE)}, line {lineno}, in {_cut(code.co_name, _MOST_NAME)}"
     return (code.co_filename, lineno, names), f"  … {count} of {names}: {place}\n"
+
+
+def _labelled(text: str, frame: traceback.FrameSummary) -> str:
+    """Return a stack frame's text with the name of its notebook's cell in place of a file, as IPython writes it."""
+    name = frame.filename
+    return text.replace(f'File "{name}"', name, 1) if name.startswith("Cell In[") else text
 
 
 def _repeated(count: int) -> str:
