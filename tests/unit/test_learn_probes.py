@@ -63,6 +63,15 @@ PROBES: dict[str, list[tuple[str, ...]]] = {
     ],
     "sys.path": [("opened", how, path) for path in sys.path if os.path.isdir(path) for how in ("read", "write")],
 }
+SECRETS = [
+    *(f"{HOME}/{name}" for name in (".ssh", ".ssh/id_ed25519", ".aws/credentials", ".netrc", ".config/gcloud/x.db")),
+    *(
+        f"{HOME}/{name}"
+        for name in (".env", "work/.env.local", "work/secrets.toml", "work/server.key", ".bash_history")
+    ),
+    *("/etc/shadow", "/run/secrets/db", "/home/other/.git-credentials", "/srv/app/api-token.txt", HOME),
+]
+TRUSTED = [f"{HOME}/{name}" for name in (".bashrc", ".ipython/profile_default/startup", ".config/x", ".cache/pip/y")]
 WHAT = {"tried": ("syscall", "argument"), "opened": ("mode", "path"), "connected": ("address", "protocol")}
 ENDS = [
     ErrorText("ValueError", "bad input: not a matter of rights"),
@@ -143,6 +152,32 @@ def test_no_mix_of_probes_is_granted(probes: list[Any], first: ErrorText | None,
     assert (
         overgranted(learn([run_with(probes, first, policy), run_with(probes[::-1], second, policy, 1)]).policy) == []
     )
+
+
+@pytest.mark.parametrize("path", [*SECRETS, *TRUSTED])
+def test_no_secret_is_granted(path: str) -> None:
+    """Neither if the error names it, nor if it was granted and used; what a program trusts isn't to be written."""
+    modes = ("write",) if path in TRUSTED else ("read", "write")
+    for mode in modes:
+        probe = ("opened", mode, path)
+        named = ErrorText("PermissionError", f"[Errno 13] Permission denied: '{path}'")
+        wide = Policy.from_dict({mode: (path,), "observe": "files"}, is_record=True)
+        for run in (run_with([probe], named, Policy(observe="files")), run_with([probe], None, wide)):
+            learned = learn(run)
+            assert (learned.policy.read, learned.policy.write) == ((), ())
+            assert [right.field for right in learned.refused] == [mode]
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254:80", "169.254.170.2:80", "metadata.google.internal:80"])
+def test_no_metadata_service_is_granted(address: str) -> None:
+    """Though the error names it, or it was let pass: it would give the plugin the machine's keys."""
+    named = ErrorText("PermissionError", f"[Errno 1] Operation not permitted: {address}")
+    refused = run_with([("tried", "connect", address)], named, Policy(observe="files"))
+    used = run_with([("connected", address, "tcp")], None, Policy(observe="files", network=True))
+    for run in (refused, used):
+        learned = learn(run)
+        assert learned.policy.network is False
+        assert "a metadata service gives keys" in str(learned)
 
 
 def test_a_granted_network_isn_t_proposed_for_a_probe_that_was_let_pass() -> None:

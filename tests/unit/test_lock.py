@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from agentplug.errors import PinMismatch, SpecError
 from agentplug.manager.pins import lockfile, writing
 from agentplug.manager.pins.lockfile import Lock, LockError, line_of, parse_lock, read_lock
 from agentplug.manager.pins.pin import Pin, allows, exceeding, is_older, split_specifier
+from agentplug.manager.pins.pylock import origins
 from agentplug.manager.pins.toml_shape import check_shape
 from agentplug.manager.pins.writing import rendered, update_lock
 
@@ -194,6 +196,19 @@ def test_a_lock_that_is_no_text_or_not_there_says_so(tmp_path: Path) -> None:
         read_lock(3)
 
 
+def test_a_lock_that_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    """A plugin that may write to its folder can put a link to a pipe or a terminal in its place."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "agentplug.lock").symlink_to("pipe")
+
+    with pytest.raises(
+        LockError, match=r"pipe' can't be read \(it is no regular file\); check it is a file of yours"
+    ):
+        read_lock(tmp_path)
+    with pytest.raises(SpecError, match=r"can't be read \(it is no regular file\)"):
+        origins(str(tmp_path / "agentplug.lock"), {}, {})
+
+
 def test_windows_line_endings_make_no_difference(tmp_path: Path) -> None:
     """A checkout that turned them all is the same lock."""
     (tmp_path / "agentplug.lock").write_bytes(GOOD.replace("\n", "\r\n").encode())
@@ -215,6 +230,21 @@ def test_the_line_of_an_entry_is_found_under_any_header() -> None:
 
 def _pin_one(folder: str, name: str) -> None:
     update_lock(folder, lambda held: held.update(pins(a_pin(name))))
+
+
+def test_a_folder_that_stays_locked_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin that may read the folder can hold a lock on it that is shared, and never let go."""
+    monkeypatch.setattr(writing, "_PATIENCE_S", 0.05)
+    holder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_SH)
+    try:
+        with pytest.raises(LockError, match=r"has been locked by another process for 0\.05 s; let it end, or close"):
+            _pin_one(str(tmp_path), "late")
+    finally:
+        os.close(holder)
+
+    _pin_one(str(tmp_path), "late")
+    assert list(read_lock(tmp_path).pins) == ["late"]
 
 
 def test_a_full_disk_leaves_the_old_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

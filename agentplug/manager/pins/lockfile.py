@@ -29,6 +29,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from agentplug.contract.regular_file import read_regular
 from agentplug.contract.text import printable
 from agentplug.core.sources.names import near_match, quoted, quoted_path
 from agentplug.errors import PinMismatch, PolicyError, SpecError
@@ -95,8 +96,7 @@ def read_lock(path: object, *, missing_ok: bool = False) -> Lock:
     """Read the lock at `path`, a file or a folder with `agentplug.lock`. Raises `LockError` with line and remedy."""
     place = lock_path(path)
     try:
-        with open(place, "rb") as file:
-            data = file.read(MAX_LOCK_BYTES + 1)
+        data = read_regular(place, MAX_LOCK_BYTES)
     except FileNotFoundError:
         if missing_ok:
             return Lock(place, os.path.dirname(place), "", {})

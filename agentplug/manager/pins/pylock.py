@@ -15,6 +15,7 @@ from packaging.pylock import Package, Pylock, PylockValidationError
 from packaging.tags import sys_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from agentplug.contract.regular_file import read_regular
 from agentplug.contract.text import printable
 from agentplug.core.sources.names import quoted_path
 from agentplug.errors import PinMismatch, SpecError
@@ -53,8 +54,7 @@ def origins(path: str, wanted: Mapping[str, str], own: Mapping[str, str]) -> dic
 
 def _packages(path: str) -> dict[str, list[Package]]:
     try:
-        with open(os.path.expanduser(path), "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+        data = read_regular(os.path.expanduser(path), _MAX_BYTES)
         if len(data) > _MAX_BYTES:
             raise ValueError(f"it is over {_MAX_BYTES >> 20} MiB, the most that is read")
         check_shape(text := data.decode("utf-8"), _MAX_ENTRIES)

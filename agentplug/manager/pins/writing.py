@@ -12,6 +12,7 @@ import glob
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ _HEADER = (
     "# Check it with `agentplug lock --check`; comments stay where they are.",
 )
 _INNER = re.compile(r"""(?:"(?:\\.|[^"\\\n])*"|'[^'\n]*'|[^"'#])+|(#[^\n]*)""")
+_PATIENCE_S = 10.0
 Path = tuple[str, ...]
 
 
@@ -134,7 +136,18 @@ def _locked(folder: str) -> Iterator[None]:
     except OSError as error:
         raise LockError(f"there is no folder {quoted_path(folder)} for a lock ({error.strerror}); make it") from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        until_s = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:  # a plugin that may read the folder may hold a lock on it for as long as it lives
+                if time.monotonic() > until_s:
+                    raise LockError(
+                        f"{quoted_path(folder)} has been locked by another process for {_PATIENCE_S:g} s; let it "
+                        "end, or close the plugin that may read or write this folder"
+                    ) from None
+            time.sleep(0.02)
         yield
     finally:
         os.close(descriptor)

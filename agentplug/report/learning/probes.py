@@ -33,11 +33,22 @@ _OWN_ADDRESS = frozenset(
     ]
 )
 """Where a UDP socket is connected to, without a word sent, to learn its own address."""
-_CLOUD = re.compile(r"(169\.254\.169\.254|169\.254\.170\.2|100\.100\.100\.200|metadata\.google\.internal):\d+")
+_CLOUD = re.compile(
+    r"(169\.254\.\d+\.\d+|\[?fd00:ec2::254\]?|100\.100\.100\.200|metadata(\.google\.internal)?):(\d+|None)"
+)
+"""The metadata services of clouds, which give keys of the machine's account to any program on it."""
 _LOCAL = re.compile(r"(localhost|ip6-localhost|127\.\d+\.\d+\.\d+|\[?::1\]?|0\.0\.0\.0|\[?::\]?):(0|None)?")
 _SHARED = ("/tmp", "/var/tmp", "/usr/tmp", "/dev/shm", "/run/shm", "/run/lock", "/var/lock", "/run", "/dev", "/proc")
 _SYSTEM = frozenset(f"/{name}" for name in "bin boot etc home lib lib32 lib64 opt root sbin srv sys usr var".split())
 _SHARED_MEMORY = ("/dev/shm/", "/run/shm/")
+_SECRETS = re.compile(
+    r"\.ssh|\.gnupg|\.aws|\.azure|\.kube|\.docker|gcloud|[._]netrc|\.pgpass|\.my\.cnf|\.git-credentials|\.pypirc|\.npmrc"
+    r"|\.vault-token|\.password-store|keyrings|g?shadow|\.env(\..*)?|id_(rsa|dsa|ecdsa|ed25519)(_sk)?"
+    r"|(.*[._-])?(credentials?|secrets?|token|passwords?)(\.\w+)?|.*\.(pem|key|p12|pfx|kdbx|keytab)|\.\w*_history"
+    r"|history\.sqlite|\.mozilla|google-chrome|chromium",
+    re.IGNORECASE | re.ASCII,
+)
+"""Names of files and folders that hold keys, passwords, or what somebody typed."""
 _CODE = (".py", ".pyc", ".pyi", ".so", ".pyd", ".pth", ".egg-link", ".zip", ".egg", ".whl")
 
 
@@ -47,7 +58,12 @@ def is_probe(call: str, argument: str) -> bool:
         return argument in _HAS_IPV6
     if call == "socket":
         return not argument.startswith("AF_INET ")  # other families are asked for to see if they exist
-    return argument in _OWN_ADDRESS or bool(_CLOUD.fullmatch(argument) or _LOCAL.fullmatch(argument))
+    return argument in _OWN_ADDRESS or gives_keys(argument) or bool(_LOCAL.fullmatch(argument))
+
+
+def gives_keys(address: str) -> bool:
+    """True for the metadata service of a cloud."""
+    return bool(_CLOUD.fullmatch(address))
 
 
 class Places:
@@ -61,6 +77,7 @@ class Places:
         self._imports = {_real(path or os.curdir) for path in sys.path} | self._installed
         self._around = {folder for place in self._imports for folder in _upwards(place)}
         temporary = [tempfile.gettempdir(), *filter(None, map(os.environ.get, ("TMPDIR", "TEMP", "TMP")))]
+        self._home = _real(os.path.expanduser("~"))
         self._shared = {*_SHARED, "/", *map(_real, temporary), *map(_real, _SHARED)}
 
     def reason_against(self, field: str, path: str) -> str:
@@ -75,7 +92,13 @@ class Places:
             return "shared by all programs of this machine"
         if path in self._imports:
             return "the host imports from it"
+        if any(_SECRETS.fullmatch(name) for name in path.split("/")):
+            return "keys and passwords are kept there"
+        if path == self._home or path in _upwards(self._home):
+            return "your keys, passwords and settings are in it"
         if field == "write":
+            if path.startswith(f"{self._home}/."):
+                return "settings and caches that your other programs trust"
             if path in _SYSTEM:
                 return "a folder of the system"
             installed = any(folder in self._installed for folder in _upwards(path))

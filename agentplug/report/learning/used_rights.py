@@ -10,13 +10,14 @@ from typing import Any
 from agentplug.contract.record import RunRecord
 from agentplug.contract.text import is_utf8, printable
 from agentplug.report.learning.failure import NETWORK_CALLS, Failure, events_of
-from agentplug.report.learning.probes import Places, is_probe
+from agentplug.report.learning.probes import Places, gives_keys, is_probe
 from agentplug.report.learning.proposal import REFUSED_TOO, Right
 
 _FILES_MAKE_A_FOLDER = 4
 _MOST_NAMES = 100
 _ALWAYS_THERE = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _NAME_SERVER = 53
+_METADATA = "a metadata service gives keys of the machine's cloud account to any program"
 
 
 def in_runs(runs: Iterable[RunRecord]) -> str:
@@ -184,6 +185,9 @@ class Network(Part):
             port = _port_of(address)
             if protocol != "tcp" and is_probe("connect", address):
                 continue
+            if gives_keys(address):
+                self.leave_out("network", f"connect {address}", f"{_METADATA} ({in_runs([run])})")
+                continue
             if protocol == "udp" and address in by_tcp:
                 continue  # the C library connects a UDP socket only to look up the route
             if not protocol and port == _NAME_SERVER:
@@ -210,6 +214,8 @@ class Network(Part):
             if argument.startswith(("unix:", "AF_")) and not argument.startswith("AF_INET"):
                 if not completed:
                     self.leave_out("warning", f"{call} {argument}", f"no policy grants this ({in_runs([run])})")
+            elif gives_keys(argument):
+                self.leave_out("network", f"{call} {argument}", f"{_METADATA} ({in_runs([run])})")
             elif not self._failures[run].names_call(call, argument):
                 self.refuse("network", f"{call} {argument}", run)
             elif call == "connect" and port and port != _NAME_SERVER:
