@@ -1,6 +1,8 @@
-"""Attacks that would put the kernel's memory where nobody can count it: the call is refused."""
+"""Attacks on memory of the kernel that is easily missed: what can't be counted is refused, the rest counts."""
 
 from __future__ import annotations
+
+import socket
 
 import pytest
 from arena import MIB
@@ -72,6 +74,80 @@ def attack(given):
         return "somebody else's child"
 """
 
+SPARSE = """
+import ctypes, time
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+PRIVATE, ANONYMOUS, NOREPLACE, GIB = 0x02, 0x20, 0x100000, 1 << 30
+
+def attack(given):
+    pieces, size = given
+    held = [b"x" * (1 << 20) for _ in range(size)]
+    made = 0
+    for number in range(1, pieces + 1):
+        at = ctypes.c_void_p((number + 64) * GIB - 4096)
+        block = libc.mmap(at, ctypes.c_size_t(8192), 1, PRIVATE | ANONYMOUS | NOREPLACE, -1, ctypes.c_long(0))
+        if block == at.value:
+            made += ctypes.string_at(block, 1) + ctypes.string_at(block + 4096, 1) == b"\\0\\0"
+    time.sleep(0.3)
+    return made
+"""
+
+WAITING = """
+import os, select, time
+
+def attack(number):
+    reader, _ = os.pipe()
+    files = [os.dup(reader) for _ in range(number)]
+    waiting = [select.epoll() for _ in range(number)]
+    for epoll in waiting:
+        for file in files:
+            epoll.register(file, select.EPOLLIN)
+    time.sleep(1)
+    return number * number
+"""
+
+LEFT = """
+import socket, time
+
+def attack(given):
+    number, port = given
+    server = None if port else socket.create_server(("127.0.0.1", 0), backlog=1000)
+    address = ("127.0.0.1", port) if port else server.getsockname()
+    sent = 0
+    for _ in range(number):
+        with socket.create_connection(address) as ours:
+            ours.setblocking(False)
+            try:
+                while True:
+                    sent += ours.send(bytes(1 << 16))
+            except BlockingIOError:
+                time.sleep(0.005)
+    time.sleep(0.3)
+    return sent
+"""
+
+HIDDEN_PASSING = """
+import fcntl, socket, time
+
+def attack(locks):
+    ours, theirs = socket.socketpair()
+    for start in range(0, 2 * locks, 2):
+        fcntl.lockf(theirs, fcntl.LOCK_EX, 1, start)
+    socket.send_fds(ours, [b"x"], [0])
+    time.sleep(0.3)
+    return locks
+"""
+
+PROTOCOL = """
+import socket
+
+def attack(given):
+    socket.socket(*given).close()
+    return "made"
+"""
+
 
 @pytest.mark.parametrize("way", ["splice", "tee", "sendfile"])
 def test_no_page_of_a_file_is_kept_in_a_pipe(unconfined, confined, way):
@@ -96,3 +172,59 @@ def test_no_child_is_born_as_somebody_elses(unconfined, confined, observe):
     run = confined(SIBLING, policy=Policy(processes=2, observe=observe))
 
     assert run.verdict == Verdict("failed", "PermissionError")
+
+
+@pytest.mark.parametrize("memory", ["64M", "512M"])
+def test_page_tables_far_apart_count(unconfined, confined, memory):
+    """Two pages in two tables each cost 16 KiB and are in no footprint, as nobody has written to them."""
+    assert unconfined(SPARSE, [100, 0]).value == 100
+
+    size = 24 if memory == "64M" else 448
+    within = confined(SPARSE, [1500, 0], policy=Policy(memory=memory))
+    beyond = confined(SPARSE, [8000, size], policy=Policy(memory=memory))
+
+    assert (within.verdict, within.value) == (Verdict("completed"), 1500)
+    if memory == "64M":  # there it is no trifle
+        assert within.usage.peak_memory_bytes - within.usage.baseline_memory_bytes > 16 * MIB
+    assert beyond.verdict == Verdict("limited", "memory")
+
+
+def test_what_is_waited_for_counts(unconfined, confined):
+    """Each of many epolls has a record for each of many files."""
+    assert unconfined(WAITING, 20).value == 400
+
+    usage = confined(WAITING, 200, policy=Policy(memory="64M", open_files=500)).usage
+
+    assert 7 * MIB < usage.peak_memory_bytes - usage.baseline_memory_bytes < 12 * MIB
+
+
+@pytest.mark.parametrize("whose", ["its own listener", "another's"])
+def test_what_closed_connections_still_send_counts(unconfined, confined, whose):
+    """Nobody has them open any more, and nobody reads what they have sent."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1000) as server:
+        port = 0 if whose == "its own listener" else server.getsockname()[1]
+        assert unconfined(LEFT, [10, port]).value > 20 * MIB
+
+        policy = Policy(memory="64M", network=(port,) if port else True)
+        beyond = confined(LEFT, [100, port], policy=policy)
+
+    assert beyond.verdict == Verdict("limited", "memory")
+
+
+@pytest.mark.parametrize("locks", [0, 30])
+def test_locks_on_a_socket_hide_nothing_of_it(unconfined, confined, locks):
+    """The kernel lists them before the number of descriptors that are in transit to it."""
+    assert unconfined(HIDDEN_PASSING, locks).value == locks
+
+    policy = Policy(memory="64M", network=True)
+    assert confined(HIDDEN_PASSING, locks, policy=policy).verdict == Verdict("limited", "memory")
+
+
+@pytest.mark.parametrize("protocol", [262, 132], ids=["MPTCP", "SCTP"])
+def test_a_network_is_tcp_and_udp(confined, protocol):
+    """Other protocols have buffers that no reading shows."""
+    code, policy = PROTOCOL, Policy(network=True)
+
+    assert confined(code, [2, 1, protocol], policy=policy).verdict == Verdict("failed", "PermissionError")
+    for usual in ([2, 1, 0], [10, 1, 6], [2, 2, 17], [10, 2, 0]):
+        assert confined(code, usual, policy=policy).value == "made"

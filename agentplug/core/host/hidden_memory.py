@@ -1,7 +1,8 @@
 """Measure a worker's memory that no footprint shows (host): shared memory, page tables, sockets, pipes and locks.
 
-Page tables, sockets and pipes aren't measured where a policy's own limits keep them below a tenth of the plugin's
-memory. Callers hold the worker's lock.
+Page tables and locks take CPU time to make, so they are read again when enough of it has passed. Sockets and pipes
+are read now and then, unless a policy keeps them below a twentieth of the plugin's memory. What is below that in sum
+is a trifle. Callers hold the worker's lock.
 """
 
 from __future__ import annotations
@@ -9,43 +10,79 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 
 from agentplug.contract.policy import Policy
-from agentplug.core.boundary.bounds import ROOMY_BYTES, data_allowance_bytes
-from agentplug.core.host.kernel_buffers import LOCK_BYTES, buffers_bytes, locks_bytes, socket_bytes
+from agentplug.core.host.kernel_buffers import RECORD_BYTES, buffers_bytes, records_bytes, socket_bytes
 from agentplug.core.host.readings import folder_of
 from agentplug.core.host.shared_memory import SharedMemory
+from agentplug.core.host.tcp_memory import TcpMemory
 
 EVERY_NS = 10_000_000
-_LOCK_CPU_NS = 4_000  # a lock takes longer to make: some 11 us
+_TABLES_BYTES_PER_NS = 8  # faster than any processor makes page tables: 4 KiB in 500 ns
+_RECORD_NS = 500  # a lock takes some 11 us to make, a file that is waited for 1.5
 _SHARE = 50  # at most a fiftieth of the watchdog's time
-_CROWDED_SHARE = 4  # while what is open may hold more than is left of the limit
+_CROWDED_SHARE = 4  # while a part may hold more than is left of the limit
+_PIECE_NS = 3_000_000  # of a reading
 _MOST_PASSED = 253  # descriptors in one message, beyond what a user may have in transit: unix(7)
-_TABLE_COVERS = 512  # bytes of address space for one byte of page tables
-_WORTH, _TRIFLE = 10, 20  # parts of the policy's memory
+_TRIFLE = 20  # part of the policy's memory
+
+
+class _Part:
+    """A part of the kernel's memory. It is read again once the processes have used `worth_ns` of CPU time, but not
+    before `least_ns` have passed, or longer if it takes long.
+
+    `read` yields how much it has found so far, so that other workers' checks don't wait for many files: until it is
+    through, the last complete reading counts, if it was more.
+    """
+
+    def __init__(self, read: Callable[[Collection[int]], Iterator[int]], worth_ns: int, least_ns: int = 0) -> None:
+        self._read = read
+        self._steps: Iterator[int] | None = None  # of a reading under way
+        self._worth_ns = self._due_cpu_ns = worth_ns
+        self._least_ns, self._due_ns = least_ns, 0
+        self.size_bytes = 0
+
+    def measure(self, pids: Collection[int], now_ns: int, cpu_ns: int, share: int, *, urgent: bool) -> bool:
+        """Read it if that is due, or urgent and there is something. Return false if there is more to read."""
+        if not (urgent and self.size_bytes):
+            if self._steps is None and cpu_ns < self._due_cpu_ns:
+                return True
+            if now_ns < self._due_ns:
+                return False
+        began_ns = time.thread_time_ns()
+        if self._steps is None:
+            self._steps, self._due_cpu_ns = self._read(pids), cpu_ns + self._worth_ns
+        size_bytes = spent_ns = 0
+        for size_bytes in self._steps:
+            spent_ns = time.thread_time_ns() - began_ns
+            if spent_ns > _PIECE_NS:
+                self.size_bytes = max(self.size_bytes, size_bytes)
+                break
+        else:
+            self._steps, self.size_bytes = None, size_bytes
+        self._due_ns = now_ns + max(self._least_ns, share * spent_ns)
+        return self._steps is None
 
 
 class HiddenMemory:
     """The hidden memory of one worker and its children."""
 
     def __init__(self, policy: Policy) -> None:
-        self.shared = SharedMemory(int(policy.memory))
+        self._memory_bytes = memory_bytes = int(policy.memory)
+        self.shared = SharedMemory(memory_bytes)
         self.size_bytes = 0  # as measured last
-        self._memory_bytes = int(policy.memory)
-        self._network = policy.network is not False
+        self._tcp = TcpMemory() if policy.network is not False else None
         self._in_transit = policy.open_files + _MOST_PASSED if policy.network is True else 0
         self._each_bytes = socket_bytes()
-        address_space = data_allowance_bytes(self._memory_bytes, policy.threads) + ROOMY_BYTES
-        processes = policy.processes + 1
-        most = (policy.open_files * self._each_bytes + address_space // _TABLE_COVERS) * processes
-        self._counts_kernel = most * _WORTH > self._memory_bytes
-        self.is_sampled = self._counts_kernel or self._network
-        """True if more of the kernel's part than locks is measured now and then."""
-        self._kernel_bytes = self._locks_bytes = 0
-        self._locks_worth_ns = self._memory_bytes // _TRIFLE // LOCK_BYTES * _LOCK_CPU_NS
-        self._locks_due_ns = self._locks_worth_ns  # of CPU time
-        self._measured_ns = self._cost_ns = 0
+        most_bytes = policy.open_files * self._each_bytes * (policy.processes + 1)
+        self.is_sampled = self._tcp is not None or most_bytes * _TRIFLE > memory_bytes
+        """True if sockets and pipes are read now and then."""
+        worth_bytes = memory_bytes // _TRIFLE
+        self._tables = _Part(_tables_bytes, worth_bytes // _TABLES_BYTES_PER_NS)
+        self._records = _Part(records_bytes, worth_bytes // RECORD_BYTES * _RECORD_NS)
+        self._buffers = _Part(self._buffers_bytes, 0, EVERY_NS)
+        self._kernel_bytes = 0
         self._cpu_ns = -1
 
     def measure(self, pid: int, children: Collection[int], room_bytes: int, now_ns: int, cpu_ns: int) -> int:
@@ -57,35 +94,30 @@ class HiddenMemory:
             return self.size_bytes
         size_bytes = 0
         pids = (pid, *children)
-        crowded = self._counts_kernel and _open_files(pids) * self._each_bytes > room_bytes
-        pace_ns = max(EVERY_NS, (_CROWDED_SHARE if crowded else _SHARE) * self._cost_ns)
-        is_due = now_ns - self._measured_ns >= pace_ns
         if self.shared.used:
             resident_bytes = _sum_of(b"RssShmem", pids)
             size_bytes = self.shared.hidden_bytes(pids, resident_bytes, room_bytes, now_ns)
-        if self.is_sampled and is_due:
-            began_ns = time.thread_time_ns()
-            self._kernel_bytes = self._measure_kernel(pids)
-            self._measured_ns, self._cost_ns = now_ns, time.thread_time_ns() - began_ns
-        if cpu_ns >= self._locks_due_ns or (room_bytes < 0 and self._locks_bytes):
-            began_ns = time.thread_time_ns()
-            self._locks_bytes = self._worth_counting(locks_bytes(pids))
-            cost_ns = time.thread_time_ns() - began_ns
-            self._locks_due_ns = cpu_ns + (max(cost_ns, EVERY_NS) if self._locks_bytes else self._locks_worth_ns)
-        if (is_due or not self.is_sampled) and (self.shared.scanned_ns == now_ns or not self.shared.used):
-            self._cpu_ns = cpu_ns  # all of it was read just now
-        self.size_bytes = size_bytes + self._kernel_bytes + self._locks_bytes
+        urgent = self._kernel_bytes + size_bytes > room_bytes
+        complete = self._tables.measure(pids, now_ns, cpu_ns, _SHARE, urgent=urgent)
+        complete = self._records.measure(pids, now_ns, cpu_ns, _CROWDED_SHARE, urgent=urgent) and complete
+        if self.is_sampled:
+            share = _CROWDED_SHARE if _open_files(pids) * self._each_bytes > room_bytes else _SHARE
+            complete = self._buffers.measure(pids, now_ns, cpu_ns, share, urgent=urgent) and complete
+        if complete and (self.shared.scanned_ns == now_ns or not self.shared.used):
+            self._cpu_ns = cpu_ns  # nothing has to be read again before they run
+        kernel_bytes = self._tables.size_bytes + self._records.size_bytes + self._buffers.size_bytes
+        self._kernel_bytes = kernel_bytes if kernel_bytes > self._memory_bytes // _TRIFLE else 0
+        self.size_bytes = size_bytes + self._kernel_bytes
         return self.size_bytes
 
-    def _measure_kernel(self, pids: Collection[int]) -> int:
-        """Measure page tables and buffers; zero for a trifle, which every process has."""
-        total = _sum_of(b"VmPTE", pids) if self._counts_kernel else 0
-        if self._network or _open_files(pids) * self._each_bytes * _TRIFLE > self._memory_bytes:
-            total += buffers_bytes(pids, self._each_bytes, network=self._network, in_transit=self._in_transit)
-        return self._worth_counting(total)
+    def _buffers_bytes(self, pids: Collection[int]) -> Iterator[int]:
+        if self._tcp is not None or _open_files(pids) * self._each_bytes * _TRIFLE > self._memory_bytes:
+            yield from buffers_bytes(pids, self._each_bytes, self._tcp, self._in_transit)
 
-    def _worth_counting(self, size_bytes: int) -> int:
-        return size_bytes if size_bytes * _TRIFLE > self._memory_bytes else 0
+
+def _tables_bytes(pids: Collection[int]) -> Iterator[int]:
+    """Yield the size of all page tables: the kernel counts those of each level as one, see proc(5), VmPTE."""
+    yield _sum_of(b"VmPTE", pids)
 
 
 def _open_files(pids: Collection[int]) -> int:

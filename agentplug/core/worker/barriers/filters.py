@@ -72,7 +72,10 @@ _SIGNALS = ("kill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 _OWN = ("prlimit64", "sched_setaffinity")
 _TALKING = "sendmsg sendmmsg recvmmsg bind listen accept accept4".split()
 _FAMILIES = (int(socket.AF_INET), int(socket.AF_INET6))
-_STREAM = ArgCmp(1, CmpOp.MASKED_EQ, int(socket.SOCK_STREAM), 0xF)
+_STREAM, _DATAGRAM = (ArgCmp(1, CmpOp.MASKED_EQ, int(kind), 0xF) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM))
+_STREAM_PROTOCOLS = (0, int(socket.IPPROTO_TCP))
+_DATAGRAM_PROTOCOLS = (0, *map(int, (socket.IPPROTO_UDP, socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6)))
+"""Protocols whose memory is counted. MPTCP and SCTP have buffers that no reading shows."""
 _LOW = 0xFFFFFFFF
 _NEGATIVE = 0x80000000  # a clock id of a process, a thread or a descriptor
 _THREAD_CLOCK = _NEGATIVE | 4  # the kernel gives a process no other's threads
@@ -256,7 +259,9 @@ def _guard_sizes(rules: Filter, own: Own, rights: Rights, notify: Callable[..., 
 def _guard_sockets(rules: Filter, rights: Rights, refuse: Callable[..., None], notify: Callable[..., None]) -> None:
     if rights.network is True:
         for family in _FAMILIES:
-            _try(rules.allow, "socket", args={0: family})
+            for kind, protocols in ((_STREAM, _STREAM_PROTOCOLS), (_DATAGRAM, _DATAGRAM_PROTOCOLS)):
+                for protocol in protocols:
+                    _try(rules.allow, "socket", args=[ArgCmp(0, CmpOp.EQ, family), kind, _low(2, protocol)])
         refuse("socket")
         if rights.files:
             for name in ("connect", "bind"):
@@ -267,7 +272,7 @@ def _guard_sockets(rules: Filter, rights: Rights, refuse: Callable[..., None], n
     if rights.network is None:
         # Landlock knows TCP alone: no datagrams, no MPTCP, and no connection hidden in a first send.
         for family in _FAMILIES:
-            for protocol in (0, int(socket.IPPROTO_TCP)):
+            for protocol in _STREAM_PROTOCOLS:
                 granted = [ArgCmp(0, CmpOp.EQ, family), _STREAM, ArgCmp(2, CmpOp.EQ, protocol)]
                 _try(rules.allow, "socket", args=granted)
         refuse("socket")
