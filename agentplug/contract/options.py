@@ -7,6 +7,7 @@ The command line and the magics make their parsers from the options in `limits.F
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from agentplug.contract.policy import Policy
 from agentplug.contract.text import is_utf8, printable
 from agentplug.errors import PolicyError
 
+_TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)\s*", re.IGNORECASE)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _YES = frozenset(("", "yes", "true", "on", "all"))
 _NO = frozenset(("no", "false", "off", "none"))
 
@@ -54,7 +57,10 @@ def _seconds(value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise PolicyError(f"{value!r} isn't a number of seconds") from None
+        match = _TIME.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise PolicyError(f"{value!r} isn't a time; write seconds, or text like 500ms, 90s or 2m") from None
+        return float(match[1]) * _SECONDS[match[2].lower()]
 
 
 def _count(value: Any) -> int:

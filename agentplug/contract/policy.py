@@ -21,7 +21,7 @@ from agentplug.contract.text import is_utf8, printable
 from agentplug.errors import PolicyError
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])i?)?B?\s*", re.IGNORECASE)
 _PYTHON_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -33,7 +33,7 @@ def parse_size(value: object, name: str = "size") -> int:
         match = _SIZE.fullmatch(value)
         if match is None:
             raise PolicyError(f"{name}={brief(value)} isn't a size; write bytes, or text like '256M' or '1G'")
-        value = float(match[1]) * _UNITS[match[2].upper()]
+        value = float(match[1]) * _UNITS[(match[2] or "").upper()]
     if isinstance(value, float) and not value.is_integer():
         raise PolicyError(f"{name}={brief(value)}: a size is a whole, finite number of bytes")
     return int(value)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from IPython.core import magic
 from IPython.core import magic_arguments as arguments
 from IPython.core.completer import context_matcher
+
+from agentplug.jupyter.failures import HelpAsked, short_errors
+from agentplug.jupyter.line import continued
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type[Any])
@@ -19,12 +23,12 @@ def magics_class(cls: C) -> C:
 
 
 def line_magic(name: str) -> Callable[[F], F]:
-    """Make a line magic of that name. It gets the line as it was typed: no `$x` or `{x}` expansion."""
+    """Make a line magic of that name. It gets the line as it was typed; `line` puts variables in."""
     return cast("Callable[[F], F]", _exactly(magic.line_magic, name))
 
 
 def cell_magic(name: str) -> Callable[[F], F]:
-    """Make a cell magic of that name. It gets the line as it was typed."""
+    """Make a cell magic of that name. It gets the line as it was typed, with those that a backslash added to it."""
     return cast("Callable[[F], F]", _exactly(magic.cell_magic, name))
 
 
@@ -44,4 +48,15 @@ def matcher(function: F) -> F:
 
 
 def _exactly(decorator: Any, name: str) -> Callable[[Any], Any]:
-    return lambda function: magic.no_var_expand(decorator(name)(function))
+    def decorate(function: Any) -> Any:
+        @functools.wraps(function)
+        def called(self: Any, *texts: str) -> Any:
+            with short_errors():
+                try:
+                    return function(self, *(continued(*texts) if len(texts) == 2 else texts))
+                except HelpAsked as help:
+                    print(help)
+
+        return magic.no_var_expand(decorator(name)(called))
+
+    return decorate

@@ -31,12 +31,15 @@ class _Extension:
         self.matcher: Callable[[Any], Any] = matcher(self.session, self.magics)
         ip.register_magics(self.magics)
         ip.Completer.custom_matchers.append(self.matcher)
+        ip.input_transformers_cleanup.append(_with_body)
         stream_to(sink_maker())
 
     def remove(self) -> None:
         stream_to(None)
         with contextlib.suppress(ValueError):
             self.ip.Completer.custom_matchers.remove(self.matcher)
+        with contextlib.suppress(ValueError):
+            self.ip.input_transformers_cleanup.remove(_with_body)
         manager = self.ip.magics_manager
         for kind, names in NAMES.items():
             for name in names:
@@ -66,6 +69,13 @@ def unload_ipython_extension(ip: InteractiveShell) -> None:
     """
     if id(ip) in _extensions:
         _extensions.pop(id(ip)).remove()
+
+
+def _with_body(lines: list[str]) -> list[str]:
+    """Give a cell that is nothing but a line of ours an empty body: IPython calls no cell magic without one."""
+    if len(lines) == 1 and lines[0].startswith(tuple(f"%%{name}" for name in NAMES["cell"])):
+        return [f"{lines[0].rstrip()}\n", "\n"]
+    return lines
 
 
 def _warm_up() -> None:

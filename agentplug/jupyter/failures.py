@@ -13,6 +13,17 @@ from agentplug.core.run import Run
 from agentplug.errors import AgentplugError
 
 
+class LineError(AgentplugError, ValueError):
+    """Something in a magic's line is misspelt, unknown or missing.
+
+    IPython's UsageError is no error output, so that runners of notebooks pass such a cell.
+    """
+
+
+class HelpAsked(Exception):
+    """A magic's line asks for its help, which is the text."""
+
+
 class UnexpectedVerdict(AgentplugError, AssertionError):
     """A cell's verdict isn't the one of its `--expect`; `run` is the cell's run."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics
 from IPython.display import display
@@ -25,7 +24,7 @@ from agentplug.doctor import Diagnosis, doctor
 from agentplug.errors import PinMismatch
 from agentplug.jupyter import options
 from agentplug.jupyter.decorators import argument, cell_magic, line_magic, magic_arguments, magics_class
-from agentplug.jupyter.failures import fits, short_errors, unexpected
+from agentplug.jupyter.failures import LineError, fits, unexpected
 from agentplug.jupyter.sandbox_cell import call_plugin, run_cell
 from agentplug.jupyter.session import PluginList, Session
 from agentplug.manager.manager import AnyPlugin
@@ -57,7 +56,6 @@ class AgentplugMagics(Magics):
     @argument("--locked", action="store_true", help="only if it is what agentplug.lock pins")
     @argument("--live", action="store_true", help="show a dashboard of it: figures, events, buttons")
     @line_magic("load_plugin")
-    @short_errors()
     def load_plugin(self, line: str) -> SandboxedPlugin:
         """Load a plugin into a confined worker, bind it to a variable, and show its card.
 
@@ -81,7 +79,6 @@ class AgentplugMagics(Magics):
     @argument("--locked", action="store_true", help="only if it is what agentplug.lock pins")
     @argument("--live", action="store_true", help="show a dashboard of it: figures, events, buttons")
     @cell_magic("load_plugin")
-    @short_errors()
     def load_plugin_cell(self, line: str, cell: str) -> SandboxedPlugin:
         """Load the plugin that this cell defines into a confined worker, and bind it to NAME.
 
@@ -103,15 +100,16 @@ class AgentplugMagics(Magics):
 
     @magic_arguments()
     @options.limits
-    @argument("-i", dest="inputs", metavar="NAME", action="append", help="a variable to send in; may be repeated")
-    @argument("-o", dest="outputs", metavar="NAME", action="append", help="a variable to bring back; may be repeated")
+    @argument(
+        "-i", dest="inputs", metavar="NAME", nargs="+", action="extend", help="variables to send in: a b, or a,b"
+    )
+    @argument("-o", dest="outputs", metavar="NAME", nargs="+", action="extend", help="variables to bring back")
     @argument("--keep", metavar="NAME", help="a session: its worker and variables live on, from cell to cell")
     @argument("--run", metavar="NAME", default="_run", help="the variable to bind the Run to (default: _run)")
     @argument("--expect", metavar="KIND[:BY]", help="the verdict that this cell must end with")
     @argument("--plugin", metavar="NAME", help="call this loaded plugin with the cell's last value")
     @argument("--live", action="store_true", help="show memory and CPU while it runs, and buttons that stop it")
     @cell_magic("sandbox")
-    @short_errors()
     def sandbox(self, line: str, cell: str) -> Any:
         """Run this cell in a confined worker, a fresh one unless it is kept, and show its last value.
 
@@ -145,8 +143,8 @@ class AgentplugMagics(Magics):
         arguments = options.parse(self.sandbox, line)
         expected = options.expected_verdict(arguments.expect)
         bound = options.variable_name(arguments.run, "--run")
-        outputs = tuple(options.variable_name(name, "-o") for name in arguments.outputs or ())
-        inputs = {name: self._variable(name) for name in arguments.inputs or ()}
+        outputs = options.variable_names(arguments.outputs, "-o")
+        inputs = {name: self._variable(name) for name in options.variable_names(arguments.inputs, "-i")}
         target = self._confined(arguments.plugin) if arguments.plugin else None
         policy = options.policy_from(arguments)
         lasting = self._sandbox(arguments, policy) if arguments.keep is not None else None
@@ -174,7 +172,6 @@ class AgentplugMagics(Magics):
     @magic_arguments()
     @argument("--available", action="store_true", help="those that installed packages announce, none imported")
     @line_magic("plugins")
-    @short_errors()
     def plugins(self, line: str) -> PluginList | AvailableList:
         """List the plugins of this session: name, version, state, where they run, calls, last verdict, hooks.
 
@@ -187,8 +184,6 @@ class AgentplugMagics(Magics):
         `loaded.manager` is then the session's `PluginManager`, and its `trace` a table with one row a call.
         With --available those that are installed: what they ask for, and whether agentplug.lock pins them.
         """
-        if words := [word for word in line.split() if not word.startswith("-")]:
-            raise UsageError(f"%plugins takes no arguments, got {quoted(' '.join(words))}")
         if options.parse(self.plugins, line).available:
             from agentplug.jupyter.available import AvailableList  # importing the pins takes time
 
@@ -210,7 +205,6 @@ class AgentplugMagics(Magics):
     @magic_arguments()
     @argument("name", metavar="NAME", help="a loaded plugin")
     @line_magic("reload_plugin")
-    @short_errors()
     def reload_plugin(self, line: str) -> AnyPlugin:
         """Load a plugin anew, from what its file or module holds now, with the same limits and configuration.
 
@@ -254,7 +248,7 @@ class AgentplugMagics(Magics):
         return plugin
 
     def _sandbox(self, arguments: Any, policy: Policy | None) -> Sandbox:
-        """Return the session of `--keep`, started if there is none. Raises `UsageError` if it has other limits."""
+        """Return the session of `--keep`, started if there is none. Raises `LineError` if it has other limits."""
         name = options.variable_name(arguments.keep, "--keep")
         sandbox = self.session.sandboxes.get(name)
         if sandbox is None:
@@ -263,7 +257,7 @@ class AgentplugMagics(Magics):
         had = sandbox.policy
         changed = [f"--{row.option}" for row in FIELDS.values() if getattr(asked, row.name) != getattr(had, row.name)]
         if changed:
-            raise UsageError(
+            raise LineError(
                 f"--keep: the session {quoted(name)} began with another {', '.join(changed)}; leave that out, or end "
                 f"the session with %unload_plugin {name}"
             )
@@ -272,15 +266,15 @@ class AgentplugMagics(Magics):
     def _variable(self, name: str) -> Any:
         names = self.session.names
         if name not in names:
-            raise UsageError(f"-i: there is no variable {quoted(name)}{near_match(name, names)}")
+            raise LineError(f"-i: there is no variable {quoted(name)}{near_match(name, names)}")
         return names[name]
 
     def _confined(self, name: str) -> SandboxedPlugin:
         plugin = self.session.plugin(name)
         if not isinstance(plugin, SandboxedPlugin):
-            raise UsageError(f"--plugin: {quoted(name)} is trusted and runs in the kernel; call it with await")
+            raise LineError(f"--plugin: {quoted(name)} is trusted and runs in the kernel; call it with await")
         if plugin.state == "busy":  # waiting here would block the kernel's loop, and with it that call
-            raise UsageError(f"--plugin: {quoted(name)} is busy with another call; await that one first")
+            raise LineError(f"--plugin: {quoted(name)} is busy with another call; await that one first")
         return plugin
 
 

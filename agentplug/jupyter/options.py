@@ -1,17 +1,14 @@
 """The command lines of the magics (host): their options, split, parsed and made into a `Policy`.
 
-A typo is a `UsageError`, which IPython shows without a traceback; the message names the nearest right option. Lines
-are split as in a shell, except that the expression behind `--config` may hold spaces and quotes of its own.
+A typo is a `LineError`, shown in one line, which names the nearest right option.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import keyword
 import re
-import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from IPython.core.error import UsageError
@@ -24,6 +21,8 @@ from agentplug.contract.text import printable
 from agentplug.core.sources.names import identifier_of, near_match, quoted
 from agentplug.errors import PolicyError
 from agentplug.jupyter.decorators import argument
+from agentplug.jupyter.failures import HelpAsked, LineError
+from agentplug.jupyter.line import take_expression, without_comment, words_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,24 +52,50 @@ def limits(function: F) -> F:
 
 
 def parse(magic: Any, line: str) -> argparse.Namespace:
-    """Parse `line` by the decorators of `magic`. Raises `UsageError`."""
-    expression = None
+    """Parse `line` by the decorators of the bound method `magic`. Raises `LineError`, and `HelpAsked` for `-h`."""
     known = known_options(magic)
+    line, expression = without_comment(line), None
     if "--config" in known:
-        line, expression = _take_expression(line, "--config")
+        line, expression = take_expression(line, "--config")
+    words = words_of(line, magic.__self__.shell.user_ns)
+    if "-h" in words or "--help" in words:
+        raise HelpAsked(magic.__doc__)
+    _refuse_unknown(words, known)
     try:
-        words = shlex.split(line)
-    except ValueError as error:
-        raise UsageError(f"{quoted(line)}: {error}") from None
-    for word in words:
-        name = word.partition("=")[0]
-        if name.startswith("--") and name not in known:
-            hint = near_match(name, known) or f"; the options are {', '.join(known)}"
-            raise UsageError(f"there is no option {quoted(name)}{hint}")
-    arguments: argparse.Namespace = magic.parser.parse_args(words)
+        arguments: argparse.Namespace = magic.parser.parse_args(words)
+    except UsageError as error:
+        raise LineError(_with_remedy(str(error), magic, known)) from None
     if "--config" in known:
         arguments.config = expression
     return arguments
+
+
+def _refuse_unknown(words: Sequence[str], known: list[str]) -> None:
+    for word in words:
+        name = word.partition("=")[0]
+        is_option = name.startswith("--") or (name.startswith("-") and name[:2] not in known)
+        if is_option and name not in (*known, "-", "--") and not name[1].isdigit():
+            hint = near_match(name, known) or near_match(f"-{name}", known) or f"; the options are {', '.join(known)}"
+            raise LineError(f"there is no option {quoted(name)}{hint}")
+
+
+def _with_remedy(message: str, magic: Any, known: list[str]) -> str:
+    """Return the message of an argument parser in words of ours."""
+    actions = {name: action for action in magic.parser._actions for name in (*action.option_strings, action.metavar)}
+    if match := re.match(r"argument (\S+): (expected|ignored)", message):
+        action = actions[match[1]]
+        return f"{match[1]} takes no value" if action.nargs == 0 else f"{match[1]} needs a value: {_form(action)}"
+    if match := re.match(r"the following arguments are required: (\w+)", message):
+        return f"{match[1]} is missing: {actions[match[1]].help}"
+    if match := re.match(r"unrecognized arguments: ([\w-]*)(.*)", message, re.DOTALL):
+        option = f"--{match[1]}"
+        hint = f"; did you mean {quoted(option)}?" if option in known else near_match(option, known)
+        return f"{quoted(match[1] + match[2])} is too much here{hint}"
+    return printable(message, 300)
+
+
+def _form(action: argparse.Action) -> str:
+    return f"{action.option_strings[-1]} {action.metavar}, {action.help}"
 
 
 def known_options(magic: Any) -> list[str]:
@@ -79,54 +104,60 @@ def known_options(magic: Any) -> list[str]:
 
 
 def policy_from(options: argparse.Namespace, base: Policy | None = None) -> Policy | None:
-    """Make the policy of the options, over `base`; None if no option asks for one. Raises `UsageError`."""
+    """Make the policy of the options, over `base`; None if no option asks for one. Raises `LineError`."""
     values = {row.key: getattr(options, row.key) for row in FIELDS.values()}
     if not any(value not in (None, False) for value in values.values()):
         return None
     try:
         return policy_from_options(values, base)
     except PolicyError as error:
-        raise UsageError(str(error)) from None
+        raise LineError(str(error)) from None
+
+
+def variable_names(words: Sequence[str] | None, option: str) -> list[str]:
+    """Return the names behind an option that takes several: `a b`, `a,b`. Raises `LineError`."""
+    names = [name for word in words or () for name in word.split(",") if name]
+    return [variable_name(name, option) for name in names]
 
 
 def variable_name(name: str, option: str) -> str:
-    """Return `name` if a variable can have it. Raises `UsageError`."""
+    """Return `name` if a variable can have it. Raises `LineError`."""
     if name.isidentifier() and not keyword.iskeyword(name):
         return name
     near = identifier_of(name)
     hint = f", {near} would do" if near.isidentifier() and not keyword.iskeyword(near) else ""
-    raise UsageError(f"{option}: {quoted(name)} can't be a variable's name{hint}")
+    raise LineError(f"{option}: {quoted(name)} can't be a variable's name{hint}")
 
 
 def expected_verdict(text: str | None) -> Verdict | None:
-    """Parse the verdict behind `--expect`. Raises `UsageError` for one that can't be."""
+    """Parse the verdict behind `--expect`. Raises `LineError` for one that can't be."""
     if text is None:
         return None
     kind, colon, by = text.partition(":")
     if kind not in KINDS:
         hint = near_match(kind, KINDS) or f"; the kinds are {', '.join(KINDS)}"
-        raise UsageError(f"--expect: there is no verdict {quoted(kind)}{hint}")
+        raise LineError(f"--expect: there is no verdict {quoted(kind)}{hint}")
     choice = EXPECTED_BY[kind]
     if (colon and not by) or (by and kind == "completed"):
-        raise UsageError(f"--expect {quoted(text)}: write {kind}{'' if kind == 'completed' else f', or {kind}:BY'}")
+        raise LineError(f"--expect {quoted(text)}: write {kind}{'' if kind == 'completed' else f', or {kind}:BY'}")
     if by and choice and by not in choice:
         hint = near_match(by, choice, f"{kind}:") or f"; it is one of {', '.join(choice)}"
-        raise UsageError(f"--expect: nothing is {quoted(text)}{hint}")
+        raise LineError(f"--expect: nothing is {quoted(text)}{hint}")
     return Verdict(kind, by or None)
 
 
 def evaluated(expression: str | None, names: dict[str, Any]) -> dict[str, Any] | None:
-    """Evaluate the user's expression behind `--config` to a dict. Raises `UsageError`."""
+    """Evaluate the user's expression behind `--config` to a dict. Raises `LineError`."""
     if expression is None:
         return None
     try:
         value = eval(expression, names)
     except Exception as error:
-        raise UsageError(
+        raise LineError(
             f"--config {quoted(expression)}: {type(error).__name__}: {printable(str(error), 300)}"
         ) from None
     if not isinstance(value, Mapping):
-        raise UsageError(f"--config {quoted(expression)} is a {type(value).__name__}; write a dict")
+        raise LineError(f"--config {quoted(expression)} is a {type(value).__name__}; write a dict")
     return dict(value)
 
 
@@ -139,24 +170,3 @@ def name_for(spec: str) -> str:
     stem, colon, attribute = base.rpartition(":")
     last = attribute if colon and attribute.isidentifier() else (stem or base).removesuffix(".py").rpartition(".")[2]
     return identifier_of(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", last).lower())
-
-
-def _take_expression(line: str, option: str) -> tuple[str, str | None]:
-    """Split `line` into a line without `option` and the Python expression behind that.
-
-    The expression ends at the first space where it can.
-    """
-    match = re.search(rf"(?:^|\s){option}(?:=|\s+|$)", line)
-    if match is None:
-        return line, None
-    rest = line[match.end() :]
-    for end in [*(space.start() for space in re.finditer(r"\s", rest)), len(rest)]:
-        text = rest[:end]
-        try:
-            tree = ast.parse(text, mode="eval").body
-        except (SyntaxError, ValueError):
-            continue
-        if isinstance(tree, ast.Constant) and isinstance(tree.value, str):
-            text = tree.value  # an expression in quotes, as for a shell
-        return f"{line[: match.start()]} {rest[end:]}", text
-    raise UsageError(f"{option}: {quoted(rest)} is no Python expression; write a dict, like {option} {{'key': 1}}")

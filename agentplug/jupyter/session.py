@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
-
-from IPython.core.error import UsageError
 
 from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
@@ -13,6 +12,7 @@ from agentplug.core.host.conversation import wait_for
 from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.core.session import Sandbox
 from agentplug.core.sources.names import near_match, quoted
+from agentplug.jupyter.failures import LineError
 from agentplug.manager.manager import AnyPlugin, PluginManager
 
 if TYPE_CHECKING:
@@ -33,22 +33,32 @@ class Session:
         names: dict[str, Any] = self.ip.user_ns
         return names
 
+    @property
+    def variables(self) -> list[str]:
+        """The names of the user's own variables: not IPython's, and no modules."""
+        hidden = self.ip.user_ns_hidden
+        return [
+            name
+            for name, value in self.names.items()
+            if not name.startswith("_") and name not in hidden and not isinstance(value, ModuleType)
+        ]
+
     def plugin(self, name: str) -> AnyPlugin:
-        """Return the plugin of that name. Raises `UsageError`."""
+        """Return the plugin of that name. Raises `LineError`."""
         plugins = self.manager.plugins
         if name not in plugins:
             if name in self.sandboxes:
-                raise UsageError(f"{quoted(name)} is no plugin, it is a session of %%sandbox --keep")
+                raise LineError(f"{quoted(name)} is no plugin, it is a session of %%sandbox --keep")
             names = [*plugins, *self.sandboxes]
-            known = ", ".join(printable(key, 60) for key in names) or "none"
-            hint = near_match(name, names) or f"; there are: {known}"
-            raise UsageError(f"no plugin {quoted(name)} is loaded{hint}")
+            known = ", ".join(printable(key, 60) for key in names)
+            hint = near_match(name, names) or (f"; there are: {known}" if known else ", and no other is")
+            raise LineError(f"no plugin {quoted(name)} is loaded{hint}")
         return plugins[name]
 
     def keep(self, name: str, policy: Policy | None) -> Sandbox:
         """Start the sandbox of `--keep NAME`. Raises what `SandboxedPlugin.start` raises."""
         if name in self.manager.plugins:
-            raise UsageError(f"--keep: {quoted(name)} is a loaded plugin; write another name")
+            raise LineError(f"--keep: {quoted(name)} is a loaded plugin; write another name")
         sandbox = Sandbox(policy)
         sandbox._rename(name, f"{name} cell {{}}")
         try:
@@ -64,7 +74,7 @@ class Session:
     ) -> SandboxedPlugin:
         """Load a plugin and bind it to the variable `name`; raises what `PluginManager.load` raises."""
         if name in self.sandboxes:
-            raise UsageError(
+            raise LineError(
                 f"{quoted(name)} is a session of %%sandbox --keep; write another name, or %unload_plugin {name} first"
             )
         plugin = wait_for(self.manager.load(source, name, policy, config, locked=locked))

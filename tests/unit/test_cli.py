@@ -129,7 +129,7 @@ def test_doctor_exits_with_1_where_workers_cannot_be_confined(monkeypatch: pytes
         (["./no_such_file.py"], "no_such_file.py"),
         ([""], "the spec is empty"),
         ([WORD_COUNT, "--memory", "lots"], "--memory='lots' isn't a size"),
-        ([WORD_COUNT, "--cpu", "fast"], "--cpu: 'fast' isn't a number of seconds"),
+        ([WORD_COUNT, "--cpu", "fast"], "--cpu: 'fast' isn't a time"),
         ([WORD_COUNT, "--threads", "1.5"], "--threads: '1.5' isn't a whole number"),
         ([WORD_COUNT, "--network", "443,http"], "--network: '443,http': write TCP ports like 443,8080"),
         ([WORD_COUNT, "--network", "99999"], "--network: 99999 isn't a TCP port"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
@@ -75,3 +77,27 @@ def test_completion_ends_with_unload(ip: InteractiveShell) -> None:
     assert offered(ip, "%%sandbox --me") == {"--memory"}
     agentplug.unload_ipython_extension(ip)
     assert options(ip, "%%sandbox --me") == set()
+
+
+def test_variables_are_offered_behind_i(ip: InteractiveShell) -> None:
+    """The user's own, wherever one may stand: no modules, nothing of IPython's."""
+    ip.run_cell("import json\nnumbers, names, _hidden = [1], ['a'], 2", store_history=False)
+    assert offered(ip, "%%sandbox -i ") == {"numbers", "names"}
+    assert offered(ip, "%%sandbox -i numbers na") == {"names"}
+    assert offered(ip, "%%sandbox -i numbers,na") >= {"names"}
+    assert offered(ip, "%%sandbox -o n") == {"numbers", "names"}
+    assert offered(ip, "%%sandbox -i numbers --me") == {"--memory"}
+
+
+def test_what_can_be_loaded_is_offered(ip: InteractiveShell) -> None:
+    """Entry points, modules here and, from the first letter on, those that are installed; none is imported."""
+    Path("my_plugin.py").write_text("raise SystemExit")
+    Path("my_package").mkdir()
+    Path("my_package", "inner.py").write_text("raise SystemExit")
+    found = offered(ip, "%load_plugin ")
+    assert {"my_plugin", "word_count", "secret_guard"} <= found
+    assert "pandas" not in found
+    assert offered(ip, "%load_plugin my_pl") >= {"my_plugin"}
+    assert "pandas" in offered(ip, "%load_plugin pan")
+    assert offered(ip, "%%sandbox --preload pand") >= {"pandas"}
+    assert "json" not in offered(ip, "%load_plugin js")

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 import agentplug
@@ -26,7 +25,7 @@ from agentplug.errors import (
     SpecError,
     WorkerDied,
 )
-from agentplug.jupyter.failures import UnexpectedVerdict
+from agentplug.jupyter.failures import LineError, UnexpectedVerdict
 from agentplug.jupyter.session import session_of
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
@@ -104,7 +103,7 @@ def test_reload_ext_works_again(ip: InteractiveShell) -> None:
 
 
 def test_every_magic_has_help_with_an_example(ip: InteractiveShell) -> None:
-    """`%name?` shows what it does, an example and its options; there is no -h."""
+    """`%name?` shows what it does, an example and its options."""
     for kind, names in (
         ("line", ("load_plugin", "unload_plugin", "reload_plugin")),
         ("cell", ("load_plugin", "sandbox")),
@@ -113,7 +112,6 @@ def test_every_magic_has_help_with_an_example(ip: InteractiveShell) -> None:
             told = ip.magics_manager.magics[kind][name].__doc__
             assert f"%{name} " in told, name
             assert "::" in told, name
-            assert "--help" not in told, name
     assert "--memory SIZE" in ip.magics_manager.magics["cell"]["sandbox"].__doc__
 
 
@@ -507,9 +505,9 @@ def test_sandbox_rights_are_granted_by_options(ip: InteractiveShell, tmp_path: P
 
 
 @pytest.mark.parametrize(("magic", "line"), [("sandbox", ""), ("load_plugin", "p")])
-def test_an_impossible_grant_is_a_usage_error(ip: InteractiveShell, magic: str, line: str) -> None:
+def test_an_impossible_grant_is_an_error_of_the_line(ip: InteractiveShell, magic: str, line: str) -> None:
     """With the option, the path and the remedy."""
-    with pytest.raises(UsageError, match="--read: '/no/such/place' isn't there; check the path, or make it first"):
+    with pytest.raises(LineError, match="--read: '/no/such/place' isn't there; check the path, or make it first"):
         ip.run_cell_magic(
             magic, "p --read /no/such/place" if magic == "load_plugin" else "--read /no/such/place", "1"
         )
@@ -525,7 +523,7 @@ def test_sandbox_remedies_name_options(ip: InteractiveShell) -> None:
 def test_a_bad_line_forgets_no_run_but_a_new_cell_does(ip: InteractiveShell) -> None:
     """A typo leaves the last Run bound; a cell that starts unbinds it, so an old one never stands for a new."""
     sandbox(ip, "", "1")
-    with pytest.raises(UsageError):
+    with pytest.raises(LineError):
         sandbox(ip, "--nope", "1")
     assert "_run" in ip.user_ns
     with pytest.raises(SpecError, match="the cell is empty"):
@@ -574,7 +572,7 @@ def test_a_session_keeps_its_limits(ip: InteractiveShell) -> None:
     """Later cells may leave them out or repeat them; others are refused, and the session stays."""
     sandbox(ip, "--keep work --memory 64M --cpu 2", "x = 1")
     assert sandbox(ip, "--keep work --memory 64M", "x") == 1
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(LineError) as caught:
         sandbox(ip, "--keep work --memory 65M --wall 3", "x")
     assert str(caught.value) == (
         "--keep: the session 'work' began with another --memory, --wall; leave that out, or end the session with "
@@ -594,7 +592,7 @@ def test_a_name_is_a_plugins_or_a_sessions(ip: InteractiveShell) -> None:
         lambda: sandbox(ip, "--plugin work", "1"),
         lambda: sandbox(ip, "--keep 1x", "1"),
     ):
-        with pytest.raises(UsageError, match=r"'shy' is a loaded plugin|'work' is|'1x' can't be"):
+        with pytest.raises(LineError, match=r"'shy' is a loaded plugin|'work' is|'1x' can't be"):
             refused()
     assert sandbox(ip, "--keep work", "x") == 1
     assert list(ip.run_line_magic("plugins", "").manager.plugins) == ["shy"]
@@ -616,13 +614,18 @@ def test_unload_closes_the_sessions(ip: InteractiveShell) -> None:
     [
         ("--memroy 64M", "there is no option '--memroy'; did you mean '--memory'?"),
         ("--mem 64M", "there is no option '--mem'; did you mean '--memory'?"),
-        ("--help", "there is no option '--help'; the options are --memory, --cpu,"),
-        ("-h", "unrecognized arguments: -h"),
-        ("stray", "unrecognized arguments: stray"),
-        ("--memory", "argument --memory: expected one argument"),
+        ("--zzz", "there is no option '--zzz'; the options are --memory, --cpu,"),
+        ("-memory 64M", "there is no option '-memory'; did you mean '--memory'?"),
+        ("stray", "'stray' is too much here"),
+        ("memory 64M", "'memory 64M' is too much here; did you mean '--memory'?"),
+        ("--memory", "--memory needs a value: --memory SIZE, memory that it may add, like 256M"),
+        ("-i", "-i needs a value: -i NAME, variables to send in: a b, or a,b"),
+        ("--memory $limt", "$limt: there is no variable 'limt'; did you mean '$limit'?"),
+        ("--read $HOME", "$HOME: there is no variable 'HOME'; write $$HOME for the text itself"),
+        ("--memory {limt}", "{limt}: NameError: name 'limt' is not defined; write {{…}} for the braces themselves"),
         ("--memory lots", "--memory='lots' isn't a size; write bytes, or text like '256M' or '1G'"),
         ("--memory -5", "--memory='-5' isn't a size; write bytes, or text like '256M' or '1G'"),
-        ("--cpu fast", "--cpu: 'fast' isn't a number of seconds"),
+        ("--cpu fast", "--cpu: 'fast' isn't a time; write seconds, or text like 500ms, 90s or 2m"),
         ("--cpu 0", "--cpu=0.0: between 0.001 and 10,000,000 seconds, please"),
         ("--wall nan", "--wall=nan: between"),
         ("--processes 1.5", "--processes: '1.5' isn't a whole number"),
@@ -639,23 +642,24 @@ def test_unload_closes_the_sessions(ip: InteractiveShell) -> None:
         ("--expect limited:", "--expect 'limited:': write limited, or limited:BY"),
         ("--expect completed:x", "--expect 'completed:x': write completed"),
         ("--plugin shyy", "no plugin 'shyy' is loaded; did you mean 'shy'?"),
-        ("--expect 'open", "No closing quotation"),
-        ("--live=1", "argument --live: ignored explicit argument '1'"),
+        ("--expect 'open", "a quotation mark isn't closed"),
+        ("--live=1", "--live takes no value"),
     ],
 )
-def test_sandbox_typos_are_usage_errors(ip: InteractiveShell, line: str, told: str) -> None:
+def test_sandbox_typos_are_errors_of_one_line(ip: InteractiveShell, line: str, told: str) -> None:
     """A typo names itself and the nearest right word; nothing is started for it."""
-    ip.user_ns["numbers"] = [1]
+    ip.user_ns |= {"numbers": [1], "limit": "64M"}
     ip.run_cell_magic("load_plugin", "shy", GREETER)
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(LineError) as caught:
         sandbox(ip, line, "1")
     assert told in str(caught.value)
+    assert len(caught.value._render_traceback_()) == 1
 
 
 @pytest.mark.parametrize(
     ("magic", "line", "told"),
     [
-        ("load_plugin", "", "the following arguments are required: SPEC"),
+        ("load_plugin", "", "SPEC is missing: pkg.mod, pkg.mod:Class, ./file.py, or the name of an entry point"),
         ("load_plugin", "./greeter.py --as 2x", "--as NAME: '2x' can't be a variable's name"),
         ("load_plugin", "./2.py", "--as NAME: '2' can't be a variable's name"),
         ("load_plugin", "./greeter.py --config", "--config: '' is no Python expression"),
@@ -663,34 +667,93 @@ def test_sandbox_typos_are_usage_errors(ip: InteractiveShell, line: str, told: s
         ("load_plugin", "./greeter.py --config [1]", "--config '[1]' is a list; write a dict"),
         ("load_plugin", "./greeter.py --config nope", "--config 'nope': NameError: name 'nope' is not defined"),
         ("load_plugin", "./greeter.py --conifg {}", "did you mean '--config'?"),
-        ("unload_plugin", "", "the following arguments are required: NAME"),
+        ("unload_plugin", "", "NAME is missing: a loaded plugin, or a kept session"),
         ("unload_plugin", "shyy", "no plugin 'shyy' is loaded; did you mean 'shy'?"),
         ("reload_plugin", "zzz", "no plugin 'zzz' is loaded; there are: shy"),
-        ("reload_plugin", "shy again", "unrecognized arguments: again"),
-        ("plugins", "shy", "%plugins takes no arguments, got 'shy'"),
-        ("sandbox_doctor", "now", "unrecognized arguments: now"),
+        ("reload_plugin", "shy again", "'again' is too much here"),
+        ("plugins", "shy", "'shy' is too much here"),
+        ("sandbox_doctor", "now", "'now' is too much here"),
     ],
 )
-def test_line_magic_typos_are_usage_errors(ip: InteractiveShell, magic: str, line: str, told: str) -> None:
+def test_line_magic_typos_are_errors_of_one_line(ip: InteractiveShell, magic: str, line: str, told: str) -> None:
     """Every magic says what was wrong with its line, and changes nothing."""
     Path("greeter.py").write_text(GREETER)
     ip.run_cell_magic("load_plugin", "shy", GREETER)
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(LineError) as caught:
         ip.run_line_magic(magic, line)
     assert told in str(caught.value)
     assert list(ip.run_line_magic("plugins", "").manager.plugins) == ["shy"]
 
 
-def test_a_usage_error_is_written_to_stderr_alone(ip: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
-    """As IPython shows it to the user: one line, no traceback."""
-    ip.run_cell("%load_plugin --nope", store_history=False)
+def test_a_typo_is_an_error_output(ip: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, and an exception that runners of notebooks notice; IPython's UsageError is none."""
+    done = ip.run_cell("%load_plugin --nope", store_history=False)
+    assert isinstance(done.error_in_exec, LineError)
     shown = capsys.readouterr()
-    assert (shown.out, shown.err.count("\n")) == ("", 1)
-    assert shown.err.startswith("UsageError: there is no option '--nope'")
+    assert (shown.out.count("\n"), shown.err) == (1, "")
+    assert shown.out.startswith("LineError: there is no option '--nope'")
 
 
-def test_nothing_depends_on_history_or_expansion(ip: InteractiveShell) -> None:
-    """Cells run without history; braces and dollars in a line stay as they were typed."""
+@pytest.mark.parametrize(
+    ("line", "cell", "value"),
+    [
+        ("-i n m", "n, m", (1, 2)),
+        ("-i n,m", "n, m", (1, 2)),
+        ("-i n, m --cpu 1", "n, m", (1, 2)),
+        ("-i n -i m", "n, m", (1, 2)),
+        ("-i n  # and no more: it's enough", "n", 1),
+        ("# nothing but a comment, with --options", "1", 1),
+        ("--env 'A=a # b' --env B=c#d", "import os\nos.environ['A'], os.environ['B']", ("a # b", "c#d")),
+        ("--env A=$word", "import os\nos.environ['A']", "two words"),
+        ("--env A={word.upper()}-{n + m}-{d['a b']}", "import os\nos.environ['A']", "TWO WORDS-3-4"),
+        ("--env A=$$n{{m}}", "import os\nos.environ['A']", "$n{m}"),
+        ("""--env 'A={"n": {"m": 1}}'""", "import os\nos.environ['A']", '{"n": {"m": 1}}'),
+        ("-i n \\", "   -i m\nn + m", 3),
+        ("-i n \\", "   -i m \\\n  # both\n\nn + m", 3),
+        ("--wall 1m --cpu 1500ms --memory 64Mi --disk 1MiB", "1", 1),
+    ],
+)
+def test_a_line_is_read_as_ipython_users_expect(ip: InteractiveShell, line: str, cell: str, value: Any) -> None:
+    """Comments, continued lines, several names, units, and values of the notebook."""
+    ip.user_ns |= {"n": 1, "m": 2, "word": "two words", "d": {"a b": 4}}
+    assert sandbox(ip, line, cell) == value
+
+
+def test_units_are_read(ip: InteractiveShell) -> None:
+    """Seconds and sizes as people write them."""
+    sandbox(ip, "--wall 1.5m --cpu 1500ms --memory 64Mi", "1")
+    policy = ip.user_ns["_run"].policy
+    assert (policy.wall_s, policy.cpu_s, policy.memory) == (90.0, 1.5, 64 << 20)
+
+
+def test_lines_count_from_the_magics_line(ip: InteractiveShell) -> None:
+    """Also below a line that a backslash continues."""
+    with pytest.raises(PluginError) as caught:
+        sandbox(ip, "--cpu 1 \\", "  --wall 2\n\n1 / 0")
+    before = caught.value.run.error.traceback
+    with pytest.raises(PluginError) as caught:
+        sandbox(ip, "--cpu 1", "\n\n1 / 0")
+    assert caught.value.run.error.traceback == before
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_is_printed(ip: InteractiveShell, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    """For `-h`, as for `?`: the example and the options; nothing is run, loaded or unbound."""
+    ip.run_cell(f"%%sandbox {option}", store_history=False)
+    assert "%%sandbox --memory 64M" in (shown := capsys.readouterr().out)
+    assert "--keep KEEP" in shown or "--keep NAME" in shown
+    ip.run_cell(f"%load_plugin ./no.py {option}", store_history=False)
+    assert "%load_plugin ./greeter.py" in capsys.readouterr().out
+
+
+def test_a_cell_magic_alone_is_an_error(ip: InteractiveShell) -> None:
+    """A first line without a cell below it isn't IPython's UsageError."""
+    for cell, error in (("%%sandbox", SpecError), ("%%load_plugin x", SpecError), ("%%load_plugin", LineError)):
+        assert isinstance(ip.run_cell(cell, store_history=False).error_in_exec, error)
+
+
+def test_nothing_depends_on_history(ip: InteractiveShell) -> None:
+    """Cells run without history; braces and dollars in an expression stay as they were typed."""
     Path("greeter.py").write_text(GREETER)
     done = ip.run_cell('%load_plugin ./greeter.py --config {"word": "$HOME {x}"}\n', store_history=False)
     assert done.success
@@ -714,6 +777,6 @@ def test_the_trusted_plugin_of_a_session_cannot_be_the_target(ip: InteractiveShe
         await manager.register(Mine(), trusted=True)
 
     wait_for(register())
-    with pytest.raises(UsageError, match="'mine' is trusted and runs in the kernel"):
+    with pytest.raises(LineError, match="'mine' is trusted and runs in the kernel"):
         sandbox(ip, "--plugin mine", "1")
     assert "the host, trusted and unconfined" in repr(ip.run_line_magic("plugins", ""))

@@ -24,3 +24,13 @@ def test_plugin_names_are_offered(ip: InteractiveShell) -> None:
     assert offered(ip, "%%sandbox --plugin b") == {"bold"}
     ip.run_line_magic("unload_plugin", "bold")
     assert "bold" not in offered(ip, "%unload_plugin ")
+
+
+def test_session_names_are_offered(ip: InteractiveShell) -> None:
+    """Where one may stand: not behind `%reload_plugin`."""
+    ip.run_cell_magic("load_plugin", "shy", SHY)
+    ip.run_cell_magic("sandbox", "--keep work", "x = 1")
+    assert offered(ip, "%%sandbox --keep ") == {"work"}
+    assert offered(ip, "%unload_plugin ") == {"shy", "work"}
+    assert offered(ip, "%reload_plugin ") == {"shy"}
+    assert offered(ip, "%%sandbox --plugin ") == {"shy"}
