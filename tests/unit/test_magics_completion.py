@@ -89,15 +89,17 @@ def test_variables_are_offered_behind_i(ip: InteractiveShell) -> None:
     assert offered(ip, "%%sandbox -i numbers --me") == {"--memory"}
 
 
-def test_what_can_be_loaded_is_offered(ip: InteractiveShell) -> None:
+def test_what_can_be_loaded_is_offered(ip: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Entry points, modules here and, from the first letter on, those that are installed; none is imported."""
+    monkeypatch.syspath_prepend("")  # as in a kernel
     Path("my_plugin.py").write_text("raise SystemExit")
     Path("my_package").mkdir()
     Path("my_package", "inner.py").write_text("raise SystemExit")
     found = offered(ip, "%load_plugin ")
     assert {"my_plugin", "word_count", "secret_guard"} <= found
     assert "pandas" not in found
-    assert offered(ip, "%load_plugin my_pl") >= {"my_plugin"}
+    assert offered(ip, "%load_plugin my_pl") == {"my_plugin"}
+    assert offered(ip, "%load_plugin my_package.") == {"my_package.inner"}
     assert "pandas" in offered(ip, "%load_plugin pan")
     assert offered(ip, "%%sandbox --preload pand") >= {"pandas"}
     assert "json" not in offered(ip, "%load_plugin js")
