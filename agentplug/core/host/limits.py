@@ -340,8 +340,9 @@ class Limits:
         return None
 
     def _disk(self, process: Process, now_ns: int) -> Finding | None:
-        """Return the disk limit if the scratch directory is beyond it, unless a tmpfs bounds that."""
-        if not self.counts_scratch or now_ns - self._disk_at_ns < _DISK_EVERY_NS:
+        """Return the disk limit if the scratch directory is beyond it, unless a tmpfs bounds that. Before there is a
+        plugin, the worker itself passes a descriptor."""
+        if not self.counts_scratch or not self.floor_bytes or now_ns - self._disk_at_ns < _DISK_EVERY_NS:
             return None
         disk = scratch_bytes(int(self._policy.disk), self._policy.profile)
         most = scratch_inodes(disk)
