@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+from pathlib import Path
+
 import pytest
 
 from agentplug.core.host import shared_memory
@@ -124,3 +128,18 @@ def test_small_maps_are_looked_for_seldom(account: SharedMemory, kernel: Kernel)
         assert admit(account, 1)
 
     assert kernel.looks < 20
+
+
+def test_a_file_on_a_disk_is_no_shared_memory_whatever_its_name(tmp_path: Path) -> None:
+    """Its inode might be that of a map that is to come, and pass for older."""
+    path = tmp_path / "dev" / "zero (deleted)"
+    path.parent.mkdir()
+    path.write_bytes(bytes(mmap.PAGESIZE))
+    before = shared_memory._visible([os.getpid()])
+    assert before is not None
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), mmap.PAGESIZE), mmap.mmap(-1, mmap.PAGESIZE):
+        visible = shared_memory._visible([os.getpid()])
+        assert visible is not None
+
+    assert len(visible - before) == 1
+    assert path.stat().st_ino not in visible

@@ -9,6 +9,8 @@ be meant, the longer one is believed. The worker's lock guards an account.
 from __future__ import annotations
 
 import contextlib
+import functools
+import mmap
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -113,5 +115,14 @@ def _visible(pids: Iterable[int]) -> set[int] | None:
                 if left <= 0:
                     return None
                 if _NAME in lines:
-                    inodes.update([int(line.split()[4]) for line in lines.splitlines(True) if line.endswith(_NAME)])
+                    for line in lines.splitlines(True):
+                        if line.endswith(_NAME) and (fields := line.split(None, 5))[3] == _device():
+                            inodes.add(int(fields[4]))
     return inodes
+
+
+@functools.cache
+def _device() -> bytes:
+    """Return the device of all such memory, by a map of our own: a file on a disk may have any name."""
+    with mmap.mmap(-1, _PAGE), open("/proc/self/maps", "rb") as file:
+        return next(fields[3] for line in file if (fields := line.split(None, 5))[5:] == [_NAME])
