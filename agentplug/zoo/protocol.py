@@ -245,7 +245,7 @@ class LyingArray(ZooPlugin):
 class GiantReply(ZooPlugin):
     """Returns more than its limit allows.
 
-    Stopped by the host, which checks the header before it reads on: `limited:reply`.
+    Stopped by the host, which stores none of it, once more than the limit has come: `limited:reply`.
     """
 
     async def process(self, input_data: Any) -> Any:

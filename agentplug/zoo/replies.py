@@ -21,7 +21,7 @@ class JustUnder(ZooPlugin):
 class JustOver(ZooPlugin):
     """Returns a few bytes more than its policy allows.
 
-    Stopped by the header of its frame: `limited:reply`.
+    Stopped by the host, which counts what comes: `limited:reply`.
     """
 
     async def process(self, input_data: Any) -> Any:

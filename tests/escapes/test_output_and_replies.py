@@ -165,8 +165,8 @@ def test_a_flood_of_output_is_counted_and_dropped(unconfined, confined, host_gro
 
 
 @pytest.mark.parametrize("code", [GIANT, GIANT_BYTES, GIANT_LIST], ids=["text", "bytes", "list"])
-def test_a_giant_reply_is_refused_by_its_header(unconfined, confined, host_growth, code):
-    """The host reads how large a frame will be, and takes nothing of it in."""
+def test_a_giant_reply_is_dropped_as_it_comes(unconfined, confined, host_growth, code):
+    """The host stores nothing of it, and refuses it once more than the limit has come."""
     as_json = code.replace("bytes(", "'x' * (")
     assert len(unconfined(as_json, 8).value) == 8 << (15 if code is GIANT_LIST else 20)
     grown = host_growth()
@@ -238,6 +238,7 @@ def test_a_reply_that_is_no_plain_data_is_refused_by_name(unconfined, confined):
         pytest.param("send(reply(1))", PROTOCOL, id="a_hosts_frame"),
         pytest.param("send(reply(255))", PROTOCOL, id="no_kind"),
         pytest.param("send(reply(announced=0xFFFFFFFF))", PROTOCOL, id="announced_4G"),
+        pytest.param("send(reply(announced=20 << 20)); time.sleep(1e6)", PROTOCOL, id="announced_20M"),
         pytest.param("send(reply(ERROR, body=b'\\xc1')); os.read(3, 1)", PROTOCOL, id="error_undecodable"),
         pytest.param("send(reply(body=b'\\xc1' * 9)); os.read(3, 1)", PROTOCOL, id="reply_undecodable"),
         pytest.param("for byte in reply(): send(bytes([byte])); time.sleep(0.002)", PROTOCOL, id="drip"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentplug.contract.limits import MAX_STRUCTURE_BYTES
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.channel import FrameReader, FrameSource, Violation, pack, write_frame
 from agentplug.core.boundary.frames import HEADER, MAGIC, Frame
@@ -103,22 +103,32 @@ def test_what_no_worker_may_send_is_a_violation(data: bytes, ends: tuple[FrameRe
 
 
 @pytest.mark.parametrize(
-    ("structure", "blobs", "oversize"),
-    [
-        (REPLY_BYTES + 1, 0, (REPLY_BYTES + 1, REPLY_BYTES)),
-        (10, REPLY_BYTES, (REPLY_BYTES + 10, REPLY_BYTES)),
-        (0xFFFFFFFF, 0xFFFFFFFF, (2 * 0xFFFFFFFF, MAX_STRUCTURE_BYTES)),
-    ],
+    ("structure", "blobs", "allowed"), [(REPLY_BYTES + 1, 0, REPLY_BYTES), (10, REPLY_BYTES, REPLY_BYTES)]
 )
-def test_a_frame_too_large_is_refused_by_its_header(
-    structure: int, blobs: int, oversize: tuple[int, int], ends: tuple[FrameReader, socket.socket]
+def test_a_frame_is_oversize_once_more_than_the_limit_has_come(
+    structure: int, blobs: int, allowed: int, ends: tuple[FrameReader, socket.socket]
 ) -> None:
-    """What is announced beyond the limit is refused before a byte of it is read or held."""
+    """A header alone is a claim: until then the frame isn't whole. None of it is stored."""
     reader, theirs = ends
-    theirs.sendall(HEADER.pack(MAGIC, wire.REPLY, 0, 1, structure, blobs))
+    theirs.sendall(HEADER.pack(MAGIC, wire.REPLY, 0, 1, structure, blobs) + bytes(allowed))
+    while reader.next() is None and select.select([reader._sock], [], [], 0)[0]:
+        pass
+    assert (reader.partial, reader.expected_bytes) == (True, allowed + 1)
+
+    theirs.sendall(b"x")
+
+    with pytest.raises(Violation, match=r"a frame of .* bytes") as caught:
+        reader.next()
+    assert caught.value.oversize == (structure + blobs, allowed)
+
+
+def test_a_frame_that_no_worker_can_hold_is_refused_by_its_header(ends: tuple[FrameReader, socket.socket]) -> None:
+    """Before a byte of it is read, and as no limit's matter."""
+    reader, theirs = ends
+    theirs.sendall(HEADER.pack(MAGIC, wire.REPLY, 0, 1, 0xFFFFFFFF, 0xFFFFFFFF))
     with pytest.raises(Violation, match=r"a frame of .* bytes was announced") as caught:
         reader.next()
-    assert caught.value.oversize == oversize
+    assert caught.value.oversize is None
 
 
 def test_an_oversize_frame_that_comes_whole_is_refused_too(ends: tuple[FrameReader, socket.socket]) -> None:

@@ -22,6 +22,7 @@ MOST_DESCRIPTORS = 200
 _CHUNK = 1 << 14
 _MOST_AT_ONCE = 8 << 20  # a large reply is read in turns, so that it doesn't hold up the caller's loop
 _AT_ONCE_BYTES = 1 << 20
+_DROPPED_AT_ONCE = 1 << 17
 _MAX_READS = 64  # reads a frame may take, beside one for every 4 KiB of it
 
 
@@ -45,15 +46,21 @@ def pack(kind: int, call: int, structure: Buffer = b"", blobs: Sequence[Buffer] 
 class FrameReader:
     """A reader of whole frames from a non-blocking socket.
 
-    `reply_bytes` bounds a frame's structure and blobs together. The watchdog bounds the time while `partial` is true.
+    `reply_bytes` bounds a frame's structure and blobs together: a larger one is dropped as it comes, and is oversize
+    once more than that has come. More than `worker_bytes`, which no worker can have, is refused by its header. The
+    watchdog bounds the time while `partial` is true.
     """
 
-    def __init__(self, sock: socket.socket, reply_bytes: int, *, takes_descriptor: bool = False) -> None:
+    def __init__(
+        self, sock: socket.socket, reply_bytes: int, *, worker_bytes: int = 1 << 32, takes_descriptor: bool = False
+    ) -> None:
         self._sock = sock
         self._reply_bytes = reply_bytes
+        self._worker_bytes = worker_bytes
         self._buffer = bytearray()
         self._body: bytearray | mmap.mmap | None = None
-        self._filled = 0
+        self._filled = self._total = 0
+        self._oversize: tuple[int, int] | None = None
         self._head: tuple[int, int, int, int] = (0, 0, 0, 0)
         self._reads = 0
         self.eof = False
@@ -68,7 +75,7 @@ class FrameReader:
     @property
     def expected_bytes(self) -> int:
         """The size of the frame that has begun, or of its header while that isn't whole."""
-        return len(self._body) if self._body is not None else HEADER.size
+        return self._total if self._body is not None else HEADER.size
 
     def next(self) -> Frame | None:
         """Return the next whole frame, or None if there is none yet, or at `eof`. Raises `Violation`."""
@@ -78,7 +85,8 @@ class FrameReader:
                 return frame
             try:
                 if self._body is not None:
-                    count = self._sock.recv_into(memoryview(self._body)[self._filled :])
+                    start = 0 if self._oversize else self._filled
+                    count = self._sock.recv_into(memoryview(self._body)[start:])
                     self._filled += count
                 else:
                     data = self._recv_with_descriptor() if self._takes_descriptor else self._sock.recv(_CHUNK)
@@ -101,7 +109,7 @@ class FrameReader:
             self._reads += 1
             if self._reads > _MAX_READS + self.expected_bytes // 4096:
                 raise Violation(f"one frame came in {self._reads} pieces")
-            if self._body is not None and self._filled == len(self._body):
+            if self._body is not None and self._filled >= self._total:
                 return self._whole()
         return None  # the caller has other things to do meanwhile; the socket stays readable
 
@@ -136,23 +144,30 @@ class FrameReader:
         magic, kind, flags, call, structure, blobs = HEADER.unpack_from(buffer)
         if magic != MAGIC or kind not in FROM_WORKER or flags:
             raise Violation("bytes on the channel that don't begin a frame")
-        if structure + blobs > self._reply_bytes or structure > MAX_STRUCTURE_BYTES:
-            allowed = MAX_STRUCTURE_BYTES if structure > MAX_STRUCTURE_BYTES else self._reply_bytes
-            raise Violation(
-                f"a frame of {structure + blobs} bytes was announced", (max(structure, structure + blobs), allowed)
-            )
-        self._head = (kind, flags, call, structure)
         total = structure + blobs
-        # The kernel allocates pages as they are filled: an announced gigabyte costs neither memory nor time.
-        body = bytearray(total) if total <= _AT_ONCE_BYTES else mmap.mmap(-1, total)
-        here = min(total, len(buffer) - HEADER.size)
-        body[:here] = buffer[HEADER.size : HEADER.size + here]
+        if total > self._worker_bytes:
+            raise Violation(f"a frame of {total} bytes was announced")
+        self._head = (kind, flags, call, structure)
+        body: bytearray | mmap.mmap
+        if total > self._reply_bytes or structure > MAX_STRUCTURE_BYTES:
+            allowed = MAX_STRUCTURE_BYTES if structure > MAX_STRUCTURE_BYTES else self._reply_bytes
+            self._oversize, total = (total, allowed), allowed + 1
+            body = bytearray(_DROPPED_AT_ONCE)
+        else:
+            # The kernel allocates pages as they are filled: an announced gigabyte costs neither memory nor time.
+            body = bytearray(total) if total <= _AT_ONCE_BYTES else mmap.mmap(-1, total)
+        here = len(buffer) - HEADER.size
+        if self._oversize is None:
+            here = min(total, here)
+            body[:here] = buffer[HEADER.size : HEADER.size + here]
         del buffer[: HEADER.size + here]
-        self._body, self._filled = body, here
-        return self._whole() if here == total else None
+        self._body, self._filled, self._total = body, here, total
+        return self._whole() if here >= total else None
 
     def _whole(self) -> Frame:
         assert self._body is not None
+        if self._oversize is not None:
+            raise Violation(f"a frame of {self._oversize[0]} bytes, for {self._oversize[1]} allowed", self._oversize)
         kind, flags, call, structure = self._head
         body = self._body
         self._body, self._filled, self._reads = None, 0, 0

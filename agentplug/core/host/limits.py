@@ -10,7 +10,7 @@ import contextlib
 import time
 from typing import Any, NamedTuple
 
-from agentplug.contract.limits import LIMITS, MAX_STRUCTURE_BYTES
+from agentplug.contract.limits import LIMITS
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Sample
 from agentplug.core.boundary.bounds import PROFILER_THREADS, data_allowance_bytes, scratch_bytes, scratch_inodes
@@ -297,11 +297,9 @@ class Limits:
         return _over("memory", growth, self._policy) if self.floor_bytes else None
 
     def finding_for(self, exchange: Exchange, violation: Violation) -> Finding:
-        """Return the reply limit if the frame is beyond it and the worker can hold it; else the protocol."""
+        """Return the reply limit if more than it has come; else the protocol."""
         if violation.oversize is not None and not exchange.greeting:
-            announced, allowed = violation.oversize
-            if announced <= int(self._policy.memory) + self.floor_bytes + MAX_STRUCTURE_BYTES:
-                return Finding("reply", announced, allowed, "bytes")
+            return Finding("reply", *violation.oversize, "bytes")
         return Finding("protocol", 0, 0, str(violation))
 
     def limit_of_exit(self, news: ZygoteNews, exchange: Exchange | None) -> Finding | None:

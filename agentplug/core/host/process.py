@@ -24,6 +24,7 @@ from agentplug.core.host.readings import Gone, Readings
 from agentplug.core.host.watchdog import watchdog
 
 _ERROR_BYTES = 1 << 18  # an error frame is allowed even beyond the policy's reply limit
+_ROOM_BYTES = 1 << 30  # of a worker that isn't the plugin's memory, with much to spare
 
 
 class AlreadyEnded(Exception):
@@ -36,7 +37,10 @@ class Process:
     def __init__(self, policy: Policy, sock: socket.socket, output: Output) -> None:
         self.sock = sock
         self.output = output
-        self.reader = FrameReader(sock, max(int(policy.reply), _ERROR_BYTES), takes_descriptor=True)
+        worker_bytes = int(policy.memory) + _ROOM_BYTES
+        self.reader = FrameReader(
+            sock, max(int(policy.reply), _ERROR_BYTES), worker_bytes=worker_bytes, takes_descriptor=True
+        )
         self.ready = select.poll()
         for fd in (sock.fileno(), *output.fds):
             self.ready.register(fd, select.POLLIN)
