@@ -17,6 +17,7 @@ from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
 
 if TYPE_CHECKING:
+    from agentplug.contract.display import DisplayRecord
     from agentplug.contract.profile import ProfileRecord
 
 KINDS = ("completed", "failed", "limited", "died", "broken", "stopped")
@@ -149,7 +150,8 @@ class RunRecord:
 
     `number` counts the plugin's calls from 0. `barriers` maps the worker's barriers to their status (enforced,
     partial, unavailable). `profile` is there if the policy asked for one and the call ended by a reply: a worker that
-    dies takes it along. `out` has the variables that a run of code was asked for.
+    dies takes it along. `displays` has what the call displayed, in order; claims, like its output. `out` has the
+    variables that a run of code was asked for.
     """
 
     value: Any
@@ -165,6 +167,7 @@ class RunRecord:
     error: ErrorText | None
     barriers: Mapping[str, str]
     profile: ProfileRecord | None
+    displays: tuple[DisplayRecord, ...]
     _inside: RunInside
 
     def __init__(
@@ -183,6 +186,7 @@ class RunRecord:
         barriers: Mapping[str, str] = _NOTHING,
         profile: ProfileRecord | None = None,
         data_bytes: int = 0,
+        displays: tuple[DisplayRecord, ...] = (),
         out: Mapping[str, Any] = _NOTHING,
     ) -> None:
         # One update of the dict: a frozen dataclass would take microseconds of every call here.
@@ -200,6 +204,7 @@ class RunRecord:
             error=error,
             barriers=barriers or {},
             profile=profile,
+            displays=displays,
             _inside=RunInside(readings, data_bytes),
         )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from agentplug.contract.display import DisplayRecord
 from agentplug.contract.events import OBSERVATIONS, Event
 from agentplug.contract.record import ErrorText, SourceInfo, added_memory_bytes
 from agentplug.contract.text import printable
@@ -54,22 +56,35 @@ async def decoded(
     A short one whose decoding costs little is decoded here, any other on a thread, in fair turns by `share`.
     """
     usage = exchange.usage
+    cancellation = await _displays_are_there(exchange)
     if usage.reply_bytes <= AT_ONCE_BYTES and (describe is None or usage.output_bytes <= AT_ONCE_BYTES):
         with contextlib.suppress(values.Costly):
-            return Decoded(runs_of(exchange, worker, source, number, started_at, AtOnce()), ())
+            return Decoded(runs_of(exchange, worker, source, number, started_at, AtOnce()), (), cancellation)
 
     def work(pace: InTurns) -> Decoded:
         runs = runs_of(exchange, worker, source, number, started_at, pace)
         pace.without_budget()
         return Decoded(runs, () if describe is None else [describe(run, pace) for run in runs])
 
-    decoding, cancellation = in_turns(share, usage.reply_bytes, work), None
-    while not decoding.done():
+    decoding = in_turns(share, usage.reply_bytes, work)
+    cancellation = await _is_done(decoding) or cancellation
+    return decoding.result()._replace(cancellation=cancellation)
+
+
+async def _displays_are_there(exchange: Exchange) -> asyncio.CancelledError | None:
+    """Wait until all that the calls displayed is decoded and shown. Return a cancellation as `_is_done` does."""
+    return None if exchange.displays is None else await _is_done(exchange.displays.relay.finished)
+
+
+async def _is_done(future: Future[Any]) -> asyncio.CancelledError | None:
+    """Wait for `future`. Return a cancellation that came meanwhile."""
+    cancellation = None
+    while not future.done():
         try:
-            await asyncio.shield(asyncio.wrap_future(decoding))
+            await asyncio.shield(asyncio.wrap_future(future))
         except asyncio.CancelledError as error:
             cancellation = error
-    return decoding.result()._replace(cancellation=cancellation)
+    return cancellation
 
 
 def runs_of(
@@ -90,6 +105,7 @@ def runs_of(
         records = records[: exchange.head + (exchange.head < len(records))]
     outcomes = [_outcome(record, worker, exchange, pace) for record in records]
     readings = exchange.samples.all()
+    displays = _displays_of(exchange)
     runs: list[Run] = []
     for record, (value, error, event) in zip(records, outcomes, strict=True):
         if event is not None:
@@ -97,6 +113,9 @@ def runs_of(
         value_bytes = 0
         if (frame := record.frame) is not None:
             value_bytes = len(frame.blobs) + values.value_bytes(frame.structure)
+        displayed, dropped = displays.get(len(runs), _NO_DISPLAYS)
+        if dropped:
+            record.events.append(Event(exchange.usage.wall_s, "dropped", {"what": "displays", "count": dropped}))
         runs.append(
             Run(
                 value,
@@ -112,10 +131,19 @@ def runs_of(
                 readings,
                 worker.barriers,
                 record.profile,
-                value_bytes,
+                value_bytes + sum(display.size_bytes() for display in displayed),
+                displayed,
             )
         )
     return runs
+
+
+_NO_DISPLAYS: tuple[tuple[DisplayRecord, ...], int] = ((), 0)
+
+
+def _displays_of(exchange: Exchange) -> Mapping[int, tuple[tuple[DisplayRecord, ...], int]]:
+    """Return the displays of each call, and how many of it there are not."""
+    return {} if exchange.displays is None else exchange.displays.relay.finished.result()
 
 
 _Outcome = tuple[Any, ErrorText | None, Event | None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -29,6 +29,10 @@ from agentplug.core.run import Run
 from agentplug.core.sources.source import Source
 from agentplug.errors import AgentplugError
 
+if TYPE_CHECKING:
+    from agentplug.core.displays import DisplayRelay
+    from agentplug.core.host.output import Sink
+
 
 class Inside:
     """One plugin's parts. It makes calls into runs, one at a time and in the order of the calls.
@@ -38,6 +42,8 @@ class Inside:
     """
 
     on_quarantine: Callable[[], None] | None = None
+    confined: ClassVar[Callable[..., Any]]
+    """`SandboxedPlugin`, which stands above: pictures that a plugin displays are decoded in one."""
 
     def __init__(self, spec: object, source: Source, policy: Policy, config: dict[str, Any]) -> None:
         self.spec = spec
@@ -186,6 +192,11 @@ class Inside:
             last_verdict=runs[-1].verdict if runs else None,
         )
 
+    def _relay(self, sink: Sink | None) -> DisplayRelay:
+        from agentplug.core.displays import DisplayRelay  # loaded with the first display
+
+        return DisplayRelay(sink, self.life.share, type(self).confined)
+
     async def _drop_later(self) -> None:
         async with self.turn:
             await self.life.drop(gently=False)
@@ -198,7 +209,7 @@ class Inside:
         life.state = "busy"
         cancellation = None
         try:
-            exchange = await converse(worker, requests, current_sink())
+            exchange = await converse(worker, requests, current_sink(), self._relay)
         except asyncio.CancelledError as error:
             if worker.last is None:
                 raise

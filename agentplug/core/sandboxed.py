@@ -190,6 +190,9 @@ class SandboxedPlugin:
         return self._inside.card()
 
 
+Inside.confined = SandboxedPlugin
+
+
 def _policy_with(policy: object, memory_limit_mb: object) -> Policy:
     """Return `policy` or the default one, with `memory_limit_mb` for its memory unless None. Raises `PolicyError`."""
     if policy is None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from agentplug.contract.display import MAX_REPR, Described
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import ErrorText, judge
@@ -192,13 +193,42 @@ class Sandbox:
         """Split a reply into the last value and the wanted variables. The code can alter what runs it in its worker,
         so the reply is checked: no other name of the user's may be bound."""
         match run.value:
-            case {"last value": value, "-o": dict(out), "missing": dict(missing)} if len(run.value) == 3:
-                if out.keys() | missing.keys() == set(cell.out) and not out.keys() & missing.keys():
-                    run = run.__replace__(value=value, out=out)
-                    return _failed_for(missing, run) if missing else run
+            case {
+                "last value": value,
+                "described": described,
+                "-o": dict(out),
+                "missing": dict(missing),
+                "unsendable": dict(unsendable),
+            } if len(run.value) == 5 and _is_split(cell.out, out, missing, unsendable):
+                value = _described(described) if value is None else value
+                run = run.__replace__(value=value, out=out)
+                if missing:
+                    return _failed_for(missing, run)
+                return _broken_for(unsendable, run) if unsendable else run
         if (worker := self._plugin._inside.life.worker) is not None:
             worker.stop("protocol")
         return run.__replace__(value=None, events=_ended_by("protocol", {"reason": _MEDDLED}, run))
+
+
+def _is_split(names: Sequence[str], *parts: Mapping[str, Any]) -> bool:
+    """True if each of `names` is in one of `parts`, and nothing else is."""
+    keys = [name for part in parts for name in part]
+    return len(keys) == len(set(names)) and set(keys) == set(names)
+
+
+def _described(described: object) -> Described | None:
+    """Return what the worker says of a last value without a plain form, None if there is none."""
+    match described:
+        case {"type": str(kind), "text": str(text), "is_displayed": bool(is_displayed)}:
+            return Described(kind[:200], text[: MAX_REPR + 1], is_displayed)
+    return None
+
+
+def _broken_for(unsendable: Mapping[str, object], run: Run) -> Run:
+    """Return `run` as one that couldn't send some wanted variables; it keeps its value and the others."""
+    parts = [f"{str(kind)[:100]} in the variable {quoted(name)}" for name, kind in unsendable.items()]
+    detail = {"type": ", ".join(parts)[:1_000], "where": ""}
+    return run.__replace__(events=_ended_by("unserializable", detail, run))
 
 
 def _failed_for(missing: Mapping[str, object], run: Run) -> Run:

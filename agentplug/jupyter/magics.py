@@ -12,16 +12,18 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics
 from IPython.display import display
 
+from agentplug.contract.display import Described
 from agentplug.contract.limits import FIELDS
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import Verdict
+from agentplug.contract.text import printable
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.core.session import Sandbox
 from agentplug.core.sources.cell import cell_source
 from agentplug.core.sources.names import near_match, quoted
 from agentplug.doctor import Diagnosis, doctor
-from agentplug.errors import PinMismatch
+from agentplug.errors import ContractError, PinMismatch
 from agentplug.jupyter import options
 from agentplug.jupyter.decorators import argument, cell_magic, line_magic, magic_arguments, magics_class
 from agentplug.jupyter.failures import LineError, fits, unexpected
@@ -159,15 +161,14 @@ class AgentplugMagics(Magics):
         if note := began_empty(run):
             print(note, file=sys.stderr)
         if target is not None:
-            run.check()
-            run = call_plugin(target, run.value, bind, live=arguments.live)
+            run = call_plugin(target, _plain_value(run), bind, live=arguments.live)
         value = _judge(run, expected)
         if value is not run:  # a run shows them itself
             for text in refused_lines(run.events):
                 print(text, file=sys.stderr)
             if run.profile is not None:
                 display(run.profile)  # type: ignore[no-untyped-call]
-        return value
+        return None if isinstance(value, Described) and value.is_displayed else value
 
     @magic_arguments()
     @argument("--available", action="store_true", help="those that installed packages announce, none imported")
@@ -276,6 +277,16 @@ class AgentplugMagics(Magics):
         if plugin.state == "busy":  # waiting here would block the kernel's loop, and with it that call
             raise LineError(f"--plugin: {quoted(name)} is busy with another call; await that one first")
         return plugin
+
+
+def _plain_value(run: Run) -> Any:
+    """Return the value of a completed run. Raises its verdict's error, or `ContractError` for a value without a
+    plain form."""
+    value = run.check()
+    if isinstance(value, Described):
+        fact = f"The cell's last value, {printable(value.type, 100)}, has no plain form"
+        raise ContractError(f"{fact}; end the cell with plain data, arrays or DataFrames for --plugin")
+    return value
 
 
 def _judge(run: Run, expected: Verdict | None) -> Any:

@@ -164,6 +164,11 @@ def seeds() -> tuple[Seed, ...]:
         ("opened", wire.CLAIMS, wire.Claims([wire.Claim(kind, "read", "/etc/hosts", 1) for kind in EVERY_CLAIM])),
         ("profile", wire.PROFILE, wire.Profile("cpu", sites, [wire.Stack(9, 1, [0, 1]), wire.Stack(5, 1, [1])], 7)),
         ("no profile", wire.PROFILE, wire.Profile("cpu", missing="memray isn't there")),
+        ("text", wire.DISPLAY, wire.DisplayBody("text/plain", (3, 0), "#1", body=b"pear\x1b[2J")),
+        ("updated text", wire.DISPLAY, wire.DisplayBody("text/plain", (3, 0), "#1", True, body=b"")),
+        ("html", wire.DISPLAY, wire.DisplayBody("text/html", (0, 0), "=a", body=b"<b>pear</b><script>1</script>")),
+        ("json", wire.DISPLAY, wire.DisplayBody("application/json", (0, 9), "#2", body=b'{"a": [1, null, "b"]}')),
+        ("dropped", wire.DISPLAY, wire.DisplayBody("", (0, 0), dropped=17)),
         ("load", wire.LOAD, wire.Load("m", "", [wire.ModuleBytes("m", "m.py", False, b"x = 1")], b"")),
     ]
     for limit in EVERY_LIMIT:
@@ -173,5 +178,12 @@ def seeds() -> tuple[Seed, ...]:
     for reason in EVERY_REASON:
         bodies.append((f"error {reason}", wire.ERROR, wire.Failure("", "it isn't there", "", reason)))
     found += [Seed(name, kind, wire.encode_body(body)) for name, kind, body in bodies]
+    for name, table in table_samples().items():
+        if type(table).__name__ == "DataFrame":
+            packed = values.encode(table)
+            body = wire.DisplayBody("application/vnd.dataframe", (0, 0), "#3", body=bytes(packed.structure))
+            found.append(Seed(f"shown {name}", wire.DISPLAY, wire.encode_body(body), b"".join(packed.blobs)))
+    for mime, picture in (("image/png", b"\x89PNG\r\n\x1a\n" + bytes(40)), ("image/jpeg", b"\xff\xd8\xff\xe0")):
+        found.append(Seed(f"shown {mime}", wire.DISPLAY, wire.encode_body(wire.DisplayBody(mime, (0, 0))), picture))
     found += [Seed("settled", wire.SETTLED, b""), Seed("settle", wire.SETTLE, b""), Seed("close", wire.CLOSE, b"")]
     return tuple(found)

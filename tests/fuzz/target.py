@@ -6,6 +6,7 @@ an exception that comes out of it is one that would have come out into a user's 
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -17,11 +18,16 @@ from agentplug.contract.policy import Policy
 from agentplug.contract.record import SourceInfo
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.channel import FrameReader, Violation
+from agentplug.core.boundary.frames import Frame
 from agentplug.core.decode import load_error, runs_of
+from agentplug.core.displays import decode_display, table_of
+from agentplug.core.host.displays import Displays
 from agentplug.core.host.exchange import Exchange, Request
 from agentplug.core.host.readings import Counters, Memory
+from agentplug.core.pictures import Picture
 from agentplug.core.run import Run
 from agentplug.errors import AgentplugError
+from agentplug.report.displays import bundle, card_part
 from tests.fuzz.mutations import CALL, NONCE, Case
 
 MAX_REASON = 400
@@ -153,10 +159,37 @@ def _exchange(case: Case) -> Exchange:
     first = case.data[1:2] or b"\0"
     request = _LOADING if first[0] == wire.LOADED else _CALLING
     profile = "cpu" if first[0] == wire.PROFILE else ""
-    exchange = Exchange([request] * case.calls, takes_claims=first[0] == wire.CLAIMS, profile=profile)
+    on_display = _Displayed().take if first[0] == wire.DISPLAY else None
+    exchange = Exchange(
+        [request] * case.calls, takes_claims=first[0] == wire.CLAIMS, profile=profile, on_display=on_display
+    )
     for at, record in enumerate(exchange.records):
         record.call = CALL + at
     return exchange
+
+
+class _Displayed:
+    """What a relay does with displays, at once: each is decoded, and made into what a page would get."""
+
+    def __init__(self) -> None:
+        self._displays = Displays(_Counting())
+
+    def take(self, frame: Frame, at: int) -> None:
+        raw, _ = self._displays.take(frame, at)
+        if raw is None:
+            return
+        display = decode_display(raw, table_of, lambda mime, data: Picture(data, (1, 1)))
+        shown = bundle(display)
+        assert "\x1b" not in "".join([repr(display), card_part(display), *map(str, shown.values())])
+        if "text/html" in shown and display.mime == "text/html":
+            assert re.fullmatch(r'<iframe sandbox="" [^<>]*></iframe>', shown["text/html"], re.DOTALL)
+
+
+class _Counting:
+    """As much of a relay as counting displays asks for."""
+
+    def drop(self, at: int, count: int) -> None:
+        assert count >= 0
 
 
 _LOAD_ANSWERS = Exchange([_LOADING]).records[0].answers

@@ -44,7 +44,7 @@ def test_unspoiled_frame_is_taken_for_what_it_is(seed: Seed) -> None:
         assert outcome.startswith(("failed:", "limited:"))
     elif seed.kind == wire.UNSERIALIZABLE:
         assert outcome == "broken:unserializable"
-    elif seed.kind in (wire.CLAIMS, wire.PROFILE):
+    elif seed.kind in (wire.CLAIMS, wire.PROFILE, wire.DISPLAY):
         assert outcome == "waiting"  # for the answer that it goes before
     else:
         assert outcome == "violation"  # not asked for, or what only a host may send

@@ -74,6 +74,7 @@ def test_a_run_shows_its_surface() -> None:
     assert surface(RUN) == [
         "barriers",
         "check",
+        "displays",
         "error",
         "events",
         "explain",

@@ -335,11 +335,10 @@ def test_sandbox_names_a_wanted_variable_that_is_missing(ip: InteractiveShell) -
     assert ("nope" in ip.user_ns, ip.user_ns["x"], ip.user_ns["_run"].value) == (False, 1, 2)
 
 
-def test_sandbox_names_a_value_that_cannot_come_back(ip: InteractiveShell) -> None:
-    """The error says which type it was and where it stood."""
-    with pytest.raises(ProtocolViolation, match=r"builtin_function_or_method at value\['last value'\]\[1\]"):
-        sandbox(ip, "", "[1, open]")
-    with pytest.raises(ProtocolViolation, match=r"generator at value\['-o'\]\['g'\]"):
+def test_sandbox_describes_a_value_that_cannot_come_back(ip: InteractiveShell) -> None:
+    """In the sandbox's words; of a wanted variable the error says type and name."""
+    assert repr(sandbox(ip, "", "[1, range(2)]")) == "[1, range(0, 2)]  [range, as the sandbox describes it]"
+    with pytest.raises(ProtocolViolation, match="generator in the variable 'g'"):
         sandbox(ip, "-o g", "g = (x for x in [])")
     assert verdict(ip) == "broken:unserializable"
 
@@ -347,18 +346,22 @@ def test_sandbox_names_a_value_that_cannot_come_back(ip: InteractiveShell) -> No
 @pytest.mark.parametrize(
     "forged",
     [
-        *("None", "[]", "{}", "{'last value': 1}", "{'last value': 1, '-o': [], 'missing': {}}"),
-        *("{'last value': 1, '-o': {'x': 1}}", "{'last value': 1, '-o': {}, 'missing': {}}"),
-        "{'last value': 1, '-o': {'x': 1, 'open': 2}, 'missing': {}}",
-        "{'last value': 1, '-o': {'open': 2}, 'missing': {}}",
-        "{'last value': 1, '-o': {'x': 1}, 'missing': {'open': ''}}",
-        "{'last value': 1, '-o': {'x': 1}, 'missing': {'x': ''}}",
-        "{'last value': 1, '-o': {'x': 1}, 'missing': {}, 'more': 1}",
+        *("None", "[]", "{}", "{'last value': 1}", "{**answer, '-o': []}", "{**answer, '-o': {}}"),
+        "{name: answer[name] for name in ('last value', '-o')}",
+        "{**answer, '-o': {'x': 1, 'open': 2}}",
+        "{**answer, '-o': {'open': 2}}",
+        "{**answer, 'missing': {'open': ''}}",
+        "{**answer, 'missing': {'x': ''}}",
+        "{**answer, 'unsendable': {'x': ''}}",
+        "{**answer, '-o': {1: 2, 'x': 1}}",
+        "{**answer, 'more': 1}",
     ],
 )
 def test_sandbox_cell_that_forges_its_answer_binds_nothing(ip: InteractiveShell, forged: str) -> None:
     """The cell can replace its runner, and gains nothing: only the names asked for are ever bound."""
-    cell = f"import sys\nsys.modules['agentplug.core.worker.cells']._answer = lambda *_: {forged}\nx = 1"
+    answer = "{'last value': None, 'described': None, '-o': {'x': 1}, 'missing': {}, 'unsendable': {}}"
+    runner = "sys.modules['agentplug.core.worker.cells']"
+    cell = f"import sys\nanswer = {answer}\n{runner}._answer = lambda *_: {forged}\nx = 1"
     before = set(ip.user_ns)
     with pytest.raises(ProtocolViolation, match="answered what it was not asked"):
         sandbox(ip, "-o x", cell)

@@ -8,10 +8,11 @@ the one type that its kind allows, with every text and list bounded.
 from __future__ import annotations
 
 import struct
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
+from agentplug.contract.display import Kind
 from agentplug.contract.limits import REFUSALS
 
 PROTOCOL = 3
@@ -22,7 +23,8 @@ HEADER = struct.Struct("<BBHIII")  # magic, kind, flags, call, structure bytes, 
 LOAD, CALL, SETTLE, CLOSE, DESCRIPTORS = 1, 2, 3, 4, 5
 # worker to host
 HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER, CLAIMS, PROFILE = 16, 17, 18, 19, 20, 21, 22, 23, 24
-FROM_WORKER = frozenset((HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER, CLAIMS, PROFILE))
+DISPLAY = 25
+FROM_WORKER = frozenset((HELLO, LOADED, REPLY, ERROR, UNSERIALIZABLE, SETTLED, LISTENER, CLAIMS, PROFILE, DISPLAY))
 
 # flags of CALL: which method, and whether the body is a pickle made by the host
 PROCESS, INITIALIZE, ON_MESSAGE = 0, 1, 2
@@ -35,6 +37,7 @@ MAX_ASKED, MAX_RIGHT = 256, 4_096
 MAX_CLAIMS, MAX_CLAIM, MAX_CLAIMS_BYTES = 100, 400, 1 << 16
 MAX_STACKS, MAX_DEPTH, MAX_SITES, MAX_PROFILE_BYTES = 500, 64, 4_000, 1 << 18
 MAX_FUNCTION, MAX_FILE, MAX_MISSING = 100, 200, 300
+MAX_DISPLAY_ID = 64
 
 _Text = Annotated[str, msgspec.Meta(max_length=2_000)]
 
@@ -192,6 +195,23 @@ class Profile(msgspec.Struct, frozen=True):
     missing: Annotated[str, msgspec.Meta(max_length=MAX_MISSING)] = ""
 
 
+class DisplayBody(msgspec.Struct, frozen=True):
+    """One display of a call, in a frame before its answer. `written` are the bytes that the worker had written to
+    stdout and stderr before it, for the order in which a notebook shows both.
+
+    `body` is UTF-8 (text, HTML, JSON), or the structure of a table whose blobs are the frame's; a picture's bytes are
+    the frame's blobs alone. An `update` replaces the call's display of the same `id`. A frame without a `mime` only
+    counts displays that were `dropped`.
+    """
+
+    mime: Kind | Literal[""]
+    written: tuple[_Count, _Count]
+    id: Annotated[str, msgspec.Meta(max_length=MAX_DISPLAY_ID)] = ""
+    update: bool = False
+    dropped: _Count = 0
+    body: bytes = b""
+
+
 encode_body = msgspec.msgpack.Encoder().encode
 decode_hello = msgspec.msgpack.Decoder(Hello).decode
 decode_load = msgspec.msgpack.Decoder(Load).decode
@@ -199,6 +219,7 @@ decode_loaded = msgspec.msgpack.Decoder(Loaded).decode
 decode_failure = msgspec.msgpack.Decoder(Failure).decode
 decode_claims = msgspec.msgpack.Decoder(Claims).decode
 decode_profile = msgspec.msgpack.Decoder(Profile).decode
+decode_display = msgspec.msgpack.Decoder(DisplayBody).decode
 decode_misfit = msgspec.msgpack.Decoder(Misfit).decode
 
 

@@ -20,7 +20,7 @@ from agentplug.core.host.exchange import Exchange, Request
 from agentplug.core.host.fair_lock import BlockedLoop, blocked_loop
 from agentplug.core.host.output import Sink
 from agentplug.core.host.own_limits import low_limits
-from agentplug.core.host.supervisor import BRISK_NS, Worker
+from agentplug.core.host.supervisor import BRISK_NS, RelayMaker, Worker
 from agentplug.errors import BarrierUnavailable
 
 T = TypeVar("T")
@@ -73,9 +73,11 @@ class _Sleeper:
 _sleepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Sleeper] = weakref.WeakKeyDictionary()
 
 
-async def converse(worker: Worker, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
+async def converse(
+    worker: Worker, requests: Sequence[Request], sink: Sink | None = None, relay: RelayMaker | None = None
+) -> Exchange:
     """Make one exchange and wait for its end. Cancelling interrupts the worker, then waits at most the grace time."""
-    exchange = worker.begin(requests, sink)
+    exchange = worker.begin(requests, sink, relay)
     try:
         if worker.brisk and _at_once(worker):
             await _let_others_in()

@@ -26,6 +26,7 @@ from agentplug.core.host.refused_calls.counts import RefusedCalls
 from agentplug.core.host.samples import Samples
 
 if TYPE_CHECKING:
+    from agentplug.core.host.displays import Displays, Relay
     from agentplug.core.profile import Profile
 
 _WORTH_A_SAMPLE_NS = 1_000_000
@@ -95,6 +96,7 @@ class Exchange:
     nonce: int | None = None
     done = False
     _claimed: Record | None = None
+    displays: Displays | None = None  # since the first one
     _wake: Callable[[], None] | None = None
     grace_until_ns: int | None = None
     stdout = stderr = ""
@@ -115,6 +117,7 @@ class Exchange:
         earlier: Sequence[Event] = (),
         takes_claims: bool = False,
         profile: str = "",
+        on_display: Callable[[Frame, int], None] | None = None,
     ) -> None:
         self.greeting = not requests  # the first exchange only waits for the worker's greeting
         self._takes_profile = ""
@@ -126,6 +129,7 @@ class Exchange:
         else:
             self.records = [Record(0, 0, _HELLO_ONLY, [start])]
         self.records[0].events.extend(earlier)
+        self._on_display = on_display
         self._takes_claims = takes_claims  # the kernel doesn't report refused calls, so the worker does
         self.outgoing: list[Buffer] = []
         for request, record in zip(requests, self.records, strict=False):
@@ -237,7 +241,15 @@ class Exchange:
             max(0, write_bytes - self.output_bytes) if write_bytes else 0,
             self.threads or self._threads0,
         )
+        self._on_display = None
         self.done = True
+
+    def begin_displays(self, relay: Relay) -> Displays:
+        """Take displays from now on, for `relay`."""
+        from agentplug.core.host.displays import Displays  # loaded with the first display
+
+        self.displays = Displays(relay)
+        return self.displays
 
     def begin_grace(self, grace_s: float) -> None:
         """Give the call `grace_s` seconds to stop by itself."""
@@ -283,6 +295,9 @@ class Exchange:
             return False
         if frame.call != record.call:
             raise Violation("a reply to a call that was never made, or not yet")
+        if frame.kind == wire.DISPLAY and self._on_display is not None and wire.REPLY in record.answers:
+            self._on_display(frame, self.head)
+            return False
         if frame.kind == wire.CLAIMS and self._takes_claims and self._claimed is not record:
             from agentplug.core.host.claims import claimed_events
 

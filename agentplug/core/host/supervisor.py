@@ -14,13 +14,13 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
 from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.channel import Violation
-from agentplug.core.boundary.frames import ZygoteNews
+from agentplug.core.boundary.frames import Frame, ZygoteNews
 from agentplug.core.host.checks import BUSY_TICK_S, Checks
 from agentplug.core.host.exchange import Exchange, Request
 from agentplug.core.host.launcher import Spawned, Zygote
@@ -30,6 +30,12 @@ from agentplug.core.host.plans import plan_for
 from agentplug.core.host.process import AlreadyEnded, Process, resolve
 from agentplug.core.host.readings import Gone
 from agentplug.core.host.refused_calls.listener import Listener
+
+if TYPE_CHECKING:
+    from agentplug.core.host.displays import Relay
+
+RelayMaker = Callable[[Sink | None], "Relay"]
+"""Makes the relay of an exchange that displays something: to the sink of its output, if any."""
 
 GRACE_S = 1.0
 BRISK_NS = 250_000
@@ -50,9 +56,11 @@ class Worker:
         self.last: Exchange | None = None  # the most recent one, also once it is done
         self.barriers: Mapping[str, str] = {}  # status of each before the plugin was loaded
         self._earlier: Sequence[Event] = ()
+        self._relay_maker: RelayMaker | None = None
         self.brisk = False  # its last call took about as long as a turn of the caller's loop
         self._on_event: weakref.WeakMethod[Callable[[Event], None]] | None = None
         self._watchdog = process.watchdog
+        process.output.read_channel_with(weakref.WeakMethod(self.pump))
         _all.add(self)
 
     # ------------------------------------------------------------------ its beginning
@@ -103,15 +111,22 @@ class Worker:
 
     # ------------------------------------------------------------------ exchange
 
-    def begin(self, requests: Sequence[Request], sink: Sink | None = None) -> Exchange:
-        """Send `requests` as one exchange. Raises `AlreadyEnded` if the worker is gone: then nothing was sent."""
+    def begin(
+        self, requests: Sequence[Request], sink: Sink | None = None, relay: RelayMaker | None = None
+    ) -> Exchange:
+        """Send `requests` as one exchange. Without a `relay` nothing may be displayed.
+
+        Raises `AlreadyEnded` if the worker is gone: then nothing was sent.
+        """
         exchange = Exchange(
             requests,
             self.limits.floor_bytes,
             earlier=self._earlier,
             takes_claims=self.listener is None,
             profile=self.policy.profile,
+            on_display=self._take_display if relay is not None else None,
         )
+        self._relay_maker = relay
         process = self.process
         with self.lock:
             if self.exchange is not None:  # the loop that waited for it was closed
@@ -168,11 +183,24 @@ class Worker:
                 self.exceed(exchange, self.limits.finding_for(exchange, violation))
             except Gone as gone:
                 self.kill(f"gone: {gone}")
+            if exchange.displays is not None:
+                process.output.show_rest()
             if exchange.done:
                 self._finish(exchange, None)
             elif exchange.outgoing or reader.partial or reader.eof:
                 self.checks.require_full_check()
             return exchange.done
+
+    def _take_display(self, frame: Frame, at: int) -> None:
+        """Pass a display on, after the output that was written before it. Raises `Violation`."""
+        exchange, output = self.exchange, self.process.output
+        assert exchange is not None
+        if (displays := exchange.displays) is None:
+            assert self._relay_maker is not None
+            displays = exchange.begin_displays(output.pass_on_to(self._relay_maker))
+        raw, written = displays.take(frame, at)
+        if raw is not None:
+            output.place(raw, written)
 
     def _finish(self, exchange: Exchange, cpu_total_s: tuple[float, float] | None) -> None:
         process = self.process
@@ -181,6 +209,9 @@ class Worker:
             self.exceed(exchange, self.limits.finding_for(exchange, Violation("more frames than calls")))
         if process.output.count or ready:
             exchange.take_output(*process.output.take())
+        if exchange.displays is not None:
+            exchange.displays.relay.finish()
+        self._relay_maker = None
         exchange.close(cpu_total_s)
         self.brisk = exchange.ended_ns - exchange.started_ns < 2 * BRISK_NS and exchange.head == 1
         self.exchange = None

@@ -15,6 +15,11 @@ from collections.abc import Sequence
 from types import CodeType, ModuleType
 from typing import Any
 
+from agentplug.contract.display import MAX_REPR, TEXT
+from agentplug.core.boundary import codec as values
+
+_PLAIN = (type(None), bool, int, float, str)
+
 
 class CellsPlugin:
     """Runs each cell with the variables of those before it."""
@@ -78,10 +83,51 @@ async def _run_awaiting(
 
 
 def _answer(names: dict[str, Any], value: Any, wanted: Sequence[str]) -> dict[str, Any]:
-    """Return the reply: the last value, the wanted variables, and for each one that isn't there a name like it."""
+    """Return the reply: the last value, the wanted variables, and for each one that isn't there a name like it.
+
+    A last value without a plain form is described; of a wanted variable without one the type's name is returned.
+    """
     there = {name: names[name] for name in wanted if name in names}
     missing = {name: _near(name, names) for name in wanted if name not in names}
-    return {"last value": value, "-o": there, "missing": missing}
+    unsendable = {name: kind for name, wanted_value in there.items() if (kind := _misfit(wanted_value))}
+    described = None
+    if kind := _misfit(value):
+        value, described = None, _described(value, kind)
+    return {
+        "last value": value,
+        "described": described,
+        "-o": {name: there[name] for name in there.keys() - unsendable.keys()},
+        "missing": missing,
+        "unsendable": unsendable,
+    }
+
+
+def _misfit(value: Any) -> str:
+    """Return the name of a type that can't leave the worker in `value`, or an empty text."""
+    if type(value) in _PLAIN:
+        return ""
+    try:
+        values.encode(value)
+    except values.Unserializable as misfit:
+        return misfit.type[:200] or type(value).__name__[:200]
+    return ""
+
+
+def _described(value: Any, kind: str) -> dict[str, Any]:
+    """Display a value as a notebook does, if it has more than its text. Return its type and its text."""
+    from agentplug.core.worker import forms, showing
+
+    form = forms.form_of(value)
+    if form is not None and form.mime != TEXT:
+        showing.send(form)
+        if forms.is_figure(value) and (pyplot := sys.modules.get("matplotlib.pyplot")) is not None:
+            pyplot.close(value)  # else it would be shown a second time, at the end
+    text = forms.text_form(value) if form is None or form.mime != TEXT else form
+    return {
+        "type": kind,
+        "text": text.body.decode()[: MAX_REPR + 1],
+        "is_displayed": form is None or form.mime != TEXT,
+    }
 
 
 def _near(name: str, names: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ from agentplug.core.boundary.frames import (
     Loaded,
     ModuleBytes,
 )
+from agentplug.core.worker import import_hooks
 from agentplug.core.worker.tracebacks import set_own_package
 
 
@@ -85,6 +86,7 @@ def load(request: Load, descriptors: Sequence[int] = ()) -> tuple[Any, Loaded]:
     """
     os.environ.update(request.env)
     if request.pickled:
+        import_hooks.install()
         plugin = cloudpickle.loads(request.pickled)  # made by the host from an object of the user's
         plugin = plugin() if isinstance(plugin, type) else plugin
     else:
@@ -96,6 +98,7 @@ def load(request: Load, descriptors: Sequence[int] = ()) -> tuple[Any, Loaded]:
             sys.meta_path.insert(0, PinnedFinder(request.pinned, descriptors))
         sys.meta_path.insert(0, _MemoryLoader(request.modules))
         set_own_package(request.entry)
+        import_hooks.install()
         module = importlib.import_module(request.entry)
         plugin = _plugin_class(module, request.attribute)()
     return plugin, check_contract(plugin)

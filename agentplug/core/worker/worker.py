@@ -9,6 +9,7 @@ background tasks go on between calls; the others run without a loop in the main 
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import inspect
 import os
@@ -16,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -27,8 +29,8 @@ from agentplug.core.boundary import frames as wire
 from agentplug.core.boundary.bounds import CHANNEL_FD
 from agentplug.core.boundary.channel import FrameSource, pack, write_frame
 from agentplug.core.boundary.frames import Failure, Frame, Plan
+from agentplug.core.worker import displays, loading
 from agentplug.core.worker import error_text as reporting
-from agentplug.core.worker import loading
 from agentplug.core.worker.barriers import confine, namespaces
 
 if TYPE_CHECKING:
@@ -41,9 +43,9 @@ _METHODS = {wire.PROCESS: "process", wire.INITIALIZE: "initialize", wire.ON_MESS
 def main(plan: Plan) -> None:
     """Run a worker, in a child that the zygote forked, with the channel at `CHANNEL_FD`. Never returns."""
     reports = confine(plan)
-    _clean_streams()
+    streams = _clean_streams()
     sock = socket.socket(fileno=CHANNEL_FD)
-    worker = _Worker(sock, plan)  # before the greeting: afterwards memory counts as the plugin's
+    worker = _Worker(sock, plan, streams)  # before the greeting: afterwards memory counts as the plugin's
     hello = wire.Hello(wire.PROTOCOL, reports)
     write_frame(sock, pack(wire.HELLO, 0, wire.encode_body(hello)))
     signal.signal(signal.SIGINT, worker.on_interrupt)
@@ -54,14 +56,12 @@ def main(plan: Plan) -> None:
     os._exit(0)
 
 
-def _clean_streams() -> None:
+def _clean_streams() -> tuple[displays.CountedText, displays.CountedText]:
     """Open new text streams on the pipes: the zygote's were made for /dev/null."""
-    out, err = (
-        open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
-        for fd in (1, 2)
-    )
+    out, err = displays.counted_stream(1), displays.counted_stream(2)
     sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = err  # type: ignore[misc]
+    return out, err
 
 
 def _flush() -> None:
@@ -73,8 +73,13 @@ def _flush() -> None:
 
 
 class _Worker:
-    def __init__(self, sock: socket.socket, plan: Plan) -> None:
+    def __init__(
+        self, sock: socket.socket, plan: Plan, streams: tuple[displays.CountedText, displays.CountedText]
+    ) -> None:
         self._sock = sock
+        self._displays = displays.Displays(sock, streams, plan.reply_bytes)
+        displays.current = lambda: self._displays
+        builtins.display = _display  # type: ignore[attr-defined]
         self._plan = plan
         self._audit_hook: AuditHook | None = None
         self._profiling = _profiling(plan)
@@ -197,6 +202,8 @@ class _Worker:
             method = _METHODS[frame.flags & wire.METHOD_MASK]
             if self._profiling is not None and method == "process":
                 self._profiling.start()
+            if method != "initialize":
+                self._displays.begin(frame.call)
             arguments = value if method == "on_message" else (value,)
             try:
                 result = getattr(self._plugin, method)(*arguments)
@@ -205,6 +212,8 @@ class _Worker:
             finally:
                 if self._profiling is not None:
                     self._profiling.stop()
+                if "matplotlib.pyplot" in sys.modules:
+                    _show_figures()
             if method == "initialize":
                 result = None
             structure, blobs = values.encode(result)
@@ -223,6 +232,7 @@ class _Worker:
                 while self._main.cancelling():
                     self._main.uncancel()
             _flush()
+            self._displays.end()
 
     def _finish(self, result: Any) -> Any:
         """Run a coroutine of a plugin that otherwise works without a loop."""
@@ -256,13 +266,30 @@ class _Worker:
 
     def on_interrupt(self, signum: int, frame: object) -> None:
         """Handle SIGINT: end the running call, if any."""
-        if not self._in_call:
+        if not self._in_call or self._displays.postpone_interrupt():
             return
         if self._main is not None and self._loop is not None and asyncio.current_task(self._loop) is None:
             # The call waits in the loop: an exception here would end the loop, which must be woken instead.
             self._loop.call_soon_threadsafe(self._main.cancel)
         else:
             raise KeyboardInterrupt
+
+
+def _display(*objects: Any, **options: Any) -> Any:
+    """Display objects as a notebook's cell does: figures, tables, pictures, HTML, or else their text."""
+    from agentplug.core.worker import showing
+
+    return showing.display(*objects, **options)
+
+
+def _show_figures() -> None:
+    """Display the figures that are open at a call's end, and close them, as notebooks do."""
+    try:
+        from agentplug.core.worker.figures import show
+
+        show()
+    except Exception:
+        traceback.print_exc()
 
 
 def _profiling(plan: Plan) -> Profiling | None:

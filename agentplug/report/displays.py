@@ -1,0 +1,120 @@
+"""Displays of plugins for a notebook's page (host): nothing of them acts in it.
+
+HTML is shown in a frame of its own: sandboxed, so that no script runs and nothing reaches the page; under a content
+policy, so that nothing is loaded from elsewhere; without links, so that nothing leads anywhere. All other text is
+escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import reprlib
+from typing import Any
+
+from agentplug.contract.display import HTML, JSON, PICTURES, TABLE, DisplayRecord
+from agentplug.contract.text import printable
+from agentplug.report.html import esc
+
+_MOST_TEXT = 70_000
+_ROWS, _COLUMNS = 60, 20
+_LEAST_PX, _MOST_PX, _LINE_PX = 60, 420, 24
+_CONTENT = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; media-src data:"
+_HEAD = (
+    f'<!doctype html><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_CONTENT}">'
+    '<meta http-equiv="x-dns-prefetch-control" content="off">'
+    "<style>html{background:#fff;color:#111;font:13px/1.5 system-ui,sans-serif}"
+    "table{border-collapse:collapse}th,td{padding:3px 10px;text-align:right}pre{white-space:pre-wrap}</style>"
+)
+_TAGS = re.compile(r"<(?=/?(?:script|link|meta|base|iframe|frame|object|embed|portal|form)\b)", re.IGNORECASE)
+_LINKS = re.compile(r"<(/?)(?=(?:a|area)[\s/>])", re.IGNORECASE)
+_BREAKS = re.compile(r"<(?:tr|br|p|div|li|h[1-6]|hr)\b|\n", re.IGNORECASE)
+_TALL = re.compile(r"<(?:svg|img|video|canvas)\b", re.IGNORECASE)
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 60
+
+
+def brief(data: object) -> str:
+    """Return a short text for the data of a display."""
+    return printable(_brief.repr(data), 200)
+
+
+def bundle(display: DisplayRecord) -> dict[str, Any]:
+    """Return a display as a notebook publishes it, by MIME type; with text for pages that show nothing else."""
+    mime, data = display.mime, display.data
+    if mime in PICTURES:
+        return {mime: base64.b64encode(data).decode("ascii"), "text/plain": f"<{mime}>"}
+    if mime == TABLE:
+        return {"text/html": table(data), "text/plain": _table_text(data)}
+    if mime == HTML:
+        return {"text/html": frame(data), "text/plain": f"<{mime}>"}
+    if mime == JSON:
+        clean = _printable_json(data)
+        text = printable(json.dumps(data, indent=2), _MOST_TEXT, lines=True)
+        return {mime: clean, "text/plain": text} if isinstance(clean, (dict, list)) else {"text/plain": text}
+    return {"text/plain": printable(data, _MOST_TEXT, lines=True)}
+
+
+def frame(page: str) -> str:
+    """Make the frame in which HTML of a plugin is shown."""
+    harmless = _LINKS.sub(r"<\1x-", _TAGS.sub("&lt;", page))
+    lines = len(_BREAKS.findall(page))
+    height = _MOST_PX if _TALL.search(page) else min(_MOST_PX, _LEAST_PX + _LINE_PX * lines)
+    style = f"width:100%;height:{height}px;border:0;background:#fff;color-scheme:light;resize:vertical"
+    source = html.escape(_HEAD + printable(harmless, len(harmless), lines=True))
+    return (
+        f'<iframe sandbox="" referrerpolicy="no-referrer" loading="lazy" style="{style}" srcdoc="{source}"></iframe>'
+    )
+
+
+def table(data: Any) -> str:
+    """Make a table of a plugin's DataFrame: its first and last rows, its text escaped."""
+    import pandas as pd
+
+    rows = {"max_rows": _ROWS, "max_cols": _COLUMNS, "show_dimensions": len(data) > _ROWS}
+    try:
+        with pd.option_context("display.html.use_mathjax", False):
+            text = data.to_html(notebook=True, **rows)
+    except Exception as error:  # pandas can hold tables that it can't show
+        return esc(_unreadable(error))
+    return printable(text, len(text), lines=True).replace("$", "&#36;")
+
+
+def _table_text(data: Any) -> str:
+    try:
+        text = data.to_string(max_rows=_ROWS, max_cols=_COLUMNS, show_dimensions=len(data) > _ROWS)
+    except Exception as error:
+        return _unreadable(error)
+    return printable(text, _MOST_TEXT, lines=True)
+
+
+def _unreadable(error: Exception) -> str:
+    return f"[a table that pandas can't show: {type(error).__name__}]"
+
+
+def _printable_json(data: Any) -> Any:
+    """Return JSON values with every text made printable."""
+    if isinstance(data, str):
+        return printable(data, len(data))
+    if isinstance(data, list):
+        return [_printable_json(item) for item in data]
+    if isinstance(data, dict):
+        return {printable(key, len(key)): _printable_json(item) for key, item in data.items()}
+    return data
+
+
+def card_part(display: DisplayRecord) -> str:
+    """Make the part of a card that shows a display."""
+    mime, data = display.mime, display.data
+    if mime in PICTURES:
+        source = f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
+        return f'<img alt="{esc(mime)}" style="max-width:100%;background:#fff" src="{source}">'
+    if mime == TABLE:
+        return f'<div style="overflow:auto">{table(data)}</div>'
+    if mime == HTML:
+        return frame(data)
+    text = data if isinstance(data, str) else json.dumps(data, indent=2)
+    return f'<pre style="white-space:pre-wrap;margin:4px 0">{esc(text, _MOST_TEXT, lines=True)}</pre>'
