@@ -13,6 +13,7 @@ from agentplug.contract.limits import FIELDS
 from agentplug.contract.policy import Policy, format_amount, format_size
 from agentplug.contract.record import RunRecord, SourceInfo, Verdict, added_memory_bytes, plugin_name
 from agentplug.report.barriers import barriers_table
+from agentplug.report.displays import displays_part
 from agentplug.report.event_text import event_words
 from agentplug.report.html import QUIET, bars, card, code, details, esc, figure, line, pill, table, tail
 from agentplug.report.marks import (
@@ -44,12 +45,17 @@ def run_card(run: RunRecord) -> str:
         _cost_bars(run),
         line(_small_costs(run), f"{QUIET};font-size:12px"),
         line(f"value {code(_brief(run.value))}") if run.verdict.kind == "completed" else "",
+        displays_part(run.displays, _dropped_displays(run)) if run.displays else "",
         tail("traceback, as the plugin told it", run.error.traceback if run.error else ""),
         tail("stdout", run.stdout),
         tail("stderr", run.stderr),
         profile_part(run.profile) if run.profile is not None else "",
         details(f"events ({len(run.events)})", _events(run)) if run.events else "",
     )
+
+
+def _dropped_displays(run: RunRecord) -> int:
+    return sum(e.detail["count"] for e in run.events if e.kind == "dropped" and e.detail.get("what") == "displays")
 
 
 def plugin_card(

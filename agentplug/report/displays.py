@@ -12,14 +12,16 @@ import html
 import json
 import re
 import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 from agentplug.contract.display import HTML, JSON, PICTURES, TABLE, DisplayRecord
 from agentplug.contract.text import printable
-from agentplug.report.html import esc
+from agentplug.report.html import QUIET, details, esc, line
 
 _MOST_TEXT = 70_000
 _ROWS, _COLUMNS = 60, 20
+_IN_A_CARD, _CARD_BYTES = 10, 2 << 20
 _LEAST_PX, _MOST_PX, _LINE_PX = 60, 420, 24
 _CONTENT = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; media-src data:"
 _HEAD = (
@@ -104,6 +106,20 @@ def _printable_json(data: Any) -> Any:
     if isinstance(data, dict):
         return {printable(key, len(key)): _printable_json(item) for key, item in data.items()}
     return data
+
+
+def displays_part(displays: Sequence[DisplayRecord], dropped: int) -> str:
+    """Make the part of a card with what a call displayed: the first ones, and the number of the others."""
+    parts, size = [], 0
+    for display in displays[:_IN_A_CARD]:
+        size += display.size_bytes()
+        if size > _CARD_BYTES:
+            break
+        parts.append(card_part(display))
+    more = [] if len(parts) == len(displays) else [f"{len(displays) - len(parts):,} more in run.displays"]
+    more += [f"{dropped:,} were not sent"] if dropped else []
+    note = line(esc("; ".join(more)), QUIET) if more else ""
+    return details(f"displays ({len(displays):,})", "".join(parts) + note, opened=True)
 
 
 def card_part(display: DisplayRecord) -> str:

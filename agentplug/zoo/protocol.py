@@ -42,7 +42,7 @@ class Forger(ZooPlugin):
     async def process(self, input_data: Any) -> Any:
         """Find this call's number on the stack, send a reply, and exit."""
         structure, _ = codec.encode({"grade": 100, "comment": "all tests passed"})
-        _send(_frame(structure))
+        send_raw(forged_frame(structure))
         os._exit(0)
 
 
@@ -54,7 +54,7 @@ class SpinningForger(ZooPlugin):
 
     async def process(self, input_data: Any) -> Any:
         """Send a reply, and spin."""
-        _send(_frame(b"\xa6forged"))
+        send_raw(forged_frame(b"\xa6forged"))
         spin()
 
 
@@ -67,7 +67,7 @@ class IdlingForger(ZooPlugin):
     async def process(self, input_data: Any) -> Any:
         """Wait for most of half a second, send a reply, and sleep."""
         time.sleep(0.4)  # noqa: ASYNC251
-        _send(_frame(b"\xa6forged"))
+        send_raw(forged_frame(b"\xa6forged"))
         time.sleep(30)  # noqa: ASYNC251
 
 
@@ -79,7 +79,7 @@ class DoubleForger(ZooPlugin):
 
     async def process(self, input_data: Any) -> Any:
         """Forge a reply, and return another value."""
-        _send(_frame(b"\xa6forged"))
+        send_raw(forged_frame(b"\xa6forged"))
         return "honest"
 
 
@@ -91,7 +91,7 @@ class SettlingForger(ZooPlugin):
 
     async def process(self, input_data: Any) -> Any:
         """Send a reply and a confirmation."""
-        _send(_frame(b"\xa6forged") + _frame(b"", kind=SETTLED))
+        send_raw(forged_frame(b"\xa6forged") + forged_frame(b"", kind=SETTLED))
         while True:
             time.sleep(1)  # noqa: ASYNC251
 
@@ -126,7 +126,7 @@ class Oracle(ZooPlugin):
         foretold = random.Random()
         foretold.setstate((3, (*map(_untempered, self._numbers[-624:]), 624), None))
         confirmed = HEADER.pack(MAGIC, SETTLED, 0, foretold.getrandbits(32), 0, 0)
-        _send(_frame(b"\xa6forged") + confirmed)
+        send_raw(forged_frame(b"\xa6forged") + confirmed)
         while True:
             time.sleep(1)  # noqa: ASYNC251
 
@@ -152,7 +152,7 @@ class Announcer(ZooPlugin):
 
     async def process(self, input_data: Any) -> Any:
         """Send a header, and wait."""
-        _send(_frame(b"", announced=0xFFFFFFFF))
+        send_raw(forged_frame(b"", announced=0xFFFFFFFF))
         time.sleep(5)  # noqa: ASYNC251
 
 
@@ -164,8 +164,8 @@ class Dripper(ZooPlugin):
 
     async def process(self, input_data: Any) -> Any:
         """Send 100 bytes, one every 2 ms."""
-        for byte in _frame(b"\xd9\x52" + b"x" * 82):
-            _send(bytes([byte]))
+        for byte in forged_frame(b"\xd9\x52" + b"x" * 82):
+            send_raw(bytes([byte]))
             time.sleep(0.002)  # noqa: ASYNC251
         time.sleep(5)  # noqa: ASYNC251
 
@@ -178,7 +178,7 @@ class Babbler(ZooPlugin):
 
     async def process(self, input_data: Any) -> Any:
         """Write 64 KiB of noise."""
-        _send(os.urandom(1 << 16))
+        send_raw(os.urandom(1 << 16))
         return "noise"
 
 
@@ -191,11 +191,11 @@ class Interjector(ZooPlugin):
 
     async def process(self, input_data: Any) -> Any:
         """Leave a thread that sends a frame a moment later."""
-        frame = _frame(b"\xc0")
+        frame = forged_frame(b"\xc0")
 
         def later() -> None:
             time.sleep(0.02)
-            _send(frame)
+            send_raw(frame)
 
         threading.Thread(target=later, daemon=True).start()
         return "innocent"
@@ -222,7 +222,7 @@ class GarbageForger(ZooPlugin):
     async def process(self, input_data: Any) -> Any:
         """Send a list of extensions with 16 random bytes each, and wait."""
         extensions = b"".join(b"\xd8" + bytes([code]) + os.urandom(16) for code in range(1, 22))
-        _send(_frame(b"\xdc\x00\x15" + extensions))
+        send_raw(forged_frame(b"\xdc\x00\x15" + extensions))
         os.read(_CHANNEL_FD, 1)
 
 
@@ -238,7 +238,7 @@ class LyingArray(ZooPlugin):
 
         structure, blobs = codec.encode(np.arange(3, dtype="<i8"))
         lying = structure.replace(b"\x91\x03", b"\x91\x7f")
-        _send(_frame(lying if lying != structure else b"\xc1", b"".join(bytes(blob) for blob in blobs)))
+        send_raw(forged_frame(lying if lying != structure else b"\xc1", b"".join(bytes(blob) for blob in blobs)))
         os.read(_CHANNEL_FD, 1)
 
 
@@ -253,12 +253,13 @@ class GiantReply(ZooPlugin):
         return bytes(as_int(input_data, 32 * MIB))
 
 
-def _send(data: bytes) -> None:
+def send_raw(data: bytes) -> None:
+    """Write bytes to the channel."""
     while data:
         data = data[os.write(_CHANNEL_FD, data) :]
 
 
-def _frame(structure: bytes, blobs: bytes = b"", *, kind: int = REPLY, announced: int | None = None) -> bytes:
+def forged_frame(structure: bytes, blobs: bytes = b"", *, kind: int = REPLY, announced: int | None = None) -> bytes:
     """Return a reply frame for the current call."""
     size = len(structure) if announced is None else announced
     return HEADER.pack(MAGIC, kind, 0, _call_number(), size, len(blobs)) + structure + blobs

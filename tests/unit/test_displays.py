@@ -32,7 +32,7 @@ from agentplug.core.displays import decode_display, table_of
 from agentplug.core.host.displays import CallDisplays, Displays, RawDisplay
 from agentplug.core.host.output import Output
 from agentplug.core.pictures import BadPicture, Picture
-from agentplug.report.displays import bundle, frame
+from agentplug.report.displays import bundle, displays_part, frame
 
 
 class Relay:
@@ -313,3 +313,20 @@ def test_a_described_value_says_whose_words_it_has() -> None:
     assert repr(described).startswith("\\x1b[2Jxxx")
     assert repr(described).endswith("[module.Type, as the sandbox describes it]")
     assert len(repr(described)) < 2_200
+
+
+def test_a_card_shows_the_first_displays_and_counts_the_others() -> None:
+    """Open, as what a call was made for."""
+    part = displays_part([Display(TEXT, f"pear {n}") for n in range(13)], 4)
+
+    assert part.startswith("<details open")
+    assert [n for n in range(13) if f"pear {n}<" in part] == list(range(10))
+    assert "3 more in run.displays; 4 were not sent" in part
+
+
+def test_a_card_holds_few_bytes_of_displays() -> None:
+    """It is saved with the notebook."""
+    part = displays_part([Display(PNG, bytes(1 << 20), (9, 9))] * 5, 0)
+
+    assert part.count("<img ") == 2
+    assert "3 more in run.displays" in part

@@ -18,6 +18,7 @@ from agentplug.doctor.battery.stage import Stage
 from agentplug.doctor.battery.stock import Stock, left_since
 from agentplug.doctor.battery.victim import forget_peak, own_memory_kb
 from agentplug.errors import AgentplugError, BarrierUnavailable
+from agentplug.report.displays import bundle
 
 HARD_S = 20.0
 LONGEST_GAP_S = 0.100
@@ -27,6 +28,10 @@ _TRIES = 3
 # Characters and tags that must never reach a terminal or a page.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 _MARKUP = re.compile(r"<(script|svg|blink|img|iframe)", re.IGNORECASE)
+# What a display may be in a page: a frame without rights, a picture without an address.
+_FRAMES = re.compile(
+    r'<iframe sandbox="" [^<>]*></iframe>|<img alt="image/\w+" [^<>"]*"[^<>"]*" src="data:image/[^<>"]*">'
+)
 
 
 async def run_battery(attacks: Iterable[Attack] = CATALOGUE, progress: Callable[[Row], None] | None = None) -> Matrix:
@@ -129,7 +134,14 @@ def _steering(run: Run) -> list[str]:
     for text in (repr(run), run.explain().replace("\n", " ")):
         if _STEERING.search(text):
             flaws.append("its text steers a terminal")
-    page = run._repr_html_()
-    if _MARKUP.search(page) or _STEERING.search(page.replace("\n", " ").replace("\t", " ")):
-        flaws.append("its text steers a page")
+    for display in run.displays:
+        flaws += ["a display steers a page" for text in bundle(display).values() if _STEERING.search(_one_line(text))]
+    for page in (run._repr_html_(), *(bundle(display).get("text/html", "") for display in run.displays)):
+        page = _FRAMES.sub("", page)
+        if _MARKUP.search(page) or _STEERING.search(_one_line(page)):
+            flaws.append("its text steers a page")
     return flaws
+
+
+def _one_line(text: object) -> str:
+    return str(text).replace("\n", " ").replace("\t", " ")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from agentplug.contract.policy import Policy
+from agentplug.core.host.conversation import our_loop
 from agentplug.core.host.launcher import zygote_for
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
@@ -73,6 +74,7 @@ class Stage:
             self._sibling = SandboxedPlugin(_SIBLING, policy, config={"note": self._tokens["note"]})
             opened.push_async_callback(self._sibling.close)
             await self._sibling.process(bytes(1 << 17))  # a large reply starts the thread that decodes those
+            our_loop()  # a picture starts it
             self.sibling_pid = self._sibling.pid or 0
             self._watched = {
                 "this process": os.getpid(),
@@ -188,7 +190,7 @@ class Stage:
 
     def leaks(self, run: Run) -> list[str]:
         """List the secrets of this stage that the run's texts contain."""
-        texts = [run.stdout, run.stderr, *_texts(run.value)]
+        texts = [run.stdout, run.stderr, *_texts(run.value), *_texts([display.data for display in run.displays])]
         if run.error is not None:
             texts += [run.error.type, run.error.message, run.error.traceback]
         return self.secrets_in("\n".join(text[:_MOST_TEXT] for text in texts))
