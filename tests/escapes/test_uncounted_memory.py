@@ -108,6 +108,17 @@ def attack(number):
     return number * number
 """
 
+THREADS = """
+import threading, time
+
+def attack(number):
+    threading.stack_size(1 << 16)
+    for _ in range(number):
+        threading.Thread(target=time.sleep, args=(1,), daemon=True).start()
+    time.sleep(0.3)
+    return number
+"""
+
 LEFT = """
 import socket, time
 
@@ -187,6 +198,15 @@ def test_page_tables_far_apart_count(unconfined, confined, memory):
     if memory == "64M":  # there it is no trifle
         assert within.usage.peak_memory_bytes - within.usage.baseline_memory_bytes > 16 * MIB
     assert beyond.verdict == Verdict("limited", "memory")
+
+
+def test_threads_count_with_what_the_kernel_has_for_each(unconfined, confined):
+    """A stack and a record, beside the pages that the thread itself has used."""
+    assert unconfined(THREADS, 20).value == 20
+
+    usage = confined(THREADS, 400, policy=Policy(memory="64M", threads=500)).usage
+
+    assert 13 * MIB < usage.peak_memory_bytes - usage.baseline_memory_bytes < 24 * MIB
 
 
 def test_what_is_waited_for_counts(unconfined, confined):

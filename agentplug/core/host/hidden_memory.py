@@ -1,8 +1,8 @@
-"""Measure a worker's memory that no footprint shows (host): shared memory, page tables, sockets, pipes and locks.
+"""Measure a worker's memory that no footprint shows (host): shared memory, page tables, threads, buffers and locks.
 
-Page tables and locks take CPU time to make, so they are read again when enough of it has passed. Sockets and pipes
-are read now and then, unless a policy keeps them below a twentieth of the plugin's memory. What is below that in sum
-is a trifle. Callers hold the worker's lock.
+Page tables, threads and locks take CPU time to make, so they are read again when enough of it has passed. Sockets and
+pipes are read now and then, unless a policy keeps them below a twentieth of the plugin's memory. What is below that
+in sum is a trifle. Callers hold the worker's lock.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from agentplug.core.host.shared_memory import SharedMemory
 from agentplug.core.host.tcp_memory import TcpMemory
 
 EVERY_NS = 10_000_000
+_THREAD_BYTES = 24 << 10  # its stack in the kernel, and the kernel's record of it
 _TABLES_BYTES_PER_NS = 8  # faster than any processor makes page tables: 4 KiB in 500 ns
 _RECORD_NS = 500  # a lock takes some 11 us to make, a file that is waited for 1.5
 _SHARE = 50  # at most a fiftieth of the watchdog's time
@@ -95,7 +96,7 @@ class HiddenMemory:
         size_bytes = 0
         pids = (pid, *children)
         if self.shared.used:
-            resident_bytes = _sum_of(b"RssShmem", pids)
+            resident_bytes = sum(_status(pid, b"RssShmem")[0] for pid in pids) << 10
             size_bytes = self.shared.hidden_bytes(pids, resident_bytes, room_bytes, now_ns)
         urgent = self._kernel_bytes + size_bytes > room_bytes
         complete = self._tables.measure(pids, now_ns, cpu_ns, _SHARE, urgent=urgent)
@@ -116,8 +117,12 @@ class HiddenMemory:
 
 
 def _tables_bytes(pids: Collection[int]) -> Iterator[int]:
-    """Yield the size of all page tables: the kernel counts those of each level as one, see proc(5), VmPTE."""
-    yield _sum_of(b"VmPTE", pids)
+    """Yield the size of all page tables, those of every level, and of what the kernel has for each thread."""
+    total = 0
+    for pid in pids:
+        tables, threads = _status(pid, b"VmPTE", b"Threads")
+        total += (tables << 10) + threads * _THREAD_BYTES
+        yield total
 
 
 def _open_files(pids: Collection[int]) -> int:
@@ -130,14 +135,10 @@ def _open_files(pids: Collection[int]) -> int:
     return count
 
 
-def _sum_of(name: bytes, pids: Collection[int]) -> int:
-    """Sum a size in /proc/PID/status up. A process's name can't hold a line break: the kernel escapes it."""
-    total = 0
-    for pid in pids:
-        try:
-            with open(f"{folder_of(pid)}/status", "rb", buffering=0) as file:
-                text = file.read(8192)
-            total += int(text.partition(b"\n%b:" % name)[2].split(b" kB", 1)[0]) << 10
-        except (OSError, ValueError):
-            continue  # it has ended; the footprint finds out
-    return total
+def _status(pid: int, *names: bytes) -> list[int]:
+    """Read numbers in /proc/PID/status; zero where the kernel shows none, as of a process that has ended. A process's
+    name can't hold a line break: the kernel escapes it."""
+    text = b""
+    with contextlib.suppress(OSError), open(f"{folder_of(pid)}/status", "rb", buffering=0) as file:
+        text = file.read()  # of any length: the list of a user's groups comes first
+    return [int((text.partition(b"\n%b:" % name)[2].split(None, 1) or [b"0"])[0]) for name in names]

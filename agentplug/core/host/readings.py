@@ -19,6 +19,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 HZ = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 HARDLY_NS = 150_000
 """CPU time too short to read or write an amount that matters."""
+_STATUS_BYTES = 1 << 16  # the list of a user's groups, which may be thousands, comes before the figures
 _OWN_LINKS = 2  # links of a directory without subdirectories
 _RECVFROM = {"x86_64": 45, "aarch64": 207}.get(platform.machine(), -1)
 
@@ -118,7 +119,7 @@ class Readings:
 
     def memory(self) -> Memory:
         """Read the high-water mark since `reset_peak`, resident memory and threads."""
-        text = self._read(self._status, 4096)
+        text = self._read(self._status, _STATUS_BYTES)
         try:  # by line: the first one is the process's name, which a plugin chooses and which can't hold a line end
             peak = text.index(b"\nVmHWM:") + 7
             rss = text.index(b"\nVmRSS:", peak) + 7
