@@ -52,6 +52,7 @@ class Notebook:
         self.manager = KernelManager(kernel_name="python3")
         self.manager.start_kernel(cwd=str(folder))
         self.cells: dict[str, Cell] = {}
+        self._requests = 0
         self._connect()
 
     def _connect(self) -> None:
@@ -104,6 +105,14 @@ class Notebook:
     def value(self, expression: str) -> str:
         """The text of an expression's value."""
         return self.run(expression).check().texts[-1]
+
+    def debug(self, command: str, arguments: dict[str, object]) -> dict[str, Any]:
+        """The answer to a request of a front end's debugger."""
+        self._requests += 1
+        request = {"type": "request", "seq": self._requests, "command": command, "arguments": arguments}
+        self.client.control_channel.send(self.client.session.msg("debug_request", request))
+        answer: dict[str, Any] = self.client.get_control_msg(timeout=PATIENCE_S)["content"]
+        return answer
 
     def worker(self, plugin: str) -> Watched:
         """The worker of a plugin, by the variable's name."""

@@ -25,6 +25,7 @@ from agentplug.core.sources.names import near_match, quoted
 from agentplug.doctor import Diagnosis, doctor
 from agentplug.errors import ContractError, PinMismatch
 from agentplug.jupyter import options
+from agentplug.jupyter.debugging import breakpoints_note
 from agentplug.jupyter.decorators import argument, cell_magic, line_magic, magic_arguments, magics_class
 from agentplug.jupyter.failures import LineError, fits, unexpected
 from agentplug.jupyter.sandbox_cell import call_plugin, run_cell
@@ -98,6 +99,7 @@ class AgentplugMagics(Magics):
         """
         arguments = options.parse(self.load_plugin_cell, line)
         name = options.variable_name(arguments.name, "NAME")
+        self._say(breakpoints_note(self.session.ip))
         return self._load(cell_source(cell, name, first_line=2), name, arguments)
 
     @magic_arguments()
@@ -151,6 +153,7 @@ class AgentplugMagics(Magics):
         policy = options.policy_from(arguments)
         lasting = self._sandbox(arguments, policy) if arguments.keep is not None else None
         names = self.session.names
+        self._say(breakpoints_note(self.session.ip))
         names.pop(bound, None)  # a cell that never runs must not leave an old Run there
 
         def bind(run: Run) -> None:
@@ -158,8 +161,7 @@ class AgentplugMagics(Magics):
 
         run = run_cell(cell, policy, inputs, outputs, bind, lasting=lasting, live=arguments.live)
         names.update(run.out)
-        if note := began_empty(run):
-            print(note, file=sys.stderr)
+        self._say(began_empty(run))
         if target is not None:
             run = call_plugin(target, _plain_value(run), bind, live=arguments.live)
         value = _judge(run, expected)
@@ -247,6 +249,10 @@ class AgentplugMagics(Magics):
             if moving():
                 display(Dashboard(plugin))  # type: ignore[no-untyped-call]
         return plugin
+
+    def _say(self, note: str) -> None:
+        if note:
+            print(note, file=sys.stderr)
 
     def _sandbox(self, arguments: Any, policy: Policy | None) -> Sandbox:
         """Return the session of `--keep`, started if there is none. Raises `LineError` if it has other limits."""

@@ -12,9 +12,15 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 
 from tests.kernels import Notebook, Watched
+from tests.leftovers import eventually
 
 pytestmark = pytest.mark.need("landlock", "seccomp")
 
+DEBUGGER: list[tuple[str, dict[str, object]]] = [
+    ("initialize", {"clientID": "test", "adapterID": "", "pathFormat": "path"}),
+    ("attach", {}),
+    ("configurationDone", {}),
+]
 WAITER = """
 %%load_plugin waiter --read . --wall 60 --cpu 60
 import asyncio, os
@@ -64,6 +70,22 @@ def test_a_call_from_a_magic_streams_to_its_cell_while_it_runs(notebook: Noteboo
     assert not cell.idle
     notebook.manager.interrupt_kernel()
     notebook.until(lambda: cell.idle)
+
+
+def test_a_debugger_gets_in_nothings_way(notebook: Notebook) -> None:
+    """With JupyterLab's debugger on everything works; breakpoints in a sandboxed cell are said to stop nothing."""
+    for command, arguments in DEBUGGER:
+        assert notebook.debug(command, arguments)["success"]
+    notebook.run("%reload_ext agentplug").check()
+    cell = "%%sandbox --keep work\nx = 6\nx * 7"
+    path = notebook.debug("dumpCell", {"code": cell})["body"]["sourcePath"]
+    notebook.debug("setBreakpoints", {"source": {"path": path}, "breakpoints": [{"line": 2}]})
+    ran = notebook.run(cell)
+    assert ran.texts == ["42"]
+    assert ran.stream("stderr").startswith("The breakpoints in this cell stop nothing: a worker runs it")
+    assert notebook.value("%%sandbox --keep work\nx") == "6"
+    notebook.run("%unload_ext agentplug").check()
+    assert eventually(lambda: notebook.below() == [])
 
 
 def test_a_flood_is_few_messages(notebook: Notebook) -> None:

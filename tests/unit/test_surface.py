@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import agentplug
-from agentplug import AgentPlugin, PluginManager, Run, SandboxedPlugin, Usage
+from agentplug import AgentPlugin, PluginManager, Run, Sandbox, SandboxedPlugin, Usage
 from agentplug.contract.policy import Policy
 from agentplug.contract.record import SourceInfo
 
@@ -49,6 +49,21 @@ def test_a_plugin_shows_its_surface() -> None:
         "version",
     ]
     assert isinstance(plugin, AgentPlugin)
+
+
+def test_a_sandbox_shows_its_surface() -> None:
+    assert surface(Sandbox()) == [
+        "barriers",
+        "close",
+        "close_sync",
+        "pid",
+        "policy",
+        "run",
+        "run_sync",
+        "runs",
+        "state",
+        "trace",
+    ]
 
 
 def test_a_manager_shows_its_surface() -> None:

@@ -85,6 +85,25 @@ async def test_an_error_leaves_what_was_done_before_it() -> None:
         assert ((await box.run("x")).value, box.pid) == (2, pid)
 
 
+async def test_an_interrupted_run_that_awaits_is_over() -> None:
+    """What stands behind its `await` never runs, also while a later run awaits; a `finally` does."""
+    code = (
+        "asyncio.get_running_loop().call_later(0.1, print, 'on')\n"
+        "try:\n    await asyncio.sleep(0.5)\n    x = 'went on'\nfinally:\n    y = 'cleaned up'"
+    )
+    async with Sandbox(SMALL) as box:
+        await box.run("import asyncio\nx = y = ''")
+        begun, loop = asyncio.Event(), asyncio.get_running_loop()
+        stream_to(lambda: lambda name, text: ignore(loop.call_soon_threadsafe(begun.set)))
+        task = asyncio.create_task(box.run(code))
+        await begun.wait()
+        stream_to(None)
+        task.cancel()
+        await asyncio.wait([task])
+        assert str(box.runs[-1].verdict) == "stopped:interrupt"
+        assert (await box.run("await asyncio.sleep(0.7)\nx, y")).value == ("", "cleaned up")
+
+
 async def test_limits_count_for_each_run() -> None:
     """CPU time of earlier runs doesn't count."""
     burn = "import time\nend = time.process_time() + .25\nwhile time.process_time() < end: pass"

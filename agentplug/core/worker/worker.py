@@ -238,7 +238,15 @@ class _Worker:
         """Run a coroutine of a plugin that otherwise works without a loop."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-        return self._loop.run_until_complete(_awaited(result))
+        task = self._loop.create_task(_awaited(result))
+        try:
+            return self._loop.run_until_complete(task)
+        except KeyboardInterrupt:
+            if not task.done():  # it would go on within the next call
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    self._loop.run_until_complete(task)
+            raise
 
     async def _shutdown(self) -> None:
         shutdown = getattr(self._plugin, "shutdown", None)

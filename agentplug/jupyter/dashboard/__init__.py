@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from agentplug.contract.text import printable
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
+from agentplug.core.session import Sandbox
 from agentplug.errors import ContractError
 from agentplug.manager.manager import PluginManager
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def dashboard(x: object) -> Dashboard | StillDashboard:
-    """Make a live view of a `PluginManager`, a `SandboxedPlugin` or the value of `%plugins`; a still one of a `Run`.
+    """Make a live view of a manager, a plugin, a `Sandbox` or the value of `%plugins`; a still one of a `Run`.
 
     The view appears where it is displayed: as the last expression of a cell, or by `display(dashboard(x))`. Each
     plugin has a row: state, added memory and CPU time of its call against their limits, calls, last verdict. Buttons
@@ -32,6 +33,8 @@ def dashboard(x: object) -> Dashboard | StillDashboard:
 
     if isinstance(x, PluginList):
         x = x.manager
+    if isinstance(x, Sandbox):
+        return Dashboard(x._plugin, actions=("stop", "kill"))
     if isinstance(x, Run):
         return StillDashboard(x)
     if isinstance(x, (PluginManager, SandboxedPlugin)):
