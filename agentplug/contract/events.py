@@ -32,6 +32,8 @@ class Event(NamedTuple):
       unknown), a process and a program (`program`); each with its `count`, and with `source` if it is a claim
     - `empty`: a session's run began with a fresh worker in place of a lost one (`because`: how that ended), so that
       no earlier name was there
+    - `unsent`: the code lacked a variable that its notebook has (`name`; `module` if that is an imported module)
+    - `imports`: the memory limit ended code that imports large modules (`modules`)
     - `loaded`: under `observe`, what loading and initializing the plugin took (`cpu_s`, `wall_s`,
       `added_memory_bytes`, `threads`, `write_bytes`)
 
@@ -43,5 +45,5 @@ class Event(NamedTuple):
     detail: Mapping[str, Any] = {}
 
 
-OBSERVATIONS = frozenset(("tried", "opened", "connected", "bound", "forked", "ran", "loaded", "empty", "dropped"))
+OBSERVATIONS = frozenset("tried opened connected bound forked ran loaded empty dropped unsent imports".split())
 """Kinds that decide no verdict and end no worker."""

@@ -95,7 +95,8 @@ def _row(name: str, default: Any, kind: Kind, meaning: str, help: str, **more: A
     if kind is Kind.SECONDS:
         usual |= {"least": 0.001, "most": 10_000_000}
     if "label" in more:
-        usual |= {"noun": more["label"], "remedy": f"raise Policy({name}=…) if it should have more."}
+        option = more.get("option", usual["option"])
+        usual |= {"noun": more["label"], "remedy": f"raise Policy({name}=…) or --{option} if it should have more."}
     return Field(name, default, kind, meaning, help=help, **usual | more)
 
 
@@ -109,7 +110,7 @@ _ROWS = (
          option="cpu", label="CPU", by="cpu"),
     _row("wall_s", 30.0, Kind.SECONDS, "elapsed seconds a call", "elapsed time a call",
          option="wall", label="wall", noun="time", by="wall",
-         remedy="raise Policy(wall_s=…) if it may take longer."),
+         remedy="raise Policy(wall_s=…) or --wall if it may take longer."),
     _row("processes", 0, Kind.COUNT, "child processes", "child processes",
          most=4096, is_right=True, label="processes", noun="process", by="processes", errnos=(errno.EAGAIN,)),
     _row("threads", 64, Kind.COUNT, "threads, its first included", "threads, its first included",
@@ -124,7 +125,8 @@ _ROWS = (
          label="output"),
     _row("reply", "16M", Kind.SIZE, "the largest reply; at most 1 MiB of plain structure, the rest arrays and bytes",
          "its largest reply, like 64M",
-         least=64, most=1 << 30, label="reply", by="reply", remedy="return less, or raise Policy(reply=…)."),
+         least=64, most=1 << 30, label="reply", by="reply",
+         remedy="return less, or raise Policy(reply=…) or --reply."),
     _row("network", False, Kind.PORTS, "`False`, `True`, or the TCP ports that it may connect to",
          "TCP ports that it may connect to, like 443,8080; or yes, or no", is_right=True),
     _row("read", (), Kind.PATHS, "paths that it may read, beside the interpreter and its installed packages",

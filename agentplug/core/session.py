@@ -7,6 +7,7 @@ variables, a last value. A cell of `%%sandbox` is a run in a sandbox of its own,
 from __future__ import annotations
 
 import keyword
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ from agentplug.report.sentences import began_empty
 if TYPE_CHECKING:
     import pandas as pd
 
+_LARGE = "matplotlib|numpy|pandas|polars|scipy|seaborn|sklearn|tensorflow|torch"
+_IMPORTS_LARGE = re.compile(rf"^ *(?:import|from) +({_LARGE})\b", re.M)
 _MEDDLED = "it answered what it was not asked: its code has meddled with what runs it"
 _RUNNER = Source("<sandbox cell>", "cell", text_digest(b""), "agentplug.core.worker.cells", "CellsPlugin")
 
@@ -185,6 +188,8 @@ class Sandbox:
             self._starts = life.starts
         if run.verdict.kind == "completed":
             run = self._answered(cell, run)
+        elif run.verdict.by == "memory" and (modules := sorted(set(_IMPORTS_LARGE.findall(cell.code)))):
+            run = run.__replace__(events=(*run.events, Event(0.0, "imports", {"modules": modules})))
         ended = life.worker is None or life.worker.process.ending
         self._loss = str(run.verdict) if ended else ""
         return run

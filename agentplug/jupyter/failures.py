@@ -6,11 +6,17 @@ The errors render themselves (`report.tracebacks`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator, Mapping
+from types import ModuleType
 
+from agentplug.contract.events import Event
 from agentplug.contract.record import Verdict
 from agentplug.core.run import Run
 from agentplug.errors import AgentplugError
+from agentplug.report.tracebacks import traceback_note
+
+_MISSING = re.compile(r"name '(\w{1,100})' is not defined.*", re.S)
 
 
 class LineError(AgentplugError, ValueError):
@@ -41,7 +47,22 @@ def unexpected(run: Run, expected: Verdict) -> UnexpectedVerdict:
     """Make the error for `run`, which didn't end as expected."""
     error = UnexpectedVerdict(f"expected the verdict {expected}, got {run.verdict}: {run.explain()}")
     error.run = run
+    if note := traceback_note(run):
+        error.add_note(note)
     return error
+
+
+def with_unsent(run: Run, names: Mapping[str, object], hidden: Container[str]) -> Run:
+    """Return `run` with an event that names the variable of the notebook which its code lacked, if that is so."""
+    missing = (
+        _MISSING.fullmatch(run.error.message) if run.error is not None and run.error.type == "NameError" else None
+    )
+    if missing is None or missing[1].startswith("_") or missing[1] not in names or missing[1] in hidden:
+        return run
+    detail, value = {"name": missing[1]}, names[missing[1]]
+    if isinstance(value, ModuleType):
+        detail["module"] = value.__name__
+    return run.__replace__(events=(*run.events, Event(0.0, "unsent", detail)))
 
 
 def fits(verdict: Verdict, expected: Verdict) -> bool:

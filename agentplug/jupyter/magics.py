@@ -27,12 +27,13 @@ from agentplug.errors import ContractError, PinMismatch
 from agentplug.jupyter import options
 from agentplug.jupyter.debugging import breakpoints_note
 from agentplug.jupyter.decorators import argument, cell_magic, line_magic, magic_arguments, magics_class
-from agentplug.jupyter.failures import LineError, fits, unexpected
+from agentplug.jupyter.failures import LineError, fits, unexpected, with_unsent
 from agentplug.jupyter.sandbox_cell import call_plugin, run_cell
 from agentplug.jupyter.session import PluginList, Session
 from agentplug.manager.manager import AnyPlugin
 from agentplug.report.refused_calls import refused_lines
 from agentplug.report.sentences import began_empty
+from agentplug.report.tracebacks import hint_lines
 
 if TYPE_CHECKING:
     from agentplug.jupyter.available import AvailableList
@@ -160,13 +161,15 @@ class AgentplugMagics(Magics):
             names[bound] = run
 
         run = run_cell(cell, policy, inputs, outputs, bind, lasting=lasting, live=arguments.live)
+        run = with_unsent(run, names, self.session.ip.user_ns_hidden)
+        bind(run)
         names.update(run.out)
         self._say(began_empty(run))
         if target is not None:
             run = call_plugin(target, _plain_value(run), bind, live=arguments.live)
         value = _judge(run, expected)
         if value is not run:  # a run shows them itself
-            for text in refused_lines(run.events):
+            for text in (*refused_lines(run.events), *hint_lines(run)):
                 print(text, file=sys.stderr)
             if run.profile is not None:
                 display(run.profile)  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ from agentplug.contract.limits import LIMITS, MAX_STRUCTURE_BYTES, Field
 from agentplug.contract.policy import Policy, format_size
 from agentplug.contract.record import DECIDING, RunRecord, added_memory_bytes, plugin_name
 from agentplug.contract.text import printable
-from agentplug.report.hints import hints
+from agentplug.report.hints import hint
 
 _MIB = 1 << 20
 _MOST_DECIMALS = 6
@@ -32,7 +32,12 @@ def format_seconds(seconds: float) -> str:
 
 
 def explain(run: RunRecord) -> str:
-    """Explain a run's verdict: the fact, the limit and the remedy, safe to print."""
+    """Explain a run's verdict: the fact, the limit, the remedy and a hint, safe to print."""
+    fact, advice = _fact(run), hint(run)
+    return f"{fact.removesuffix('.')}; {advice}." if advice else fact
+
+
+def _fact(run: RunRecord) -> str:
     name = plugin_name(run)
     event = next((e for e in run.events if e.kind in DECIDING), Event(0.0, "stop", {"by": "close"}))
     detail = event.detail
@@ -128,8 +133,7 @@ def _remedy(row: Field, bound: float, policy: Policy) -> str:
 def _raised(run: RunRecord, name: str, detail: Mapping[str, Any]) -> str:
     kind = printable(run.error.type if run.error else str(detail["type"]), 100)
     message = printable(run.error.message, 500) if run.error else ""
-    fact = f"Plugin {name} raised {kind}: {message}" if message else f"Plugin {name} raised {kind}"
-    return "; ".join((fact, *advice)) + "." if (advice := hints(run)) else fact
+    return f"Plugin {name} raised {kind}: {message}" if message else f"Plugin {name} raised {kind}"
 
 
 def _died(run: RunRecord, name: str, status: str) -> str:

@@ -6,17 +6,15 @@ IPython asks an error for `_render_traceback_`, which shows the user's own stack
 
 from __future__ import annotations
 
-import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from agentplug.contract.limits import FIELDS
 from agentplug.contract.record import RunRecord, plugin_name
 from agentplug.contract.text import printable
 from agentplug.errors import AgentplugError
-from agentplug.report.hints import hints
+from agentplug.report.hints import hint
 from agentplug.report.refused_calls import refused_lines
 
 MOST_TRACEBACK = 80_000
@@ -38,11 +36,17 @@ def rendered(error: AgentplugError) -> list[str]:
     if not any(frame.tb_frame.f_code.co_name in _MAGICS for frame in frames):
         return [*_with_own_frames(error, frames), *tried]
     if run is not None and run.verdict.kind == "failed" and (text := _plugin_traceback(run)):
-        return [*text.split("\n"), *(_as_options(f"{hint[0].upper()}{hint[1:]}.") for hint in hints(run)), *tried]
-    lines = [f"{type(error).__name__}: {_as_options(printable(str(error), 4_000, lines=True))}", *tried]
+        return [*text.split("\n"), *hint_lines(run), *tried]
+    lines = [f"{type(error).__name__}: {printable(str(error), 4_000, lines=True)}", *tried]
     for note in getattr(error, "__notes__", ()):
         lines += ["", *str(note).split("\n")]
     return lines
+
+
+def hint_lines(run: RunRecord) -> list[str]:
+    """Return the hint for a run as a sentence, if there is one."""
+    text = hint(run)
+    return [f"{text[0].upper()}{text[1:]}."] if text else []
 
 
 def _plugin_traceback(run: RunRecord) -> str:
@@ -80,13 +84,3 @@ def _with_own_frames(error: AgentplugError, frames: list[TracebackType]) -> list
 
 def _is_installed(file: str) -> bool:
     return file.startswith((str(Path(traceback.__file__).parent), "<frozen ")) or "site-packages" in file
-
-
-def _as_options(text: str) -> str:
-    """Rewrite remedies for users of magics: `--memory` for `Policy(memory=…)`."""
-    return re.sub(r"Policy\(((?:\w+=(?:…|True)(?:, )?)+)\)", lambda match: _options(match[0], match[1]), text)
-
-
-def _options(whole: str, fields: str) -> str:
-    names = re.findall(r"(\w+)=", fields)
-    return ", ".join(f"--{FIELDS[name].option}" for name in names) if FIELDS.keys() >= set(names) else whole

@@ -33,62 +33,77 @@ def a_limit(by: str, measured: float, bound: float, unit: str) -> dict[str, Any]
     [
         (
             a_limit("memory", 300 * MIB, 64 * MIB, "bytes"),
-            "Plugin p exceeded memory limit: 300.0 MB > 64.0 MB; raise Policy(memory=…) if it should have more.",
+            (
+                "Plugin p exceeded memory limit: 300.0 MB > 64.0 MB; "
+                "raise Policy(memory=…) or --memory if it should have more."
+            ),
         ),
         (
             a_limit("memory", 64 * MIB + 4096, 64 * MIB, "bytes"),
-            "Plugin p exceeded memory limit: 64.004 MB > 64.0 MB; raise Policy(memory=…) if it should have more.",
+            (
+                "Plugin p exceeded memory limit: 64.004 MB > 64.0 MB; "
+                "raise Policy(memory=…) or --memory if it should have more."
+            ),
         ),
         (
             a_limit("cpu", 1.03, 1.0, "s"),
-            "Plugin p exceeded CPU limit: 1.03 s > 1.00 s; raise Policy(cpu_s=…) if it should have more.",
+            "Plugin p exceeded CPU limit: 1.03 s > 1.00 s; raise Policy(cpu_s=…) or --cpu if it should have more.",
         ),
         (
             a_limit("cpu", 0.0531, 0.005, "s"),
-            "Plugin p exceeded CPU limit: 0.053 s > 0.005 s; raise Policy(cpu_s=…) if it should have more.",
+            "Plugin p exceeded CPU limit: 0.053 s > 0.005 s; raise Policy(cpu_s=…) or --cpu if it should have more.",
         ),
         (
             a_limit("cpu", 1.03, 1.0, "s between calls"),
             (
                 "Plugin p exceeded CPU limit: 1.03 s between calls > 1.00 s between calls; "
-                "raise Policy(cpu_s=…) if it should have more."
+                "raise Policy(cpu_s=…) or --cpu if it should have more."
             ),
         ),
         (
             a_limit("wall", 2.04, 2, "s"),
-            "Plugin p exceeded time limit: 2.04 s > 2.00 s; raise Policy(wall_s=…) if it may take longer.",
+            "Plugin p exceeded time limit: 2.04 s > 2.00 s; raise Policy(wall_s=…) or --wall if it may take longer.",
         ),
         (
             a_limit("processes", 3, 2, "processes"),
-            "Plugin p exceeded process limit: 3 > 2; raise Policy(processes=…) if it should have more.",
+            (
+                "Plugin p exceeded process limit: 3 > 2; "
+                "raise Policy(processes=…) or --processes if it should have more."
+            ),
         ),
         (
             a_limit("threads", 9, 8, ""),
-            "Plugin p exceeded thread limit: 9 > 8; raise Policy(threads=…) if it should have more.",
+            "Plugin p exceeded thread limit: 9 > 8; raise Policy(threads=…) or --threads if it should have more.",
         ),
         (
             a_limit("files", 33, 32, ""),
-            "Plugin p exceeded open file limit: 33 > 32; raise Policy(open_files=…) if it should have more.",
+            (
+                "Plugin p exceeded open file limit: 33 > 32; "
+                "raise Policy(open_files=…) or --open-files if it should have more."
+            ),
         ),
         (
             a_limit("disk", 2.5 * MIB, MIB, "bytes"),
-            "Plugin p exceeded disk limit: 2.5 MiB > 1.0 MiB; raise Policy(disk=…) if it should have more.",
+            "Plugin p exceeded disk limit: 2.5 MiB > 1.0 MiB; raise Policy(disk=…) or --disk if it should have more.",
         ),
         (
             a_limit("disk", 70, 64, "inodes"),
-            "Plugin p exceeded disk limit: 70 inodes > 64 inodes; raise Policy(disk=…) if it should have more.",
+            (
+                "Plugin p exceeded disk limit: 70 inodes > 64 inodes; "
+                "raise Policy(disk=…) or --disk if it should have more."
+            ),
         ),
         (
             a_limit("disk", 4096, 0, "bytes"),
-            "Plugin p exceeded disk limit: 4.0 KiB > 0.0 KiB; raise Policy(disk=…) if it should have more.",
+            "Plugin p exceeded disk limit: 4.0 KiB > 0.0 KiB; raise Policy(disk=…) or --disk if it should have more.",
         ),
         (
             a_limit("reply", 20 * MIB, 16 * MIB, "bytes"),
-            "Plugin p exceeded reply limit: 20.0 MiB > 16.0 MiB; return less, or raise Policy(reply=…).",
+            "Plugin p exceeded reply limit: 20.0 MiB > 16.0 MiB; return less, or raise Policy(reply=…) or --reply.",
         ),
         (
             a_limit("reply", 80, 64, "bytes"),
-            "Plugin p exceeded reply limit: 80 bytes > 64 bytes; return less, or raise Policy(reply=…).",
+            "Plugin p exceeded reply limit: 80 bytes > 64 bytes; return less, or raise Policy(reply=…) or --reply.",
         ),
         (
             a_limit("reply", 3 * MIB, MIB, "bytes"),
@@ -119,7 +134,7 @@ def test_a_memory_error_under_the_limit_reads_like_the_limit(
     error = ErrorText("MemoryError", "")
     run = a_run("error", told, error=error, peak_memory_bytes=added + 50 * MIB, baseline_memory_bytes=50 * MIB)
     assert explain(run) == (
-        f"Plugin p exceeded memory limit: {amounts}; raise Policy(memory=…) if it should have more."
+        f"Plugin p exceeded memory limit: {amounts}; raise Policy(memory=…) or --memory if it should have more."
     )
 
 
@@ -127,7 +142,7 @@ def test_another_refusal_of_the_kernel_tells_the_bound() -> None:
     """A refusal that came without figures, like EMFILE, tells the policy's own bound."""
     assert explain(a_run("error", {"type": "OSError", "limit": "files"})) == (
         "Plugin p exceeded open file limit: it asked for more than 32, and the kernel refused; "
-        "raise Policy(open_files=…) if it should have more."
+        "raise Policy(open_files=…) or --open-files if it should have more."
     )
 
 
@@ -150,7 +165,7 @@ def test_a_permission_error_tells_how_to_grant_the_right() -> None:
     error = ErrorText("PermissionError", "[Errno 13] Permission denied: '/data/x'")
     assert explain(a_run("error", {"type": "PermissionError"}, error=error)) == (
         "Plugin p raised PermissionError: [Errno 13] Permission denied: '/data/x'; "
-        "what a policy can grant are paths and network: Policy(read=…, write=…, network=…)."
+        "grant it with --read /data/x (--write, if it is to change it), in code Policy(read=['/data/x'])."
     )
 
 
