@@ -316,27 +316,3 @@ def test_what_fits_fits(confined):
 def test_nothing_stays_of_what_a_plugin_wrote(confined):
     """Deep, long or many: the scratch directory is gone when the plugin is closed (`unharmed` looks)."""
     assert confined(STUBBORN, policy=Policy(disk="64M")).value == "left behind"
-
-
-LOST = """
-def attack(given):
-    open("result", "w").write("x" * given)  # closed by itself, and Python drops the error
-    return "done"
-"""
-
-
-@pytest.mark.parametrize(("policy", "length"), [(NOTHING, 5_000), (Policy(disk="4K"), 5_000)], ids=["0", "4K"])
-def test_a_write_that_failed_in_silence_shows(confined, policy, length):
-    """Not an attack: the call completes, and its output says that what it wrote is lost."""
-    run = confined(LOST, length, policy=policy)
-
-    assert run.value == "done"
-    assert run.stderr == (
-        f"A write failed, or the next one will: the scratch directory holds {int(policy.disk)} bytes (Policy.disk). "
-        "What wasn't written is lost.\n"
-    )
-
-
-def test_a_write_that_fits_is_no_matter(confined):
-    """Nothing is said of it."""
-    assert confined(LOST, 5_000, policy=ONE_MIB).stderr == ""

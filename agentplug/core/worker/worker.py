@@ -31,7 +31,8 @@ from agentplug.core.boundary.channel import FrameSource, pack, write_frame
 from agentplug.core.boundary.frames import Failure, Frame, Plan
 from agentplug.core.worker import displays, loading
 from agentplug.core.worker import error_text as reporting
-from agentplug.core.worker.barriers import confine, namespaces
+from agentplug.core.worker.barriers import confine
+from agentplug.core.worker.lost_writes import LostWrites
 
 if TYPE_CHECKING:
     from agentplug.core.worker.audit_hook import AuditHook
@@ -49,7 +50,7 @@ def main(plan: Plan) -> None:
     hello = wire.Hello(wire.PROTOCOL, reports)
     write_frame(sock, pack(wire.HELLO, 0, wire.encode_body(hello)))
     signal.signal(signal.SIGINT, worker.on_interrupt)
-    signal.signal(signal.SIGXFSZ, worker.on_large_file)
+    signal.signal(signal.SIGXFSZ, worker.lost_writes.on_large_file)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the host hung up
         worker.serve()
     _flush()
@@ -89,7 +90,7 @@ class _Worker:
         self._main: asyncio.Task[None] | None = None
         self._in_call = False
         self._has_tasks = False
-        self._write_failed = False  # in the present call, as the kernel told
+        self.lost_writes = LostWrites(plan)
         self._error: BaseException | None = None  # until the next call: what it refers to is evidence for the host
 
     def serve(self) -> None:
@@ -149,6 +150,7 @@ class _Worker:
             elif frame.kind == wire.CLOSE:
                 with contextlib.suppress(BaseException):
                     await self._shutdown()
+                self.lost_writes.write_out()
                 return
 
     # ------------------------------------------------------------------ calls
@@ -193,7 +195,7 @@ class _Worker:
 
     async def _call(self, frame: Frame) -> list[Any]:
         self._in_call = True
-        self._write_failed = False
+        self.lost_writes.refused = False
         try:
             if frame.flags & wire.PICKLED:
                 value = cloudpickle.loads(frame.structure + frame.blobs)  # made by the host, which we trust
@@ -217,7 +219,7 @@ class _Worker:
             if method == "initialize":
                 result = None
             structure, blobs = values.encode(result)
-            self._tell_lost_writes()
+            self.lost_writes.tell()
             return pack(wire.REPLY, frame.call, structure, blobs)
         except values.Unserializable as misfit:
             body = wire.Misfit(misfit.type[:200], misfit.where[:1_000])
@@ -254,23 +256,6 @@ class _Worker:
             result = shutdown()
             if inspect.isawaitable(result):
                 await result if self._main is not None else self._finish(result)
-
-    def _tell_lost_writes(self) -> None:
-        """Print that a write failed, or that the scratch directory is full, in a call that raised nothing: Python
-        drops the error of a file that is closed by itself, and the data with it."""
-        disk_bytes = self._plan.disk_bytes
-        is_full = disk_bytes and namespaces.owns_user and not os.statvfs(self._plan.scratch).f_bavail
-        if self._write_failed or is_full:
-            with contextlib.suppress(Exception):  # the plugin replaced it
-                print(
-                    f"A write failed, or the next one will: the scratch directory holds {disk_bytes} bytes "
-                    "(Policy.disk). What wasn't written is lost.",
-                    file=sys.stderr,
-                )
-
-    def on_large_file(self, signum: int, frame: object) -> None:
-        """Handle SIGXFSZ: a write would have made a file larger than any may be. It fails with EFBIG."""
-        self._write_failed = True
 
     def on_interrupt(self, signum: int, frame: object) -> None:
         """Handle SIGINT: end the running call, if any."""
