@@ -19,7 +19,7 @@ from typing import TextIO
 from IPython.core.interactiveshell import InteractiveShell
 
 from agentplug.contract.display import DisplayRecord
-from agentplug.report.stream_text import StreamText
+from agentplug.report.stream_text import StreamText, cut_off
 
 BURST_CHARACTERS = 512 * 1024
 CHARACTERS_A_SECOND = 128 * 1024
@@ -62,18 +62,18 @@ class CellSink:
         self._displays = displays
         self._display_bytes = display_bytes
         self._ids = ""
-        self._cut = False
+        self._cut = self._is_full = False
 
     def __call__(self, name: str, text: str) -> None:
         """Write `text`, made harmless, to the stream `name`; at the end of the allowance write a note and stop."""
         if self._cut:
             return
-        granted = self._allowance.take(len(text))
         visible = self._texts[name]
-        output = visible.add(text[:granted]) if text else visible.end()
-        if granted < len(text):
+        output = visible.add(text) if text else visible.end()
+        granted = self._allowance.take(len(output))  # what was escaped is longer
+        if granted < len(output):
             self._cut = True
-            output += visible.end() + _CUT_NOTE
+            output = cut_off(output, granted) + _CUT_NOTE
         if not output:
             return
         try:
@@ -84,7 +84,10 @@ class CellSink:
     def show(self, display: DisplayRecord, key: str, update: bool) -> None:
         """Show a display, or update it, while the allowance lasts; the run has it in any case."""
         size = display.size_bytes()
-        if not (update or self._displays.take(1)) or self._display_bytes.take(size) < size:
+        if self._is_full or not (update or self._displays.take(1)) or self._display_bytes.take(size) < size:
+            if not self._is_full:
+                self._is_full = True
+                self.note("more was displayed than a notebook should carry; run.displays has it")
             return
         from agentplug.report.displays import bundle
 

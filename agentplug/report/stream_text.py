@@ -15,6 +15,12 @@ _CUT = re.compile(r"\x1b(\[[0-9;:]{0,64})?\Z")
 _RESET = "\x1b[0m"
 
 
+def cut_off(visible: str, most: int) -> str:
+    """Return the first `most` characters of text that may be shown, without half a code, and its colours reset."""
+    first = _CUT.sub("", visible[:most])
+    return f"{first}{_RESET}" if "\x1b" in first else first
+
+
 class StreamText:
     """The text of one stream of one call, in pieces as they come."""
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentplug.core.display import Display
+from agentplug.jupyter.streaming import Allowance, CellSink
 from agentplug.report.stream_text import StreamText
 
 RED, RESET = "\x1b[31m", "\x1b[0m"
@@ -56,3 +59,31 @@ def test_whatever_comes_in_whatever_pieces(pieces: list[str]) -> None:
     codes = re.findall(r"\x1b\[[0-9;:]*m", text)
     assert not codes or codes[-1] in ("\x1b[m", RESET)
     assert re.findall(r"\x1b\[[0-9;:]*m", shown("".join(pieces))) == codes
+
+
+def test_a_flood_is_cut_by_what_the_page_gets() -> None:
+    """Not by what was printed: escaping makes it longer. Colours are reset, and a code isn't cut in half."""
+    page: list[str] = []
+    sink = CellSink(Allowance(20, 0), Allowance(), Allowance())
+    sink._streams["stdout"] = SimpleNamespace(write=page.append)  # type: ignore[assignment]
+
+    sink("stdout", f"{RED}pear\x07\x07{RED}and more")
+    sink("stdout", "nothing")
+    sink("stdout", "")
+
+    cut, note = page[0].split("\n")[:2]
+    assert cut == rf"{RED}pear\x07\x07{RESET}"
+    assert note.startswith("[agentplug: more was printed than a notebook should carry")
+    assert len(page) == 1
+
+
+def test_displays_beyond_the_allowance_of_a_session_are_told_once() -> None:
+    """By number and by size; the run has them."""
+    page: list[str] = []
+    sink = CellSink(Allowance(), Allowance(0, 0), Allowance())
+    sink._streams["stderr"] = SimpleNamespace(write=page.append)  # type: ignore[assignment]
+
+    for key in "abc":
+        sink.show(Display("text/plain", "pear"), key, update=False)
+
+    assert page == ["[agentplug: more was displayed than a notebook should carry; run.displays has it]\n"]

@@ -329,3 +329,69 @@ def test_wanted_variables_that_cannot_leave_are_named(sandbox: Sandbox) -> None:
 
     assert (str(run.verdict), run.value, run.out) == ("broken:unserializable", 7, {"a": 1})
     assert "function in the variable 'b'" in run.explain()
+
+
+# ---------------------------------------------------------------------- streams
+
+
+def test_rich_colours_what_it_prints_and_moves_no_cursor(sandbox: Sandbox) -> None:
+    """As in a cell; a file of the plugin's own gets no colours."""
+    run = sandbox.run_sync("""
+import io, rich
+from rich.console import Console
+from rich.progress import track
+rich.print("[red]pear[/]")
+for _ in track(range(3)): pass
+page = io.StringIO()
+Console(file=page).print("[red]pear[/]")
+page.getvalue()
+""")
+
+    assert run.stdout.startswith("\x1b[31mpear\x1b[0m\n")
+    assert "\x1b[?" not in run.stdout
+    assert run.value == "pear\n"
+
+
+@pytest.mark.parametrize("module", ["tqdm", "tqdm.auto", "tqdm.notebook"])
+def test_bars_are_text(sandbox: Sandbox, module: str) -> None:
+    """Also those that would be widgets in a notebook."""
+    run = sandbox.run_sync(f"from {module} import tqdm\nfor _ in tqdm(range(3)): pass")
+
+    assert run.stderr.startswith("\r  0%|")
+    assert "100%|██████████| 3/3" in run.stderr
+    assert run.displays == ()
+
+
+def test_an_interrupt_leaves_output_and_displays_whole(sandbox: Sandbox) -> None:
+    """It may come in the middle of a frame or a line: nothing is doubled, and the protocol holds."""
+    import threading
+
+    plugin = sandbox._plugin
+    sandbox.run_sync("display(1)")
+    for wait_s in (0.01, 0.02, 0.03, 0.04, 0.05):
+        timer = threading.Timer(wait_s, lambda: plugin._inside.stop("interrupt"))
+        timer.start()
+        run = sandbox.run_sync("""
+n = 0
+try:
+    while True:
+        print(n)
+        display("x" * 9_000, display_id="a", update=True)
+        n += 1
+except KeyboardInterrupt:
+    pass
+""")
+        timer.join()
+        numbers = [int(line) for line in run.stdout.split()]
+        assert (str(run.verdict), numbers) == ("stopped:interrupt", list(range(len(numbers))))
+
+
+def test_preloaded_libraries_work_alike() -> None:
+    """Though their zygote imported them before there was a worker."""
+    with_preload = Sandbox(Policy(cpu_s=20.0), preload=["matplotlib.pyplot"])
+    try:
+        run = with_preload.run_sync("import matplotlib.pyplot as plt\nplt.plot([1, 2])\nNone")
+    finally:
+        with_preload.close_sync()
+
+    assert (kinds(run), run.stderr) == ([PNG], "")

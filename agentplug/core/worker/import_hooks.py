@@ -1,7 +1,7 @@
 """Adjust a few libraries as a plugin imports them, so that they work as in a notebook (worker side).
 
 None is imported for it. Matplotlib draws into displays; IPython's `display` is that of the worker; a notebook's
-progress bar is a terminal's.
+progress bar is a terminal's; rich has colours.
 """
 
 from __future__ import annotations
@@ -65,10 +65,28 @@ def _tqdm_notebook(module: Any) -> Iterator[None]:
     module.trange = module.tnrange = std.trange
 
 
+@contextlib.contextmanager
+def _rich_console(module: Any) -> Iterator[None]:
+    """Let rich colour what it prints, and draw what moves only once: a stream has colours, and no cursor."""
+    yield
+    from agentplug.core.worker.displays import CountedText
+
+    console = module.Console
+    is_terminal, control = console.is_terminal.fget, console.control
+
+    def is_ours(self: Any) -> bool:
+        return self._force_terminal is None and isinstance(self.file, CountedText)
+
+    console.is_terminal = property(lambda self: is_ours(self) or is_terminal(self))
+    console.control = lambda self, *codes: None if is_ours(self) else control(self, *codes)
+    console.__init__.__kwdefaults__["force_interactive"] = False
+
+
 _HOOKS: dict[str, Callable[[Any], contextlib.AbstractContextManager[None]]] = {
     "IPython.core.display_functions": _display_functions,
     "matplotlib": _matplotlib,
     "matplotlib.font_manager": _font_manager,
+    "rich.console": _rich_console,
     "tqdm.notebook": _tqdm_notebook,
 }
 
