@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agentplug.contract.regular_file import replacing
 from agentplug.contract.text import printable
 from agentplug.core.progress import bars_are_visible
 from agentplug.doctor.battery.catalogue import CATALOGUE
@@ -81,11 +82,12 @@ def check_place(path: Path, attack: bool) -> None:
 def save_matrix(matrix: Matrix, path: Path) -> None:
     """Write the matrix as a page, or as a row an attack. Raises `PolicyError` if the file can't be written."""
     try:
-        if path.suffix == ".html":
-            path.write_text(_PAGE.format(body=matrix._repr_html_()), encoding="utf-8")
-        elif path.suffix == ".csv":
-            safe_rows(matrix.to_frame()).to_csv(path, index=False)
-        else:
-            matrix.to_frame().to_json(path, orient="records", indent=2)
+        with replacing(path) as new:
+            if path.suffix == ".html":
+                new.write_text(_PAGE.format(body=matrix._repr_html_()), encoding="utf-8")
+            elif path.suffix == ".csv":
+                safe_rows(matrix.to_frame()).to_csv(new, index=False)
+            else:
+                matrix.to_frame().to_json(new, orient="records", indent=2)
     except OSError as error:
         raise PolicyError(f"--save {path}: {error.strerror}") from None

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentplug.contract.formats import TRACE_FORMAT, newer_format
+from agentplug.contract.regular_file import replacing
 from agentplug.contract.text import printable
 from agentplug.report.columns import CALLS_COLUMNS, SAMPLES_COLUMNS, add_missing_columns, is_trace, kind_of
 from agentplug.report.frames import without_formulas
@@ -73,7 +74,8 @@ def save_trace(frame: pd.DataFrame, path: str | Path) -> Path:
         check_bytes(frame.size * CELL_BYTES, *frame.shape)
     except TooLarge as error:
         raise ValueError(f"this frame {error}: save it in parts") from None
-    (_write_csv if target.suffix == ".csv" else _write_arrow)(frame, head, target)
+    with replacing(target) as new:
+        (_write_csv if target.suffix == ".csv" else _write_arrow)(frame, head, new)
     return target
 
 

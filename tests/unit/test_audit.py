@@ -388,6 +388,17 @@ class TestPlaces:
         with pytest.raises(AuditError, match="is no path"):
             AuditLog(given_path)
 
+    def test_no_log_is_made_through_a_link(self, path: Path) -> None:
+        """A plugin that may write to its folder could have any file made that its user can make."""
+        path.symlink_to(path.parent / "elsewhere")
+
+        with pytest.raises(
+            AuditError, match=r"is a link to .*elsewhere, which isn't there; remove the link, or make"
+        ):
+            AuditLog(path)
+
+        assert os.listdir(path.parent) == [path.name]
+
     def test_folders_pipes_and_missing_folders_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "folder").mkdir()
         os.mkfifo(tmp_path / "pipe")

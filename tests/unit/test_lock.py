@@ -283,6 +283,19 @@ def test_nothing_is_written_where_nothing_changed(tmp_path: Path) -> None:
     assert (place.stat().st_ino, place.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
+def test_no_lock_is_made_through_a_link(tmp_path: Path) -> None:
+    """A plugin that may write to the folder could have any file made that its user can make."""
+    (tmp_path / "agentplug.lock").symlink_to(tmp_path / "elsewhere")
+
+    for path in (tmp_path, tmp_path / "agentplug.lock"):
+        with pytest.raises(
+            LockError, match=r"is a link to .*elsewhere', which isn't there; remove the link, or make"
+        ):
+            _pin_one(str(path), "late")
+
+    assert os.listdir(tmp_path) == ["agentplug.lock"]
+
+
 def test_a_link_and_the_mode_are_kept(tmp_path: Path) -> None:
     """A lock that is a link stays one, and what it leads to keeps its mode."""
     (tmp_path / "real").mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -376,6 +377,37 @@ def test_a_saved_trace_names_its_format_and_its_writer(suffix: str, tmp_path: Pa
     with_head(path, format=TRACE_FORMAT + 1)
     with pytest.raises(ValueError, match=f"by agentplug {re.escape(version('agentplug'))} in format"):
         read_trace(path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_trace_takes_a_link_s_place(suffix: str, tmp_path: Path) -> None:
+    """What the link leads to stays as it is: a plugin that may write to the folder may have made the link."""
+    (outside := tmp_path / "outside").write_text("mine")
+    (folder := tmp_path / "folder").mkdir()
+    path = folder / f"trace{suffix}"
+    path.symlink_to(outside)
+
+    save_trace(calls(), path)
+
+    assert outside.read_text() == "mine"
+    assert os.listdir(folder) == [path.name]
+    pd.testing.assert_frame_equal(read_trace(path), calls())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_trace_that_can_t_be_written_leaves_the_old_one(suffix: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """The old one is whole, and nothing lies beside it."""
+    path = save_trace(calls(), tmp_path / f"trace{suffix}")
+    before = path.read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "_write_csv" if suffix == ".csv" else "_write_arrow", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_trace(calls(), path)
+
+    assert (path.read_bytes(), os.listdir(tmp_path)) == (before, [path.name])
 
 
 def test_over_limit_leaves_rows_without_figures_out() -> None:

@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 
+from agentplug.contract.regular_file import leads_nowhere
 from agentplug.contract.text import printable
 from agentplug.errors import AuditError
 from agentplug.manager.audit.lines import MAX_LINE_BYTES
@@ -26,7 +27,10 @@ def place(path: object) -> str:
     """Return the real path of a log. Raises `AuditError` if `path` is none."""
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path) or "\0" in os.fsdecode(path):
         raise AuditError(f"{printable(repr(path), 200)} is no path for an audit log; write one like 'audit.jsonl'")
-    return os.path.realpath(os.path.expanduser(os.fsdecode(path)))
+    if leads_nowhere(written := os.path.expanduser(os.fsdecode(path))):
+        fact = f"is a link to {path_text(os.readlink(written))}, which isn't there"
+        raise AuditError(f"{path_text(written)} {fact}; remove the link, or make that file")
+    return os.path.realpath(written)
 
 
 def parts_of(path: str) -> list[tuple[int, str]]:

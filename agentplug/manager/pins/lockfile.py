@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from agentplug.contract.regular_file import read_regular
+from agentplug.contract.regular_file import leads_nowhere, read_regular
 from agentplug.contract.text import printable
 from agentplug.core.sources.names import near_match, quoted, quoted_path
 from agentplug.errors import PinMismatch, PolicyError, SpecError
@@ -85,11 +85,17 @@ class Lock:
 
 
 def lock_path(path: object) -> str:
-    """Return the absolute path of the lock, links resolved. Raises `SpecError` if `path` is none."""
+    """Return the absolute path of the lock, links resolved. Raises `SpecError` if `path` is none, and `LockError` for
+    a link to nothing."""
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise SpecError(f"lock is a {type(path).__name__}; write the path of a file, like '{NAME}'")
-    real = os.path.realpath(os.path.expanduser(os.fsdecode(path)))
-    return os.path.realpath(os.path.join(real, NAME)) if os.path.isdir(real) else real
+    written = os.path.expanduser(os.fsdecode(path))
+    if os.path.isdir(written):
+        written = os.path.join(written, NAME)
+    if leads_nowhere(written):
+        fact = f"is a link to {quoted_path(os.readlink(written))}, which isn't there"
+        raise LockError(f"{quoted_path(written)} {fact}; remove the link, or make that file")
+    return os.path.realpath(written)
 
 
 def read_lock(path: object, *, missing_ok: bool = False) -> Lock:
