@@ -168,6 +168,11 @@ class Policy:
             raise PolicyError(f"learn: {brief(runs)} holds no Run; give it runs, as in Policy.learn(plugin.runs)")
         return cls.learner(runs)
 
+    to_html: ClassVar[Callable[[Policy], str] | None] = None  # set by `core.run` too
+
+    def _repr_html_(self) -> str | None:
+        return None if self.to_html is None else type(self).to_html(self)  # type: ignore[misc]
+
     def __hash__(self) -> int:
         return hash(repr(self))
 

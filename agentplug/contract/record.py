@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from agentplug.contract.events import Event
 from agentplug.contract.policy import Policy
@@ -30,8 +30,15 @@ class Verdict:
     kind: str
     by: str | None = None
 
+    to_html: ClassVar[Callable[[Verdict], str] | None] = (
+        None  # set by `core.run`, because this module must not import it
+    )
+
     def __str__(self) -> str:
         return self.kind if self.by is None else f"{self.kind}:{self.by}"
+
+    def _repr_html_(self) -> str | None:
+        return None if self.to_html is None else type(self).to_html(self)  # type: ignore[misc]
 
     @classmethod
     def parse(cls, text: str) -> Verdict:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.record import RunRecord
+from agentplug.contract.record import RunRecord, Verdict
 from agentplug.contract.text import printable
 from agentplug.errors import AgentplugError, LimitExceeded, PluginError, ProtocolViolation, WorkerDied
 
@@ -94,7 +94,21 @@ def _learn(runs: Any) -> Any:
     return learn(runs)
 
 
+def _policy_html(policy: Policy) -> str:
+    from agentplug.report.cards import policy_table
+
+    return policy_table(policy)
+
+
+def _verdict_html(verdict: Verdict) -> str:
+    from agentplug.report.cards import verdict_line
+
+    return verdict_line(verdict)
+
+
 Policy.learner = staticmethod(_learn)
+Policy.to_html = staticmethod(_policy_html)
+Verdict.to_html = staticmethod(_verdict_html)
 
 
 def _rendered(error: AgentplugError) -> list[str]:

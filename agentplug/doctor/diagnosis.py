@@ -46,10 +46,10 @@ class Diagnosis:
 
     def to_frame(self) -> pd.DataFrame:
         """Return a table, one row a barrier: barrier, protects against, status, evidence, remedy."""
-        import pandas as pd
+        from agentplug.report.text_table import TextTable
 
         cells = {name: [str(row[key]) for row in self.rows] for key, name in COLUMNS.items()}
-        return pd.DataFrame(cells, columns=list(COLUMNS.values()), dtype="str")
+        return TextTable(cells, columns=list(COLUMNS.values()), dtype="str")
 
     def __repr__(self) -> str:
         lines = [self.summary()]

@@ -7,11 +7,11 @@ from dataclasses import replace
 from agentplug.contract.policy import Policy
 from agentplug.core.host.conversation import wait_for
 from agentplug.errors import AgentplugError
-from agentplug.jupyter.session import aligned
 from agentplug.manager.pins.available import available, consent_of
 from agentplug.manager.pins.lockfile import NAME, read_lock
 from agentplug.manager.pins.pin import exceeding, rights_of
 from agentplug.manager.pins.verify import propose
+from agentplug.report.aligned import aligned
 from agentplug.report.consent import Consent
 from agentplug.report.html import esc, table
 

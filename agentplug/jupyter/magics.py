@@ -25,6 +25,7 @@ from agentplug.core.sources.names import near_match, quoted
 from agentplug.doctor import Diagnosis, doctor
 from agentplug.errors import ContractError, PinMismatch
 from agentplug.jupyter import options
+from agentplug.jupyter.dashboard import moving
 from agentplug.jupyter.debugging import breakpoints_note
 from agentplug.jupyter.decorators import argument, cell_magic, line_magic, magic_arguments, magics_class
 from agentplug.jupyter.failures import LineError, fits, unexpected, with_unsent
@@ -58,9 +59,9 @@ class AgentplugMagics(Magics):
     @options.limits
     @argument("--config", metavar="EXPR", help="a dict for the plugin's initialize(), as a Python expression")
     @argument("--locked", action="store_true", help="only if it is what agentplug.lock pins")
-    @argument("--live", action="store_true", help="show a dashboard of it: figures, events, buttons")
+    @argument("--live", action="store_true", help="show a dashboard in place of its card: figures, events, buttons")
     @line_magic("load_plugin")
-    def load_plugin(self, line: str) -> SandboxedPlugin:
+    def load_plugin(self, line: str) -> SandboxedPlugin | None:
         """Load a plugin into a confined worker, bind it to a variable, and show its card.
 
         ::
@@ -81,9 +82,9 @@ class AgentplugMagics(Magics):
     @options.limits
     @argument("--config", metavar="EXPR", help="a dict for the plugin's initialize(), as a Python expression")
     @argument("--locked", action="store_true", help="only if it is what agentplug.lock pins")
-    @argument("--live", action="store_true", help="show a dashboard of it: figures, events, buttons")
+    @argument("--live", action="store_true", help="show a dashboard in place of its card: figures, events, buttons")
     @cell_magic("load_plugin")
-    def load_plugin_cell(self, line: str, cell: str) -> SandboxedPlugin:
+    def load_plugin_cell(self, line: str, cell: str) -> SandboxedPlugin | None:
         """Load the plugin that this cell defines into a confined worker, and bind it to NAME.
 
         ::
@@ -113,7 +114,11 @@ class AgentplugMagics(Magics):
     @argument("--run", metavar="NAME", default="_run", help="the variable to bind the Run to (default: _run)")
     @argument("--expect", metavar="KIND[:BY]", help="the verdict that this cell must end with")
     @argument("--plugin", metavar="NAME", help="call this loaded plugin with the cell's last value")
-    @argument("--live", action="store_true", help="show memory and CPU while it runs, and buttons that stop it")
+    @argument(
+        "--live",
+        action="store_true",
+        help="show memory and CPU while it runs, and buttons that stop it; then the run's card",
+    )
     @cell_magic("sandbox")
     def sandbox(self, line: str, cell: str) -> Any:
         """Run this cell in a confined worker, a fresh one unless it is kept, and show its last value.
@@ -160,7 +165,8 @@ class AgentplugMagics(Magics):
         def bind(run: Run) -> None:
             names[bound] = run
 
-        run = run_cell(cell, policy, inputs, outputs, bind, lasting=lasting, live=arguments.live)
+        live = arguments.live and target is None
+        run = run_cell(cell, policy, inputs, outputs, bind, lasting=lasting, live=live)
         run = with_unsent(run, names, self.session.ip.user_ns_hidden)
         bind(run)
         names.update(run.out)
@@ -168,6 +174,8 @@ class AgentplugMagics(Magics):
         if target is not None:
             run = call_plugin(target, _plain_value(run), bind, live=arguments.live)
         value = _judge(run, expected)
+        if value is run and arguments.live and moving():
+            return None  # its card has taken the place of the dashboard
         if value is not run:  # a run shows them itself
             for text in (*refused_lines(run.events), *hint_lines(run)):
                 print(text, file=sys.stderr)
@@ -235,7 +243,7 @@ class AgentplugMagics(Magics):
         """
         return doctor(attack=options.parse(self.sandbox_doctor, line).attack)
 
-    def _load(self, source: object, name: str, arguments: Any) -> SandboxedPlugin:
+    def _load(self, source: object, name: str, arguments: Any) -> SandboxedPlugin | None:
         policy = options.policy_from(arguments)
         config = options.evaluated(arguments.config, self.session.names)
         try:
@@ -246,11 +254,11 @@ class AgentplugMagics(Magics):
             if arguments.locked and (card := consent(source, policy)) is not None:
                 display(card)  # type: ignore[no-untyped-call]
             raise
-        if arguments.live:
-            from agentplug.jupyter.dashboard.view import Dashboard, moving
+        if arguments.live and moving():
+            from agentplug.jupyter.dashboard.view import Dashboard
 
-            if moving():
-                display(Dashboard(plugin))  # type: ignore[no-untyped-call]
+            display(Dashboard(plugin))  # type: ignore[no-untyped-call]
+            return None  # a card beside it would soon be stale
         return plugin
 
     def _say(self, note: str) -> None:

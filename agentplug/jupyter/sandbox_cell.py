@@ -13,6 +13,7 @@ from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.core.session import Sandbox
 from agentplug.errors import SpecError
+from agentplug.jupyter.dashboard import moving
 
 
 def run_cell(
@@ -53,7 +54,7 @@ def _run_bound(
     """Wait for a call of `plugin`; an interrupt stops the run, and is raised again after `bind` got it."""
     before = plugin.runs[-1] if plugin.runs else None
     try:
-        run = _wait_under_dashboard(plugin, call) if live else wait_for(call)
+        run = _wait_under_dashboard(plugin, call) if live and moving() else wait_for(call)
     except KeyboardInterrupt:
         if plugin.runs and plugin.runs[-1] is not before:
             bind(plugin.runs[-1])
@@ -63,14 +64,14 @@ def _run_bound(
 
 
 def _wait_under_dashboard(plugin: SandboxedPlugin, call: Coroutine[Any, Any, Run]) -> Run:
-    """Wait for a call of `plugin` under a dashboard, whose last state stays when the run has ended."""
-    from agentplug.jupyter.dashboard.view import Dashboard, moving
+    """Wait for a call of `plugin` under a dashboard, which becomes the run's card when the run has ended."""
+    from agentplug.jupyter.dashboard.view import Dashboard
 
-    if not moving():
-        return wait_for(call)
     view = Dashboard(plugin, actions=("stop", "kill"), title="this call")
     display(view)  # type: ignore[no-untyped-call]
+    before = plugin.runs[-1] if plugin.runs else None
     try:
         return wait_for(call)
     finally:
-        view.finish()
+        latest = plugin.runs[-1] if plugin.runs else None
+        view.finish(latest if latest is not before else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from agentplug.core.session import Sandbox
 from agentplug.core.sources.names import near_match, quoted
 from agentplug.jupyter.failures import LineError
 from agentplug.manager.manager import AnyPlugin, PluginManager
+from agentplug.report.aligned import aligned
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -126,7 +126,7 @@ class PluginList:
     def __repr__(self) -> str:
         if not self._rows:
             return "No plugin is loaded; load one with %load_plugin SPEC."
-        return aligned([{name: printable(text, 60) for name, text in row.items()} for row in self._rows])
+        return aligned([{name: printable(text, 200) for name, text in row.items()} for row in self._rows])
 
     def _repr_html_(self) -> str:
         from agentplug.report.cards import plugins_table
@@ -144,14 +144,6 @@ def _sandbox_row(name: str, sandbox: Sandbox) -> dict[str, str]:
         "calls": str(sandbox._plugin._inside.calls),
         "last verdict": str(sandbox.runs[-1].verdict) if sandbox.runs else "",
     }
-
-
-def aligned(rows: Sequence[Mapping[str, str]]) -> str:
-    """Return `rows` as lines of text in columns, with their keys as the first line."""
-    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
-    return "\n".join(line.rstrip() for line in padded)
 
 
 _sessions: dict[int, Session] = {}

@@ -61,6 +61,7 @@ class Dispatching:
         import pandas as pd
 
         from agentplug.report.frames import without_formulas
+        from agentplug.report.text_table import TextTable
 
         rows = [(hook.order, {**hook.row(), "granted": True, "detail": ""}) for hook in self.table.hooks()]
         for name, entry in self._registry.settled().items():
@@ -69,7 +70,7 @@ class Dispatching:
         filled = [{"native": False, "spent_s": 0.0, **dict.fromkeys(_COUNTS, 0), **row} for _, row in rows]
         types = {**dict.fromkeys(_COUNTS, "int64"), "spent_s": "float64", "granted": "bool", "native": "bool"}
         texts = dict.fromkeys(("on_failure", "breaker", "detail"), "")
-        return without_formulas(pd.DataFrame(filled, columns=list(_NAMES)).fillna(texts).astype(types))
+        return without_formulas(TextTable(pd.DataFrame(filled, columns=list(_NAMES)).fillna(texts).astype(types)))
 
     async def _hooks_at(self, point: str) -> list[Hook]:
         """List all hooks at `point`, in the order of registration."""

@@ -9,8 +9,8 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentplug.contract.limits import FIELDS
-from agentplug.contract.policy import Policy, format_amount, format_size
+from agentplug.contract.limits import FIELDS, Field, Kind
+from agentplug.contract.policy import Policy, format_amount, format_size, parse_size
 from agentplug.contract.record import RunRecord, SourceInfo, Verdict, added_memory_bytes, plugin_name
 from agentplug.report.barriers import barriers_table
 from agentplug.report.displays import displays_part
@@ -94,6 +94,44 @@ def plugin_card(
         summary = f"barriers ({len(barriers)}{f', {len(gaps)} missing or partial' if gaps else ''})"
         parts.append(details(summary, barriers_table(barriers), opened=bool(gaps) and policy.best_effort))
     return card(mark.color, *parts)
+
+
+def policy_table(policy: Policy) -> str:
+    """Make a policy's table, one row a field: its value, bold where it isn't the default, and its meaning."""
+    rows = []
+    for row in FIELDS.values():
+        value = getattr(policy, row.name)
+        words = esc(_value(row, value)) or "–"
+        is_default = value == (parse_size(row.default) if row.kind is Kind.SIZE else row.default)
+        rows.append([code(row.name), words if is_default else f"<b>{words}</b>", esc(row.meaning.replace("`", ""))])
+    return table(["field", "value", "meaning"], rows)
+
+
+def _value(row: Field, value: Any) -> str:
+    """Return a field's value for people; of variables the names alone, because the values may be secrets."""
+    if row.kind in (Kind.SIZE, Kind.SECONDS, Kind.COUNT):
+        return format_amount(row, value)
+    if row.kind is Kind.GRANTS:
+        return ", ".join(f"{kind} at {point}" for point, kind in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else ", ".join(map(str, value))
+
+
+_MEANINGS = {
+    "completed": "a value came back",
+    "failed": "the plugin raised",
+    "limited": "a limit stopped it",
+    "died": "its process ended by itself",
+    "broken": "it broke the protocol, or its reply has no place on the wire",
+    "stopped": "the user stopped it",
+}
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """Make a verdict's pill and its meaning."""
+    meaning = esc(_MEANINGS.get(verdict.kind, ""))
+    return f'<div>{pill(verdict_mark(verdict.kind), str(verdict))} <span style="{QUIET}">{meaning}</span></div>'
 
 
 def plugins_table(rows: Sequence[Mapping[str, str]]) -> str:

@@ -183,11 +183,11 @@ def _category(values: Iterable[str | None]) -> pd.Categorical:
 
 def barriers_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Make a frame with one row a barrier: barrier, protects, status, detail."""
-    import pandas as pd
+    from agentplug.report.text_table import TextTable
 
     columns = ("barrier", "protects", "status", "detail")
     texts = {name: [str(row[name]) for row in rows] for name in columns}
-    return without_formulas(pd.DataFrame(texts, columns=list(columns), dtype="str"))
+    return without_formulas(TextTable(texts, columns=list(columns), dtype="str"))
 
 
 def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:

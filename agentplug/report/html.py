@@ -16,6 +16,7 @@ from agentplug.report.marks import LIMIT_COLOR, Mark
 TAIL_CHARACTERS = 4_000
 """The most characters of a stream or traceback that a card shows."""
 
+_SHORT = 32
 _LINE = "1px solid var(--jp-border-color2,rgba(128,128,128,.35))"
 _SOFT = "rgba(128,128,128,.14)"
 _MONO = "font-family:var(--jp-code-font-family,ui-monospace,Menlo,Consolas,monospace);font-size:12px"
@@ -31,7 +32,7 @@ def card(color: str, *parts: str) -> str:
     """Make a bordered box with a coloured edge. MathJax ignores it, since a plugin's text may hold dollar signs."""
     style = (
         "font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.5;"
-        "color:var(--jp-content-font-color1,inherit);overflow-wrap:anywhere;max-width:780px;margin:4px 0;"
+        "color:var(--jp-content-font-color1,inherit);overflow-wrap:break-word;max-width:780px;margin:4px 0;"
         f"padding:10px 14px;border:{_LINE};border-left:4px solid {color};border-radius:6px"
     )
     return f'<div class="tex2jax_ignore mathjax_ignore" style="{style}">{"".join(parts)}</div>'
@@ -46,7 +47,7 @@ def pill(mark: Mark, word: str) -> str:
     """Make a coloured pill with an icon and a word."""
     style = (
         f"display:inline-block;padding:0 9px;border:1px solid {mark.color};border-radius:999px;"
-        f"background:{mark.color}24;font-weight:600;white-space:nowrap"
+        f"background:{mark.color}24;font-weight:600{';white-space:nowrap' if len(word) <= _SHORT else ''}"
     )
     return f'<span style="{style}"><span style="color:{mark.color}">{mark.icon}</span> {esc(word, 100)}</span>'
 
@@ -69,7 +70,9 @@ def bars(rows: Iterable[tuple[str, float, float, str, str]]) -> str:
             f'<div style="height:8px;background:{_SOFT};border-radius:4px"><div style="{fill}"></div></div>'
             f'<div style="font-variant-numeric:tabular-nums">{words}</div>'
         )
-    grid = "display:grid;grid-template-columns:max-content minmax(60px,240px) 1fr;gap:2px 12px;align-items:center"
+    # A narrow card takes the room from the bars, never from the words.
+    columns = "max-content minmax(24px,1fr) minmax(min-content,max-content)"
+    grid = f"display:grid;grid-template-columns:{columns};gap:2px 12px;align-items:center;max-width:600px"
     return f'<div style="{grid};margin:8px 0">{"".join(cells)}</div>'
 
 
@@ -96,12 +99,15 @@ def figure(text: object) -> str:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Make a table; headers are text, cells are HTML."""
-    cell = f"text-align:left;vertical-align:top;padding:3px 14px 3px 0;border:0;border-bottom:{_LINE};background:none"
+    """Make a table; headers are text, cells are HTML. Texts break between words, and the rest scrolls."""
+    cell = (
+        "text-align:left;vertical-align:top;white-space:normal;overflow-wrap:break-word;max-width:28em;"
+        f"padding:3px 14px 3px 0;border:0;border-bottom:{_LINE};background:none"
+    )
     head = "".join(f'<th style="{cell};font-weight:600">{esc(header)}</th>' for header in headers)
     body = "".join("<tr>" + "".join(f'<td style="{cell}">{c}</td>' for c in row) + "</tr>" for row in rows)
     style = "border-collapse:collapse;font-size:13px;color:inherit;margin:4px 0"
     return (
-        f'<table class="tex2jax_ignore mathjax_ignore" style="{style}">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f'<div class="tex2jax_ignore mathjax_ignore" style="overflow-x:auto"><table style="{style}">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )

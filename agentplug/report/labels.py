@@ -83,16 +83,23 @@ def width_pt(ax: Axes) -> float:
     return float(ax.get_window_extent().width * 72 / ax.figure.dpi)
 
 
+def ink(ax: Axes) -> Any:
+    """Return the colour in which `ax` is labelled, so that whatever is added can be read wherever its labels can."""
+    return ax.xaxis.label.get_color()
+
+
 def halo(ax: Axes, artist: Artist) -> None:
-    """Give a text or line an outline in the background's colour, so that it stands out."""
+    """Give a text or line an outline in the background's colour, so that it stands out, if there is a background."""
+    from matplotlib.colors import to_rgba
     from matplotlib.patheffects import withStroke
 
-    artist.set_path_effects([withStroke(linewidth=4, foreground=ax.get_facecolor())])
+    if to_rgba(ax.get_facecolor())[3] > 0:
+        artist.set_path_effects([withStroke(linewidth=4, foreground=ax.get_facecolor())])
 
 
 def note(ax: Axes, words: str, at: tuple[float, float], offset: tuple[float, float], **style: Any) -> None:
     """Write words at a point of `ax`, `offset` points away from it, with an outline. Dollar signs are no math."""
-    usual: dict[str, Any] = {"textcoords": "offset points", "fontsize": SMALL, "parse_math": False}
+    usual: dict[str, Any] = {"textcoords": "offset points", "fontsize": SMALL, "parse_math": False, "color": ink(ax)}
     halo(ax, ax.annotate(words, at, offset, **usual | style))
 
 
@@ -106,11 +113,13 @@ def mark_phases(ax: Axes, events: Iterable[Event], scale: float, end_s: float, *
     last_s = max((event.t_s for event in events), default=0.0)
     if last_s <= decided_s:
         return
-    ax.axvspan(decided_s * scale, last_s * scale, facecolor="0.93", edgecolor="0.75", hatch="//", lw=0, zorder=0)
+    ax.axvspan(
+        decided_s * scale, last_s * scale, facecolor="#80808022", edgecolor="#80808080", hatch="//", lw=0, zorder=0
+    )
     if labelled and last_s - decided_s >= _WORTH_A_NAME * end_s:
         middle = (decided_s + last_s) / 2 * scale
         style = {"xycoords": ax.get_xaxis_transform(), "fontsize": _EVENT_SIZE}
-        note(ax, "being ended", (middle, 0), (0, 3), ha="center", color="0.35", **style)
+        note(ax, "being ended", (middle, 0), (0, 3), ha="center", **style)
 
 
 def mark_events(ax: Axes, events: Iterable[Event], scale: float, *, labelled: bool = True) -> None:
@@ -125,7 +134,7 @@ def mark_events(ax: Axes, events: Iterable[Event], scale: float, *, labelled: bo
         ax.axvline(x, color="0.5", lw=0.8, ls=(0, (1, 2)), zorder=1)
     ticks = sorted({event.t_s * scale for event in events} - decisive)
     if ticks:
-        ax.vlines(ticks, 1.0, 1.03, transform=ax.get_xaxis_transform(), color="0.3", lw=1.0, clip_on=False)
+        ax.vlines(ticks, 1.0, 1.03, transform=ax.get_xaxis_transform(), color=ink(ax), lw=1.0, clip_on=False)
     if not labelled:
         return
     low, high = ax.get_xlim()

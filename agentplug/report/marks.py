@@ -29,7 +29,7 @@ SERIES = (
     ("#009E73", "-."),
     ("#CC79A7", ":"),
     ("#56B4E9", (0, (5, 1, 1, 1, 1, 1))),
-    ("#000000", (0, (1, 3))),
+    ("#8C8C8C", (0, (1, 3))),
 )
 """Colours and line styles of plugins that share Axes, in this order."""
 _GREY = "#8C8C8C"

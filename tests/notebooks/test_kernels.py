@@ -289,18 +289,30 @@ def test_nothing_of_ours_is_left_after_unload(notebook: Notebook) -> None:
     assert notebook.run("%load_ext agentplug\n%plugins").check().texts
 
 
-def test_live_shows_a_dashboard_and_leaves_its_last_state(notebook: Notebook) -> None:
-    """--live shows widgets, and HTML that follows the cell; at its end the widgets are closed and the HTML stays."""
+def test_live_shows_a_dashboard_and_leaves_the_card_of_its_run(notebook: Notebook) -> None:
+    """--live shows widgets, and HTML that follows the cell; at its end the widgets are closed, the card stays."""
     cell = notebook.start("%%sandbox --live --wall 60\nimport time\nprint('begun')\ntime.sleep(50)")
     notebook.until(lambda: "begun" in cell.stream() and sum("data" in output for output in cell.outputs) >= 2)
     notebook.manager.interrupt_kernel()
     notebook.until(lambda: cell.idle)
     shown = [output for output in cell.outputs if output["type"] in ("display_data", "update_display_data")]
     assert "application/vnd.jupyter.widget-view+json" in shown[0]["data"]
-    assert {output["data"]["text/plain"] for output in shown} == {"<Dashboard of this call>"}
+    assert [output["data"]["text/plain"] for output in shown][:2] == ["<Dashboard of this call>"] * 2
+    assert shown[-1]["data"]["text/plain"] == "<Run of sandbox cell: stopped:interrupt>"
     assert shown[-1]["type"] == "update_display_data"
     assert "stopped:interrupt" in shown[-1]["data"]["text/html"]
     assert any(output["type"] == "comm_close" for output in cell.outputs)
+
+
+def test_live_shows_one_thing(notebook: Notebook) -> None:
+    """No card stands beside a dashboard: neither of a plugin that it follows, nor of a run whose card it becomes."""
+    limited = notebook.run("%%sandbox --live --wall 0.2 --expect limited:wall\nimport time\ntime.sleep(9)").check()
+    loaded = notebook.run(WAITER.replace("--cpu 60", "--cpu 60 --live")).check()
+    for cell in (limited, loaded):
+        assert [o["type"] for o in cell.outputs if o["type"] in ("display_data", "execute_result")] == ["display_data"] * 2
+    [*_, last] = [o for o in limited.outputs if o["type"] == "update_display_data"]
+    assert last["data"]["text/plain"] == "<Run of sandbox cell: limited:wall>"
+    assert notebook.value("waiter, str(_run.verdict)") == "(<SandboxedPlugin waiter 1: ready>, 'limited:wall')"
 
 
 def test_nbclient_sees_a_verdict_and_not_a_typo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

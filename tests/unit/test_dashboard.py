@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_any_curve_stays_in_its_box(values: list[float], limit: float) -> None:
 @pytest.mark.parametrize("x", [None, 3, "worker", SleeperPlugin, []])
 def test_nothing_to_watch_is_an_error_that_says_what_is(x: object) -> None:
     """It names what it was given, and what to give."""
-    with pytest.raises(ContractError, match="give a PluginManager, a SandboxedPlugin or a Run"):
+    with pytest.raises(ContractError, match="give a PluginManager, a SandboxedPlugin, a Sandbox or a Run"):
         dashboard(x)
 
 
@@ -97,6 +98,14 @@ def test_nothing_to_watch_is_an_error_that_says_what_is(x: object) -> None:
 def test_a_class_is_told_from_what_is_made_of_it(x: object, said: str) -> None:
     with pytest.raises(ContractError, match=said):
         dashboard(x)
+
+
+def test_a_saved_state_says_as_of_when() -> None:
+    """The time is not in what is compared with the state before, so that an idle view is sent once."""
+    at_s = 1_764_563_696.0
+    when = time.strftime("as of %Y-%m-%d %H:%M:%S %Z", time.localtime(at_s))
+    assert when in drawing.still(drawing.state([], []), at_s)
+    assert "as of" not in drawing.state([], []) + drawing.still("")
 
 
 def test_text_is_short_and_the_same_each_time() -> None:

@@ -560,3 +560,67 @@ def test_ticks_from_zero_on_do_not_overlap(plot: Callable[..., Any], least: int)
     boxes = [label.get_window_extent() for tick, label in ticks if low <= tick <= high]
     assert len(boxes) > 2
     assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[n + 1 :])
+
+
+# ---------------------------------------------------------------------- on any page
+
+PICTURES: dict[str, Callable[[], Any]] = {
+    "calls": lambda: plot_calls(mixed()),
+    "change": lambda: plot_change(mixed(), mixed()),
+    "costs": lambda: plot_costs(mixed()),
+    "compare": lambda: compare_runs(mixed()),
+    "runs": lambda: plot_runs(mixed())[0],
+    "run": lambda: plot_run(mixed()[1])[0],
+    "samples": lambda: plot_samples(samples_frame(mixed()[0])),
+    "nothing": lambda: compare_runs([]),
+}
+
+
+def mixed() -> list[Run]:
+    """One run of each end."""
+    return [a_run(number, end=end) for number, end in enumerate(ENDS)]
+
+
+def texts(figure: Any) -> Iterator[Any]:
+    """Every text that stands on a figure."""
+    for text in figure.findobj(mpl.text.Text):
+        if text.get_text() and text.get_visible():
+            yield text
+
+
+def contrast(color: Any, page: str) -> float:
+    """The contrast of two colours, as the Web Content Accessibility Guidelines define it."""
+    lights = []
+    for one in (color, page):
+        rgb = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in mpl.colors.to_rgb(one)]
+        lights.append(0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2] + 0.05)
+    return max(lights) / min(lights)
+
+
+@pytest.mark.parametrize("draw", PICTURES.values(), ids=list(PICTURES))
+@pytest.mark.parametrize("page", ["#ffffff", "#111111"])
+def test_a_picture_can_be_read_on_a_light_and_on_a_dark_page(draw: Callable[[], Any], page: str) -> None:
+    """It has no background of its own, and each text stands out from either page."""
+    figure = draw().figure
+    assert figure.get_facecolor()[3] == 0
+    assert {ax.get_facecolor()[3] for ax in figure.axes} == {0}
+    for text in texts(figure):
+        assert contrast(text.get_color(), page) > 2.9, text
+
+
+@pytest.mark.parametrize("draw", PICTURES.values(), ids=list(PICTURES))
+def test_a_picture_in_the_users_dark_style_can_be_read(draw: Callable[[], Any]) -> None:
+    """What is added to the Axes of a style is of its colours."""
+    with mpl.style.context("dark_background"):
+        figure = draw().figure
+        assert mpl.colors.to_hex(figure.get_facecolor()) == "#000000"
+        for text in texts(figure):
+            assert contrast(text.get_color(), "#000000") > 2.9, text
+
+
+def test_jupyter_puts_nothing_behind_a_picture() -> None:
+    """It would, if all tick labels were dark, or all light: then the page would be a patchwork."""
+    from matplotlib_inline.backend_inline import _fetch_figure_metadata
+
+    for name, draw in PICTURES.items():
+        assert name == "nothing" or _fetch_figure_metadata(draw().figure) is None

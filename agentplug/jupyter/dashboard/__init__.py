@@ -6,7 +6,10 @@ buttons also while a cell is busy, and `actions` has the actions behind the butt
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+from IPython.core.getipython import get_ipython
 
 from agentplug.contract.text import printable
 from agentplug.core.run import Run
@@ -17,6 +20,12 @@ from agentplug.manager.manager import PluginManager
 
 if TYPE_CHECKING:
     from agentplug.jupyter.dashboard.view import Dashboard, StillDashboard
+
+
+def moving() -> bool:
+    """True if views may be live here: in a kernel, unless `AGENTPLUG_LIVE=0` or nbval compares outputs."""
+    under_nbval = ".ipynb::" in os.environ.get("PYTEST_CURRENT_TEST", "")
+    return hasattr(get_ipython(), "kernel") and os.environ.get("AGENTPLUG_LIVE") != "0" and not under_nbval
 
 
 def dashboard(x: object) -> Dashboard | StillDashboard:
@@ -48,8 +57,13 @@ def _wrong(x: object) -> str:
         what = f"there is nothing to watch about x, of type {printable(type(x).__name__, 100)}"
     else:
         what = f"x is the class {printable(x.__name__, 100)}"
-        for kind, example in ((PluginManager, "{}()"), (SandboxedPlugin, "{}(SPEC)"), (Run, "plugin.runs[-1]")):
+        for kind, example in (
+            (PluginManager, "{}()"),
+            (SandboxedPlugin, "{}(SPEC)"),
+            (Sandbox, "{}()"),
+            (Run, "plugin.runs[-1]"),
+        ):
             if issubclass(x, kind):
                 made = "take" if kind is Run else "make"
                 return f"{what}; {made} one, as in dashboard({example.format(printable(x.__name__, 100))})"
-    return f"{what}; give a PluginManager, a SandboxedPlugin or a Run"
+    return f"{what}; give a PluginManager, a SandboxedPlugin, a Sandbox or a Run"

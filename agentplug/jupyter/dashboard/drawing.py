@@ -143,10 +143,16 @@ def _mark(kind: str) -> Mark:
     return verdict_mark(verdict.get(kind, "stopped"))
 
 
-def still(rows: Sequence[Row], latest: Iterable[BoardEvent], note: str = "", load: str = "") -> str:
-    """Draw table and events in a box, for a saved notebook."""
-    style = f"border:{_LINE};border-left:4px solid {MEMORY_COLOR};{_FRAME}"
-    return f'<div style="{style}">{table(rows, load=load, still=True)}{events(latest, note)}</div>'
+def state(rows: Sequence[Row], latest: Iterable[BoardEvent], note: str = "", load: str = "") -> str:
+    """Draw table and events as they are, for a saved notebook."""
+    return table(rows, load=load, still=True) + events(latest, note)
+
+
+def still(content: str, at_s: float | None = None) -> str:
+    """Put a saved state in a box, with its time if that isn't the run's own."""
+    when = "" if at_s is None else time.strftime("as of %Y-%m-%d %H:%M:%S %Z", time.localtime(at_s))
+    foot = f'<div style="{_FONT};{_SMALL};padding-top:4px">{esc(when)}</div>' if when else ""
+    return f'<div style="border:{_LINE};border-left:4px solid {MEMORY_COLOR};{_FRAME}">{content}{foot}</div>'
 
 
 def saved(name: str, html: str) -> str:

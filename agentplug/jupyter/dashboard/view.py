@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-import os
 import queue
 import threading
 import time
@@ -26,7 +25,7 @@ from agentplug.contract.text import printable
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.jupyter import leftovers
-from agentplug.jupyter.dashboard import drawing
+from agentplug.jupyter.dashboard import drawing, moving
 from agentplug.jupyter.dashboard.actions import ACTIONS, Actions
 from agentplug.jupyter.dashboard.clicks import hear
 from agentplug.jupyter.dashboard.watch import Board, row_of
@@ -37,12 +36,6 @@ SOON_S = 0.15
 STILL_EVERY_S = 5.0
 SHARE = 0.01
 """The share of one processor for collecting and drawing; sending takes about as much again."""
-
-
-def moving() -> bool:
-    """True if views may be live here: in a kernel, unless `AGENTPLUG_LIVE=0` or nbval compares outputs."""
-    under_nbval = ".ipynb::" in os.environ.get("PYTEST_CURRENT_TEST", "")
-    return hasattr(get_ipython(), "kernel") and os.environ.get("AGENTPLUG_LIVE") != "0" and not under_nbval
 
 
 class _Root(widgets.VBox):  # type: ignore[misc]
@@ -68,10 +61,10 @@ class Dashboard:
         self._view: _View | None = None
         self._title = title
 
-    def finish(self, note: str = "") -> None:
-        """Stop, and leave the last state in place."""
+    def finish(self, run: Run | None = None) -> None:
+        """Stop, and leave the card of `run` in place, or the last state."""
         if self._view is not None:
-            self._view.finish(note)
+            self._view.finish(run=run)
 
     def __repr__(self) -> str:
         if isinstance(self._x, PluginManager):
@@ -99,7 +92,7 @@ class StillDashboard:
 
     def _repr_html_(self) -> str:
         row, events = row_of(self._run)
-        return drawing.still([row], events.latest)
+        return drawing.still(drawing.state([row], events.latest))
 
 
 class _View:
@@ -115,14 +108,16 @@ class _View:
         self._thread: threading.Thread | None = None
         self._context = contextvars.copy_context()
         self._note = ""
+        self._run_ended: Run | None = None
         self._still = ""
         self._still_at_s = 0.0
         self._buttons: dict[str, _Buttons] = {}
         # A layout that is set later would leave the first one behind, as a widget that nobody closes.
-        self._table = widgets.HTML(layout=widgets.Layout(margin="0", overflow="auto hidden", flex="0 1 auto"))
+        self._table = widgets.HTML(layout=widgets.Layout(margin="0", overflow="visible", flex="0 0 auto"))
         self._events = widgets.HTML(layout=widgets.Layout(margin="0", overflow="auto hidden"))
         self._columns = widgets.VBox(layout=widgets.Layout(overflow="visible", flex="0 0 auto"))
-        top = widgets.HBox([self._table, self._columns], layout=widgets.Layout(align_items="flex-start"))
+        row = widgets.Layout(align_items="flex-start", overflow="auto hidden")  # a narrow page scrolls
+        top = widgets.HBox([self._table, self._columns], layout=row)
         self._root = _Root(
             [widgets.HTML(drawing.styles(self._id), layout=widgets.Layout(display="none")), top, self._events],
             _view_count=0,
@@ -140,10 +135,7 @@ class _View:
         view = {"version_major": 2, "version_minor": 0, "model_id": self._root.model_id}
         live = {"application/vnd.jupyter.widget-view+json": view, "text/plain": self._text()}
         display(live, raw=True)  # type: ignore[no-untyped-call]
-        self._still = self._draw_still()
-        still = {"text/html": self._still, "text/plain": self._text()}
-        display(still, raw=True, display_id=self._id)  # type: ignore[no-untyped-call]
-        self._still_at_s = time.monotonic()
+        self._save_still(update=False)
         if self._thread is None:
             shell: Any = get_ipython()
             shell.events.register("post_run_cell", self._after_cell)
@@ -151,12 +143,12 @@ class _View:
             self._thread = threading.Thread(target=self._run, name="agentplug-dashboard", daemon=True)
             self._thread.start()
 
-    def finish(self, note: str) -> None:
-        """Leave the last state as HTML, and close the widgets."""
+    def finish(self, note: str = "", run: Run | None = None) -> None:
+        """Leave the card of `run` or the last state as HTML, and close the widgets."""
         with self._lock:
             if self.finished:
                 return
-            self._note = note
+            self._note, self._run_ended = note, run
             with contextlib.suppress(Exception):
                 self._board.look()
             self.finished = True
@@ -232,18 +224,17 @@ class _View:
         with contextlib.suppress(Exception):
             self._show_events()
 
-    def _draw_still(self) -> str:
-        board = self._board
-        return drawing.saved(self._id, drawing.still(board.rows, board.events.latest, self._note, board.load))
-
-    def _save_still(self) -> None:
+    def _save_still(self, *, update: bool = True) -> None:
+        """Send the HTML for the saved notebook, if it has changed: the run's card, or the last state and its time."""
         self._still_at_s = time.monotonic()
-        still = self._draw_still()
-        if still == self._still:
+        board, run = self._board, self._run_ended
+        still = run._repr_html_() if run else drawing.state(board.rows, board.events.latest, self._note, board.load)
+        if still == self._still and update:
             return
         self._still = still
-        data = {"text/html": still, "text/plain": self._text()}
-        self._context.copy().run(display, data, raw=True, display_id=self._id, update=True)
+        html = still if run else drawing.still(still, time.time())
+        data = {"text/html": drawing.saved(self._id, html), "text/plain": str(run) if run else self._text()}
+        self._context.copy().run(display, data, raw=True, display_id=self._id, update=update)
 
     # ------------------------------------------------------------------ buttons
 

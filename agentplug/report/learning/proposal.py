@@ -78,12 +78,12 @@ class Learned:
 
     def to_frame(self) -> pd.DataFrame:
         """Make a frame with one row a right: `field`, `value`, `granted`, `reason`."""
-        import pandas as pd
+        from agentplug.report.text_table import TextTable
 
         rows = [(right.field, right.value, True, right.reason) for right in self.rights]
         rows += [(right.field, right.value, False, right.reason) for right in self.refused]
-        frame = pd.DataFrame(rows, columns=["field", "value", "granted", "reason"]).astype({"granted": bool})
-        return without_formulas(frame)
+        frame = TextTable(rows, columns=["field", "value", "granted", "reason"])
+        return without_formulas(TextTable(frame.astype({"granted": bool})))
 
     def _repr_html_(self) -> str:
         rows = [[f"<b>{esc(right.field)}</b>", code(right.value), esc(right.reason)] for right in self.rights]

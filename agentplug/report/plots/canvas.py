@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from agentplug.report.labels import SMALL, halo, note, short_names
+from agentplug.report.labels import SMALL, halo, ink, note, short_names
 from agentplug.report.marks import LIMIT_COLOR
 
 if TYPE_CHECKING:
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from matplotlib.container import Container
     from numpy.typing import NDArray
 
+_INK, _INK_Y = "#7b7b7b", "#818181"
+"""As readable on white as on a notebook's dark page: a contrast over 4 on both. Jupyter puts something light or dark
+behind a transparent figure whose tick labels are all dark or all light, so those at the left are a shade lighter.
+"""
+_STYLE: Any = ("figure.facecolor", "axes.facecolor", "axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color")
 CLOSE = 0.12
 """Levels closer than this share of the axis have their words on different sides."""
 _KIB = 1 << 10
@@ -26,13 +31,36 @@ def canvas(ax: Any, width: float, height: float) -> Axes:
 
     Raises `TypeError` for anything but one Axes with x and y.
     """
-    import matplotlib.pyplot as plt
-
     if ax is not None:
         _check(ax)
         return cast("Axes", ax)
-    _, made = plt.subplots(figsize=(width, height), layout="constrained")
-    return made
+    return cast("Axes", new_axes(1, 1, (width, height))[0])
+
+
+def new_axes(rows: int, columns: int, size: tuple[float, float], **shared: Any) -> NDArray[Any]:
+    """Return the Axes of a new figure, row by row, in the user's style.
+
+    If that is matplotlib's own, they have no background, and a grey that can be read on any.
+    """
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **shared)
+    panels: NDArray[Any] = axes.ravel()
+    if all(mpl.rcParams[name] == mpl.rcParamsDefault[name] for name in _STYLE):
+        figure.set_facecolor("none")
+        for ax in panels:
+            _grey(ax)
+    return panels
+
+
+def _grey(ax: Axes) -> None:
+    ax.set_facecolor("none")
+    ax.spines[:].set_color(_INK)
+    ax.tick_params(axis="x", which="both", colors=_INK)
+    ax.tick_params(axis="y", which="both", colors=_INK_Y)
+    for label in (ax.xaxis.label, ax.yaxis.label):
+        label.set_color(_INK)
 
 
 def several(axes: Any) -> NDArray[Any]:
@@ -74,13 +102,12 @@ def name_rows(ax: Axes, names: list[str]) -> None:
 
 def say(ax: Axes, words: str) -> None:
     """Write `words` in the middle of empty Axes."""
-    ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", fontsize=SMALL + 2, color="0.4")
+    ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", fontsize=SMALL + 2, color=ink(ax))
 
 
 def mark_limit(ax: Axes, limit: float, row: float) -> None:
     """Draw a short line across a row, at its limit."""
-    ink = ax.xaxis.label.get_color()
-    halo(ax, ax.plot([limit, limit], [row - 0.42, row + 0.42], color=ink, lw=2, zorder=3)[0])
+    halo(ax, ax.plot([limit, limit], [row - 0.42, row + 0.42], color=ink(ax), lw=2, zorder=3)[0])
 
 
 def limit_title(ax: Axes, limits: list[float], unit: str) -> None:
@@ -90,7 +117,7 @@ def limit_title(ax: Axes, limits: list[float], unit: str) -> None:
     least, most = min(limits), max(limits)
     figures = " to ".join(amount(limit, unit) for limit in dict.fromkeys((least, most)))
     beyond = ", off the scale" if least > ax.get_xlim()[1] else ""
-    ax.set_title(f"│ limit {figures}{beyond}", loc="right", fontsize=SMALL)
+    ax.set_title(f"│ limit {figures}{beyond}", color=ink(ax), loc="right", fontsize=SMALL)
 
 
 def limit_level(ax: Axes, limit: float, unit: str, final: float | None = None) -> None:

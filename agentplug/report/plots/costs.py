@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentplug.contract.record import KINDS, RunRecord
-from agentplug.report.labels import SMALL, note, plot_text, short_names
+from agentplug.report.labels import SMALL, ink, note, plot_text, short_names
 from agentplug.report.marks import LIMIT_COLOR, MEMORY_COLOR, verdict_mark
 from agentplug.report.plots.canvas import (
     amount,
@@ -66,7 +66,9 @@ def plot_costs(calls: pd.DataFrame | RunRecord | Iterable[RunRecord], ax: Axes |
     names = short_names([plugin for plugin, _, _ in rows], 20)
     name_rows(ax, [kind if alone or not plugin else f"{names[plugin]} · {kind}" for plugin, kind, _ in rows])
     if alone:
-        ax.set_title(plot_text(plugins[0], 30), loc="left", fontsize=12, fontweight="bold", parse_math=False)
+        ax.set_title(
+            plot_text(plugins[0], 30), color=ink(ax), loc="left", fontsize=12, fontweight="bold", parse_math=False
+        )
     if all(plugin for plugin, _, _ in rows):
         limit_title(ax, [limit * scale for limit in limits.values() if limit], unit)
     if not rows:
@@ -115,7 +117,7 @@ def plot_change(
     ax.set_xlabel(f"{what.label}, median ({unit})")
     dress(ax, "x")
     name_rows(ax, [str(plugin) for plugin in both.index])
-    ax.set_title("○ before   ● after", loc="right", fontsize=SMALL)
+    ax.set_title("○ before   ● after", color=ink(ax), loc="right", fontsize=SMALL)
     if not len(both):
         say(ax, "no calls yet")
     return ax
@@ -178,7 +180,7 @@ def _box(ax: Axes, row: int, kind: str, values: NDArray[Any], unit: str) -> None
         zorder=2,
     )
     if len(values) > 1:
-        ax.plot([median, median], [row - 0.25, row + 0.25], color="black", lw=2, zorder=4)
+        ax.plot([median, median], [row - 0.25, row + 0.25], color=ink(ax), lw=2, zorder=4)
     if len(values) <= _MOST_POINTS:
         spread = ((np.arange(len(values)) * 0.618 + 0.5) % 1 - 0.5) * 0.36
         ax.plot(
@@ -188,7 +190,7 @@ def _box(ax: Axes, row: int, kind: str, values: NDArray[Any], unit: str) -> None
             marker=mark.marker,
             ms=7 if len(values) == 1 else 3.5,
             color=mark.color,
-            mec="black",
+            mec=ink(ax),
             mew=0.4,
             zorder=3,
         )

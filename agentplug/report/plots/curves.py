@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from agentplug.contract.limits import LIMITS
 from agentplug.contract.record import RunRecord, added_memory_bytes, memory_floor_bytes, plugin_name
 from agentplug.report.columns import SAMPLES_COLUMNS
-from agentplug.report.labels import mark_events, mark_phases, plot_text, width_pt
+from agentplug.report.labels import ink, mark_events, mark_phases, plot_text, width_pt
 from agentplug.report.marks import CPU_COLOR, MEMORY_COLOR, verdict_mark
 from agentplug.report.plots.canvas import (
     CLOSE,
@@ -21,6 +21,7 @@ from agentplug.report.plots.canvas import (
     dress,
     level,
     limit_level,
+    new_axes,
     say,
     several,
     time_unit,
@@ -69,12 +70,8 @@ def plot_run(run: RunRecord, axes: Sequence[Axes] | NDArray[Any] | None = None) 
     `axes` are two Axes to draw on. Returns an array of shape (2,). Raises `ValueError` for another number of Axes, or
     if `run` is no run.
     """
-    import matplotlib.pyplot as plt
-
     check_run(run)
-    if axes is None:
-        _, axes = plt.subplots(2, 1, figsize=(8, 5.6), sharex=True, layout="constrained")
-    both = several(axes)
+    both = new_axes(2, 1, (8, 5.6), sharex=True) if axes is None else several(axes)
     if len(both) != 2:
         raise ValueError(f"plot_run draws on two Axes, not on {len(both)}; give it two, or none")
     _draw_run(run, "memory", both[0])
@@ -205,7 +202,7 @@ def _headings(ax: Axes, name: str, verdict: str) -> None:
     verdict = plot_text(verdict, 30)
     room = int((width_pt(ax) - 7 * len(verdict) - 24) / 9)  # a bold character of 12 points is 9 wide at most
     name = plot_text(name, max(6, room))
-    ax.set_title(name, loc="left", fontsize=12, fontweight="bold", pad=9, parse_math=False)
+    ax.set_title(name, color=ink(ax), loc="left", fontsize=12, fontweight="bold", pad=9, parse_math=False)
     ax.annotate(
         verdict,
         (1, 1),
@@ -214,6 +211,7 @@ def _headings(ax: Axes, name: str, verdict: str) -> None:
         textcoords="offset points",
         ha="right",
         fontsize=10,
+        color=ink(ax),
         parse_math=False,
-        bbox={"boxstyle": "round,pad=0.3", "facecolor": f"{mark.color}30", "edgecolor": mark.color},
+        bbox={"boxstyle": "round,pad=0.3", "facecolor": f"{mark.color}18", "edgecolor": mark.color},
     )

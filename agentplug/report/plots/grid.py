@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentplug.contract.record import RunRecord, plugin_name
-from agentplug.report.labels import mark_phases, note, plot_text
+from agentplug.report.labels import ink, mark_phases, note, plot_text
 from agentplug.report.marks import LIMIT_COLOR, verdict_mark
-from agentplug.report.plots.canvas import amount, dress, say, several, time_unit, top, unit_for
+from agentplug.report.plots.canvas import amount, dress, new_axes, say, several, time_unit, top, unit_for
 from agentplug.report.plots.curves import run_curve
 from agentplug.report.plots.data import runs_of
 
@@ -64,7 +64,7 @@ def plot_runs(
         _headings(ax, run)
         # The call's figures may be too small to see on the common scale.
         words = f"{amount((curve.final or 0.0) * scale, unit)} in {amount(run.usage.wall_s * time_scale, time_name)}"
-        style = {"xycoords": "axes fraction", "fontsize": _WORDS_SIZE - 1, "color": "0.3", "zorder": 5}
+        style = {"xycoords": "axes fraction", "fontsize": _WORDS_SIZE - 1, "zorder": 5}
         note(ax, words, (1, 0), (-2, 2), ha="right", **style)
         dress(ax, "y")
         ax.tick_params(labelsize=_WORDS_SIZE)
@@ -74,22 +74,12 @@ def plot_runs(
 
 def _grid(count: int) -> NDArray[Any]:
     """Make a figure of `count` Axes on one scale, up to six beside each other."""
-    import matplotlib.pyplot as plt
-    import numpy as np
-
     columns = min(6, max(1, math.ceil(math.sqrt(1.6 * count))))
     rows = max(1, math.ceil(count / columns))
-    figure, grid = plt.subplots(
-        rows,
-        columns,
-        figsize=(max(4.0, 1.9 * columns), 0.5 + 1.45 * rows),
-        sharex=True,
-        sharey=True,
-        layout="constrained",
-    )
-    panels: NDArray[Any] = np.atleast_1d(grid).ravel()
+    size = (max(4.0, 1.9 * columns), 0.5 + 1.45 * rows)
+    panels = new_axes(rows, columns, size, sharex=True, sharey=True)
     for spare in panels[max(1, count) :]:
-        figure.delaxes(spare)
+        spare.remove()
     for ax in panels[max(0, count - columns) : count]:  # the lowest of each column: the last row may not be full
         ax.tick_params(labelbottom=True)
     return panels[: max(1, count)]
@@ -106,9 +96,8 @@ def _limit(ax: Axes, limit: float, unit: str) -> None:
 
 def _headings(ax: Axes, run: RunRecord) -> None:
     """Write name and number above, and the verdict below them in its colour and with its icon."""
-    ax.set_title(
-        f"{plot_text(plugin_name(run), 18)} #{run.number}", loc="left", fontsize=_WORDS_SIZE, parse_math=False
-    )
+    name = f"{plot_text(plugin_name(run), 18)} #{run.number}"
+    ax.set_title(name, color=ink(ax), loc="left", fontsize=_WORDS_SIZE, parse_math=False)
     mark = verdict_mark(run.verdict.kind)
     text = ax.annotate(
         plot_text(f"{mark.icon} {run.verdict}", 24),
@@ -118,8 +107,9 @@ def _headings(ax: Axes, run: RunRecord) -> None:
         textcoords="offset points",
         va="top",
         fontsize=_WORDS_SIZE,
+        color=ink(ax),
         parse_math=False,
-        bbox={"boxstyle": "round,pad=0.15", "facecolor": f"{mark.color}30", "edgecolor": "none"},
+        bbox={"boxstyle": "round,pad=0.15", "facecolor": f"{mark.color}18", "edgecolor": "none"},
         zorder=6,
     )
     text.set_in_layout(False)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentplug.contract.record import KINDS
-from agentplug.report.labels import SMALL, short_names
+from agentplug.report.labels import SMALL, ink, short_names
 from agentplug.report.plots.canvas import canvas, say
 from agentplug.report.plots.data import check_unique
 
@@ -79,12 +79,15 @@ def plot_survival(matrix: Any, ax: Axes | None = None, by: Literal["verdict", "t
             f"{count}" if good == count else f"{good} of {count}",
             ha="center",
             va="center",
+            color="black",  # on light cells
             fontsize=SMALL,
             fontweight="normal" if good == count else "bold",
             bbox=None if good == count else {"facecolor": "white", "edgecolor": "none", "pad": 1.5},
         )
     _names(ax, families, columns)
-    ax.set_title(f"{contained.sum()} of {total.sum()} attacks were contained", loc="left", fontsize=SMALL + 2)
+    ax.set_title(
+        f"{contained.sum()} of {total.sum()} attacks were contained", color=ink(ax), loc="left", fontsize=SMALL + 2
+    )
     return ax
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentplug.contract.record import KINDS, RunRecord
-from agentplug.report.labels import SMALL, short_names
+from agentplug.report.labels import SMALL, ink, short_names
 from agentplug.report.marks import SERIES, verdict_mark
 from agentplug.report.plots.canvas import canvas, dress, is_limit, limit_level, say, top, unit_for
 from agentplug.report.plots.data import calls_of, check_unique, cost, limit_of
@@ -69,14 +69,16 @@ def plot_calls(
     before = [entry for entry in ax.get_legend_handles_labels()[0] if entry not in drawn and not is_limit(entry)]
     _legend(ax, [*before, *drawn])
     if left_out > 0:
-        ax.set_title(f"{left_out} plugins that took less aren't drawn", loc="right", fontsize=SMALL)
+        ax.set_title(f"{left_out} plugins that took less aren't drawn", color=ink(ax), loc="right", fontsize=SMALL)
     return ax
 
 
 def _legend(ax: Axes, entries: list[Any]) -> None:
     """Make the legend, then set the names: matplotlib leaves out entries whose name begins with `_`."""
     blank = [" "] * len(entries)
-    legend = ax.legend(entries, blank, loc="upper left", ncols=3, fontsize=SMALL, frameon=False, handlelength=2.8)
+    legend = ax.legend(
+        entries, blank, loc="upper left", ncols=3, fontsize=SMALL, frameon=False, handlelength=2.8, labelcolor=ink(ax)
+    )
     for text, entry in zip(legend.get_texts(), entries, strict=True):
         text.set_parse_math(False)
         text.set_text(entry.get_label())
@@ -144,6 +146,6 @@ def _troubles(ax: Axes, table: pd.DataFrame, scale: float) -> list[Line2D]:
         mark, size = verdict_mark(kind), 7 if len(x) <= _FEW else 4
         label = f"{kind} ({these.sum():,})"
         drawn += ax.plot(
-            x, y, ls="", marker=mark.marker, ms=size, color=mark.color, mec="black", mew=0.6, label=label, zorder=4
+            x, y, ls="", marker=mark.marker, ms=size, color=mark.color, mec=ink(ax), mew=0.6, label=label, zorder=4
         )
     return drawn
