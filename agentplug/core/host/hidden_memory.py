@@ -63,7 +63,7 @@ class _Part:
         else:
             self._steps, self.size_bytes = None, size_bytes
         self._due_ns = now_ns + max(self._least_ns, share * spent_ns)
-        return self._steps is None
+        return self._steps is None and cpu_ns <= self._due_cpu_ns  # nothing has changed since it began
 
 
 class HiddenMemory:
@@ -86,6 +86,11 @@ class HiddenMemory:
         self._kernel_bytes = 0
         self._cpu_ns = -1
 
+    @property
+    def grows_by_others(self) -> bool:
+        """True if it may grow while no process of the worker runs."""
+        return self._tcp is not None and self._tcp.is_open
+
     def measure(self, pid: int, children: Collection[int], room_bytes: int, now_ns: int, cpu_ns: int) -> int:
         """Measure it in bytes, with care if it is more than `room_bytes`.
 
@@ -104,6 +109,7 @@ class HiddenMemory:
         if self.is_sampled:
             share = _CROWDED_SHARE if _open_files(pids) * self._each_bytes > room_bytes else _SHARE
             complete = self._buffers.measure(pids, now_ns, cpu_ns, share, urgent=urgent) and complete
+        complete = complete and not self.grows_by_others
         if complete and (self.shared.scanned_ns == now_ns or not self.shared.used):
             self._cpu_ns = cpu_ns  # nothing has to be read again before they run
         kernel_bytes = self._tables.size_bytes + self._records.size_bytes + self._buffers.size_bytes

@@ -192,8 +192,9 @@ class Limits:
 
     @property
     def may_change_unseen(self) -> bool:
-        """True if the worker has child processes, or a count is under way: a look at itself is not enough."""
-        return self._children.count > 0 or self._count is not None
+        """True if the worker has child processes or connections, or a count is under way: a look at itself is not
+        enough."""
+        return self._children.count > 0 or self._count is not None or self.hidden.grows_by_others
 
     # ------------------------------------------------------------------ during a call
 

@@ -50,16 +50,20 @@ class TcpMemory:
     """The TCP memory of one worker and its children."""
 
     def __init__(self) -> None:
+        self.is_open = False
+        """True if any was open at the last look. Its memory grows without their doing: the other end sends."""
         self._inodes: set[int] = set()  # that they had open at any look, if the kernel still knows the socket
         self._destinations: dict[bytes, None] = {}  # that they were connected to, newest last
 
     def measure(self, inodes: Collection[int]) -> tuple[int, set[int]]:
         """Return the memory of their sockets, open and closed; and which of these inodes are TCP sockets."""
+        self.is_open = False
         if not inodes and not self._destinations:
             return 0, set()  # they have connected to nothing so far
         sockets = _all_sockets()
         tcp = sockets.open.keys() & set(inodes)
         own = [sockets.open[inode] for inode in tcp]
+        self.is_open = bool(own)
         self._inodes = tcp | (self._inodes & {end.inode for end in sockets.closed})
         for end in own:
             if end.there[_PORT] != _NO_PORT:
