@@ -30,10 +30,13 @@ _HEAD = (
     "<style>html{background:#fff;color:#111;font:13px/1.5 system-ui,sans-serif}"
     "table{border-collapse:collapse}th,td{padding:3px 10px;text-align:right}pre{white-space:pre-wrap}</style>"
 )
-_TAGS = re.compile(r"<(?=/?(?:script|link|meta|base|iframe|frame|object|embed|portal|form)\b)", re.IGNORECASE)
-_LINKS = re.compile(r"<(/?)(?=(?:a|area)[\s/>])", re.IGNORECASE)
+_RENAMED = re.compile(
+    r"<(/?)(?=(?:link|meta|base|iframe|frame|frameset|object|embed|portal|form|a|area)(?:[\s/>]|$))", re.IGNORECASE
+)
+_SCRIPTS = re.compile(r"<(/?)script(?=[\s/>]|$)", re.IGNORECASE)
 _BREAKS = re.compile(r"<(?:tr|br|p|div|li|h[1-6]|hr)\b|\n", re.IGNORECASE)
-_TALL = re.compile(r"<(?:svg|img|video|canvas)\b", re.IGNORECASE)
+_DRAWINGS = re.compile(r"<(?:svg|video|canvas)\b|data:image/", re.IGNORECASE)
+_HEIGHTS = re.compile(r"\bheight\s*[=:]\s*[\"']?(\d{1,4})\b", re.IGNORECASE)
 
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 60
@@ -62,14 +65,21 @@ def bundle(display: DisplayRecord) -> dict[str, Any]:
 
 def frame(page: str) -> str:
     """Make the frame in which HTML of a plugin is shown."""
-    harmless = _LINKS.sub(r"<\1x-", _TAGS.sub("&lt;", page))
-    lines = len(_BREAKS.findall(page))
-    height = _MOST_PX if _TALL.search(page) else min(_MOST_PX, _LEAST_PX + _LINE_PX * lines)
+    harmless = _RENAMED.sub(r"<\1x-", _SCRIPTS.sub(r"<\1template", page))  # elements that do nothing
+    height = min(_MOST_PX, max(_LEAST_PX, _height_px(page)))
     style = f"width:100%;height:{height}px;border:0;background:#fff;color-scheme:light;resize:vertical"
     source = html.escape(_HEAD + printable(harmless, len(harmless), lines=True))
     return (
         f'<iframe sandbox="" referrerpolicy="no-referrer" loading="lazy" style="{style}" srcdoc="{source}"></iframe>'
     )
+
+
+def _height_px(page: str) -> int:
+    """Guess the height of a page: nothing in it may run to measure it."""
+    height = _LEAST_PX + _LINE_PX * len(_BREAKS.findall(page))
+    if _DRAWINGS.search(page):
+        height += max(map(int, _HEIGHTS.findall(page)), default=_MOST_PX)
+    return height
 
 
 def table(data: Any) -> str:

@@ -264,7 +264,7 @@ def test_html_stays_within_its_frame_and_runs_and_loads_nothing(page: str) -> No
         '<!doctype html><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="'
     )
     assert "default-src 'none'" in head
-    assert not re.search(r"(?i)<(script|meta|base|link|i?frame|object|embed|form)\b", body)
+    assert not re.search(r"(?i)<(script|meta|base|link|i?frame|object|embed|form|a)\b", body)
     assert not re.search(r"[\x1b\u202e\u2066]", content)
 
 
@@ -277,9 +277,18 @@ def test_links_in_html_lead_nowhere() -> None:
 
 def test_the_height_of_a_frame_is_bounded() -> None:
     """However long its page is."""
-    heights = [int(re.findall(r"height:(\d+)px", frame(page))[0]) for page in ("x", "<br>" * 5, "<br>" * 90_000)]
+    pages = ("x", "<br>" * 5, "<br>" * 90_000, "<svg height='99'>", "<svg>", "<svg height=999999>")
 
-    assert heights == [60, 180, 420]
+    heights = [int(re.findall(r"height:(\d+)px", frame(page))[0]) for page in pages]
+
+    assert heights == [60, 180, 420, 159, 420, 420]
+
+
+def test_scripts_in_html_are_not_even_text() -> None:
+    """They stand in an element that is never shown."""
+    content = _inside(frame("a<script type=x>1 < 2</script>b"))
+
+    assert content.endswith("a<template type=x>1 < 2</template>b")
 
 
 def test_a_table_is_escaped_and_has_no_formulas() -> None:
