@@ -68,8 +68,15 @@ class Cell:
         return cell
 
     def request(self) -> Request:
-        """Return the request to run it. Raises `ContractError` if a given variable can't be sent."""
-        return call_request({"code": self.code, "file": self.file, "given": self.variables, "out": list(self.out)})
+        """Return the request to run it. Raises `ContractError`, naming the variable, if one can't be sent."""
+        try:
+            return call_request(
+                {"code": self.code, "file": self.file, "given": self.variables, "out": list(self.out)}
+            )
+        except ContractError:
+            for name, value in self.variables.items():
+                _check_sendable(name, value)
+            raise
 
 
 class Sandbox:
@@ -234,6 +241,14 @@ def _broken_for(unsendable: Mapping[str, object], run: Run) -> Run:
     parts = [f"{str(kind)[:100]} in the variable {quoted(name)}" for name, kind in unsendable.items()]
     detail = {"type": ", ".join(parts)[:1_000], "where": ""}
     return run.__replace__(events=_ended_by("unserializable", detail, run))
+
+
+def _check_sendable(name: str, value: object) -> None:
+    try:
+        call_request(value)
+    except ContractError as error:
+        message = str(error).replace("This input", f"The variable {name}").replace(" at value has", " has")
+        raise ContractError(message) from None
 
 
 def _failed_for(missing: Mapping[str, object], run: Run) -> Run:

@@ -221,6 +221,14 @@ async def test_preloaded_modules_are_there() -> None:
         assert (await box.run("import sys\n'wave' in sys.modules, 'colorsys' in sys.modules")).value == (True, True)
 
 
+async def test_a_misspelt_preload_says_so() -> None:
+    """With the nearest module that is there."""
+    box = Sandbox(SMALL, preload=["pandsa"])
+    with pytest.raises(PolicyError, match=r"'pandsa' can't be imported: .*; did you mean 'pandas'\?$"):
+        await box.run("1")
+    await box.close()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -248,8 +256,9 @@ async def test_bad_input_is_refused_before_anything_runs(arguments: Any, message
 async def test_what_cannot_be_sent_is_refused() -> None:
     """A thing of the host's own stays there, and the session goes on."""
     async with Sandbox(SMALL) as box:
-        with open(os.devnull) as file, pytest.raises(ContractError, match="This input can't be sent to a worker"):
-            await box.run("1", given={"file": file})
+        told = r"^The variable file can't be sent to a worker: _io.TextIOWrapper has no plain form"
+        with open(os.devnull) as file, pytest.raises(ContractError, match=told):
+            await box.run("1", given={"dumps": os.fspath, "module": os, "file": file})
         assert (await box.run("2")).value == 2
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
 import socket
 import sys
 import threading
@@ -27,9 +28,11 @@ from agentplug.core.host.plans import worker_path
 from agentplug.core.host.scratch_root import ScratchRoot
 from agentplug.core.host.watchdog import watchdog
 from agentplug.core.host.zygote_process import LOOK_S, ZygoteProcess
+from agentplug.core.sources.names import modules_in, near_match
 from agentplug.errors import BarrierUnavailable, PolicyError
 
 _AT_ONCE = 8
+_NO_MODULE = re.compile(r"preload: '(\w+)' can't be imported: ModuleNotFoundError: No module named '\1'")
 
 
 class Spawned(NamedTuple):
@@ -285,7 +288,8 @@ def out_of_descriptors(reason: str | None) -> BarrierUnavailable:
 
 def _zygote_gone(preload: tuple[str, ...], reason: str) -> Exception:
     if preload and reason.startswith("preload"):
-        return PolicyError(reason)
+        match = _NO_MODULE.match(reason)
+        return PolicyError(reason + (near_match(match[1], modules_in(worker_path())) if match else ""))
     fact = f"No worker can be started: the zygote is gone ({reason}); the next start makes one"
     return BarrierUnavailable(fact + low_limits())
 
