@@ -9,6 +9,7 @@ import contextlib
 import re
 from collections.abc import Container, Iterator, Mapping
 from types import ModuleType
+from typing import Any
 
 from agentplug.contract.events import Event
 from agentplug.contract.record import Verdict
@@ -43,13 +44,19 @@ def short_errors() -> Iterator[None]:
         raise error from None
 
 
-def unexpected(run: Run, expected: Verdict) -> UnexpectedVerdict:
-    """Make the error for `run`, which didn't end as expected."""
-    error = UnexpectedVerdict(f"expected the verdict {expected}, got {run.verdict}: {run.explain()}")
-    error.run = run
-    if note := traceback_note(run):
-        error.add_note(note)
-    return error
+def judge(run: Run, expected: Verdict | None) -> Any:
+    """Return the value of a run that completed as expected, the run if it ended otherwise as expected; else raise.
+
+    An expectation without `by` fits any.
+    """
+    verdict = run.verdict
+    if expected is not None and (verdict.kind != expected.kind or expected.by not in (None, verdict.by)):
+        error = UnexpectedVerdict(f"expected the verdict {expected}, got {verdict}: {run.explain()}")
+        error.run = run
+        if note := traceback_note(run):
+            error.add_note(note)
+        raise error
+    return run.check() if expected is None or expected.kind == "completed" else run
 
 
 def with_unsent(run: Run, names: Mapping[str, object], hidden: Container[str]) -> Run:
@@ -63,8 +70,3 @@ def with_unsent(run: Run, names: Mapping[str, object], hidden: Container[str]) -
     if isinstance(value, ModuleType):
         detail["module"] = value.__name__
     return run.__replace__(events=(*run.events, Event(0.0, "unsent", detail)))
-
-
-def fits(verdict: Verdict, expected: Verdict) -> bool:
-    """True if `verdict` is the expected one; an expectation without `by` fits any."""
-    return verdict.kind == expected.kind and expected.by in (None, verdict.by)

@@ -15,7 +15,6 @@ from IPython.display import display
 from agentplug.contract.display import Described
 from agentplug.contract.limits import FIELDS
 from agentplug.contract.policy import Policy
-from agentplug.contract.record import Verdict
 from agentplug.contract.text import printable
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
@@ -28,7 +27,7 @@ from agentplug.jupyter import options
 from agentplug.jupyter.dashboard import moving
 from agentplug.jupyter.debugging import breakpoints_note
 from agentplug.jupyter.decorators import argument, cell_magic, line_magic, magic_arguments, magics_class
-from agentplug.jupyter.failures import LineError, fits, unexpected, with_unsent
+from agentplug.jupyter.failures import LineError, judge, with_unsent
 from agentplug.jupyter.sandbox_cell import call_plugin, run_cell
 from agentplug.jupyter.session import PluginList, Session
 from agentplug.manager.manager import AnyPlugin
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from agentplug.jupyter.available import AvailableList
 
 NAMES = {
-    "line": ("load_plugin", "plugins", "unload_plugin", "reload_plugin", "sandbox_doctor"),
+    "line": ("load_plugin", "plugins", "unload_plugin", "reload_plugin", "sandbox_doctor", "sandbox"),
     "cell": ("load_plugin", "sandbox"),
 }
 
@@ -173,7 +172,7 @@ class AgentplugMagics(Magics):
         self._say(began_empty(run))
         if target is not None:
             run = call_plugin(target, _plain_value(run), bind, live=arguments.live)
-        value = _judge(run, expected)
+        value = judge(run, expected)
         if value is run and arguments.live and moving():
             return None  # its card has taken the place of the dashboard
         if value is not run:  # a run shows them itself
@@ -182,6 +181,11 @@ class AgentplugMagics(Magics):
             if run.profile is not None:
                 display(run.profile)  # type: ignore[no-untyped-call]
         return None if isinstance(value, Described) and value.is_displayed else value
+
+    @line_magic("sandbox")
+    def sandbox_line(self, line: str) -> None:
+        """Refuse a slip of the hand, which IPython would only mention: the code below must not run in the kernel."""
+        raise LineError("%sandbox is for a whole cell: write %%sandbox as its first line")
 
     @magic_arguments()
     @argument("--available", action="store_true", help="those that installed packages announce, none imported")
@@ -304,10 +308,3 @@ def _plain_value(run: Run) -> Any:
         fact = f"The cell's last value, {printable(value.type, 100)}, has no plain form"
         raise ContractError(f"{fact}; end the cell with plain data, arrays or DataFrames for --plugin")
     return value
-
-
-def _judge(run: Run, expected: Verdict | None) -> Any:
-    """Return the value of a run that completed as expected, the run if it ended otherwise as expected; else raise."""
-    if expected is not None and not fits(run.verdict, expected):
-        raise unexpected(run, expected)
-    return run.check() if expected is None or expected.kind == "completed" else run

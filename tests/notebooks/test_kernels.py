@@ -242,7 +242,8 @@ def test_close_while_the_kernels_own_loop_has_a_call_under_way(notebook: Noteboo
     notebook.until(lambda: caller.idle and "begun" in caller.stream())
     worker = notebook.worker("waiter")
     cell = notebook.run("%%sandbox --plugin waiter\n'/'")
-    assert "'waiter' is busy with another call" in cell.stream("stderr")
+    assert cell.error is not None
+    assert "'waiter' is busy with another call" in cell.error[1]
     notebook.run("plugin = waiter").check()
     notebook.run("%unload_plugin waiter").check()
     assert worker.ended()

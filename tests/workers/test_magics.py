@@ -65,7 +65,7 @@ def test_load_ext_adds_every_magic_and_unload_takes_every_one_away(shell: Intera
 
     added = {kind: set(found) - before[kind] for kind, found in shell.magics_manager.magics.items()}
     assert added == {
-        "line": {"load_plugin", "plugins", "unload_plugin", "reload_plugin", "sandbox_doctor"},
+        "line": {"load_plugin", "plugins", "unload_plugin", "reload_plugin", "sandbox_doctor", "sandbox"},
         "cell": {"load_plugin", "sandbox"},
     }
     assert current_sink() is not None
@@ -675,6 +675,7 @@ def test_sandbox_typos_are_errors_of_one_line(ip: InteractiveShell, line: str, t
         ("reload_plugin", "zzz", "no plugin 'zzz' is loaded; there are: shy"),
         ("reload_plugin", "shy again", "'again' is too much here"),
         ("plugins", "shy", "'shy' is too much here"),
+        ("sandbox", "--memory 64M", "%sandbox is for a whole cell: write %%sandbox as its first line"),
         ("sandbox_doctor", "now", "'now' is too much here"),
     ],
 )
