@@ -15,20 +15,19 @@ from IPython.display import display
 from agentplug.contract.display import Described
 from agentplug.contract.limits import FIELDS
 from agentplug.contract.policy import Policy
-from agentplug.contract.text import printable
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.core.session import Sandbox
 from agentplug.core.sources.cell import cell_source
 from agentplug.core.sources.names import near_match, quoted
 from agentplug.doctor import Diagnosis, doctor
-from agentplug.errors import ContractError, PinMismatch
+from agentplug.errors import PinMismatch
 from agentplug.jupyter import options
 from agentplug.jupyter.dashboard import moving
 from agentplug.jupyter.debugging import breakpoints_note
 from agentplug.jupyter.decorators import argument, cell_magic, line_magic, magic_arguments, magics_class
 from agentplug.jupyter.failures import LineError, judge, with_unsent
-from agentplug.jupyter.sandbox_cell import call_plugin, run_cell
+from agentplug.jupyter.sandbox_cell import call_plugin, plain_value, run_cell
 from agentplug.jupyter.session import PluginList, Session
 from agentplug.manager.manager import AnyPlugin
 from agentplug.report.refused_calls import refused_lines
@@ -171,7 +170,7 @@ class AgentplugMagics(Magics):
         names.update(run.out)
         self._say(began_empty(run))
         if target is not None:
-            run = call_plugin(target, _plain_value(run), bind, live=arguments.live)
+            run = call_plugin(target, plain_value(run), bind, live=arguments.live)
         value = judge(run, expected)
         if value is run and arguments.live and moving():
             return None  # its card has taken the place of the dashboard
@@ -298,13 +297,3 @@ class AgentplugMagics(Magics):
         if plugin.state == "busy":  # waiting here would block the kernel's loop, and with it that call
             raise LineError(f"--plugin: {quoted(name)} is busy with another call; await that one first")
         return plugin
-
-
-def _plain_value(run: Run) -> Any:
-    """Return the value of a completed run. Raises its verdict's error, or `ContractError` for a value without a
-    plain form."""
-    value = run.check()
-    if isinstance(value, Described):
-        fact = f"The cell's last value, {printable(value.type, 100)}, has no plain form"
-        raise ContractError(f"{fact}; end the cell with plain data, arrays or DataFrames for --plugin")
-    return value

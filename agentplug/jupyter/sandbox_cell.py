@@ -7,12 +7,14 @@ from typing import Any
 
 from IPython.display import display
 
+from agentplug.contract.display import Described
 from agentplug.contract.policy import Policy
+from agentplug.contract.text import printable
 from agentplug.core.host.conversation import wait_for
 from agentplug.core.run import Run
 from agentplug.core.sandboxed import SandboxedPlugin
 from agentplug.core.session import Sandbox
-from agentplug.errors import SpecError
+from agentplug.errors import ContractError, SpecError
 from agentplug.jupyter.dashboard import moving
 
 
@@ -41,6 +43,16 @@ def run_cell(
         return _run_bound(sandbox._plugin, sandbox._run(code, variables, wanted), bind, live=live)
     finally:
         sandbox.close_sync()
+
+
+def plain_value(run: Run) -> Any:
+    """Return the value of a completed run. Raises its verdict's error, or `ContractError` for a value without a
+    plain form."""
+    value = run.check()
+    if isinstance(value, Described):
+        fact = f"The cell's last value, {printable(value.type, 100)}, has no plain form"
+        raise ContractError(f"{fact}; end the cell with plain data, arrays or DataFrames for --plugin")
+    return value
 
 
 def call_plugin(plugin: SandboxedPlugin, value: Any, bind: Callable[[Run], None], *, live: bool = False) -> Run:
