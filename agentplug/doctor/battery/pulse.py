@@ -31,7 +31,8 @@ class Pulse:
     @property
     def longest_s(self) -> float:
         """The longest delay since `begin`, one that has just ended included, in seconds."""
-        late_s = time.monotonic() - self._due_s - (queued_s() - self._queued_s)
+        waits_s = max(0.0, queued_s() - self._queued_s)  # less than before if a thread has ended
+        late_s = time.monotonic() - self._due_s - waits_s
         self._longest_s = max(self._longest_s, late_s)
         return self._longest_s
 
