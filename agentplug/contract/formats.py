@@ -2,10 +2,10 @@
 
 from agentplug.contract.text import printable
 
-TRACE_FORMAT = 2
+TRACE_FORMAT = 3
 """The latest format of saved traces. A file without a number has format 0. A new column needs no new number.
 
-Format 2 is a CSV with an apostrophe before texts that a spreadsheet would run; all others are still of format 1.
+A CSV is of format 3, since its head is in its last column; all others are still of format 1.
 """
 AUDIT_FORMAT = 1
 """The format of audit logs: the `version` in their header."""

@@ -1,8 +1,9 @@
 """Traces in parquet, feather and CSV files, written and read without loss (host).
 
 A head holds what the format would lose: `attrs`, dtypes, categories, the index. Parquet and feather have it in their
-metadata, a CSV in a first line `# agentplug {…}`, which other programs skip (`pandas.read_csv(path, skiprows=1)`).
-Rows keep their labels: feather and CSV have another column for them, unless rows are just counted.
+metadata, a CSV as JSON in the first row of a last column `agentplug` (without rows, in the name of that column), so
+that every program reads it as a table. Rows keep their labels: feather and CSV have another column for them, unless
+rows are just counted.
 
 The head also holds the format's number and the version of agentplug that wrote the file. A new column needs no new
 number, because its values are missing when an older file is read. A change that an older reader would misread needs
@@ -40,10 +41,11 @@ from agentplug.report.spreadsheet import plain_cell, safe_cell, safe_json
 if TYPE_CHECKING:
     import pandas as pd
 
-_HEAD = "# agentplug "
+_HEAD = "agentplug"
+_CELL = re.compile(rb'(?:"((?:[^"]|"")*+)"|([^",\n]*+))(,|\n|\Z)')
 _SUFFIXES = (".parquet", ".feather", ".csv")
 _LABELS = "row label"
-_PLAIN_FORMAT, _SAFE_CELLS_FORMAT = 1, 2
+_ARROW_FORMAT, _CSV_FORMAT = 1, 3
 _DTYPE = re.compile(
     r"(?:category|(?:u?int|U?Int|[fF]loat)\d{1,2}|bool(?:ean)?|string(?:\[(?:python|pyarrow)\])?"
     r"|(?:timedelta|datetime)64\[(?:s|ms|us|ns)(?:, (?P<zone>[^\]]+))?\])"
@@ -64,7 +66,11 @@ def save_trace(frame: pd.DataFrame, path: str | Path) -> Path:
         raise ValueError(str(error)) from None
     if not frame.columns.is_unique:
         raise ValueError("two columns of this frame have one name: rename or drop one of them")
-    head = {"format": _PLAIN_FORMAT, "agentplug": machine()["agentplug"], "attrs": _attrs(frame)}
+    head = {
+        "format": _CSV_FORMAT if target.suffix == ".csv" else _ARROW_FORMAT,
+        "agentplug": machine()["agentplug"],
+        "attrs": _attrs(frame),
+    }
     if target.suffix != ".parquet":  # parquet keeps any index
         frame, head["index"] = _plain(frame)
     head["dtypes"] = {str(name): str(dtype) for name, dtype in frame.dtypes.items()}
@@ -186,48 +192,57 @@ def _write_csv(plain: pd.DataFrame, head: dict[str, Any], target: Path) -> None:
             plain[name] = column.dt.as_unit("ns").astype("int64")
     for name, column in plain.items():
         if any(safe_cell(word) != word for word in words.get(name, ())):
-            head["format"] = _SAFE_CELLS_FORMAT
             plain[name] = column.astype(object).map(safe_cell, na_action="ignore")
     texts = {safe_cell(word) for of in words.values() for word in of}
     missing = next(word for word in ("NA" * n for n in range(len(texts) + 1)) if word not in texts)  # mostly ""
     # To pandas' csv reader, unlike Python's, a carriage return ends a line, so texts with one are quoted.
     quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if any("\r" in word for word in texts) else csv.QUOTE_MINIMAL
-    with target.open("w", encoding="utf-8", newline="") as file:
-        file.write(f"{_HEAD}{safe_json(json.dumps(head | {'missing': missing}))}\n")
-        plain.to_csv(file, index=False, lineterminator="\n", na_rep=missing, quoting=quoting)
+    text = safe_json(json.dumps(head | {"missing": missing}))
+    if len(plain):
+        plain[_HEAD] = [text, *[None] * (len(plain) - 1)]
+    else:
+        plain[f"{_HEAD} {text}"] = None
+    plain.to_csv(target, index=False, encoding="utf-8", lineterminator="\n", na_rep=missing, quoting=quoting)
 
 
 def _read_csv(data: bytes) -> tuple[pd.DataFrame, dict[str, Any]]:
     import pandas as pd
 
-    if not data.startswith(_HEAD.encode()):
-        raise ValueError("it doesn't begin with '# agentplug'")
-    end = data.find(b"\n") + 1 or len(data)
-    check_head(end)
-    head = _head(data[len(_HEAD) : end])
-    if not {"attrs", "index", "dtypes", "categories", "missing"} <= head.keys():
-        raise ValueError("its first line is incomplete")
-    columns = _csv_columns(data, end)
+    columns, last_name, end = _csv_row(data, 0)
+    cells, text, _ = _csv_row(data, end)
     rows = data.count(b"\n", end)
     check_bytes(rows * columns * CELL_BYTES, rows, columns)
-    body = io.BytesIO(data)
-    body.seek(end)
-    frame = pd.read_csv(body, dtype=str, keep_default_na=False, na_values=[head["missing"]])
-    if head.get("format") == _SAFE_CELLS_FORMAT:
-        for name in frame:
-            if name in head["categories"] or head["dtypes"].get(name) in ("str", "object"):
-                frame[name] = frame[name].map(plain_cell, na_action="ignore")
+    if cells > columns:  # pandas makes an index of these
+        raise ValueError("its rows are longer than its columns' names")
+    if last_name.startswith(f"{_HEAD} ".encode()):
+        text = last_name.partition(b" ")[2]
+    elif last_name != _HEAD.encode():
+        raise ValueError("it has no last column 'agentplug', in which a trace's limits are")
+    check_head(len(text))
+    head = _head(text)
+    if not {"attrs", "index", "dtypes", "categories", "missing"} <= head.keys():
+        raise ValueError("what its column 'agentplug' says is incomplete")
+    frame = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, na_values=[head["missing"]])
+    frame = frame.iloc[:, :-1].copy()
+    for name in frame:
+        if name in head["categories"] or head["dtypes"].get(name) in ("str", "object"):
+            frame[name] = frame[name].map(plain_cell, na_action="ignore")
     return frame, head
 
 
-def _csv_columns(data: bytes, begin: int) -> int:
-    """Count the columns of a CSV. Raises `ValueError` if its first row has more: pandas makes an index of these."""
-    lines = io.TextIOWrapper(io.BytesIO(data[begin : begin + MAX_HEAD_BYTES]), encoding="utf-8", newline="")
-    rows = csv.reader(lines)
-    columns = len(next(rows, ()))
-    if len(next(rows, ())) > columns:
-        raise ValueError("its rows are longer than its columns' names")
-    return columns
+def _csv_row(data: bytes, begin: int) -> tuple[int, bytes, int]:
+    """Return the number of cells in the row that begins there, the last of them, and the end of the row.
+
+    Raises `TooLarge` if it is longer than any row of a trace.
+    """
+    window = memoryview(data)[begin : begin + 2 * MAX_HEAD_BYTES]
+    cells, last = 0, b""
+    for cell in _CELL.finditer(window):
+        cells, last = cells + 1, cell[1].replace(b'""', b'"') if cell[1] is not None else cell[2]
+        if cell[3] != b",":
+            check_head(cell.end() if not cell[3] and begin + cell.end() < len(data) else 0)
+            return cells, bytes(last), begin + cell.end()
+    raise ValueError("it is no table")
 
 
 def _write_arrow(frame: pd.DataFrame, head: dict[str, Any], target: Path) -> None:

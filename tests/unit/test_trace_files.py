@@ -137,9 +137,16 @@ def test_pandas_reads_parquet_and_csv_of_a_trace_by_itself(tmp_path: Path) -> No
     whole = pd.read_parquet(save_trace(frame, tmp_path / "trace.parquet"))
     assert whole.attrs == frame.attrs
     pd.testing.assert_frame_equal(whole, frame, check_categorical=False)
-    plain = pd.read_csv(save_trace(frame, tmp_path / "trace.csv"), skiprows=1)
+    frame = frame.assign(version=["1\r2", "a,b", '"', "x"])
+    plain = pd.read_csv(save_trace(frame, tmp_path / "trace.csv"))
+    assert list(plain) == [*frame, "agentplug"]
     assert plain["by"].isna().tolist() == [True, False, True, True]
-    pd.testing.assert_series_equal(plain["wall_s"], frame["wall_s"])
+    assert plain["version"].tolist() == frame["version"].tolist()
+    assert json.loads(plain["agentplug"][0])["attrs"] == frame.attrs
+    assert plain["agentplug"].isna().tolist() == [False, True, True, True]
+    for name in ("run", "wall_s", "peak_memory_bytes", "threads"):
+        pd.testing.assert_series_equal(plain[name], frame[name])
+    assert pd.read_csv(save_trace(frame.iloc[:0], tmp_path / "trace.csv")).empty
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -215,8 +222,8 @@ def test_what_a_file_would_change_is_refused(name: str, tmp_path: Path) -> None:
         "[" * 100_000,
     ],
 )
-def test_a_damaged_first_line_says_so(head: str, tmp_path: Path) -> None:
-    (tmp_path / "trace.csv").write_text(f"# agentplug {head}\nrun\n1\n")
+def test_a_damaged_head_says_so(head: str, tmp_path: Path) -> None:
+    (tmp_path / "trace.csv").write_text(f"run,agentplug\n1,{quoted(head)}\n")
     with pytest.raises(ValueError, match="is no trace that agentplug saved"):
         read_trace(tmp_path / "trace.csv")
 
@@ -254,7 +261,7 @@ def test_no_text_of_a_csv_is_run_by_a_spreadsheet(word: str, tmp_path: Path) -> 
     pd.testing.assert_frame_equal(back, frame.astype({"version": "str"}))
     assert back.attrs == frame.attrs
     text = path.read_text(encoding="utf-8")
-    assert text.startswith("# agentplug {")
+    assert '"{""format"": 3, ""agentplug"": ' in text
     for delimiter in ",;|\t":
         for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
             for cell in row:
@@ -271,18 +278,20 @@ def test_a_safe_cell_is_read_back_as_it_was(word: str) -> None:
     assert json.loads(safe_json(json.dumps([word, -1, 1e99]))) == [word, -1, 1e99]
 
 
-def test_a_csv_without_such_texts_is_as_it_was(tmp_path: Path) -> None:
-    """Older versions read it: its format has their number."""
-    path = save_trace(calls(), tmp_path / "trace.csv")
-    head = json.loads(path.read_text().split("\n")[0].removeprefix("# agentplug "))
-    assert head["format"] == 1
-    frame = calls().assign(version=["'=1", "1", "1", "1"]).astype({"version": "str"})
-    old = save_trace(frame, path)
-    with_head(old, format=1)  # as if written before: its apostrophes are its own
-    assert read_trace(old)["version"][0] == "''=1"
+@pytest.mark.parametrize("text", ["", "run\n", "run,agentplugs\n1,{}\n", 'run,"agentplug', "run,agentplug\n1"])
+def test_a_csv_of_others_is_no_trace(text: str, tmp_path: Path) -> None:
+    """Without what a trace's last column says it is refused, in a sentence."""
+    (tmp_path / "trace.csv").write_text(text)
+    with pytest.raises(ValueError, match="is no trace that agentplug saved"):
+        read_trace(tmp_path / "trace.csv")
 
 
 # ---------------------------------------------------------------------- formats
+
+
+def quoted(cell: str) -> str:
+    """A cell as a CSV has it."""
+    return '"' + cell.replace('"', '""') + '"'
 
 
 def with_head(path: Path, **changes: Any) -> Path:
@@ -292,8 +301,9 @@ def with_head(path: Path, **changes: Any) -> Path:
         return json.dumps({name: x for name, x in (json.loads(text) | changes).items() if x is not None})
 
     if path.suffix == ".csv":
-        first, rest = path.read_text().split("\n", 1)
-        path.write_text(f"# agentplug {changed(first.removeprefix('# agentplug '))}\n{rest}")
+        text = path.read_text()
+        head = list(csv.reader(io.StringIO(text)))[1][-1]
+        path.write_text(text.replace(quoted(head), quoted(changed(head)), 1))
         return path
     from pyarrow import feather, parquet
 
@@ -354,12 +364,12 @@ def test_a_file_without_what_makes_a_trace_is_none(suffix: str, tmp_path: Path) 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_newer_format_says_which_is_read(suffix: str, tmp_path: Path) -> None:
     path = save_trace(calls(), tmp_path / f"trace{suffix}")
-    reads = "in format 3; this one reads formats up to 2: upgrade"
+    reads = f"in format {TRACE_FORMAT + 1}; this one reads formats up to {TRACE_FORMAT}: upgrade"
     for writer, words in (
         ("9.1", f"was written by agentplug 9.1 {reads} to agentplug 9.1 or later"),
         (None, f"was written by a newer agentplug {reads} agentplug"),
     ):
-        with_head(path, format=3, agentplug=writer, dtypes=None, attrs=None)
+        with_head(path, format=TRACE_FORMAT + 1, agentplug=writer, dtypes=None, attrs=None)
         with pytest.raises(ValueError) as failure:
             read_trace(path)
         assert str(failure.value) == f"{path} {words}"

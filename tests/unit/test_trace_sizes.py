@@ -43,7 +43,9 @@ def as_feather(table: Any, **options: Any) -> bytes:
 
 
 def as_csv(body: str, **head: Any) -> bytes:
-    return f"# agentplug {json.dumps(HEAD | head)}\n{body}".encode()
+    names, rows = body.split("\n", 1)
+    cell = json.dumps(HEAD | head).replace('"', '""')
+    return f'{names},"agentplug {cell}"\n{rows}'.encode()
 
 
 BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
@@ -146,10 +148,10 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: as_feather(pa.table({"plugin": pa.array(["x" * 1_000], pa.string_view())})),
         "no trace has a column of string_view",
     ),
-    "cells": (".csv", lambda: as_csv("plugin\n" + "x\n" * ROWS * 2), "262,145 rows in 1 columns"),
-    "columns of a csv": (".csv", lambda: as_csv("," * 5_000 + "\n"), "has 5,001 columns, and at most 1,000 are read"),
+    "cells": (".csv", lambda: as_csv("plugin\n" + "x\n" * ROWS * 2), "262,144 rows in 2 columns"),
+    "columns of a csv": (".csv", lambda: as_csv("," * 5_000 + "\n"), "has 5,002 columns, and at most 1,000 are read"),
     "a first row": (".csv", lambda: as_csv("a\n" + "," * 5_000 + "\n"), "rows are longer than its columns' names"),
-    "a first line": (".csv", lambda: b"# agentplug " + b" " * (4 << 20), "has a head of 4 MiB, and at most 3 MiB"),
+    "a first line": (".csv", lambda: b"agentplug " + b" " * (4 << 20), "has a head of 4 MiB, and at most 3 MiB"),
 }
 
 
