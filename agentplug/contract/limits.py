@@ -117,7 +117,7 @@ _ROWS = (
          least=1, most=4096, label="threads", noun="thread", by="threads", error="can't start new thread"),
     _row("open_files", 64, Kind.COUNT, "open file descriptors", "open file descriptors",
          least=16, most=65536, label="open files", noun="open file", by="files", errnos=(errno.EMFILE,)),
-    _row("disk", 0, Kind.SIZE, "bytes in a private scratch directory, its current one, wiped at the end",
+    _row("disk", "16M", Kind.SIZE, "bytes in a private scratch directory, its current one, wiped at the end",
          "its private scratch directory, like 10M",
          label="disk", by="disk", errnos=(errno.ENOSPC, errno.EFBIG, errno.EDQUOT)),
     _row("output", "1M", Kind.SIZE, "stdout and stderr kept a call; the rest is counted and dropped",

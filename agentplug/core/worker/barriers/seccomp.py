@@ -127,7 +127,8 @@ def _usual() -> Rights:
 def _rights(plan: Plan) -> Rights:
     network = plan.network if isinstance(plan.network, bool) else None
     rights = _usual()._replace(network=network, processes=plan.processes > 0, files=plan.observe == "files")
-    return rights._replace(writing=bool(plan.write or plan.disk_bytes))
+    # A filter sees a descriptor's number, not its file: with its scratch alone there is nothing else to lock.
+    return rights._replace(writing=bool(plan.write or (plan.disk_bytes and not plan.read)))
 
 
 def _compile(rights: Rights) -> None:
