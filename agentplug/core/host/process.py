@@ -94,9 +94,9 @@ class Process:
         if self.sock.fileno() >= 0:  # else it was closed when the task that waited here was collected
             self.watchdog.follow(self.sock.fileno())
 
-    def scratch_path(self, *, mounted: bool) -> str:
-        """Return a path to the scratch directory. `mounted`: it is mounted in the worker's own namespace."""
-        return f"/proc/{self.pid}/root{self.scratch}" if mounted else self.open_scratch
+    def scratch_is_mounted(self) -> None:
+        """Reach the scratch directory through the worker, in whose own namespace it is mounted."""
+        self.open_scratch = f"/proc/{self.pid}/root{self.scratch}"
 
     def _drain(self, fd: int) -> None:
         if not self.output.drain(fd):

@@ -84,13 +84,14 @@ class Worker:
         assert self.process.readings is not None
         with self.lock:
             self.barriers = barriers
+            if mounted := barriers.get("namespaces") == "enforced":
+                self.process.scratch_is_mounted()
             if (fd := self.process.reader.take_descriptor()) >= 0:
                 self.listener = Listener(
                     self, fd, self.policy, self.checks.require_full_check, self.limits.hidden.shared
                 )
-            mounted = barriers.get("namespaces") == "enforced"
             self.limits.start_counting(self.process.readings, counts_scratch=not mounted)
-            self.left_files = LeftFiles(self.process.scratch_path(mounted=mounted))
+            self.left_files = LeftFiles(self.process.open_scratch)
 
     def begin_next_with(self, events: Sequence[Event]) -> None:
         """Begin the next exchange with these events, which came before it."""
