@@ -133,7 +133,8 @@ _ROWS = (
          "a path that it may read", is_right=True),
     _row("write", (), Kind.PATHS, "paths that it may read and write",
          "a path that it may read and write", is_right=True),
-    _row("env", {}, Kind.VARIABLES, "all variables that it sees, beside `PATH`, `HOME` (its scratch) and `LANG`",
+    _row("env", {}, Kind.VARIABLES,
+         "all variables that it sees, beside `PATH`, `LANG`, `USER`, `LOGNAME`, `HOME` and `TMPDIR` (its scratch)",
          "a variable that it sees; without a value, the one that is set here", is_right=True),
     _row("hooks", {}, Kind.GRANTS,
          "`{point: kind}` of `observe`, `transform`, `veto`; then `open` (its failure lets the message pass), "
