@@ -117,7 +117,7 @@ _ROWS = (
          least=1, most=4096, label="threads", noun="thread", by="threads", error="can't start new thread"),
     _row("open_files", 64, Kind.COUNT, "open file descriptors", "open file descriptors",
          least=16, most=65536, label="open files", noun="open file", by="files", errnos=(errno.EMFILE,)),
-    _row("disk", "16M", Kind.SIZE, "bytes in a private scratch directory, its current one, wiped at the end",
+    _row("disk", 0, Kind.SIZE, "bytes in a private scratch directory, its current one, wiped at the end",
          "its private scratch directory, like 10M",
          label="disk", by="disk", errnos=(errno.ENOSPC, errno.EFBIG, errno.EDQUOT)),
     _row("output", "1M", Kind.SIZE, "stdout and stderr kept a call; the rest is counted and dropped",
@@ -133,8 +133,7 @@ _ROWS = (
          "a path that it may read", is_right=True),
     _row("write", (), Kind.PATHS, "paths that it may read and write",
          "a path that it may read and write", is_right=True),
-    _row("env", {}, Kind.VARIABLES,
-         "all variables that it sees, beside `PATH`, `LANG`, `USER`, `LOGNAME`, `HOME` and `TMPDIR` (its scratch)",
+    _row("env", {}, Kind.VARIABLES, "all variables that it sees, beside `PATH`, `HOME` (its scratch) and `LANG`",
          "a variable that it sees; without a value, the one that is set here", is_right=True),
     _row("hooks", {}, Kind.GRANTS,
          "`{point: kind}` of `observe`, `transform`, `veto`; then `open` (its failure lets the message pass), "

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 HOOK_POINTS: tuple[str, ...] = (
@@ -22,33 +21,6 @@ HOOK_POINTS: tuple[str, ...] = (
 
 AGENT_POINTS: tuple[str, ...] = HOOK_POINTS[2:]
 """The points at which an `AgentMessage` can be."""
-
-
-TOOL_WORK = ("implementation", "func", "coroutine", "function", "forward", "_run")
-"""The members that do a tool's work: of llm; Google ADK and LangChain; LangChain's coroutines; Pydantic AI;
-smolagents; LangChain's classes. Tools are known by what they offer: no framework is imported for that."""
-
-
-def is_callable(value: object) -> bool:
-    """Return true for what is called as a plugin's `process`: a function or the like, or a tool."""
-    if isinstance(value, type) or member(value, "process") is not None or member(value, "initialize") is not None:
-        return False
-    return callable(value) or work_of(value) is not None
-
-
-def work_of(value: object) -> Callable[..., Any] | None:
-    """Return the function that does the work of a tool; None for what is no tool."""
-    if inspect.isroutine(value) or not isinstance(member(value, "name"), str):
-        return None
-    return next((work for work in (member(value, name) for name in TOOL_WORK) if callable(work)), None)
-
-
-def member(value: object, name: str) -> Any:
-    """Return an attribute, or None: a failing property of the user's own counts as a missing one."""
-    try:
-        return getattr(value, name, None)
-    except Exception:
-        return None
 
 
 @runtime_checkable

@@ -145,24 +145,11 @@ def judge(events: tuple[Event, ...]) -> Verdict:
 _NOTHING: Mapping[str, Any] = MappingProxyType({})  # a run gets a dict, which can be pickled
 
 
-class LeftFile(NamedTuple):
-    """A file that a call left in its scratch directory: path, length in bytes, `sha256:` and its digest, content.
-
-    A digest is empty, and a content None, where that was too much to read or to keep.
-    """
-
-    path: str
-    size_bytes: int
-    digest: str = ""
-    content: bytes | None = None
-
-
 class RunInside(NamedTuple):
-    """The internal part of a run: its samples, about how many bytes `value` takes in this process, what it left."""
+    """The internal part of a run: its samples, and about how many bytes `value` takes in this process."""
 
     readings: tuple[Sample, ...]
     data_bytes: int
-    left: tuple[LeftFile, ...] = ()
 
 
 class RunRecord:
@@ -207,7 +194,6 @@ class RunRecord:
         profile: ProfileRecord | None = None,
         data_bytes: int = 0,
         displays: tuple[DisplayRecord, ...] = (),
-        left: tuple[LeftFile, ...] = (),
         out: Mapping[str, Any] = _NOTHING,
     ) -> None:
         # One update of the dict: a frozen dataclass would take microseconds of every call here.
@@ -226,7 +212,7 @@ class RunRecord:
             barriers=barriers or {},
             profile=profile,
             displays=displays,
-            _inside=RunInside(readings, data_bytes, left),
+            _inside=RunInside(readings, data_bytes),
         )
 
     def __replace__(self, **changes: Any) -> Self:

@@ -57,20 +57,13 @@ async def decoded(
     """
     usage = exchange.usage
     cancellation = await _displays_are_there(exchange)
-    left = None if worker.process.ending else worker.left_files
-    if left is not None and not left.are_possible:
-        left = None
-    is_short = usage.reply_bytes <= AT_ONCE_BYTES and (describe is None or usage.output_bytes <= AT_ONCE_BYTES)
-    if is_short and left is None:
+    if usage.reply_bytes <= AT_ONCE_BYTES and (describe is None or usage.output_bytes <= AT_ONCE_BYTES):
         with contextlib.suppress(values.Costly):
             return Decoded(runs_of(exchange, worker, source, number, started_at, AtOnce()), (), cancellation)
 
     def work(pace: InTurns) -> Decoded:
         runs = runs_of(exchange, worker, source, number, started_at, pace)
         pace.without_budget()
-        if left is not None:
-            files = left.list(pace)
-            runs = [run.__replace__(left=files) for run in runs]
         return Decoded(runs, () if describe is None else [describe(run, pace) for run in runs])
 
     decoding = in_turns(share, usage.reply_bytes, work)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_RUNS = 1_000
 MAX_RUNS_BYTES = 1 << 26
 """Bounds of the latest runs: their number, and the bytes of those parts that a plugin can enlarge."""
-_EVENT_BYTES, _READING_BYTES, _PLACE_BYTES, _FILE_BYTES = 700, 150, 100, 400
+_EVENT_BYTES, _READING_BYTES, _PLACE_BYTES = 700, 150, 100
 
 
 class History:
@@ -58,7 +58,6 @@ class History:
 def _bytes_of(run: Run) -> int:
     inside = run._inside
     own_bytes = inside.data_bytes + len(run.stdout) + len(run.stderr)
-    own_bytes += sum(_FILE_BYTES + len(file.content or b"") for file in inside.left)
     if run.profile is not None:
         own_bytes += _profile_bytes(run.profile)
     return own_bytes + _EVENT_BYTES * len(run.events) + _READING_BYTES * len(inside.readings)

@@ -61,25 +61,6 @@ class Run(RunRecord):
 
         return attached(samples_frame(self))
 
-    @property
-    def files(self) -> pd.DataFrame:
-        """The files in its scratch directory after the call, a row each: `path`, `bytes`, `digest` (SHA-256).
-
-        At most a thousand; beyond 16 MiB in all there is no digest. Empty if the call ended its worker.
-        """
-        from agentplug.report.frames import files_frame
-
-        return files_frame(self._inside.left)
-
-    def read_file(self, path: str) -> bytes:
-        """Return the content of one of `files`: the plugin's word, so open it with care.
-
-        Raises `FileNotFoundError`, also for a file that was too long to be kept: a run keeps 4 MiB in all.
-        """
-        from agentplug.report.left_files import content_of
-
-        return content_of(self._inside.left, path)
-
     def to_frame(self) -> pd.DataFrame:
         """Return this run as a calls table of one row."""
         from agentplug.report.accessor import attached

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentplug.contract.policy import Policy
-from agentplug.contract.record import KINDS, USAGE_FIELDS, LeftFile, RunRecord, plugin_name
+from agentplug.contract.record import KINDS, USAGE_FIELDS, RunRecord, plugin_name
 from agentplug.contract.text import no_formula, printable
 from agentplug.report.machine import machine
 from agentplug.report.recorder import ROW, Identity, Recorder
@@ -188,23 +188,6 @@ def barriers_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     columns = ("barrier", "protects", "status", "detail")
     texts = {name: [str(row[name]) for row in rows] for name in columns}
     return without_formulas(TextTable(texts, columns=list(columns), dtype="str"))
-
-
-def files_frame(files: Sequence[LeftFile]) -> pd.DataFrame:
-    """Make a frame with one row a file: path, bytes, digest (missing where a file was too long to be read)."""
-    import pandas as pd
-
-    from agentplug.report.left_files import shown_path
-
-    return without_formulas(
-        pd.DataFrame(
-            {
-                "path": pd.Series([shown_path(file) for file in files], dtype="str"),
-                "bytes": pd.Series([file.size_bytes for file in files], dtype="int64"),
-                "digest": pd.Series([file.digest or None for file in files], dtype="str"),
-            }
-        )
-    )
 
 
 def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:

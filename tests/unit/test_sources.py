@@ -82,6 +82,8 @@ class BrokenPath:
         (["pkg.mod"], SpecError, "of type list"),
         ({"spec": "pkg.mod"}, SpecError, "of type dict"),
         (json, SpecError, "a module object can't be sent to a worker; pass its name, 'json'"),
+        (resolve, SpecError, "a function is no plugin; write a class around it"),
+        (len, SpecError, "a builtin_function_or_method is no plugin"),
     ],
     ids=lambda value: ascii(value)[:30] if isinstance(value, str) else type(value).__name__,
 )

@@ -152,7 +152,7 @@ def test_nothing_that_a_plugin_says_steers_the_terminal(tmp_path: Path) -> None:
     ("spec", "words"),
     [
         ("agentplug.zoo.memory", "No plugin class found in agentplug.zoo.memory"),
-        ("agentplug.zoo.memory:Horder", "has no class or function 'Horder'"),
+        ("agentplug.zoo.memory:Horder", "has no class 'Horder'"),
     ],
 )
 @CONFINED

@@ -24,7 +24,7 @@ from agentplug.report.learning.proposal import Learned
 from tests.leftovers import _warmed, nothing_left  # noqa: F401
 
 MIB = 1 << 20
-OBSERVED, NO_RIGHT = Policy(observe="files"), Policy(disk=0)
+OBSERVED = Policy(observe="files")
 REPLY, FAILED = Event(0.9, "reply"), Event(0.9, "error", {"type": "PermissionError"})
 
 
@@ -97,8 +97,7 @@ class TestLimits:
         usage = Usage(3.01, 2.0, peak_memory_bytes=120 * MIB, reply_bytes=MIB, output_bytes=1000, threads=9)
         large = Run(None, usage, (floor, REPLY), OBSERVED, small.source, 2)
         learned = Policy.learn([small, large])
-        limits = {"memory": "125M", "cpu_s": 4.0, "wall_s": 6.1, "threads": 11, "output": "64K", "reply": "1280K"}
-        assert learned.policy == Policy(disk=0, **limits)
+        assert learned.policy == Policy(memory="125M", cpu_s=4.0, wall_s=6.1, threads=11, output="64K", reply="1280K")
         assert learned.reasons["memory"] == "added 100 MiB at its peak (run 2), + 25 %"
         assert learned.notes == ()
 
@@ -117,7 +116,7 @@ class TestLimits:
             ("threads", "threads", 128),
             ("files", "open_files", 128),
             ("reply", "reply", 32 * MIB),
-            ("disk", "disk", 32 * MIB),
+            ("disk", "disk", MIB),
         ],
     )
     def test_a_limit_that_stopped_a_run_is_doubled(self, by: str, field: str, doubled: float) -> None:
@@ -350,7 +349,6 @@ class TestSource:
             "threads",
             "output",
             "reply",
-            "disk",
         ]
 
 
@@ -504,7 +502,7 @@ class TestRoundTrips:
         assert str(run.verdict) == "completed"
         learned = Policy.learn(run)
         rights = ("read", "write", "disk", "network", "processes")
-        granted = {name for name in rights if getattr(learned.policy, name) != getattr(NO_RIGHT, name)}
+        granted = {name for name in rights if getattr(learned.policy, name) != getattr(Policy(), name)}
         assert granted == {field} & set(rights)
         with contextlib.suppress(FileNotFoundError):
             (folder / "made.txt").unlink()
@@ -512,7 +510,7 @@ class TestRoundTrips:
         again = await called(Busy, {"what": what}, value, learned.policy)
         assert (str(again.verdict), again.value) == ("completed", run.value)
 
-        less = learned.policy.replace(**{field: LEAST.get(field, getattr(NO_RIGHT, field))})
+        less = learned.policy.replace(**{field: LEAST.get(field, getattr(Policy(), field))})
         stopped = await called(Busy, {"what": what}, value, less)
         assert stopped.verdict.kind in ("failed", "limited")
 

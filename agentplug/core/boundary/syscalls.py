@@ -15,8 +15,6 @@ CLOCKS = ("clock_gettime", "clock_getres", "clock_nanosleep", "timer_create")
 OPENS = ("open", "openat", "creat")
 SIZED = {"mmap": "memory", "mremap": "memory", "ftruncate": "disk", "fallocate": "disk"}
 """Calls that ask for an amount, and the limit on that."""
-CHANGES = ("chmod", "fchmod", "fchmodat", "fchmodat2", "utime", "utimes", "futimesat", "utimensat")
-"""Changes of modes and times, which the host makes for a worker if the file lies in its scratch directory."""
 SHARED_MASK, SHARED_MEMORY = 0x2F, 0x21
 """The type and MAP_ANONYMOUS among the flags of mmap(2), and those of a map of shared anonymous memory."""
 REFUSED = """

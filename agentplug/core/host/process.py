@@ -94,10 +94,6 @@ class Process:
         if self.sock.fileno() >= 0:  # else it was closed when the task that waited here was collected
             self.watchdog.follow(self.sock.fileno())
 
-    def scratch_is_mounted(self) -> None:
-        """Reach the scratch directory through the worker, in whose own namespace it is mounted."""
-        self.open_scratch = f"/proc/{self.pid}/root{self.scratch}"
-
     def _drain(self, fd: int) -> None:
         if not self.output.drain(fd):
             self.watchdog.ignore(fd)

@@ -24,7 +24,6 @@ from agentplug.core.boundary.frames import Frame, ZygoteNews
 from agentplug.core.host.checks import BUSY_TICK_S, Checks
 from agentplug.core.host.exchange import Exchange, Request
 from agentplug.core.host.launcher import Spawned, Zygote
-from agentplug.core.host.left_files import LeftFiles
 from agentplug.core.host.limits import Finding, Limits
 from agentplug.core.host.output import Sink
 from agentplug.core.host.plans import plan_for
@@ -56,7 +55,6 @@ class Worker:
         self.exchange: Exchange | None = None
         self.last: Exchange | None = None  # the most recent one, also once it is done
         self.barriers: Mapping[str, str] = {}  # status of each before the plugin was loaded
-        self.left_files: LeftFiles | None = None
         self._earlier: Sequence[Event] = ()
         self._relay_maker: RelayMaker | None = None
         self.brisk = False  # its last call took about as long as a turn of the caller's loop
@@ -84,14 +82,11 @@ class Worker:
         assert self.process.readings is not None
         with self.lock:
             self.barriers = barriers
-            if mounted := barriers.get("namespaces") == "enforced":
-                self.process.scratch_is_mounted()
             if (fd := self.process.reader.take_descriptor()) >= 0:
                 self.listener = Listener(
                     self, fd, self.policy, self.checks.require_full_check, self.limits.hidden.shared
                 )
-            self.limits.start_counting(self.process.readings, counts_scratch=not mounted)
-            self.left_files = LeftFiles(self.process.open_scratch)
+            self.limits.start_counting(self.process.readings, counts_scratch=barriers.get("namespaces") != "enforced")
 
     def begin_next_with(self, events: Sequence[Event]) -> None:
         """Begin the next exchange with these events, which came before it."""

@@ -7,6 +7,7 @@ never a pickle. cloudpickle marks classes with random numbers, so an object's di
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import io
 import os
@@ -21,7 +22,6 @@ from typing import Any
 
 import cloudpickle
 
-from agentplug.contract.plugin import is_callable, member
 from agentplug.contract.policy import format_size
 from agentplug.contract.text import printable
 from agentplug.core.boundary.code_lines import WithLines
@@ -33,10 +33,14 @@ from agentplug.errors import ContractError, SpecError
 MAX_PICKLED_BYTES = 64 << 20
 
 _CONTRACT = "a plugin has name and version (text), initialize(config) and process(input_data)"
-_RESULTS = (
+_FUNCTIONS = (
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
     types.CoroutineType,
     types.GeneratorType,
     types.AsyncGeneratorType,
+    functools.partial,
 )
 _PLAIN = (type(None), Number, str, bytes, bytearray, memoryview, list, tuple, dict, set, frozenset)
 _CANNOT = re.compile(r"cannot pickle '([^']{1,200})' object")
@@ -44,7 +48,7 @@ _registry = threading.RLock()  # cloudpickle's list of modules to pickle by valu
 
 
 def object_source(obj: object) -> Source:
-    """Return the source of a plugin class or instance, of a function, or of another framework's tool.
+    """Return the source of a plugin class or instance.
 
     Raises `SpecError` for other objects and those that can't be pickled into 64 MiB, and `ContractError` for a class
     or an instance without the members of `AgentPlugin`. Of a class this checks the methods alone: `__init__` may set
@@ -52,11 +56,7 @@ def object_source(obj: object) -> Source:
     """
     _refuse_other_things(obj)
     label = f"<class {_type_name(obj)}>" if isinstance(obj, type) else f"<{_type_name(type(obj))} object>"
-    if is_callable(obj):
-        label = (
-            f"<{_type_name(type(obj))} {printable(str(member(obj, '__name__') or member(obj, 'name') or ''), 60)}>"
-        )
-    elif lacking := _lacking(obj):
+    if lacking := _lacking(obj):
         raise ContractError(f"{label} isn't an agent plugin: {'; '.join(lacking)}. {_CONTRACT.capitalize()}")
     pickled = _pickled(obj, label)
     return Source(label, "object", digest_of([("pickled", pickled)]), pickled=pickled)
@@ -71,10 +71,8 @@ def _refuse_other_things(obj: object) -> None:
     if isinstance(obj, types.ModuleType):
         name = printable(str(types.ModuleType.__getattribute__(obj, "__name__")), 120)
         raise SpecError(f"a module object can't be sent to a worker; pass its name, '{name}', or one of its classes")
-    if isinstance(obj, _RESULTS):
-        raise SpecError(
-            f"a {_type_name(type(obj))} is no plugin; pass the function that makes it, without calling it"
-        )
+    if isinstance(obj, _FUNCTIONS):
+        raise SpecError(f"a {_type_name(type(obj))} is no plugin; write a class around it: {_CONTRACT}")
     if isinstance(obj, _PLAIN):
         raise SpecError(f"a plugin can't be made from a value of type {_type_name(type(obj))}; {remedy}")
 
@@ -83,10 +81,10 @@ def _lacking(obj: object) -> list[str]:
     """Return a phrase for each missing or wrong member of the class or instance."""
     lacking = []
     for method in ("initialize", "process"):
-        act = member(obj, method)
-        if act is None:
+        member = _value(obj, method)
+        if member is None:
             lacking.append(f"it has no method {method}")
-        elif not callable(act):
+        elif not callable(member):
             lacking.append(f"its {method} is no method")
     if isinstance(obj, type):
         if getattr(obj, "_is_protocol", False):
@@ -96,12 +94,19 @@ def _lacking(obj: object) -> list[str]:
             lacking.append(f"it is abstract; implement {printable(missing, 200)}")
         return lacking
     for text in ("name", "version"):
-        value = member(obj, text)
+        value = _value(obj, text)
         if value is None:
             lacking.append(f"it has no {text}")
         elif not isinstance(value, str):
             lacking.append(f"its {text} is of type {_type_name(type(value))}, not text")
     return lacking
+
+
+def _value(obj: object, name: str) -> object:
+    try:
+        return getattr(obj, name, None)
+    except Exception:  # a failing property of the user's own counts as a missing member
+        return None
 
 
 class _TooLarge(Exception):

@@ -19,7 +19,6 @@ from typing import Any
 
 import cloudpickle
 
-from agentplug.contract.plugin import is_callable
 from agentplug.core.boundary.frames import (
     MAX_ASKED,
     MAX_NAME,
@@ -88,7 +87,8 @@ def load(request: Load, descriptors: Sequence[int] = ()) -> tuple[Any, Loaded]:
     os.environ.update(request.env)
     if request.pickled:
         import_hooks.install()
-        plugin = _made_of(cloudpickle.loads(request.pickled))  # made by the host from an object of the user's
+        plugin = cloudpickle.loads(request.pickled)  # made by the host from an object of the user's
+        plugin = plugin() if isinstance(plugin, type) else plugin
     else:
         for sent in request.modules:
             sys.modules.pop(sent.name, None)  # a preloaded module of that name wasn't verified
@@ -100,30 +100,18 @@ def load(request: Load, descriptors: Sequence[int] = ()) -> tuple[Any, Loaded]:
         set_own_package(request.entry)
         import_hooks.install()
         module = importlib.import_module(request.entry)
-        plugin = _made_of(_named(module, request.attribute))
+        plugin = _plugin_class(module, request.attribute)()
     return plugin, check_contract(plugin)
 
 
-def _made_of(value: Any) -> Any:
-    """Make the plugin: an instance of a class, or what calls a function or a tool."""
-    if isinstance(value, type):
-        return value()
-    if not is_callable(value):
-        return value
-    from agentplug.core.worker.callables import CallablePlugin
-
-    return CallablePlugin(value)
-
-
-def _named(module: ModuleType, attribute: str) -> Any:
-    """Return the class, function or tool that a spec names, or the only plugin class of the module."""
+def _plugin_class(module: ModuleType, attribute: str) -> type:
     if attribute:
         value = module.__dict__.get(attribute)
-        if value is not None and (isinstance(value, type) or is_callable(value)):
+        if isinstance(value, type):
             return value
         raise CannotLoad(
             "not_found",
-            f"{_spec_of(module)} has no class or function {attribute!r}; it defines {_defined(module)}",
+            f"module {module.__name__} has no class {attribute!r}; it defines {_listed(_classes(module))}",
         )
     candidates = [cls for cls in _classes(module) if cls.__name__.endswith("Plugin")]
     if len(candidates) == 1:
@@ -131,13 +119,13 @@ def _named(module: ModuleType, attribute: str) -> Any:
     if candidates:
         raise CannotLoad(
             "not_found",
-            f"{_spec_of(module)} defines {len(candidates)} plugin classes, {_listed(candidates)}; "
-            f"say which, as in {_spec_of(module)}:{candidates[0].__name__}",
+            f"module {module.__name__} defines {len(candidates)} plugin classes, {_listed(candidates)}; "
+            f"say which, as in {module.__name__}:{candidates[0].__name__}",
         )
     raise CannotLoad(
         "not_found",
-        f"No plugin class found in {_spec_of(module)}: it needs one concrete class whose name ends in 'Plugin'; or "
-        f"name a class or function, as in {_spec_of(module)}:name (it defines {_defined(module)})",
+        f"No plugin class found in {module.__name__}: it needs one concrete class whose name ends in 'Plugin' "
+        f"(it defines {_listed(_classes(module))})",
     )
 
 
@@ -154,24 +142,8 @@ def _classes(module: ModuleType) -> list[type]:
     ]
 
 
-def _spec_of(module: ModuleType) -> str:
-    """Return the spec of a module: its name, or the path of a lone file."""
-    file = str(module.__file__)
-    return file if module.__name__.startswith("plugin_") and file.endswith(".py") else module.__name__
-
-
-def _defined(module: ModuleType) -> str:
-    """Return the names of classes and functions that the module itself defines."""
-    functions = [
-        name
-        for name, value in list(module.__dict__.items())
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
-    ]
-    return ", ".join([cls.__name__ for cls in _classes(module)[:10]] + functions[:10]) or "no class and no function"
-
-
 def _listed(classes: list[type]) -> str:
-    return ", ".join(cls.__name__ for cls in classes[:10])
+    return ", ".join(cls.__name__ for cls in classes[:10]) or "no class"
 
 
 def check_contract(plugin: Any) -> Loaded:

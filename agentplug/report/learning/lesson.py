@@ -189,8 +189,6 @@ class _Lesson(Part):
             self._limit(
                 "disk", _MIB, f"was refused to write to its scratch ({in_runs(refused)}); how much isn't known"
             )
-        else:
-            self.put("disk", 0, "0", f"nothing was written to its scratch ({in_runs(self.runs)})")
 
     # ------------------------------------------------------------------ the rest
 

@@ -25,7 +25,6 @@ from agentplug.core.boundary.child_processes import descendants
 from agentplug.core.boundary.find_libc import resolve
 from agentplug.core.host.plans import readable_by_all
 from agentplug.core.host.process import Process
-from agentplug.core.host.refused_calls.scratch_changes import change
 from agentplug.core.host.refused_calls.syscall_text import (
     address_at,
     describe,
@@ -52,7 +51,7 @@ class Notifications:
         resolve(seccompy.supported)
         self._listener = Listener(fd)
         self._policy = policy
-        self._scratch, self._open_scratch = process.scratch, process.open_scratch
+        self._scratch = process.scratch
         self._pid = process.pid
         self._shared = shared
         self.asked_beyond: set[str] = set()
@@ -109,9 +108,6 @@ class Notifications:
             self._uses(call, *(("connected", 4) if name == "sendto" else ("bound", 1)))
         elif name == "socket" and self._policy.network is False and self._gave_dummy(call):
             return
-        elif name in watched.CHANGES and self._policy.disk:
-            self._change(call, name)
-            return
         elif name in watched.SIZED:
             if not self._has_room(call, name):
                 self._listener.respond(call.id, error=errno.ENOMEM)
@@ -132,36 +128,22 @@ class Notifications:
         self.asked_beyond.add(watched.SIZED[name])
         return True
 
-    def _change(self, call: Notification, name: str) -> None:
-        """Change the mode or the times of a file in its scratch directory, or refuse that."""
-        try:
-            change(call.pid, name, call.args, self._scratch, self._open_scratch)
-        except PermissionError:
-            self._refuse(call, name)
-        except OSError as error:
-            self._listener.respond(call.id, error=error.errno or errno.EIO)
-        else:
-            self._listener.respond(call.id)
-
     def _refuse(self, call: Notification, name: str) -> None:
         argument = describe(call.pid, name, call.args)
         if self._listener.valid(call.id) and argument != _NSCD:  # else the text was read from another process
-            self._emit("tried", syscall=name, argument=self._shown(argument), source="kernel")
+            self._emit("tried", syscall=name, argument=argument, source="kernel")
         error = watched.error_of(name)
         if name in watched.FORKS and self._policy.processes:
             error = errno.EPERM  # the fork asks for namespaces
         self._listener.respond(call.id, error=error)
 
-    def _shown(self, path: str) -> str:
-        """Return a path as the same text from run to run, wherever the scratch directory is."""
-        inside = path == self._scratch or path.startswith(f"{self._scratch}/")
-        return "$HOME" + path[len(self._scratch) :] if inside else path
-
     def _opened(self, call: Notification, name: str) -> None:
         path = file_at(call.pid, name, call.args)
         writes = _writes(name, call.args)
         if path and self._listener.valid(call.id) and (writes or not readable_by_all(path)):
-            self._emit("opened", path=self._shown(path), mode="write" if writes else "read")
+            if path == self._scratch or path.startswith(f"{self._scratch}/"):
+                path = "$HOME" + path[len(self._scratch) :]
+            self._emit("opened", path=path, mode="write" if writes else "read")
 
     def _connects(self, call: Notification) -> None:
         address = address_at(call.pid, call.args[1], call.args[2])

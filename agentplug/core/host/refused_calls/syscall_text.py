@@ -19,9 +19,7 @@ _MOST_PATH = 4096
 _MOST_ADDRESS = 128
 _AT_FDCWD = 0xFFFFFF9C
 _PATHS = {"execve": 0, "execveat": 1, "mount": 1, "umount2": 0, "pivot_root": 0, "chroot": 0, "open": 0, "creat": 0}
-_PATHS |= {"openat": 1, "chmod": 0, "utime": 0, "utimes": 0}
-_PATHS |= dict.fromkeys(("fchmodat", "fchmodat2", "futimesat", "utimensat"), 1)
-_RELATIVE = frozenset(("open", "creat", "openat", *watched.CHANGES))
+_PATHS |= {"openat": 1}
 _SIGNAL_AT = {"kill": 1, "tgkill": 2, "rt_sigqueueinfo": 1, "rt_tgsigqueueinfo": 2, "pidfd_send_signal": 1}
 _SUBJECT_AT = {"kill": 0, "tgkill": 0, "rt_sigqueueinfo": 0, "rt_tgsigqueueinfo": 0, "ptrace": 1, "prlimit64": 0}
 _SUBJECT_AT |= {"process_vm_readv": 0, "process_vm_writev": 0, "kcmp": 1, "pidfd_open": 0, "setpriority": 1}
@@ -58,29 +56,20 @@ def describe(pid: int, name: str, args: tuple[int, ...]) -> str:
 
 def file_at(pid: int, name: str, args: tuple[int, ...]) -> str:
     """Read the path argument of a call, absolute if possible; empty if it can't be read."""
-    path = text_at(pid, args[_PATHS[name]])
-    if not path or path.startswith("/") or name not in _RELATIVE:
+    raw = _memory(pid, args[_PATHS[name]], _MOST_PATH).split(b"\0", 1)[0]
+    path = os.fsdecode(raw)
+    if not path or path.startswith("/") or name not in ("open", "creat", "openat"):
         return os.path.normpath(path) if path else ""
+    folder = "cwd" if name != "openat" or args[0] & 0xFFFFFFFF == _AT_FDCWD else f"fd/{args[0] & 0xFFFFFFFF}"
     try:
-        folder = folder_path(pid, args[0] & 0xFFFFFFFF if _PATHS[name] else _AT_FDCWD)
-        return os.path.normpath(os.path.join(folder, path))
+        return os.path.normpath(os.path.join(os.readlink(f"/proc/{pid}/{folder}"), path))
     except OSError:
         return path
 
 
-def text_at(pid: int, at: int) -> str:
-    """Read a path from the memory of a process; empty if it can't be read."""
-    return os.fsdecode(memory(pid, at, _MOST_PATH).split(b"\0", 1)[0])
-
-
-def folder_path(pid: int, descriptor: int) -> str:
-    """Return the path of the folder that a relative path begins at. Raises `OSError`."""
-    return os.readlink(f"/proc/{pid}/cwd" if descriptor == _AT_FDCWD else f"/proc/{pid}/fd/{descriptor}")
-
-
 def address_at(pid: int, at: int, length: int) -> str:
     """Read a socket address as text: `10.0.0.1:443`, `[::1]:80`, `unix:/path`, `unix:@abstract`."""
-    raw = memory(pid, at, min(length & 0xFFFFFFFF, _MOST_ADDRESS))
+    raw = _memory(pid, at, min(length & 0xFFFFFFFF, _MOST_ADDRESS))
     if len(raw) < 2:
         return "?"
     family = struct.unpack_from("=H", raw)[0]
@@ -127,7 +116,7 @@ def _process(caller: int, subject: int) -> str:
     return "another process"
 
 
-def memory(pid: int, at: int, length: int) -> bytes:
+def _memory(pid: int, at: int, length: int) -> bytes:
     """Read the memory of a process: fewer bytes where it ends, none if it can't be read."""
     data = b""
     with contextlib.suppress(OSError, OverflowError), open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:

@@ -9,8 +9,6 @@ from agentplug.core.boundary.frames import BarrierReport, Plan
 
 NAME = "environment"
 PROTECTS = "secrets in environment variables, the host's current directory"
-USER = "plugin"
-"""The name of the user that every plugin runs as, whoever that is."""
 _PLAIN = {"PATH": os.defpath, "LANG": "C.UTF-8"}
 _ENV_START, _ENV_END = 47, 48  # of /proc/PID/stat, counted from the state: see proc(5)
 
@@ -28,10 +26,10 @@ def forget() -> None:
 
 
 def apply(plan: Plan) -> BarrierReport:
-    """Set the variables that every plugin sees, and change to the scratch directory, from the folder around it: a
-    longer path could have come to lead elsewhere. The policy's variables come later."""
+    """Set PATH, HOME and LANG, and change to the scratch directory, from the folder around it: a longer path could
+    have come to lead elsewhere. The policy's variables come later."""
     os.environ.clear()
-    os.environ.update(_PLAIN | {"HOME": plan.scratch, "TMPDIR": plan.scratch, "USER": USER, "LOGNAME": USER})
+    os.environ.update(_PLAIN | {"HOME": plan.scratch})
     os.chdir(os.path.basename(plan.scratch))
     os.umask(0o077)
     return BarrierReport(

@@ -135,8 +135,6 @@ def base_filter(rights: Rights) -> Filter:
         _try(rules.errno, name, errno.ENOSYS)
     for name in _PINNING:
         _try(rules.errno, name, errno.EINVAL)
-    for name in ("listxattr", "llistxattr"):  # as file systems without attributes do: who copies files goes on then
-        _try(rules.errno, name, errno.ENOTSUP)
     # A descriptor may send its owner any signal when there is input; an owner can be any process of this user.
     for request in _FCNTL_REFUSED:
         _try(rules.errno, "fcntl", errno.EPERM, args=[_low(1, request)])
@@ -182,7 +180,7 @@ def base_filter(rights: Rights) -> Filter:
         _try(rules.errno, "clone", errno.EPERM, args=[condition])
     _try(rules.errno, "close_range", errno.EINVAL, args=[ArgCmp(2, CmpOp.MASKED_EQ, _UNSHARE, _UNSHARE)])
     _try(rules.allow, "close_range")
-    for name in (*watched.REFUSED, *watched.CHANGES, *watched.FORKS, *watched.EXECS, *_SIGNALS, *_OWN):
+    for name in (*watched.REFUSED, *watched.FORKS, *watched.EXECS, *_SIGNALS, *_OWN):
         _try(rules.allow, name)
     if rights.processes:
         _try(rules.allow, "setpgid")
@@ -210,7 +208,7 @@ def guard_filter(own: Own, rights: Rights) -> Filter:
         if rights.listening:
             _try(rules.notify, name, args=args)
 
-    for name in (*watched.REFUSED, *watched.CHANGES):
+    for name in watched.REFUSED:
         refuse(name)
     for option in watched.PRCTL_REFUSED:
         refuse("prctl", [_low(0, option)])

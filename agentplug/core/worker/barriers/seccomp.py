@@ -127,8 +127,7 @@ def _usual() -> Rights:
 def _rights(plan: Plan) -> Rights:
     network = plan.network if isinstance(plan.network, bool) else None
     rights = _usual()._replace(network=network, processes=plan.processes > 0, files=plan.observe == "files")
-    # A filter sees a descriptor's number, not its file: with its scratch alone there is nothing else to lock.
-    return rights._replace(writing=bool(plan.write or (plan.disk_bytes and not plan.read)))
+    return rights._replace(writing=bool(plan.write or plan.disk_bytes))
 
 
 def _compile(rights: Rights) -> None:
