@@ -14,6 +14,7 @@ from agentplug.errors import AgentplugError, LimitExceeded, PluginError, Protoco
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from agentplug.core.profile import Profile
 
@@ -67,6 +68,15 @@ class Run(RunRecord):
         from agentplug.report.frames import calls_frame
 
         return attached(calls_frame([self]))
+
+    def plot(self, axes: Any = None) -> NDArray[Any]:
+        """Draw memory above and CPU below, over time, with limits and events; on two `axes` or on new ones.
+
+        Returns both. `run.samples.agentplug.plot(cost="cpu")` draws one of them.
+        """
+        from agentplug.report.plots import plot_run  # imports matplotlib
+
+        return plot_run(self, axes)
 
     def __repr__(self) -> str:
         name = printable(self.source.name, 60)

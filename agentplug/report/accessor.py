@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from agentplug.report.trace_view import TraceView
+
+COST_OF_COLUMN = {"wall_s": "wall", "cpu_s": "cpu", "peak_memory_bytes": "memory", "rss_bytes": "memory"}
 _COSTS = ("wall_s", "cpu_s", "peak_memory_bytes")
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 _SHARES: dict[str, Callable[[Any], Any]] = {  # the use that counts against each limit; of memory, what the call added
@@ -129,16 +132,40 @@ class TraceAccessor:
         table = grouped[list(_COSTS)].median().assign(completed=grouped["completed"].mean())
         return table.stack() if len(table) else pd.Series(dtype="float64", index=pd.MultiIndex.from_arrays([[], []]))
 
+    def limits(self) -> pd.DataFrame:
+        """Return the trace with the limits of each row as more columns, as in a policy: `memory_limit`, in bytes,
+        `cpu_s_limit`, `wall_s_limit`, `threads_limit`.
+
+        Raises `ValueError` if the frame has lost its `attrs`.
+        """
+        return self._calls("limits").assign(**{f"{name}_limit": self._limit(name) for name in _SHARES})
+
+    def show(self, limits: bool = False) -> TraceView:
+        """Return a table for people: the same rows with units, a verdict in one word; `limits` beside the figures.
+
+        Of more than 60 rows the first and the last 30. Raises `ValueError` for `limits` of a frame without `attrs`.
+        """
+        from agentplug.report.trace_view import TraceView
+
+        if not limits:
+            return TraceView(self._frame)
+        frame = self._calls("show(limits=True)").reset_index(drop=True)
+        return TraceView(frame, frame.assign(**{name: self._limit(name).to_numpy() for name in _SHARES}))
+
     # ------------------------------------------------------------------ plots and files
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the calls (cost and verdict of each, in the order of their start) or the samples (memory over time).
+    def plot(self, ax: Axes | None = None, cost: str = "memory") -> Axes:
+        """Draw the calls (cost and verdict of each, in the order of their start) or the samples (cost over time).
 
-        Draws on `ax` or on new Axes, and returns them.
+        `cost` is `memory`, `cpu` or (of calls) `wall`, or a column like `wall_s`. Draws on `ax` or on new Axes, and
+        returns them. Raises `ValueError` for another cost.
         """
         from agentplug.report import plots  # imports matplotlib
 
-        return plots.plot_calls(self._frame, ax) if self.kind == "calls" else plots.plot_samples(self._frame, ax)
+        by: Any = COST_OF_COLUMN.get(cost, cost)
+        return (
+            plots.plot_calls(self._frame, ax, by) if self.kind == "calls" else plots.plot_samples(self._frame, ax, by)
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write the trace to a `.parquet`, `.feather` or `.csv` file: `agentplug.read_trace` reads it back."""

@@ -95,6 +95,7 @@ def test_a_run_shows_its_surface() -> None:
         "explain",
         "number",
         "out",
+        "plot",
         "policy",
         "profile",
         "samples",
