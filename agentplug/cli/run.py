@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from agentplug.cli.terminal import console, say
+from agentplug.cli.terminal import console, say, show_traceback
 from agentplug.contract.policy import Policy
 from agentplug.contract.text import printable
 from agentplug.core.host.conversation import wait_for
@@ -91,13 +91,14 @@ def show_run(result: Run) -> None:
     from agentplug.report.marks import verdict_mark
     from agentplug.report.refused_calls import refused_lines
     from agentplug.report.sentences import format_seconds
+    from agentplug.report.tracebacks import traceback_note
 
     if result.verdict.kind == "completed":
         sys.stdout.write(_as_json(result.value) + "\n")
         sys.stdout.flush()
     stderr, usage, policy = console(stderr=True), result.usage, result.policy
-    if result.error is not None and result.error.traceback and result.verdict.kind == "failed":
-        stderr.print(Text(printable(result.error.traceback, 20_000, lines=True), style="dim"), soft_wrap=True)
+    if note := traceback_note(result):
+        show_traceback(note)
     mark = verdict_mark(result.verdict.kind)
     costs = (
         f"wall {format_seconds(usage.wall_s)} of {policy.wall_s:g} s",

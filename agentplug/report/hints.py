@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 
+from agentplug.contract.display import Described
 from agentplug.contract.limits import LIMITS
 from agentplug.contract.record import DECIDING, RunRecord
 from agentplug.contract.text import printable
@@ -133,7 +134,7 @@ def _ipython(sign: str, word: str) -> str:
 def _keyboard(facts: _Facts) -> str:
     if facts.type == "EOFError" and re.search(r"\b(?:input|getpass)\(", facts.traceback):
         return "nobody can type into a worker: send the answer along, with -i NAME or in the plugin's input"
-    if facts.type == "BdbQuit":
+    if facts.type == "BdbQuit" or facts.message.startswith("breakpoint()"):
         return "no debugger reaches into a worker: use print(), or debug the code in a cell without %%sandbox"
     return ""
 
@@ -156,7 +157,9 @@ def _awaiting(facts: _Facts) -> str:
     never = re.search(r"coroutine '(\w{1,100})[\w.<>]*' was never awaited", facts.run.stderr)
     if never is not None:
         return f"a coroutine runs when it is awaited: write await {never[1]}(…)"
-    return _AWAIT if "'coroutine'" in facts.message else ""
+    value = facts.run.value
+    is_coroutine = isinstance(value, Described) and value.type == "coroutine"
+    return _AWAIT if is_coroutine or "'coroutine'" in facts.message else ""
 
 
 # ---------------------------------------------------------------------- what a policy grants

@@ -14,6 +14,7 @@ from tests.shells import bare_shell
 TABLE = Path(__file__).with_name("data").joinpath("hints.cells").read_text()
 CELLS = re.findall(r"^# --- ([^\n]*)\n(.*?)\n(?=# --- |\Z)", TABLE, re.M | re.S)
 NO_PROCESS = "It may start no processes: grant some with --processes 4, in code Policy(processes=4)."
+AWAIT = "A coroutine runs when it is awaited: write await before the call."
 LOST = "Give it more room with --disk, in code Policy(disk=…)."
 NO_ROOM = "It has no room in its folder: give it some with --disk 16M, in code Policy(disk='16M')."
 PRELOAD = "import it before the limit counts, with --preload pandas, in code Policy(preload=['pandas'])."
@@ -79,6 +80,11 @@ def test_a_limit_names_its_option(ip: InteractiveShell, line: str, cell: str, se
         ("--disk 0", "len(open('notes.txt', 'w').name)", ""),
         ("--disk 0", "open('notes.txt', 'w').write('two words')", LOST),
         ("", "import os\nos.system('ls')", NO_PROCESS),
+        (
+            "",
+            "async def get():\n    return 5\nget()",
+            "A coroutine runs when it is awaited: write await before the call.",
+        ),
         ("", "async def get():\n    return 5\nget()\n1", "A coroutine runs when it is awaited: write await get(…)."),
     ],
 )
@@ -96,3 +102,19 @@ def test_a_path_that_may_be_read_is_granted_for_writing(ip: InteractiveShell, tm
     (tmp_path / "a.txt").write_text("text")
     text = shown(ip, f"--read {tmp_path}", f"open({str(tmp_path / 'a.txt')!r}, 'w')")
     assert f"It may read that alone: grant more with --write {tmp_path}/a.txt, in code Policy(write=[" in text
+
+
+def test_what_a_cell_has_that_needs_no_hint(ip: InteractiveShell) -> None:
+    """`help` and `%matplotlib inline` work, wherever that line stands; in a text it is text."""
+    lines = ["if True:", "    %matplotlib inline", "%matplotlib notebook  # for figures", "help(len)"]
+    text = "'''\n%matplotlib inline\n'''"
+    assert ip.run_cell("\n".join(("%%sandbox", *lines, text))).raise_error() is None
+    run = ip.user_ns["_run"]
+    assert run.value == "\n%matplotlib inline\n"
+    assert run.stdout.startswith("Help on built-in function len")
+
+
+def test_a_breakpoint_prints_nothing(ip: InteractiveShell) -> None:
+    text = shown(ip, "", "x = 1\nbreakpoint()")
+    assert "bdb" not in text
+    assert ip.user_ns["_run"].stdout == ""

@@ -83,7 +83,8 @@ async def converse(
             await _let_others_in()
             return exchange
         await _until_done(worker, exchange)
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as cancellation:
+        _shorten(cancellation)
         worker.interrupt()
         await _stopped(worker, exchange)
         raise
@@ -230,12 +231,18 @@ def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
     blocked_loop.reset(before)
     try:
         return outcome.result()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        _shorten(interrupt)
         loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
         wait([outcome], timeout=5)
         raise
     finally:
         blocked.end()
+
+
+def _shorten(error: BaseException) -> None:
+    """Let IPython show an interrupt of a call in one line."""
+    error._render_traceback_ = lambda: [f"{type(error).__name__}: the call was stopped"]  # type: ignore[attr-defined]
 
 
 def _hand_over(done: asyncio.Task[T], outcome: Future[T]) -> None:

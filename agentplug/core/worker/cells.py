@@ -10,6 +10,7 @@ import ast
 import difflib
 import inspect
 import linecache
+import re
 import sys
 from collections.abc import Sequence
 from types import CodeType, ModuleType
@@ -18,6 +19,7 @@ from typing import Any
 from agentplug.contract.display import MAX_REPR, TEXT
 from agentplug.core.boundary import codec as values
 
+_SHOWS_FIGURES = re.compile(r"[ \t]*%matplotlib([ \t]+\w+)?[ \t]*(#.*)?")
 _PLAIN = (type(None), bool, int, float, str)
 
 
@@ -26,6 +28,8 @@ class CellsPlugin:
 
     name = "sandbox cell"
     version = ""
+    last_coroutine: Any = None
+    """A last value that nobody awaited: it lives on as in a notebook, and warns of nothing here."""
 
     def __init__(self) -> None:
         self._module = ModuleType("__main__")
@@ -52,13 +56,26 @@ class CellsPlugin:
 
 def _compile(cell: str, file_name: str) -> tuple[CodeType, CodeType | None]:
     """Compile the cell's statements, and its last expression if that is to be shown."""
-    tree = compile(cell, file_name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True)
+    cell, tree = _parsed(cell, file_name)
     last = None
     if tree.body and isinstance(tree.body[-1], ast.Expr) and not _is_hidden(cell, tree.body[-1]):
         expression = tree.body.pop()
         assert isinstance(expression, ast.Expr)
         last = compile(ast.Expression(expression.value), file_name, "eval", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True)
     return compile(tree, file_name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True), last
+
+
+def _parsed(cell: str, file_name: str) -> tuple[str, Any]:
+    """Return a cell and its syntax tree. A line `%matplotlib inline` becomes `pass`: figures are shown anyway."""
+    while True:
+        try:
+            return cell, compile(cell, file_name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True)
+        except SyntaxError as error:
+            lines, number = cell.split("\n"), (error.lineno or 0) - 1
+            if not 0 <= number < len(lines) or not _SHOWS_FIGURES.fullmatch(lines[number]):
+                raise
+            lines[number] = lines[number].partition("%")[0] + "pass"
+            cell = "\n".join(lines)
 
 
 def _is_hidden(cell: str, last: ast.Expr) -> bool:
@@ -91,6 +108,8 @@ def _answer(names: dict[str, Any], value: Any, wanted: Sequence[str]) -> dict[st
     missing = {name: _near(name, names) for name in wanted if name not in names}
     unsendable = {name: kind for name, wanted_value in there.items() if (kind := _misfit(wanted_value))}
     described = None
+    if inspect.iscoroutine(value):
+        CellsPlugin.last_coroutine = value
     if kind := _misfit(value):
         value, described = None, _described(value, kind)
     return {

@@ -24,8 +24,12 @@ _MOST_IN_GROUP = 10
 _MOST_DEPTH = 3
 
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
-# Stack frames that nobody looks for: of the worker, of the runner of a notebook's cells, of the import system.
-_HIDDEN = (__file__.rpartition("/worker/")[0], "<agentplug ", "<frozen ", f"{_STANDARD_LIBRARY}importlib{os.sep}")
+# Stack frames that nobody looks for: of the worker, of the import system, of a debugger that found no terminal.
+_HIDDEN = (
+    __file__.rpartition("/worker/")[0],
+    "<frozen ",
+    *(_STANDARD_LIBRARY + name for name in (f"importlib{os.sep}", "bdb.py", "pdb.py")),
+)
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"

@@ -31,7 +31,7 @@ from agentplug.core.boundary.child_processes import descendants
 from agentplug.core.boundary.find_libc import resolve
 from agentplug.core.boundary.frames import SpawnRequest, ZygoteNews
 from agentplug.core.boundary.remove_tree import remove_root, remove_tree
-from agentplug.core.worker import fonts, spare
+from agentplug.core.worker import console, fonts, spare
 from agentplug.core.worker.barriers import environment, libc, seccomp
 from agentplug.core.worker.barriers.priority import TURN_S, lower_in_turn
 from agentplug.core.worker.keeper import end_children, fork_below_a_keeper
@@ -62,6 +62,7 @@ def main(control_fd: int, root_fd: int, scratch_root: str, preload: list[str]) -
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)  # what is said from here on would fill the host's memory
     fonts.read_lists()
+    console.add_names()
     environment.forget()
     gc.collect()
     gc.freeze()
