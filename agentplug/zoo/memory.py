@@ -15,7 +15,7 @@ from typing import Any
 
 from agentplug.zoo._base import MIB, ZooPlugin, as_int, libc, prctl, syscall
 
-_MAP_NORESERVE = 0x4000
+_MAP_NORESERVE, _MAP_FIXED_NOREPLACE = 0x4000, 0x100000
 _PR_SET_NAME = 15
 
 
@@ -163,6 +163,28 @@ class PageTableHoarder(ZooPlugin):
         return len(blocks)
 
 
+class TableHoarder(ZooPlugin):
+    """Reads two pages at each boundary between gibibytes. Each pair costs the kernel 16 KiB of tables, and little
+    address space.
+
+    Stopped by the watchdog, which reads the size of all page tables: `limited:memory`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Map `input_data` pairs of pages (60,000 unless a number is given), and read a byte of each page."""
+        call = ctypes.CDLL(None).mmap
+        call.restype = ctypes.c_void_p
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED_NOREPLACE
+        pairs = 0
+        for number in range(64, 64 + as_int(input_data, 60_000)):
+            at = (number << 30) - mmap.PAGESIZE
+            length = ctypes.c_size_t(2 * mmap.PAGESIZE)
+            if call(ctypes.c_void_p(at), length, mmap.PROT_READ, flags, -1, ctypes.c_long(0)) == at:
+                ctypes.string_at(at, 1), ctypes.string_at(at + mmap.PAGESIZE, 1)
+                pairs += 1
+        return pairs
+
+
 class StackHoarder(ZooPlugin):
     """Starts threads with giant stacks, which no allocator counts.
 
@@ -285,6 +307,24 @@ class Splicer(ZooPlugin):
         vector = (ctypes.c_size_t * 2)(ctypes.addressof(page), len(page))
         _, writer = os.pipe()
         return syscall("vmsplice", writer, ctypes.addressof(vector), 1, 0)
+
+
+class PagePinner(ZooPlugin):
+    """Puts a byte of a file into a pipe, and empties the file: its pages stay together, in no footprint.
+
+    Stopped by seccomp, which answers that this file can't be spliced: `failed:OSError`.
+    """
+
+    async def process(self, input_data: Any) -> Any:
+        """Pin 1 MiB of a file sixteen times, all that a pipe has slots for."""
+        _, writer = os.pipe()
+        pinned = 0
+        with open("pinned", "w+b", buffering=0) as file:
+            for _ in range(16):
+                os.pwrite(file.fileno(), b"x" * MIB, 0)
+                pinned += os.splice(file.fileno(), writer, 1, offset_src=0)
+                file.truncate()
+        return pinned
 
 
 class SegmentHoarder(ZooPlugin):

@@ -149,9 +149,10 @@ class ThreadingChild(ZooPlugin):
             os.write(writer, started.to_bytes(4, "little"))
             time.sleep(0.3)  # noqa: ASYNC251
             os._exit(0)
-        if int.from_bytes(os.read(reader, 4), "little") <= most:
+        started = int.from_bytes(os.read(reader, 4), "little")
+        time.sleep(0.2)  # noqa: ASYNC251  (the child's threads are there to be seen)
+        if started <= most:
             raise RuntimeError("can't start new thread")
-        time.sleep(0.2)  # noqa: ASYNC251
         return most
 
 

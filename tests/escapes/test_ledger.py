@@ -175,10 +175,12 @@ MEMORY: dict[str, tuple[dict[str, Any], Any]] = {
     "Misnomer": ({}, None),
     "PrivateMapper": ({}, 4000),
     "PageTableHoarder": ({}, None),
+    "TableHoarder": ({}, None),
     "StackHoarder": ({}, None),
     "LockedHoarder": ({}, None),
     "LockHoarder": ({}, None),
     "Splicer": ({}, None),
+    "PagePinner": ({}, None),
     "SegmentHoarder": ({}, None),
 }
 

@@ -122,6 +122,22 @@ def attack(number):
     return number
 """
 
+SWAPPED = """
+import mmap, time
+
+PAGEOUT = 21
+
+def attack(number):
+    held = []
+    for _ in range(number):
+        block = mmap.mmap(-1, 1 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        block.write(b"xy" * (1 << 19))
+        block.madvise(PAGEOUT)
+        held.append(block)
+    time.sleep(0.3)
+    return number
+"""
+
 LEFT = """
 import socket, time
 
@@ -222,6 +238,16 @@ def test_threads_count_with_what_the_kernel_has_for_each(unconfined, confined):
     usage = confined(THREADS, 400, policy=Policy(memory="64M", threads=500)).usage
 
     assert 13 * MIB < usage.peak_memory_bytes - usage.baseline_memory_bytes < 24 * MIB
+
+
+def test_memory_that_a_plugin_sends_into_swap_counts(unconfined, confined):
+    """It is in no resident page."""
+    with open("/proc/swaps") as file:
+        if len(file.readlines()) < 2:
+            pytest.skip("this machine has no swap")
+    assert unconfined(SWAPPED, 10).value == 10
+
+    assert confined(SWAPPED, 100, policy=Policy(memory="64M")).verdict == Verdict("limited", "memory")
 
 
 def test_what_is_waited_for_counts(unconfined, confined):

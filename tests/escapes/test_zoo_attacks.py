@@ -47,6 +47,7 @@ TOUCHES = """
 RETURNS = """
     memory:HiddenHoarder memory:Parker memory:Burster memory:Misnomer memory:LockedHoarder memory:PipeHoarder
     memory:LockHoarder memory:SocketHoarder memory:Splicer memory:SocketWidener memory:PipeWidener spying:ClockReader
+    memory:TableHoarder memory:PagePinner
     memory:SegmentHoarder memory:PageCacheHoarder memory:PrivateMapper processes:ShellRunner processes:Mayfly
     processes:ThreadBomb files:BytecodePlanter files:Reopener files:Leaseholder files:Opener files:Watcher
     files:Lister scratch:FifoMaker scratch:DeviceMaker scratch:ModeSetter scratch:OneFileFiller scratch:InodeFiller
@@ -92,6 +93,7 @@ GIVEN: dict[str, Any] = {
     "memory:HiddenHoarder": 32,
     "memory:PrivateMapper": 200,
     "memory:LockHoarder": 5000,
+    "memory:TableHoarder": 1000,
     "processes:Mayfly": 1,
     "memory:PageCacheHoarder": 32,
     "processes:ForkBomb": 4,

@@ -123,11 +123,12 @@ class HiddenMemory:
 
 
 def _tables_bytes(pids: Collection[int]) -> Iterator[int]:
-    """Yield the size of all page tables, those of every level, and of what the kernel has for each thread."""
+    """Yield the size of all page tables, of what the kernel has for each thread, and of pages in swap: a plugin can
+    send its own there."""
     total = 0
     for pid in pids:
-        tables, threads = _status(pid, b"VmPTE", b"Threads")
-        total += (tables << 10) + threads * _THREAD_BYTES
+        tables, swapped, threads = _status(pid, b"VmPTE", b"VmSwap", b"Threads")
+        total += (tables + swapped << 10) + threads * _THREAD_BYTES
         yield total
 
 
