@@ -157,7 +157,7 @@ class ImportHooker(ZooPlugin):
 class AuditRefuser(ZooPlugin):
     """Installs an audit hook that raises at each event. It can't be removed.
 
-    Nothing needs to stop it: only its own worker dies: `died:exit 1`.
+    Nothing needs to stop it: only its own worker suffers, in this call and later ones: `failed:SystemExit`.
     """
 
     async def process(self, input_data: Any) -> Any:

@@ -238,7 +238,7 @@ CATALOGUE: tuple[Attack, ...] = (
     _attack("runtime:ExitBomb", "whoever waits", _DONE),
     _attack("runtime:FinalizerBomb", "whoever waits", _CPU),
     _attack("runtime:ImportHooker", "the worker", _DONE),
-    _attack("runtime:AuditRefuser", "the worker", *_FALLEN),
+    _attack("runtime:AuditRefuser", "the worker", "failed:SystemExit", *_FALLEN),
     _attack("runtime:LoopStopper", "the worker", *reversed(_FALLEN)),
     _attack("runtime:TaskCanceller", "the worker", "failed:CancelledError"),
     _attack("runtime:CancellationForger", "the host's loop", "failed:CancelledError"),
