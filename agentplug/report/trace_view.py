@@ -76,9 +76,11 @@ def _call_rows(frame: pd.DataFrame, limits: pd.DataFrame | None, chosen: list[in
         figures += (("memory", added, measured_size), ("threads", call["threads"], str))  # type: ignore[assignment]
         for name, value, form in figures:
             text = _amount(value, form)
-            if limits is not None and (limit := limits[name].iloc[place]) == limit:
+            if limits is not None and name != "memory" and (limit := limits[name].iloc[place]) == limit:
                 text += f" of {_LIMITS[name](limit)}"
             row[_TITLES[name]] = text
+        if limits is not None:  # it counts from another footprint than the call's own, so it isn't "of" that figure
+            row["memory limit"] = format_size(limits["memory"].iloc[place])
         row["peak footprint"] = _amount(call["peak_memory_bytes"], measured_size)
         row |= {name.removesuffix("_bytes"): _amount(call[name], measured_size) for name in used}
         if shared:
@@ -107,7 +109,6 @@ _TITLES = {"wall_s": "wall", "cpu_s": "CPU", "memory": "added by the call", "thr
 _LIMITS: dict[str, Callable[[float], str]] = {
     "wall_s": lambda limit: f"{limit:g} s",
     "cpu_s": lambda limit: f"{limit:g} s",
-    "memory": format_size,
     "threads": lambda limit: f"{limit:g}",
 }
 

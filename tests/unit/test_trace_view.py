@@ -60,7 +60,7 @@ def test_limits_stand_beside_the_figures_or_in_columns() -> None:
     """As text for people, as numbers for pandas; without `attrs` nobody knows them."""
     frame = a_run(0).to_frame()
     shown = " ".join(repr(frame.agentplug.show(limits=True)).split())
-    assert "250 ms of 2 s 20 ms of 1 s 10 MiB of 64 MiB 1 of 8" in shown
+    assert "250 ms of 2 s 20 ms of 1 s 10 MiB 1 of 8 64 MiB 60 MiB" in shown
     limits = frame.agentplug.limits()[["memory_limit", "cpu_s_limit", "wall_s_limit", "threads_limit"]]
     assert limits.iloc[0].tolist() == [64 * MIB, 1.0, 2.0, 8]
     frame.attrs = {}
