@@ -23,6 +23,7 @@ from agentplug.contract.text import is_utf8, printable
 from agentplug.errors import PolicyError
 
 _O_PATH: int = getattr(os, "O_PATH", 0)  # missing off Linux, where policies can be made and no worker started
+_ZERO = "/dev/zero"
 _REASONS = {
     errno.ENOENT: "isn't there; check the path, or make it first",
     errno.ENOTDIR: "can't be there: a part of it is a file; check the path",
@@ -136,6 +137,11 @@ def _refuse_impossible(field: str, path: str, granted: GrantedPath) -> None:
         raise PolicyError(f"{field}: {text} is no file or folder with a name, and nothing else can be granted")
     if overlap := _scratch_overlap(granted):
         raise PolicyError(f"{field}: {text} {overlap}")
+    if field == "write" and granted.identity in identities_around(_ZERO):
+        raise PolicyError(
+            f"{field}: {text} is or holds {_ZERO}, whose writable maps are shared memory that nothing counts; grant "
+            "other files or folders"
+        )
 
 
 def check(field: str, path: GrantedPath) -> None:

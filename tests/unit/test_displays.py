@@ -137,10 +137,15 @@ def test_displays_after_the_count_of_the_others_end_the_call() -> None:
 
 def test_a_call_has_its_own_bounds_within_an_exchange() -> None:
     """A window of calls may have more in all."""
-    displays = Displays(Relay())
+    relay = Relay()
+    displays = Displays(relay)
     for at in range(3):
         for number in range(MAX_DISPLAYS):
             displays.take(sent(wire.DisplayBody(TEXT, (0, 0), f"#{number}")), at)
+
+    assert relay.dropped == 0
+    with pytest.raises(Violation):
+        displays.take(sent(wire.DisplayBody(TEXT, (0, 0), "#more")), 2)
 
 
 # ---------------------------------------------------------------------- order

@@ -323,3 +323,16 @@ def test_a_pickle_from_another_machine_has_names(folder: Path, monkeypatch: pyte
     monkeypatch.setattr(granted_path, "_boot", lambda: "another")
 
     assert only(pickle.loads(data).hold()).identity == only(Policy(read=folder)).identity
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev", "/dev/../dev/zero"])
+def test_maps_of_dev_zero_cannot_be_granted(path: str) -> None:
+    """A plugin parked 256 MiB there under memory="64M": such a map is shared memory, and no account has it."""
+    with pytest.raises(PolicyError, match=r"^write: .* is or holds /dev/zero, whose writable maps are shared memory"):
+        Policy(write=path)
+    assert Policy(read=path).read
+
+
+def test_other_devices_can_be_granted() -> None:
+    """Only what would be memory is refused."""
+    assert Policy(write="/dev/null").write == ("/dev/null",)
