@@ -5,7 +5,8 @@ from agentplug.contract.text import printable
 TRACE_FORMAT = 3
 """The latest format of saved traces. A file without a number has format 0. A new column needs no new number.
 
-A CSV is of format 3, since its head is in its last column; all others are still of format 1.
+A CSV is of format 3: its head is in its last column. In formats 1 and 2 that was a first line; 2 had an apostrophe
+before texts that a spreadsheet would run, as 3 has. All other files are still of format 1.
 """
 AUDIT_FORMAT = 1
 """The format of audit logs: the `version` in their header."""

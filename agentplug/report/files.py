@@ -42,10 +42,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _HEAD = "agentplug"
+_FIRST_LINE = b"# agentplug "  # the head of a CSV of formats 1 and 2
 _CELL = re.compile(rb'(?:"((?:[^"]|"")*+)"|([^",\n]*+))(,|\n|\Z)')
 _SUFFIXES = (".parquet", ".feather", ".csv")
 _LABELS = "row label"
-_ARROW_FORMAT, _CSV_FORMAT = 1, 3
+_ARROW_FORMAT, _SAFE_CELLS_FORMAT, _CSV_FORMAT = 1, 2, 3
 _DTYPE = re.compile(
     r"(?:category|(?:u?int|U?Int|[fF]loat)\d{1,2}|bool(?:ean)?|string(?:\[(?:python|pyarrow)\])?"
     r"|(?:timedelta|datetime)64\[(?:s|ms|us|ns)(?:, (?P<zone>[^\]]+))?\])"
@@ -208,13 +209,18 @@ def _write_csv(plain: pd.DataFrame, head: dict[str, Any], target: Path) -> None:
 def _read_csv(data: bytes) -> tuple[pd.DataFrame, dict[str, Any]]:
     import pandas as pd
 
-    columns, last_name, end = _csv_row(data, 0)
+    has_first_line = data.startswith(_FIRST_LINE)
+    begin = (data.find(b"\n") + 1 or len(data)) if has_first_line else 0
+    check_head(begin)
+    columns, last_name, end = _csv_row(data, begin)
     cells, text, _ = _csv_row(data, end)
     rows = data.count(b"\n", end)
     check_bytes(rows * columns * CELL_BYTES, rows, columns)
     if cells > columns:  # pandas makes an index of these
         raise ValueError("its rows are longer than its columns' names")
-    if last_name.startswith(f"{_HEAD} ".encode()):
+    if has_first_line:
+        text = data[len(_FIRST_LINE) : begin]
+    elif last_name.startswith(f"{_HEAD} ".encode()):
         text = last_name.partition(b" ")[2]
     elif last_name != _HEAD.encode():
         raise ValueError("it has no last column 'agentplug', in which a trace's limits are")
@@ -222,8 +228,12 @@ def _read_csv(data: bytes) -> tuple[pd.DataFrame, dict[str, Any]]:
     head = _head(text)
     if not {"attrs", "index", "dtypes", "categories", "missing"} <= head.keys():
         raise ValueError("what its column 'agentplug' says is incomplete")
-    frame = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, na_values=[head["missing"]])
-    frame = frame.iloc[:, :-1].copy()
+    table = io.BytesIO(data)
+    table.seek(begin)
+    frame = pd.read_csv(table, dtype=str, keep_default_na=False, na_values=[head["missing"]])
+    if has_first_line and head.get("format") != _SAFE_CELLS_FORMAT:
+        return frame, head
+    frame = frame if has_first_line else frame.iloc[:, :-1].copy()
     for name in frame:
         if name in head["categories"] or head["dtypes"].get(name) in ("str", "object"):
             frame[name] = frame[name].map(plain_cell, na_action="ignore")

@@ -323,6 +323,26 @@ def test_a_trace_of_before_formats_had_numbers_is_read(suffix: str, tmp_path: Pa
         assert back.attrs == frame.attrs
 
 
+@pytest.mark.parametrize("number", [None, 1, 2])
+def test_a_csv_whose_head_is_its_first_line_is_read(number: int | None, tmp_path: Path) -> None:
+    """The layout of formats 1 and 2. Texts that a spreadsheet would run have an apostrophe in 2 alone."""
+    for frame in (calls(), samples()):
+        if "plugin" in frame:
+            frame["plugin"] = frame["plugin"].cat.rename_categories(lambda name: f"={name}")
+        path = save_trace(frame, tmp_path / "trace.csv")
+        rows = list(csv.reader(io.StringIO(path.read_text())))
+        head = json.loads(rows[1][-1]) | {"format": number}
+        texts = io.StringIO()
+        csv.writer(texts, lineterminator="\n").writerows(row[:-1] for row in rows)
+        table = texts.getvalue() if number == 2 else texts.getvalue().replace("'=", "=")
+        path.write_text(f"# agentplug {json.dumps({name: x for name, x in head.items() if x is not None})}\n{table}")
+
+        back = read_trace(path)
+
+        pd.testing.assert_frame_equal(back, frame, check_exact=True, check_freq=False)
+        assert back.attrs == frame.attrs
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_columns_that_a_file_knows_nothing_of_are_missing(suffix: str, tmp_path: Path) -> None:
     """In their places, with a dtype that has a missing figure; and such a trace can be saved again."""
