@@ -27,9 +27,9 @@ def scratch_place() -> str:
 _used: set[str] = set()
 
 
-def scratch_places() -> set[str]:
-    """Return that folder, and others in which this process has scratch directories. Raises `OSError` likewise."""
-    return {scratch_place(), *filter(os.path.isdir, _used)}
+def scratch_places() -> tuple[str, ...]:
+    """Return that folder first, then others in which this process has scratch directories. Raises `OSError` likewise."""
+    return tuple(dict.fromkeys((scratch_place(), *filter(os.path.isdir, _used))))
 
 
 def remember_place(path: str) -> None:

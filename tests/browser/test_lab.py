@@ -59,8 +59,8 @@ def test_cards_are_drawn_and_hostile_text_stays_text(book: str, browser: Any, tm
     assert r"1.0 \x1b[31m" in text
     assert "<b>initialized</b>" in text
     assert "a red line" in text  # a stream's colours are colours
-    assert "PluginError: Plugin sandbox cell raised ValueError: <b>no</b>" in text
-    assert 'File "<sandbox cell>", line 4, in <module>' in text
+    assert "    raise ValueError('<b>no</b>')\nValueError: <b>no</b>" in text
+    assert 'File "<sandbox cell>", line 5, in <module>' in text
     assert "limited:memory" in text
     assert "interactiveshell.py" not in text
     assert drawn == {"cards": 4, "wide": 0}
@@ -139,7 +139,7 @@ def draws(page: Any) -> dict[str, int]:
     found: dict[str, int] = page.evaluate(
         """() => {
             const cards = [...document.querySelectorAll('.jp-OutputArea-output .mathjax_ignore')]
-                .filter(card => card.tagName === 'DIV');
+                .filter(card => card.tagName === 'DIV' && card.style.borderLeftWidth === '4px');
             const wide = [...document.querySelectorAll('.jp-OutputArea-output')]
                 .filter(output => output.scrollWidth > output.clientWidth + 1);
             return {cards: cards.length, wide: wide.length};

@@ -351,5 +351,5 @@ def test_a_cell_shows_its_profile(ip: InteractiveShell) -> None:
         ip.run_cell("%%sandbox --profile memory\nkept = bytearray(3 << 20)\nlen(kept)").raise_error()
     (profile,) = [output for output in shown.outputs if "text/html" in output.data]
     assert "Memory at its peak" in profile.data["text/html"]
-    assert "line 1 · 3 MiB" in profile.data["text/html"]
+    assert "line 2 · 3 MiB" in profile.data["text/html"]
     assert ip.user_ns["_run"].profile.kind == "memory"
