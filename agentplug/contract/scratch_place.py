@@ -28,7 +28,7 @@ _used: set[str] = set()
 
 
 def scratch_places() -> tuple[str, ...]:
-    """Return that folder first, then others in which this process has scratch directories. Raises `OSError` likewise."""
+    """Return that folder, then others in which this process has scratch directories. Raises `OSError` likewise."""
     return tuple(dict.fromkeys((scratch_place(), *filter(os.path.isdir, _used))))
 
 
