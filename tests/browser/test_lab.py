@@ -74,11 +74,15 @@ import time
 class KeenPlugin:
     name, version = "keen", "1.0"
     async def initialize(self, config): ...
-    def twice(self, data): return [data, bytes(data)]
+    def burn(self):
+        until = time.process_time() + 0.15
+        while time.process_time() < until: pass
+    def twice(self, data):
+        self.burn()
+        return [data, bytes(data)]
     async def process(self, size):
         kept = self.twice(bytearray(b"x" * size)), bytearray(size // 4)
-        until = time.process_time() + 0.2
-        while time.process_time() < until: pass
+        self.burn()
         return len(kept)
 '''
 with open('keen.py', 'w') as file:
